@@ -1,0 +1,109 @@
+"""The link: msgpack frames over a Unix socket between a worker and the control process of its box.
+
+A frame is a big-endian u32 length and one tagged message. The worker connects, says `Hello`, and is sent `Welcome`;
+from then on the control process pushes `Change`s, both sides beat once a second, and the worker may ask `Question`s.
+The socket lies in the data directory (mode 0700), so that only the gateway's own user can reach it.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from penstock.domain.policy import Charge
+from penstock.domain.snapshot import Change, Snapshot
+
+MAX_FRAME_BYTES = 512 * 1024 * 1024
+
+
+class Hello(Struct, frozen=True, tag="hello"):
+    """`epoch` 0: a new worker, which owns no journal yet; else the epoch it was given, and it keeps its balances."""
+
+    node: str
+    pid: int
+    epoch: int = 0
+
+
+class Welcome(Struct, frozen=True, tag="welcome"):
+    """`journal`: the path of the file that this epoch writes. `balances`: what is settled in every open window, the
+    predecessor's journal included; empty for a worker that resumes."""
+
+    epoch: int
+    journal: str
+    snapshot: Snapshot
+    balances: tuple[Charge, ...] = ()
+
+
+class Changed(Struct, frozen=True, tag="changed"):
+    change: Change
+
+
+class Confirm(Struct, frozen=True, tag="confirm"):
+    """This worker obeys every kill up to `generation` and has cut `streams_cut` live calls for it."""
+
+    generation: int
+    streams_cut: int
+
+
+class Beat(Struct, frozen=True, tag="beat"):
+    """Worker to control, once a second: gauges for `/metrics`."""
+
+    generation: int
+    version: int
+    in_flight: int
+    streams: int
+    held: dict[str, int]
+    """Limit id -> amount held now, over all values and windows."""
+    loop_lag_ms: float
+    overheads_ms: tuple[float, ...] = ()
+
+
+class Pulse(Struct, frozen=True, tag="pulse"):
+    """Control to worker, once a second: the newest kill generation and snapshot version. It is the poll that
+    guarantees a kill when a push was lost: a worker behind either asks for the whole snapshot."""
+
+    generation: int
+    version: int
+
+
+class Question(Struct, frozen=True, tag="question"):
+    """`kind` `receipt` (`arguments`: request id, digest of the asking key), `deployment` (provider, model),
+    `snapshot` (none)."""
+
+    id: int
+    kind: str
+    arguments: tuple[str, ...] = ()
+
+
+class Answer(Struct, frozen=True, tag="answer"):
+    """`value` is a msgpack-encoded value of the kind asked for, or None for "there is none"."""
+
+    id: int
+    value: bytes | None
+
+
+Message = Hello | Welcome | Changed | Confirm | Beat | Pulse | Question | Answer
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(Message)
+
+
+def encode(message: Message) -> bytes:
+    """The frame of one message."""
+    payload = _encoder.encode(message)
+    return len(payload).to_bytes(4, "big") + payload
+
+
+async def messages(reader: asyncio.StreamReader) -> AsyncIterator[Message]:
+    """Every message until the peer is gone. A frame that does not decode raises `msgspec.DecodeError`."""
+    while True:
+        try:
+            size = int.from_bytes(await reader.readexactly(4), "big")
+            if size > MAX_FRAME_BYTES:
+                raise msgspec.DecodeError(f"a frame of {size} bytes is over the bound")
+            payload: Any = await reader.readexactly(size)
+        except (asyncio.IncompleteReadError, ConnectionResetError, BrokenPipeError):
+            return
+        yield _decoder.decode(payload)

@@ -1,0 +1,82 @@
+"""The usage event: what one exchange did. Sinks, exports, roll-ups and receipts share these names.
+
+One is made per exchange, admitted or refused. It carries no content and no secret.
+"""
+
+from typing import Any, Literal
+
+from msgspec import Struct, field
+
+from penstock.domain.money import CostLine
+from penstock.domain.usage import Usage
+
+CostBasis = Literal["computed", "provider", "estimated", "unpriced"]
+Cause = Literal["completed", "refused", "failed", "aborted", "killed"]
+
+
+class AttemptRecord(Struct, frozen=True):
+    """One try at one target. `status` is the upstream's, 0 when none came. Times are Unix nanoseconds."""
+
+    n: int
+    provider: str
+    model: str
+    deployment: str
+    started_at: int
+    ended_at: int
+    status: int = 0
+    error_code: str = ""
+    usage: Usage = Usage(requests=0)
+    cost_nanousd: int = 0
+    basis: CostBasis = "computed"
+
+
+class LimitCharged(Struct, frozen=True):
+    limit: str
+    window_start: int
+    value: str
+    unit: str
+    amount: int
+
+
+class UsageEvent(Struct, frozen=True, kw_only=True):
+    """See CONTRACT: the public names. Times are Unix nanoseconds here and RFC 3339 in every public form."""
+
+    event_id: str
+    request_id: str
+    started_at: int
+    ended_at: int
+    node: str = ""
+    organisation: str = ""
+    team: str = ""
+    project: str = ""
+    environment: str = ""
+    key: str = ""
+    user: str = ""
+    customer: str = ""
+    tags: dict[str, str] = field(default_factory=dict)
+    surface: str = ""
+    streaming: bool = False
+    alias: str = ""
+    provider: str = ""
+    model: str = ""
+    deployment: str = ""
+    status: int = 0
+    finish_reason: str = ""
+    error_code: str = ""
+    usage: Usage = Usage(requests=0)
+    cost_nanousd: int = 0
+    cost_lines: tuple[CostLine, ...] = ()
+    price_version: str = ""
+    cost_basis: CostBasis = "computed"
+    attempts: tuple[AttemptRecord, ...] = ()
+    limits_charged: tuple[LimitCharged, ...] = ()
+    decision: dict[str, Any] = field(default_factory=dict)
+    latency_ms: float = 0.0
+    ttft_ms: float | None = None
+    overhead_ms: float = 0.0
+    cache: str = "off"
+    guardrails: tuple[str, ...] = ()
+    dropped: tuple[str, ...] = ()
+    cause: Cause = "completed"
+    flags: tuple[str, ...] = ()
+    """What an operator should look at: `hostile_usage`, `hold_exceeded`, `usage_missing`, ..."""

@@ -1,0 +1,51 @@
+"""What a worker's journal holds: the records that cross from the data plane to the ledger of record.
+
+An attempt is a HOLD, then at most one resolution: a POST (settled, exact or as an estimate) or a VOID (released).
+The last record of an exchange carries its usage event, so that settlement and record are written in one piece.
+"""
+
+from msgspec import Struct
+
+from penstock.domain.events import CostBasis, UsageEvent
+from penstock.domain.policy import Charge
+
+
+class Hold(Struct, frozen=True, array_like=True, tag="h"):
+    """Written immediately before the first upstream byte of an attempt: an unresolved hold means *dispatched*.
+
+    `at`: Unix nanoseconds. `charges`: the worst case on each balance. `draft`: the exchange's event as far as it is
+    known, so that a crash still leaves a usage event that says who called what; its `attempts` include this one, and
+    its `cost_nanousd` is what this attempt costs at worst.
+    """
+
+    attempt_id: str
+    at: int
+    charges: tuple[Charge, ...]
+    draft: UsageEvent
+
+
+class Post(Struct, frozen=True, array_like=True, tag="p"):
+    """`charges`: what is owed, on the balances of the hold, in the same order. `basis` `estimated` marks a cut call."""
+
+    attempt_id: str
+    at: int
+    charges: tuple[Charge, ...]
+    basis: CostBasis
+    event: UsageEvent | None = None
+
+
+class Void(Struct, frozen=True, array_like=True, tag="v"):
+    attempt_id: str
+    at: int
+    cause: str
+    event: UsageEvent | None = None
+
+
+class Note(Struct, frozen=True, array_like=True, tag="n"):
+    """The event of an exchange that dispatched nothing: refused, killed at admission, or never connected."""
+
+    at: int
+    event: UsageEvent
+
+
+Record = Hold | Post | Void | Note

@@ -1,0 +1,69 @@
+"""Money: whole nano-dollars, and the rate cards that turn usage into them.
+
+1 USD = 1,000,000,000 nano-USD. Prices are nano-USD per million units. There is no float anywhere:
+a line item is `ceil(quantity * price / 1_000_000)`, so that rounding never loses the gateway money.
+"""
+
+from msgspec import Struct
+
+NANO = 1_000_000_000
+PER_MILLION = 1_000_000
+MAX_NANOUSD = 2**63 - 1
+"""Amounts are int64 in the store; anything above is clamped and flagged where it enters."""
+
+
+class Rate(Struct, frozen=True, array_like=True):
+    """What one meter costs.
+
+    `base`: nano-USD per million units. `tiers`: ascending `(start, price)`; the last tier whose `start` is *below*
+    the call's total input tokens prices all of the call's units (the cliff model that vendors use).
+    """
+
+    base: int
+    tiers: tuple[tuple[int, int], ...] = ()
+
+    def at(self, total_input: int) -> int:
+        """Nano-USD per million units for a call with `total_input` input tokens (cached ones included)."""
+        price = self.base
+        for start, tier_price in self.tiers:
+            if total_input > start:
+                price = tier_price
+        return price
+
+    def worst(self, total_input: int) -> int:
+        """The highest price that a call with at most `total_input` input tokens can meet."""
+        return max([self.base, *(price for start, price in self.tiers if total_input > start)])
+
+
+class RateCard(Struct, frozen=True):
+    """The price of one deployment: meter -> rate. Meters are those of `usage.METERS`; an absent meter is free.
+
+    `version` says where the card came from (catalogue release or operator override), and is shown on receipts.
+    `request_nanousd`: a flat charge per call, zero for most models.
+    """
+
+    rates: dict[str, Rate]
+    version: str
+    request_nanousd: int = 0
+
+
+class CostLine(Struct, frozen=True):
+    """One line of a receipt: `cost_nanousd = ceil(quantity * unit_price / 1e6)`."""
+
+    meter: str
+    quantity: int
+    unit_price_nanousd_per_million: int
+    cost_nanousd: int
+
+
+def line_cost_nanousd(quantity: int, price: int) -> int:
+    """`quantity` units at `price` nano-USD per million units, rounded up to a whole nano-USD."""
+    return -(-quantity * price // PER_MILLION)
+
+
+def usd(nanousd: int) -> str:
+    """`1234567890` -> `"1.23456789"`: dollars in plain decimal digits, without a float in between."""
+    sign = "-" if nanousd < 0 else ""
+    whole, rest = divmod(abs(nanousd), NANO)
+    fraction = f"{rest:09d}".rstrip("0")
+    return f"{sign}{whole}.{fraction}" if fraction else f"{sign}{whole}"

@@ -1,0 +1,55 @@
+"""Limits: which calls they count, in what unit, over which window, and how a denial reads."""
+
+from typing import Literal
+
+from msgspec import Struct
+
+Unit = Literal["usd", "tokens", "input_tokens", "output_tokens", "requests", "concurrent"]
+Window = Literal["second", "minute", "hour", "day", "week", "month", "year", "total"]
+Mode = Literal["strict", "observe"]
+
+MATCHABLE = ("organisation", "team", "project", "environment", "key", "user", "customer", "model", "provider")
+"""The dimensions of `match` and `each`; besides these, `tag:<name>` is the caller's or the key's tag."""
+
+
+class Limit(Struct, frozen=True):
+    """One limit. `amount` is in nano-USD for `usd`, in pieces for the rest.
+
+    `match`: sorted `(dimension, value)` pairs, all of which a call must have; empty counts every call.
+    `each`: a dimension whose distinct values get a balance each; a call without that dimension is not counted.
+    `per` is `total` for `concurrent`, which has no window.
+    """
+
+    id: str
+    name: str
+    unit: Unit
+    amount: int
+    per: Window = "total"
+    match: tuple[tuple[str, str], ...] = ()
+    each: str | None = None
+    mode: Mode = "strict"
+    alert_at: tuple[float, ...] = ()
+    origin: str = "api"
+
+
+class Charge(Struct, frozen=True, array_like=True):
+    """An amount on one balance: limit, start of the window (Unix seconds, 0 for `total`), the value of `each`
+    (empty without `each`), and how much, in the limit's unit."""
+
+    limit: str
+    window_start: int
+    value: str
+    amount: int
+
+
+class Denial(Struct, frozen=True):
+    """Why a call was not admitted, by which balance. `retry_after_s`: None when waiting cannot help.
+    `held_by_others`: settled spend alone would have admitted it."""
+
+    limit: Limit
+    value: str
+    window_start: int
+    asked: int
+    left: int
+    held_by_others: bool
+    retry_after_s: float | None

@@ -1,0 +1,62 @@
+"""Usage: what a call consumed, counted once, in disjoint classes.
+
+Every token is in exactly one priced class. `input` excludes cache reads, cache writes and audio; `output` includes
+reasoning (`reasoning` is a part of it, kept for information) and excludes audio.
+"""
+
+from collections.abc import Iterator
+
+from msgspec import Struct, field
+
+METERS = (
+    "input",
+    "cache_read",
+    "cache_write:5m",
+    "cache_write:1h",
+    "audio_in",
+    "output",
+    "audio_out",
+    "images",
+)
+"""The meters a rate card can price. A cache write of another lifetime is metered as `cache_write:<lifetime>`."""
+
+
+class Usage(Struct, frozen=True, omit_defaults=True):
+    """Counts in tokens (`images` and `requests` in pieces), all >= 0."""
+
+    input: int = 0
+    output: int = 0
+    cache_read: int = 0
+    cache_write: dict[str, int] = field(default_factory=dict)
+    reasoning: int = 0
+    audio_in: int = 0
+    audio_out: int = 0
+    images: int = 0
+    requests: int = 1
+
+    @property
+    def total_input(self) -> int:
+        """Every token that went in, cached or not: what price tiers and context windows count."""
+        return self.input + self.cache_read + self.audio_in + sum(self.cache_write.values())
+
+    @property
+    def total_output(self) -> int:
+        return self.output + self.audio_out
+
+    def metered(self) -> Iterator[tuple[str, int]]:
+        """`(meter, quantity)` for each class with something in it; `reasoning` is inside `output`."""
+        if self.input:
+            yield "input", self.input
+        if self.cache_read:
+            yield "cache_read", self.cache_read
+        for lifetime, count in self.cache_write.items():
+            if count:
+                yield f"cache_write:{lifetime}", count
+        if self.audio_in:
+            yield "audio_in", self.audio_in
+        if self.output:
+            yield "output", self.output
+        if self.audio_out:
+            yield "audio_out", self.audio_out
+        if self.images:
+            yield "images", self.images

@@ -1,0 +1,169 @@
+"""Every error that can reach a caller or an operator, drawn as a tree.
+
+    PenstockError
+    |-- ConfigError                    a fault in a file or a setting; `penstock check` prints it
+    |-- GatewayError                   answers a caller; declares status, type, code, source, retry
+    |   |-- InvalidRequest             400 invalid_request
+    |   |   |-- BodyTooLarge           413 request_too_large
+    |   |   |-- UnsupportedByTarget    400 unsupported_by_target
+    |   |   |-- UnpricedModel          400 unpriced_model
+    |   |   `-- NoOutputBound          400 invalid_request   a dollar limit applies and nothing caps the output
+    |   |-- InvalidApiKey              401 invalid_api_key
+    |   |-- NotPermitted               403 not_permitted
+    |   |-- Killed                     403 killed
+    |   |-- ModelNotFound              404 model_not_found
+    |   |-- NotFound                   404 not_found
+    |   |-- RateLimitExceeded          429 rate_limit_exceeded   the window turns: retry-after
+    |   |-- LimitHeld                  429 limit_held            others' holds are in the way: retry-after
+    |   |-- InsufficientQuota          429 insufficient_quota    the money is spent: x-should-retry: false
+    |   |-- StoreUnavailable           503 store_unavailable
+    |   |-- Overloaded                 503 overloaded
+    |   `-- UpstreamError              source=upstream; the next target may do better
+    |       |-- UpstreamConnectFailed  502 upstream_unreachable  nothing was sent
+    |       |-- UpstreamTimeout        504 upstream_timeout      .phase: connect, first_byte, between_chunks, total
+    |       |-- UpstreamReset          502 upstream_reset        the connection broke in the middle
+    |       |-- UpstreamMalformed      502 upstream_malformed    not HTTP, or not what the dialect allows
+    |       |-- UpstreamCredential     502 upstream_credential   the vendor rejected *our* key; never the caller's 401
+    |       `-- UpstreamRefused        the vendor's own status and body
+    `-- JournalDamaged                 the journal's middle does not check; `.offset` says where
+
+Messages are written for the person who reads them and hold no exception text, path or secret.
+"""
+
+from typing import ClassVar, Literal
+
+from penstock.domain.http import Headers
+
+Source = Literal["client", "gateway", "upstream"]
+Retry = Literal["never", "same", "next"]
+
+
+class PenstockError(Exception):
+    """The root. `str()` is one sentence for a person."""
+
+
+class ConfigError(PenstockError):
+    """A fault in what the operator wrote. `place`: file and line, or the setting's name."""
+
+    def __init__(self, message: str, place: str = "") -> None:
+        super().__init__(f"{place}: {message}" if place else message)
+        self.place = place
+
+
+class GatewayError(PenstockError):
+    status: ClassVar[int] = 500
+    type: ClassVar[str] = "api_error"
+    code: ClassVar[str] = "internal_error"
+    source: ClassVar[Source] = "gateway"
+    retry: ClassVar[Retry] = "never"
+
+    def __init__(self, message: str, *, param: str | None = None, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        self.retry_after_s = retry_after_s
+
+
+class InvalidRequest(GatewayError):
+    status, type, code, source = 400, "invalid_request_error", "invalid_request", "client"
+
+
+class BodyTooLarge(InvalidRequest):
+    status, code = 413, "request_too_large"
+
+
+class UnsupportedByTarget(InvalidRequest):
+    code = "unsupported_by_target"
+
+
+class UnpricedModel(InvalidRequest):
+    code = "unpriced_model"
+
+
+class NoOutputBound(InvalidRequest):
+    """A limit on money or tokens applies, and neither caller, alias nor catalogue caps the output."""
+
+
+class InvalidApiKey(GatewayError):
+    status, type, code, source = 401, "authentication_error", "invalid_api_key", "client"
+
+
+class NotPermitted(GatewayError):
+    status, type, code, source = 403, "permission_error", "not_permitted", "client"
+
+
+class Killed(GatewayError):
+    status, type, code = 403, "permission_error", "killed"
+
+
+class ModelNotFound(GatewayError):
+    status, type, code, source = 404, "invalid_request_error", "model_not_found", "client"
+
+
+class NotFound(GatewayError):
+    status, type, code, source = 404, "invalid_request_error", "not_found", "client"
+
+
+class RateLimitExceeded(GatewayError):
+    status, type, code = 429, "rate_limit_error", "rate_limit_exceeded"
+
+
+class LimitHeld(GatewayError):
+    status, type, code = 429, "rate_limit_error", "limit_held"
+
+
+class InsufficientQuota(GatewayError):
+    status, type, code = 429, "insufficient_quota", "insufficient_quota"
+
+
+class StoreUnavailable(GatewayError):
+    status, type, code = 503, "service_unavailable_error", "store_unavailable"
+
+
+class Overloaded(GatewayError):
+    status, type, code = 503, "service_unavailable_error", "overloaded"
+
+
+class UpstreamError(GatewayError):
+    status, type, code, source, retry = 502, "upstream_error", "upstream_error", "upstream", "next"
+
+
+class UpstreamConnectFailed(UpstreamError):
+    code = "upstream_unreachable"
+
+
+class UpstreamTimeout(UpstreamError):
+    status, code = 504, "upstream_timeout"
+
+    def __init__(self, message: str, phase: str) -> None:
+        super().__init__(message)
+        self.phase = phase
+
+
+class UpstreamReset(UpstreamError):
+    code = "upstream_reset"
+
+
+class UpstreamMalformed(UpstreamError):
+    code = "upstream_malformed"
+
+
+class UpstreamCredential(UpstreamError):
+    code = "upstream_credential"
+
+
+class UpstreamRefused(UpstreamError):
+    """The vendor answered with an error. `upstream_status` and `body` are the vendor's own."""
+
+    def __init__(self, upstream_status: int, headers: Headers, body: bytes) -> None:
+        super().__init__(f"the provider answered {upstream_status}")
+        self.upstream_status = upstream_status
+        self.headers = headers
+        self.body = body
+
+
+class JournalDamaged(PenstockError):
+    def __init__(self, name: str, offset: int) -> None:
+        super().__init__(f"journal {name} is damaged at offset {offset}")
+        self.name = name
+        self.offset = offset
