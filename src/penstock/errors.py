@@ -8,11 +8,13 @@
     |   |   |-- UnsupportedByTarget    400 unsupported_by_target
     |   |   |-- UnpricedModel          400 unpriced_model
     |   |   `-- NoOutputBound          400 invalid_request   a dollar limit applies and nothing caps the output
+    |   |-- InternalError              500 internal_error        a fault of the gateway's own
     |   |-- InvalidApiKey              401 invalid_api_key
     |   |-- NotPermitted               403 not_permitted
     |   |-- Killed                     403 killed
     |   |-- ModelNotFound              404 model_not_found
     |   |-- NotFound                   404 not_found
+    |   |-- MethodNotAllowed           405 method_not_allowed
     |   |-- RateLimitExceeded          429 rate_limit_exceeded   the window turns: retry-after
     |   |-- LimitHeld                  429 limit_held            others' holds are in the way: retry-after
     |   |-- InsufficientQuota          429 insufficient_quota    the money is spent: x-should-retry: false
@@ -25,6 +27,12 @@
     |       |-- UpstreamMalformed      502 upstream_malformed    not HTTP, or not what the dialect allows
     |       |-- UpstreamCredential     502 upstream_credential   the vendor rejected *our* key; never the caller's 401
     |       `-- UpstreamRefused        the vendor's own status and body
+    |-- ControlError                   refuses a change of the control plane; declares status and code, has a place
+    |   |-- InvalidNoun                422 invalid
+    |   |-- NotFoundNoun               404 not_found
+    |   |-- Conflict                   409 conflict             the name is taken, or the object is in use
+    |   `-- Declared                   409 declared             the configuration file owns it
+    |-- StoreTooNew                    the database was written by a newer release
     `-- JournalDamaged                 the journal's middle does not check; `.offset` says where
 
 Messages are written for the person who reads them and hold no exception text, path or secret.
@@ -33,6 +41,7 @@ Messages are written for the person who reads them and hold no exception text, p
 from typing import ClassVar, Literal
 
 from penstock.domain.http import Headers
+from penstock.domain.policy import Denial
 
 Source = Literal["client", "gateway", "upstream"]
 Retry = Literal["never", "same", "next"]
@@ -62,6 +71,7 @@ class GatewayError(PenstockError):
         self.message = message
         self.param = param
         self.retry_after_s = retry_after_s
+        self.denial: Denial | None = None
 
 
 class InvalidRequest(GatewayError):
@@ -84,6 +94,10 @@ class NoOutputBound(InvalidRequest):
     """A limit on money or tokens applies, and neither caller, alias nor catalogue caps the output."""
 
 
+class InternalError(GatewayError):
+    """A fault of the gateway's own; the log has the detail."""
+
+
 class InvalidApiKey(GatewayError):
     status, type, code, source = 401, "authentication_error", "invalid_api_key", "client"
 
@@ -102,6 +116,10 @@ class ModelNotFound(GatewayError):
 
 class NotFound(GatewayError):
     status, type, code, source = 404, "invalid_request_error", "not_found", "client"
+
+
+class MethodNotAllowed(GatewayError):
+    status, type, code, source = 405, "invalid_request_error", "method_not_allowed", "client"
 
 
 class RateLimitExceeded(GatewayError):
@@ -160,6 +178,38 @@ class UpstreamRefused(UpstreamError):
         self.upstream_status = upstream_status
         self.headers = headers
         self.body = body
+
+
+class ControlError(PenstockError):
+    """A change that the control plane refuses. `place`: the field at fault (`targets[0].provider`), or empty."""
+
+    status: ClassVar[int] = 400
+    code: ClassVar[str] = "refused"
+
+    def __init__(self, message: str, place: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.place = place
+
+
+class InvalidNoun(ControlError):
+    status, code = 422, "invalid"
+
+
+class NotFoundNoun(ControlError):
+    status, code = 404, "not_found"
+
+
+class Conflict(ControlError):
+    status, code = 409, "conflict"
+
+
+class Declared(ControlError):
+    status, code = 409, "declared"
+
+
+class StoreTooNew(PenstockError):
+    """The store's schema is of a release that this one does not know; going on could damage it."""
 
 
 class JournalDamaged(PenstockError):

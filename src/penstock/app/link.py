@@ -28,11 +28,12 @@ class Hello(Struct, frozen=True, tag="hello"):
 
 class Welcome(Struct, frozen=True, tag="welcome"):
     """`journal`: the path of the file that this epoch writes. `balances`: what is settled in every open window, the
-    predecessor's journal included; empty for a worker that resumes."""
+    predecessor's journal included; empty for a worker that resumes. `pepper`: the key of callers' digests."""
 
     epoch: int
     journal: str
     snapshot: Snapshot
+    pepper: bytes
     balances: tuple[Charge, ...] = ()
 
 
@@ -57,7 +58,8 @@ class Beat(Struct, frozen=True, tag="beat"):
     held: dict[str, int]
     """Limit id -> amount held now, over all values and windows."""
     loop_lag_ms: float
-    overheads_ms: tuple[float, ...] = ()
+    refused_strangers: int = 0
+    """Calls without a valid key since the worker started; they leave no record of their own."""
 
 
 class Pulse(Struct, frozen=True, tag="pulse"):

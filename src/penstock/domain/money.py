@@ -4,6 +4,8 @@
 a line item is `ceil(quantity * price / 1_000_000)`, so that rounding never loses the gateway money.
 """
 
+from decimal import Decimal
+
 from msgspec import Struct
 
 NANO = 1_000_000_000
@@ -36,7 +38,8 @@ class Rate(Struct, frozen=True, array_like=True):
 
 
 class RateCard(Struct, frozen=True):
-    """The price of one deployment: meter -> rate. Meters are those of `usage.METERS`; an absent meter is free.
+    """The price of one deployment: meter -> rate. Meters are those of `usage.METERS`, and `cache_write` for the
+    lifetimes that have no rate of their own; an absent meter is free.
 
     `version` says where the card came from (catalogue release or operator override), and is shown on receipts.
     `request_nanousd`: a flat charge per call, zero for most models.
@@ -45,6 +48,24 @@ class RateCard(Struct, frozen=True):
     rates: dict[str, Rate]
     version: str
     request_nanousd: int = 0
+
+
+class PriceOverride(Struct, frozen=True):
+    """The operator's own price of a model, in USD per million tokens (`request`: USD per call).
+
+    It replaces the catalogue's price entirely. A meter left out falls back to what it is a kind of, so that nothing is
+    free by omission: cache reads and writes and audio input to `input`, audio output to `output`, one-hour cache
+    writes to `cache_write`. Zero is free.
+    """
+
+    input: Decimal
+    output: Decimal
+    cache_read: Decimal | None = None
+    cache_write: Decimal | None = None
+    cache_write_1h: Decimal | None = None
+    audio_in: Decimal | None = None
+    audio_out: Decimal | None = None
+    request: Decimal | None = None
 
 
 class CostLine(Struct, frozen=True):

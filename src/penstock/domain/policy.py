@@ -34,12 +34,14 @@ class Limit(Struct, frozen=True):
 
 class Charge(Struct, frozen=True, array_like=True):
     """An amount on one balance: limit, start of the window (Unix seconds, 0 for `total`), the value of `each`
-    (empty without `each`), and how much, in the limit's unit."""
+    (empty without `each`), and how much, in the limit's unit. `per` says how long that window is, so that a charge
+    can be placed even after its limit was deleted. Concurrency is never charged: it lives in holds alone."""
 
     limit: str
     window_start: int
     value: str
     amount: int
+    per: Window = "total"
 
 
 class Denial(Struct, frozen=True):

@@ -43,6 +43,23 @@ class Usage(Struct, frozen=True, omit_defaults=True):
     def total_output(self) -> int:
         return self.output + self.audio_out
 
+    def plus(self, other: "Usage") -> "Usage":
+        """The sum of both, class by class."""
+        written = dict(self.cache_write)
+        for lifetime, count in other.cache_write.items():
+            written[lifetime] = written.get(lifetime, 0) + count
+        return Usage(
+            input=self.input + other.input,
+            output=self.output + other.output,
+            cache_read=self.cache_read + other.cache_read,
+            cache_write=written,
+            reasoning=self.reasoning + other.reasoning,
+            audio_in=self.audio_in + other.audio_in,
+            audio_out=self.audio_out + other.audio_out,
+            images=self.images + other.images,
+            requests=self.requests + other.requests,
+        )
+
     def metered(self) -> Iterator[tuple[str, int]]:
         """`(meter, quantity)` for each class with something in it; `reasoning` is inside `output`."""
         if self.input:

@@ -1,0 +1,74 @@
+"""Scope and the kill switch."""
+
+from collections.abc import Iterable, Mapping
+
+from penstock.domain.snapshot import Alias, Deployment, Key, Kill, Snapshot
+from penstock.errors import Killed, ModelNotFound, NotPermitted
+
+
+def dimensions(key: Key, tags: Mapping[str, str], model: str) -> dict[str, str]:
+    """What limits and kills match on. A dimension without a value is absent; `provider` joins with the target."""
+    dims = {
+        name: value
+        for name, value in (
+            ("organisation", key.organisation),
+            ("team", key.team),
+            ("project", key.project),
+            ("environment", key.environment),
+            ("key", key.name),
+            ("user", key.user),
+            ("model", model),
+        )
+        if value
+    }
+    for name, value in tags.items():
+        dims[f"tag:{name}"] = value
+    if "customer" in tags:
+        dims["customer"] = tags["customer"]
+    return dims
+
+
+def kill_on(kills: Iterable[Kill], dims: Mapping[str, str]) -> Kill | None:
+    """The first kill in force that covers these dimensions. A scope with several dimensions needs all of them."""
+    return next((kill for kill in kills if covers(kill, dims)), None)
+
+
+def covers(kill: Kill, dims: Mapping[str, str]) -> bool:
+    if "all" in kill.scope:
+        return True
+    return bool(kill.scope) and all(dims.get(name) == value for name, value in kill.scope.items())
+
+
+def refuse_killed(snapshot: Snapshot, dims: Mapping[str, str]) -> None:
+    """Raises `Killed` when a kill in force covers the call."""
+    if snapshot.kills and (kill := kill_on(snapshot.kills.values(), dims)) is not None:
+        raise killed(kill)
+
+
+def killed(kill: Kill) -> Killed:
+    scope = ", ".join("everything" if name == "all" else f"{name} {value}" for name, value in kill.scope.items())
+    return Killed(f"Stopped by an operator (kill {kill.generation}: {scope}). Ask them before trying again.")
+
+
+def find_alias(snapshot: Snapshot, key: Key, model: str) -> Alias:
+    """The alias that `model` names, declared or under a wildcard. Raises `ModelNotFound`, or `NotPermitted` when it
+    exists and the key may not use it. Under a wildcard the one target's price is still to be looked up."""
+    alias = snapshot.aliases.get(model) if not model.endswith("/*") else None
+    if alias is None:
+        provider, slash, name = model.partition("/")
+        wildcard = snapshot.aliases.get(f"{provider}/*") if slash and name else None
+        if wildcard is None or provider not in snapshot.providers:
+            raise ModelNotFound(
+                f"The model '{model}' does not exist here. GET /v1/models lists those that do.", param="model"
+            )
+        alias = Alias(model, (Deployment(provider, name),), max_output=wildcard.max_output)
+    if not may_use(key, model):
+        raise NotPermitted(f"The API key '{key.name}' may not use the model '{model}'.", param="model")
+    return alias
+
+
+def may_use(key: Key, model: str) -> bool:
+    """Whether the key's list of models admits this name; an empty list admits every one."""
+    return not key.models or any(
+        model == pattern or (pattern.endswith("/*") and model.startswith(pattern[:-1])) for pattern in key.models
+    )

@@ -1,0 +1,87 @@
+"""Before anything runs: the data directory, the lock on it, and the two secrets that every installation has."""
+
+import fcntl
+import os
+import secrets
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from penstock.domain.snapshot import Secret
+from penstock.errors import ConfigError, PenstockError
+
+LOCK_WAIT_S = 3.0
+"""How long a predecessor may take to stop: a service manager may start the next one at once."""
+_POLL_S = 0.02
+_MAX_SECRET_BYTES = 4096
+
+
+class DataInUse(PenstockError):
+    """Another control process runs on this data directory."""
+
+
+def prepare_directory(data: Path) -> None:
+    """Makes `data` and keeps everybody else out of it."""
+    try:
+        data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        data.chmod(0o700)
+    except OSError as error:
+        raise ConfigError(f"the data directory {data} cannot be used: {error.strerror}") from error
+
+
+def lock_directory(data: Path, wait_s: float = LOCK_WAIT_S) -> int:
+    """The descriptor whose lock says that `data` is ours, until this process ends. Raises DataInUse."""
+    descriptor = os.open(data / "control.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    deadline = time.monotonic() + wait_s
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() < deadline:
+                time.sleep(_POLL_S)
+                continue
+            os.close(descriptor)
+            raise DataInUse(f"another gateway runs on the data directory {data}") from None
+        return descriptor
+
+
+def kept_secret(given: Secret | None, path: Path, announce: Callable[[str], None]) -> Secret:
+    """`given` (from the environment), else what `path` holds, else a new one: kept in `path` with mode 0600 and
+    announced this once. Raises ConfigError when the file cannot be used."""
+    if given is not None:
+        return given
+    try:
+        return _read(path)
+    except FileNotFoundError:
+        made = secrets.token_urlsafe(32)
+        _write(path, made)
+        announce(made)
+        return Secret(made)
+
+
+def _read(path: Path) -> Secret:
+    try:
+        with path.open("rb") as file:
+            text = file.read(_MAX_SECRET_BYTES).decode("ascii").strip()
+    except FileNotFoundError:
+        raise
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"the secret in {path} cannot be read") from error
+    if not text:
+        raise ConfigError(f"the secret in {path} is empty")
+    return Secret(text)
+
+
+def _write(path: Path, value: str) -> None:
+    """Complete or not at all: a half-written secret would lock everybody out after a crash."""
+    draft = path.with_name(f"{path.name}.new")
+    try:
+        draft.unlink(missing_ok=True)
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(value + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        draft.rename(path)
+    except OSError as error:
+        raise ConfigError(f"the secret cannot be kept in {path}: {error.strerror}") from error

@@ -1,0 +1,275 @@
+"""The fleet: the control process's end of the link to its workers.
+
+A worker says `Hello` and is sent `Welcome`, either with an epoch and a journal of its own or, when it comes back after
+this process was restarted, with the ones it has. From then on it is sent every change, and a pulse each second. What it
+confirms and what it says of itself is kept per node, and stays when the node is gone: a stop must name whom it did not
+reach.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import structlog
+
+from penstock.app.link import (
+    Answer,
+    Beat,
+    Changed,
+    Confirm,
+    Hello,
+    Message,
+    Pulse,
+    Question,
+    Welcome,
+    encode,
+    messages,
+)
+from penstock.domain.snapshot import Change, Snapshot
+from penstock.records.metrics import Metrics, WorkerGauges
+from penstock.records.receipts import rfc3339
+
+PULSE_S = 1.0
+HELLO_TIMEOUT_S = 5.0
+REFUSAL_PAUSE_S = 0.5
+MAX_UNSENT_BYTES = 256 * 1024 * 1024
+"""A worker that lets more than this wait for it has stopped reading; it is cut off and must come back."""
+MAX_CONFIRMATIONS = 10_000
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What the fleet may ask of the rest of the process.
+
+    `welcome(epoch)`: the welcome of a new worker (epoch 0) or of one that comes back; None for an epoch that is not
+    known any more. `questions`: kind -> the coroutine function that answers with the encoded value or None.
+    """
+
+    welcome: Callable[[int], Awaitable[Welcome | None]]
+    snapshot: Callable[[], Snapshot]
+    questions: dict[str, Callable[..., Awaitable[bytes | None]]]
+
+
+@dataclass
+class Confirmation:
+    """One node obeys every kill up to `generation` since `at` (Unix nanoseconds)."""
+
+    generation: int
+    at: int
+    streams_cut: int
+
+
+@dataclass
+class Node:
+    """One worker, connected while `writer` is not None."""
+
+    name: str
+    hello: Hello
+    epoch: int
+    connected_at: int
+    writer: asyncio.StreamWriter | None
+    beat: Beat | None = None
+    beat_at: int = 0
+    confirmations: list[Confirmation] = field(default_factory=list)
+
+    def confirm(self, generation: int, streams_cut: int, at: int) -> None:
+        last = self.confirmations[-1] if self.confirmations else None
+        if last is not None and generation <= last.generation:
+            last.streams_cut += streams_cut
+            return
+        self.confirmations.append(Confirmation(generation, at, streams_cut))
+        del self.confirmations[:-MAX_CONFIRMATIONS]
+
+    def confirmation(self, generation: int) -> Confirmation | None:
+        """The confirmation that covered `generation` first."""
+        return next((each for each in self.confirmations if each.generation >= generation), None)
+
+
+class Fleet:
+    def __init__(self, answers: Answers, metrics: Metrics) -> None:
+        self._answers = answers
+        self._metrics = metrics
+        self._nodes: dict[str, Node] = {}
+        self._server: asyncio.Server | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def listen(self, path: Path) -> None:
+        """Serves the socket at `path`, for this user only. Raises OSError."""
+        path.unlink(missing_ok=True)
+        self._server = await asyncio.start_unix_server(self._serve, path, limit=2**20)
+        path.chmod(0o600)
+        self._spawn(self._pulse())
+
+    async def close(self) -> None:
+        """Lets go of every worker; they go on and look for the next control process."""
+        for task in list(self._tasks):
+            task.cancel()
+        if self._server is not None:
+            self._server.close()
+        for node in self._nodes.values():
+            if node.writer is not None:
+                node.writer.close()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def publish(self, change: Change) -> None:
+        """Sends `change` to every connected worker."""
+        self._broadcast(Changed(change))
+        self._metrics.generation, self._metrics.version = change.generation, change.version
+
+    def kill_status(self, generation: int) -> list[dict[str, Any]]:
+        """Per node: whether it obeys the kill, since when, and how many of its live calls were cut for it."""
+        return [_kill_status(node, generation) for node in self._nodes.values()]
+
+    def status(self) -> list[dict[str, Any]]:
+        """Per node: what it said of itself last."""
+        return [_status(node) for node in self._nodes.values()]
+
+    # -- one connection -----------------------------------------------------------------------------------------------
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        node: Node | None = None
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        try:
+            incoming = messages(reader)
+            async with asyncio.timeout(HELLO_TIMEOUT_S):
+                hello = await anext(incoming, None)
+            if not isinstance(hello, Hello):
+                return
+            node = await self._welcome(hello, writer)
+            if node is None:
+                return
+            async for message in incoming:
+                self._hear(node, message)
+        except (TimeoutError, msgspec.MsgspecError):
+            self._metrics.failed("link")
+            log.exception("a worker broke the link's protocol", node=node.name if node else "")
+        except Exception:
+            self._metrics.failed("link")
+            log.exception("a worker could not be served", node=node.name if node else "")
+            await asyncio.sleep(REFUSAL_PAUSE_S)
+        finally:
+            self._tasks.discard(task)
+            writer.close()
+            if node is not None:
+                self._leave(node)
+
+    async def _welcome(self, hello: Hello, writer: asyncio.StreamWriter) -> Node | None:
+        welcome = await self._answers.welcome(hello.epoch)
+        if welcome is None:
+            log.warning("a worker came back with an epoch that is over", node=hello.node, epoch=hello.epoch)
+            return None
+        # From taking the snapshot to being in `_nodes` nothing is awaited, so no change falls between the two.
+        welcome = msgspec.structs.replace(welcome, snapshot=self._answers.snapshot())
+        writer.write(encode(welcome))
+        before = self._nodes.get(hello.node)
+        if before is not None and before.writer is not None:
+            before.writer.close()
+        node = Node(hello.node, hello, welcome.epoch, time.time_ns(), writer)
+        if before is not None and before.epoch == node.epoch:
+            node.confirmations = before.confirmations
+        self._nodes[hello.node] = node
+        self._metrics.worker_up(hello.node)
+        log.info("a worker is connected", node=hello.node, pid=hello.pid, epoch=node.epoch)
+        return node
+
+    def _hear(self, node: Node, message: Message) -> None:
+        if isinstance(message, Confirm):
+            node.confirm(message.generation, message.streams_cut, time.time_ns())
+        elif isinstance(message, Beat):
+            node.beat, node.beat_at = message, time.time_ns()
+            limits = self._answers.snapshot().limits
+            held: dict[str, int] = {}
+            for limit, amount in message.held.items():
+                name = limits[limit].name if limit in limits else limit
+                held[name] = held.get(name, 0) + amount
+            gauges = WorkerGauges(
+                message.in_flight,
+                message.streams,
+                held,
+                message.loop_lag_ms,
+                message.generation,
+                message.version,
+                message.refused_strangers,
+            )
+            self._metrics.worker_said(node.name, gauges)
+        elif isinstance(message, Question):
+            self._spawn(self._answer(node, message))
+        else:
+            raise msgspec.ValidationError(f"a worker does not send {type(message).__name__}")
+
+    async def _answer(self, node: Node, question: Question) -> None:
+        value: bytes | None = None
+        try:
+            value = await self._answers.questions[question.kind](*question.arguments)
+        except Exception:
+            # No answer: the worker's own timeout says so to the caller, where "there is none" would be a lie.
+            self._metrics.failed("question")
+            log.exception("a worker's question could not be answered", kind=question.kind)
+            return
+        if node.writer is not None and not node.writer.is_closing():
+            node.writer.write(encode(Answer(question.id, value)))
+
+    def _leave(self, node: Node) -> None:
+        node.writer = None
+        if self._nodes.get(node.name) is node:
+            self._metrics.worker_down(node.name)
+            log.info("a worker is gone", node=node.name, epoch=node.epoch)
+
+    # -- to all -------------------------------------------------------------------------------------------------------
+
+    def _broadcast(self, message: Message) -> None:
+        frame = encode(message)
+        for node in self._nodes.values():
+            writer = node.writer
+            if writer is None or writer.is_closing():
+                continue
+            if writer.transport.get_write_buffer_size() > MAX_UNSENT_BYTES:
+                log.error("a worker has stopped reading", node=node.name)
+                writer.transport.abort()
+                continue
+            writer.write(frame)
+
+    async def _pulse(self) -> None:
+        while True:
+            snapshot = self._answers.snapshot()
+            self._broadcast(Pulse(snapshot.generation, snapshot.version))
+            await asyncio.sleep(PULSE_S)
+
+    def _spawn(self, coroutine: Any) -> None:
+        task = asyncio.get_running_loop().create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _kill_status(node: Node, generation: int) -> dict[str, Any]:
+    confirmation = node.confirmation(generation)
+    if confirmation is not None:
+        state, at, cut = "confirmed", rfc3339(confirmation.at), confirmation.streams_cut
+        return {"node": node.name, "state": state, "confirmed_at": at, "streams_cut": cut}
+    state = "unreachable" if node.writer is None else "pending"
+    return {"node": node.name, "state": state, "confirmed_at": None, "streams_cut": 0}
+
+
+def _status(node: Node) -> dict[str, Any]:
+    beat = node.beat
+    return {
+        "node": node.name,
+        "pid": node.hello.pid,
+        "epoch": node.epoch,
+        "state": "unreachable" if node.writer is None else "connected",
+        "connected_at": rfc3339(node.connected_at),
+        "last_beat_at": rfc3339(node.beat_at) if node.beat_at else None,
+        "generation": beat.generation if beat else 0,
+        "version": beat.version if beat else 0,
+        "in_flight": beat.in_flight if beat else 0,
+        "streams": beat.streams if beat else 0,
+        "loop_lag_ms": beat.loop_lag_ms if beat else 0.0,
+    }

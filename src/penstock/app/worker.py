@@ -1,0 +1,282 @@
+"""One worker of the data plane: the pipeline's rooms, wired; the listener; the link to the control process.
+
+It imports neither FastAPI nor SQLAlchemy nor genai-prices, holds no state that its journal does not, and lives from the
+snapshot that the control process last sent: while that process is away, traffic goes on until `stop.freshness`.
+"""
+
+import argparse
+import asyncio
+import itertools
+import os
+import signal
+import sys
+import time
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import uvloop
+from granian.constants import HTTPModes, Interfaces
+from granian.http import HTTP1Settings
+from granian.server.embed import Server
+
+from penstock.app.link import (
+    Answer,
+    Beat,
+    Changed,
+    Confirm,
+    Hello,
+    Message,
+    Pulse,
+    Question,
+    Welcome,
+    encode,
+    messages,
+)
+from penstock.domain.snapshot import Deployment, ServerSettings, Snapshot, applied
+from penstock.errors import StoreUnavailable
+from penstock.ledger.journal import Journal
+from penstock.ledger.ledger import Ledger
+from penstock.pipeline import Gateway
+from penstock.surfaces.inference import InferenceApp
+from penstock.upstream.call import Upstream
+from penstock.upstream.http1 import Http1Transport
+
+RECONNECT_S = 0.05
+ANSWER_TIMEOUT_S = 5.0
+BEAT_S = 1.0
+BACKLOG = 2048
+EXIT_RESTART = 75
+"""The control process no longer knows this worker's epoch: a new process starts with a new one."""
+
+
+class Worker:
+    """The process. `run` returns its exit code."""
+
+    def __init__(self, data: Path, node: str) -> None:
+        self._socket = data / "control.sock"
+        self._node = node
+        self._epoch = 0
+        self._ids = itertools.count(1)
+        self._questions: dict[int, asyncio.Future[bytes | None]] = {}
+        self._deployments: dict[tuple[str, str], Deployment] = {}
+        self._writer: asyncio.StreamWriter | None = None
+        self._gateway: Gateway | None = None
+        self._journal: Journal | None = None
+        self._app: InferenceApp | None = None
+        self._server: Server | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._loop_lag_ms = 0.0
+        self._stop = asyncio.Event()
+
+    async def run(self, parent_fd: int | None) -> int:
+        loop = asyncio.get_running_loop()
+        for signum in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(signum, self._stop.set)
+        if parent_fd is not None:
+            loop.add_reader(parent_fd, self._stop.set)
+        link = self._spawn(self._keep_linked())
+        stopped = asyncio.ensure_future(self._stop.wait())
+        await asyncio.wait([link, stopped], return_when=asyncio.FIRST_COMPLETED)
+        if parent_fd is not None:
+            loop.remove_reader(parent_fd)
+        await self._drain()
+        if link.done() and not stopped.done():
+            link.result()
+            return EXIT_RESTART
+        return 0
+
+    def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
+        task = asyncio.get_running_loop().create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    # -- the link -----------------------------------------------------------------------------------------------------
+
+    async def _keep_linked(self) -> None:
+        """Connects, again and again; returns when the control process does not want this epoch back."""
+        while True:
+            try:
+                reader, writer = await asyncio.open_unix_connection(self._socket, limit=2**20)
+            except OSError:
+                await asyncio.sleep(RECONNECT_S)
+                continue
+            self._writer, welcomed = writer, False
+            self._send(Hello(self._node, os.getpid(), self._epoch))
+            async for message in messages(reader):
+                welcomed = True
+                await self._obey(message)
+            self._writer = None
+            writer.close()
+            self._fail_questions()
+            if self._epoch and not welcomed:
+                return
+
+    async def _obey(self, message: Message) -> None:
+        if isinstance(message, Welcome):
+            await self._welcome(message)
+        elif isinstance(message, Answer):
+            question = self._questions.pop(message.id, None)
+            if question is not None and not question.done():
+                question.set_result(message.value)
+        elif isinstance(message, Changed):
+            gateway = self._require_gateway()
+            if message.change.version == gateway.snapshot.version + 1:
+                self._adopt(applied(gateway.snapshot, message.change))
+            elif message.change.version > gateway.snapshot.version:
+                self._spawn(self._catch_up())
+        elif isinstance(message, Pulse):
+            gateway = self._require_gateway()
+            gateway.fresh_until = gateway.clock() + gateway.snapshot.server.freshness_ms * 1_000_000
+            if message.version > gateway.snapshot.version or message.generation > gateway.snapshot.generation:
+                self._spawn(self._catch_up())
+
+    async def _welcome(self, welcome: Welcome) -> None:
+        if self._gateway is None:
+            self._epoch = welcome.epoch
+            journal = self._journal = Journal(Path(welcome.journal))
+            ledger = Ledger(journal, time.time_ns)
+            ledger.seed(welcome.balances)
+            self._gateway = Gateway(ledger, Upstream(Http1Transport()), self._deployment, time.time_ns)
+            self._gateway.pepper = welcome.pepper
+            self._app = InferenceApp(self._gateway, self._node, self._receipt)
+            self._spawn(journal.keep_synced())
+            self._spawn(self._beat())
+            self._spawn(self._listen(welcome.snapshot.server))
+        self._gateway.fresh_until = self._gateway.clock() + welcome.snapshot.server.freshness_ms * 1_000_000
+        self._adopt(welcome.snapshot)
+
+    def _adopt(self, snapshot: Snapshot) -> None:
+        """From here on every admission sees `snapshot`. A newer kill also cuts what runs, and is confirmed."""
+        gateway = self._require_gateway()
+        gateway.snapshot = snapshot
+        self._deployments.clear()
+        self._send(Confirm(snapshot.generation, gateway.cut_killed() if snapshot.kills else 0))
+
+    async def _catch_up(self) -> None:
+        """A push was lost: take the whole snapshot."""
+        value = await self._ask("snapshot")
+        if value is not None:
+            snapshot = msgspec.msgpack.decode(value, type=Snapshot)
+            if snapshot.version >= self._require_gateway().snapshot.version:
+                self._adopt(snapshot)
+
+    async def _beat(self) -> None:
+        gateway, app = self._require_gateway(), self._app
+        assert app is not None
+        while True:
+            due = time.monotonic() + BEAT_S
+            await asyncio.sleep(BEAT_S)
+            self._loop_lag_ms = max(0.0, (time.monotonic() - due) * 1000)
+            live = gateway.live.values()
+            self._send(
+                Beat(
+                    gateway.snapshot.generation,
+                    gateway.snapshot.version,
+                    len(live),
+                    sum(exchange.streaming for exchange in live),
+                    gateway.ledger.held(),
+                    self._loop_lag_ms,
+                    app.refused_strangers,
+                )
+            )
+
+    # -- questions ----------------------------------------------------------------------------------------------------
+
+    async def _ask(self, kind: str, *arguments: str) -> bytes | None:
+        """The answer of the control process; `StoreUnavailable` when it is away or slow."""
+        unavailable = StoreUnavailable("The gateway's control process cannot be reached. Try again.", retry_after_s=2)
+        if self._writer is None:
+            raise unavailable
+        question = Question(next(self._ids), kind, arguments)
+        future: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
+        self._questions[question.id] = future
+        self._send(question)
+        try:
+            async with asyncio.timeout(ANSWER_TIMEOUT_S):
+                return await future
+        except (TimeoutError, ConnectionError):
+            raise unavailable from None
+        finally:
+            self._questions.pop(question.id, None)
+
+    async def _receipt(self, request_id: str, key_id: str) -> bytes | None:
+        return await self._ask("receipt", request_id, key_id)
+
+    async def _deployment(self, provider: str, model: str) -> Deployment:
+        """What an undeclared model can do and cost; remembered until the world changes."""
+        cached = self._deployments.get((provider, model))
+        if cached is None:
+            value = await self._ask("deployment", provider, model)
+            cached = Deployment(provider, model) if value is None else msgspec.msgpack.decode(value, type=Deployment)
+            if len(self._deployments) < 10_000:
+                self._deployments[provider, model] = cached
+        return cached
+
+    def _send(self, message: Message) -> None:
+        if self._writer is not None and not self._writer.is_closing():
+            self._writer.write(encode(message))
+
+    def _fail_questions(self) -> None:
+        for future in self._questions.values():
+            if not future.done():
+                future.set_exception(ConnectionError("the link is gone"))
+
+    # -- the listener -------------------------------------------------------------------------------------------------
+
+    async def _listen(self, settings: ServerSettings) -> None:
+        self._server = Server(
+            self._app,
+            address=settings.listen_host,
+            port=settings.listen_port,
+            interface=Interfaces.ASGINL,
+            http=HTTPModes.http1,
+            websockets=False,
+            backlog=BACKLOG,
+            log_enabled=False,
+            http1_settings=HTTP1Settings(header_read_timeout=settings.header_read_timeout_ms),
+        )
+        await self._server.serve()
+
+    async def _drain(self) -> None:
+        """Admits nothing more, lets live calls end within the drain timeout, cuts the rest, closes."""
+        gateway = self._gateway
+        if gateway is None:
+            return
+        gateway.draining = True
+        deadline = time.monotonic() + gateway.snapshot.server.drain_timeout_ms / 1000
+        while gateway.live and time.monotonic() < deadline:
+            await asyncio.sleep(0.02)
+        gateway.cut(gateway.live.values(), "aborted")
+        while gateway.live and time.monotonic() < deadline + 1:
+            await asyncio.sleep(0.01)
+        if self._server is not None:
+            self._server.stop()  # type: ignore[no-untyped-call]
+            await asyncio.sleep(0.1)
+        await gateway.upstream.close()
+        if self._journal is not None:
+            self._journal.close()
+
+    def _require_gateway(self) -> Gateway:
+        if self._gateway is None:
+            raise RuntimeError("the control process spoke before its welcome")
+        return self._gateway
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="penstock.app.worker")
+    parser.add_argument("--data", required=True, type=Path)
+    parser.add_argument("--node", required=True)
+    parser.add_argument("--parent-fd", type=int)
+    arguments = parser.parse_args()
+
+    async def run() -> int:
+        return await Worker(arguments.data, arguments.node).run(arguments.parent_fd)
+
+    return uvloop.run(run())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

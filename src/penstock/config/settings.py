@@ -1,0 +1,376 @@
+"""The configuration file as values: the attributes mirror the file's own structure.
+
+Durations are whole milliseconds (`..._ms`; in the file `5s`), dollar limits whole nano-USD, prices `Decimal` USD per
+million, tags in a limit's `match` are flattened to `tag:<name>`. Secrets stay references until `resolve_secret`.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+from hashlib import sha256
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetPydanticSchema,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import core_schema
+
+from penstock.config.values import (
+    MAX_NAME,
+    AliasName,
+    BaseUrl,
+    DurationMs,
+    Fraction,
+    HeaderFields,
+    ListenAddress,
+    Each,
+    ModelName,
+    Moment,
+    Name,
+    PriceUsd,
+    Reference,
+    TagValue,
+    nanousd,
+    not_yet,
+    number,
+    one_of,
+    shown,
+    unique,
+)
+from penstock.domain.http import Timeouts
+from penstock.domain.money import MAX_NANOUSD
+from penstock.domain.policy import MATCHABLE, Mode, Unit, Window
+from penstock.domain.snapshot import ServerSettings
+
+KINDS = ("openai", "compatible", "simulated")
+LATER_KINDS = ("anthropic", "azure", "google", "vertex", "bedrock", "cohere", "mistral")
+WINDOWS = ("second", "minute", "hour", "day", "week", "month", "year", "total")
+UNITS = ("usd", "tokens", "input_tokens", "output_tokens", "requests", "concurrent")
+MAX_TOKENS = 100_000_000
+
+_UNNAMEABLE = re.compile(r"[^A-Za-z0-9._-]")
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, hide_input_in_errors=True)
+
+
+def _read_as(model: type[_Section], convert: Callable[[Any], object]) -> GetPydanticSchema:
+    """A field that is written as `model` and kept as what `convert` makes of it."""
+    return GetPydanticSchema(
+        lambda _, handler: core_schema.no_info_after_validator_function(convert, handler.generate_schema(model))
+    )
+
+
+def _sqlite(value: object) -> object:
+    """The store's address may hold a password, so a fault does not repeat it."""
+    if isinstance(value, str) and value.startswith("postgres"):
+        raise ValueError("PostgreSQL is not available in this release; use sqlite")
+    if value != "sqlite":
+        raise ValueError("must be sqlite, which keeps the store in the data directory")
+    return value
+
+
+def _written(section: _Section) -> dict[str, Any]:
+    return section.model_dump(exclude_none=True)
+
+
+class Server(_Section):
+    """`listen`: the data plane; `admin`: the admin API. `data`: journals, store and secrets of this box."""
+
+    listen: ListenAddress = "127.0.0.1:8080"
+    admin: ListenAddress = "127.0.0.1:8081"
+    workers: int = Field(1, ge=1)
+    data: str = Field("./data", min_length=1)
+    max_body_mb: int = Field(32, ge=1, le=1024)
+    max_concurrent_calls: int = Field(2_000, ge=1, le=100_000)
+    header_timeout_ms: DurationMs = Field(15_000, alias="header_timeout")
+    drain_timeout_ms: DurationMs = Field(30_000, alias="drain_timeout")
+
+    @field_validator("workers")
+    @classmethod
+    def _one_worker(cls, value: int) -> int:
+        if value > 1:
+            raise ValueError("above 1 is not available in this release, until leases between workers exist")
+        return value
+
+    @model_validator(mode="after")
+    def _two_addresses(self) -> "Server":
+        if self.listen == self.admin:
+            raise ValueError("`listen` and `admin` must be two addresses: load on one must not block the other")
+        return self
+
+
+class Stop(_Section):
+    """`freshness_ms`: a worker that has not confirmed the newest kill for that long answers 503."""
+
+    freshness_ms: DurationMs = Field(45_000, alias="freshness")
+
+
+class DeclaredCredential(_Section):
+    name: Name
+    value: Reference
+
+
+class TimeoutSettings(_Section):
+    """Bounds on one upstream call; see `domain.http.Timeouts`."""
+
+    connect: DurationMs = Timeouts().connect_ms
+    first_byte: DurationMs = Timeouts().first_byte_ms
+    between_chunks: DurationMs = Timeouts().between_chunks_ms
+    total: DurationMs = Timeouts().total_ms
+
+    def bounds(self) -> Timeouts:
+        return Timeouts(self.connect, self.first_byte, self.between_chunks, self.total)
+
+
+class SimulatedOptions(_Section):
+    """The script of a simulated provider. Absent: the provider's own default."""
+
+    latency_ms: int | None = Field(None, ge=0, le=600_000)
+    chunk_delay_ms: int | None = Field(None, ge=0, le=600_000)
+    tokens: int | None = Field(None, ge=0, le=MAX_TOKENS)
+    fail_status: int | None = Field(None, ge=400, le=599)
+    fail_every: int | None = Field(None, ge=1)
+    cut_after_chunks: int | None = Field(None, ge=0)
+
+
+class DeclaredProvider(_Section):
+    """A vendor account. `base_url` empty: the vendor's own address. Without `credentials` no key is sent."""
+
+    name: Name
+    kind: Annotated[str, one_of(*KINDS, later=LATER_KINDS)]
+    base_url: BaseUrl = ""
+    credentials: list[DeclaredCredential] = []
+    timeouts: Annotated[Timeouts, _read_as(TimeoutSettings, TimeoutSettings.bounds)] = Timeouts()
+    headers: HeaderFields = {}
+    options: Annotated[dict[str, Any], _read_as(SimulatedOptions, _written)] = {}
+
+    @model_validator(mode="after")
+    def _address(self) -> "DeclaredProvider":
+        if self.kind == "compatible" and not self.base_url:
+            raise ValueError("a provider of kind compatible needs its base_url")
+        if self.kind == "simulated" and (self.base_url or self.credentials or self.headers):
+            raise ValueError("a provider of kind simulated has no base_url, credentials or headers: nothing is sent")
+        if self.kind != "simulated" and self.options:
+            raise ValueError("only a provider of kind simulated has options")
+        if len(self.credentials) > 1:
+            raise ValueError("more than one credential per provider is not available in this release")
+        return self
+
+
+class DeclaredTarget(_Section):
+    provider: Name
+    model: ModelName
+    weight: int = Field(1, ge=1)
+
+    @field_validator("weight")
+    @classmethod
+    def _even(cls, value: int) -> int:
+        if value != 1:
+            raise ValueError("other than 1 needs the weighted strategy, which is not available in this release")
+        return value
+
+
+class DeclaredPrice(_Section):
+    """USD per million units; `request` in USD per call. None: not written, and priced as the meter it is part of."""
+
+    input: PriceUsd
+    output: PriceUsd
+    cache_read: PriceUsd | None = None
+    cache_write: PriceUsd | None = None
+    cache_write_1h: PriceUsd | None = None
+    audio_in: PriceUsd | None = None
+    audio_out: PriceUsd | None = None
+    request: PriceUsd | None = None
+
+
+class DeclaredModel(_Section):
+    """An alias, or with a name that ends in `/*` the admission of undeclared `provider/model` names."""
+
+    name: AliasName
+    targets: list[DeclaredTarget] = []
+    strategy: Annotated[str, one_of("ordered", later=("weighted", "latency", "cost", "least_busy"))] = "ordered"
+    price: DeclaredPrice | None = None
+    max_output: int | None = Field(None, ge=1, le=MAX_TOKENS)
+    rules: Annotated[None, not_yet("routing by rules")] = None
+    fallbacks: Annotated[None, not_yet("falling back to other aliases")] = None
+    replaced_by: Annotated[None, not_yet("replacing an alias")] = None
+
+    @property
+    def wildcard(self) -> str | None:
+        """The provider whose undeclared models this admits; None for an alias."""
+        return self.name[:-2] if self.name.endswith("/*") else None
+
+    @model_validator(mode="after")
+    def _targets(self) -> "DeclaredModel":
+        if self.wildcard is not None:
+            if self.targets or self.price:
+                raise ValueError("a name that ends in /* has no targets and no price: declare the models that need them")
+        elif not self.targets:
+            raise ValueError("needs at least one target")
+        pairs = [(target.provider, target.model) for target in self.targets]
+        for index, (provider, model) in enumerate(pairs):
+            if (provider, model) in pairs[:index]:
+                raise ValueError(f"names the target {shown(f'{provider}: {model}')} twice")
+        return self
+
+
+class DeclaredTeam(_Section):
+    name: Name
+    required_tags: Annotated[list[Name], unique("the tag")] = []
+
+
+class DeclaredProject(_Section):
+    name: Name
+    team: Name
+    environment: Name | Literal[""] = ""
+
+
+class DeclaredKey(_Section):
+    """`secret`: where the caller's key stands. `models`: aliases and `provider/*` patterns; empty: every declared
+    alias. `tags` are pinned: a caller cannot override them. `expires_at`: UTC. `team` is the project's when unwritten."""
+
+    name: Name
+    secret: Reference
+    team: Name | Literal[""] = ""
+    project: Name | Literal[""] = ""
+    user: TagValue | Literal[""] = ""
+    models: Annotated[list[AliasName], unique("the model")] = []
+    tags: dict[Name, TagValue] = {}
+    expires_at: Moment | None = None
+
+
+class MatchSettings(_Section):
+    """The dimensions of `match` as the file writes them: `tag` is a mapping of its own."""
+
+    organisation: Name | None = None
+    team: Name | None = None
+    project: Name | None = None
+    environment: Name | None = None
+    key: Name | None = None
+    user: TagValue | None = None
+    customer: TagValue | None = None
+    model: ModelName | None = None
+    provider: Name | None = None
+    tag: dict[Name, TagValue] = {}
+
+    def pairs(self) -> dict[str, str]:
+        """Sorted by dimension; tags as `tag:<name>`."""
+        fields = {name: value for name in MATCHABLE if (value := getattr(self, name)) is not None}
+        return dict(sorted((fields | {f"tag:{name}": value for name, value in self.tag.items()}).items()))
+
+
+class DeclaredLimit(_Section):
+    """`amount`: whole nano-USD for `usd`, pieces for the rest. `match`: dimension -> value, tags as `tag:<name>`.
+    `name` is made from the rest when unwritten."""
+
+    match: Annotated[dict[str, str], _read_as(MatchSettings, MatchSettings.pairs)] = {}
+    each: Each | None = None
+    unit: Annotated[Unit, one_of(*UNITS)]
+    amount: int
+    per: Window = Field(None, validate_default=True)
+    mode: Annotated[Mode, one_of("strict", "observe", later=("metered",))] = "strict"
+    window: Annotated[Literal["fixed"], one_of("fixed", later=("sliding",))] = "fixed"
+    alert_at: Annotated[list[Fraction], unique("the fraction")] = []
+    timezone: Annotated[None, not_yet("a window's time zone (windows turn in UTC)")] = None
+    on_exceeded: Annotated[None, not_yet("another reaction than refusing")] = None
+    max_values: Annotated[None, not_yet("another bound on `each`")] = None
+    name: Name | Literal[""] = Field("", validate_default=True)
+
+    @field_validator("amount", mode="plain")
+    @classmethod
+    def _in_unit(cls, value: object, info: ValidationInfo) -> int:
+        amount = number(value)
+        if amount <= 0:
+            raise ValueError("must be more than 0")
+        if info.data.get("unit") == "usd":
+            return nanousd(amount)
+        if amount != amount.to_integral_value() or amount > MAX_NANOUSD:
+            raise ValueError("must be a whole number; only limits in usd have fractions")
+        return int(amount)
+
+    @field_validator("per", mode="before")
+    @classmethod
+    def _for_unit(cls, value: object, info: ValidationInfo) -> object:
+        concurrent = info.data.get("unit") == "concurrent"
+        if concurrent and value not in {None, "total"}:
+            raise ValueError("a limit on concurrent calls has no window: leave `per` out")
+        if value is None and not concurrent:
+            raise ValueError("is missing; available: " + ", ".join(WINDOWS))
+        if value is not None and value not in WINDOWS:
+            raise ValueError(f"{shown(value)} is not known here; available: " + ", ".join(WINDOWS))
+        return value or "total"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named(cls, value: Any) -> Any:
+        """Keeps an empty name apart from an absent one, which is made from the rest."""
+        if isinstance(value, dict) and value.get("name", "-") in {"", None}:
+            raise ValueError("the name is empty: write one, or leave `name` out to have it made")
+        return value
+
+    @field_validator("name")
+    @classmethod
+    def _made(cls, value: str, info: ValidationInfo) -> str:
+        if value or not {"match", "each", "unit", "per", "mode"} <= info.data.keys():
+            return value
+        return limit_name(info.data["match"], info.data["each"], info.data["unit"], info.data["per"], info.data["mode"])
+
+
+def limit_name(match: Mapping[str, str], each: str | None, unit: str, per: str, mode: str) -> str:
+    """The name of a limit that was given none: `team-growth.each-customer.usd-day`. The same limit always gets the
+    same name. A part that a name cannot hold, or one that is too long, is told apart by a digest."""
+    parts = [f"{dimension}-{value}" for dimension, value in sorted(match.items())]
+    if each:
+        parts.append(f"each-{each}")
+    parts.append(unit if unit == "concurrent" else f"{unit}-{per}")
+    if mode != "strict":
+        parts.append(mode)
+    whole = ".".join(parts)
+    plain = _UNNAMEABLE.sub("-", whole.replace("tag:", "tag-"))
+    if plain == whole.replace("tag:", "tag-") and len(plain) <= MAX_NAME:
+        return plain
+    return f"{plain[: MAX_NAME - 9]}-{sha256(whole.encode()).hexdigest()[:8]}"
+
+
+class Contents(_Section):
+    """Everything that a file can say."""
+
+    server: Server = Server()
+    stop: Stop = Stop()
+    store: Annotated[str, BeforeValidator(_sqlite)] = "sqlite"
+    providers: list[DeclaredProvider] = []
+    models: list[DeclaredModel] = []
+    teams: list[DeclaredTeam] = []
+    projects: list[DeclaredProject] = []
+    keys: list[DeclaredKey] = []
+    limits: list[DeclaredLimit] = []
+
+
+class Config(Contents):
+    """A file without a fault. `digest`: hex SHA-256 of its bytes, by which an applied file is known."""
+
+    path: Path
+    digest: str
+
+    def server_settings(self) -> ServerSettings:
+        """What a worker needs to know of its listener."""
+        host, _, port = self.server.listen.rpartition(":")
+        return ServerSettings(
+            listen_host=host.strip("[]"),
+            listen_port=int(port),
+            max_body_bytes=self.server.max_body_mb * 2**20,
+            header_read_timeout_ms=self.server.header_timeout_ms,
+            drain_timeout_ms=self.server.drain_timeout_ms,
+            freshness_ms=self.stop.freshness_ms,
+            max_concurrent_calls=self.server.max_concurrent_calls,
+        )

@@ -1,0 +1,278 @@
+"""The kinds of value that settings are made of: names, durations, money, addresses, references.
+
+Each is an annotated type for the models of `settings`; a wrong value raises ValueError whose text is the fault.
+"""
+
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator
+
+from penstock.config.environment import check_reference
+from penstock.domain.money import MAX_NANOUSD, NANO
+from penstock.errors import ConfigError
+
+MAX_NAME = 128
+MAX_TAG_VALUE = 256
+MAX_DURATION_MS = 24 * 3600 * 1000
+SHOWN_CHARACTERS = 60
+
+EACH = ("team", "project", "key", "user", "customer", "model", "provider")
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@/+-]*")
+_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m)")
+_HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\]")
+_HEADER = re.compile(r"[a-z0-9-]+")
+_UNIT_MS = {"ms": Decimal(1), "s": Decimal(1000), "m": Decimal(60_000)}
+_OWN_HEADERS = {
+    "authorization",
+    "api-key",
+    "x-api-key",
+    "connection",
+    "content-length",
+    "content-type",
+    "content-encoding",
+    "accept-encoding",
+    "cookie",
+    "expect",
+    "host",
+    "keep-alive",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+}
+
+
+def shown(value: object) -> str:
+    """A value of the operator's as a fault repeats it: quoted, escaped and short."""
+    text = str(value)
+    return repr(text if len(text) <= SHOWN_CHARACTERS else text[:SHOWN_CHARACTERS] + "...")
+
+
+def name(value: object) -> str:
+    """The name of an object: up to 128 letters, digits, dots, underscores and hyphens, a letter or digit first."""
+    return _named(value, _NAME, "letters, digits and . _ -")
+
+
+def model_name(value: object) -> str:
+    """A model's name, the gateway's or the vendor's: like a name, with : @ / + as well."""
+    return _named(value, _MODEL, "letters, digits and . _ : @ / + -")
+
+
+def alias_name(value: object) -> str:
+    """A model's name, or `provider/*`."""
+    text = _text(value)
+    if text.endswith("/*"):
+        return f"{name(text[:-2])}/*"
+    return model_name(text)
+
+
+def tag_value(value: object) -> str:
+    """What a tag, a customer or a user can be: 1 to 256 printable characters without comma or equals sign."""
+    text = _text(value)
+    if not text or len(text) > MAX_TAG_VALUE or not text.isprintable() or "," in text or "=" in text:
+        raise ValueError(f"must be 1 to {MAX_TAG_VALUE} printable characters without ',' and '='")
+    return text
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError("must be text; put it in quotes")  # noqa: TRY004 - a fault of the file, gathered by pydantic
+    return value
+
+
+def _named(value: object, pattern: re.Pattern[str], characters: str) -> str:
+    text = _text(value)
+    if len(text) > MAX_NAME:
+        raise ValueError(f"must be no longer than {MAX_NAME} characters")
+    if not pattern.fullmatch(text):
+        raise ValueError(f"{shown(text)} is not a name: use {characters}, beginning with a letter or digit")
+    return text
+
+
+def number(value: object) -> Decimal:
+    """A number as written, exact."""
+    if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
+        raise ValueError("must be a number such as 5 or 0.25")
+    exact = Decimal(str(value))
+    if not exact.is_finite():
+        raise ValueError("must be a number such as 5 or 0.25")
+    return exact
+
+
+def nanousd(dollars: Decimal) -> int:
+    """Dollars as whole nano-dollars. Raises ValueError for a fraction of one, or more than an int64 holds."""
+    amount = dollars * NANO
+    if amount != amount.to_integral_value():
+        raise ValueError("has more than nine decimal places; the smallest amount is 0.000000001 USD")
+    if amount > MAX_NANOUSD:
+        raise ValueError(f"must be no more than {MAX_NANOUSD // NANO} USD")
+    return int(amount)
+
+
+def price(value: object) -> Decimal:
+    """USD per million units, or per request: zero or more, in whole nano-dollars."""
+    amount = number(value)
+    if amount < 0:
+        raise ValueError("must not be negative")
+    nanousd(amount)
+    return amount
+
+
+def duration_ms(value: object) -> int:
+    """`5s`, `300ms`, `2m`, or a plain number of seconds, in whole milliseconds: more than nothing, at most a day."""
+    if isinstance(value, str):
+        match = _DURATION.fullmatch(value)
+        if match is None:
+            raise ValueError(f"{shown(value)} is not a duration: write 300ms, 5s or 2m")
+        amount = Decimal(match[1]) * _UNIT_MS[match[2]]
+    else:
+        amount = number(value) * 1000
+    if amount != amount.to_integral_value() or not 0 < amount <= MAX_DURATION_MS:
+        raise ValueError("must be a whole number of milliseconds, more than 0 and at most 24 hours")
+    return int(amount)
+
+
+def fraction(value: object) -> float:
+    """More than 0 and at most 1."""
+    amount = number(value)
+    if not 0 < amount <= 1:
+        raise ValueError("must be more than 0 and at most 1 (0.8 is 80 %)")
+    return float(amount)
+
+
+def listen_address(value: object) -> str:
+    """`host:port`; an IPv6 host stands in brackets."""
+    text = _text(value)
+    host, colon, port = text.rpartition(":")
+    if not colon or not _HOST.fullmatch(host) or not (port.isascii() and port.isdigit() and 0 < int(port[:6]) < 65536):
+        raise ValueError(f"{shown(text)} is not an address: write host:port, such as 127.0.0.1:8080 or [::1]:8080")
+    return text
+
+
+def base_url(value: object) -> str:
+    """`http(s)://host[:port][/path]`, without credentials, query or fragment; a closing slash is dropped."""
+    text = _text(value)
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError:
+        raise ValueError("is not a URL: write http(s)://host[:port][/path]") from None
+    if "@" in parts.netloc:
+        raise ValueError("must not hold credentials: they go into `credentials`, as env: or file: references")
+    host = parts.netloc if port is None else parts.netloc.rpartition(":")[0]
+    if parts.scheme not in {"http", "https"} or not _HOST.fullmatch(host) or port == 0:
+        raise ValueError("is not a URL: write http(s)://host[:port][/path]")
+    if "?" in text or "#" in text:
+        raise ValueError("must not have a query or a fragment")
+    if not (text.isascii() and text.isprintable()) or " " in text:
+        raise ValueError("must be printable ASCII without spaces")
+    return text.rstrip("/")
+
+
+def header_fields(value: object) -> dict[str, str]:
+    """Extra request headers: lower-case names that are not the gateway's own, values of one printable ASCII line."""
+    if not isinstance(value, dict):
+        raise ValueError("must be a mapping of header names to values")  # noqa: TRY004
+    for field, content in value.items():
+        if not _HEADER.fullmatch(field):
+            raise ValueError(f"{shown(field)} is not a header name in lower case")
+        if field in _OWN_HEADERS:
+            raise ValueError(f"the header {field} is the gateway's own to write")
+        if not isinstance(content, str) or not (content.isascii() and content.isprintable()):
+            raise ValueError(f"the header {field} must be one line of printable ASCII text; put it in quotes")
+    return value
+
+
+def reference(value: object) -> str:
+    """`env:NAME` or `file:PATH`."""
+    if not isinstance(value, str):
+        raise ValueError("must be env:NAME or file:PATH; a secret never stands in the file itself")  # noqa: TRY004
+    try:
+        check_reference(value)
+    except ConfigError as error:
+        raise ValueError(str(error)) from error
+    return value
+
+
+def moment(value: object) -> datetime:
+    """An RFC 3339 date and time with its offset."""
+    text = _text(value)
+    try:
+        parsed = datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError(f"{shown(text)} is not a time: write 2026-12-31T00:00:00Z") from None
+    if parsed.tzinfo is None:
+        raise ValueError("needs its offset from UTC: write 2026-12-31T00:00:00Z")
+    return parsed.astimezone(UTC)
+
+
+def each_dimension(value: object) -> str:
+    """A dimension whose values get a balance each, or `tag:<name>`."""
+    text = _text(value)
+    if text.startswith("tag:") and _NAME.fullmatch(text[4:]) and len(text) <= MAX_NAME:
+        return text
+    if text not in EACH:
+        raise ValueError(f"{shown(text)} is not known here; available: {', '.join(EACH)}, tag:NAME")
+    return text
+
+
+def one_of(*available: str, later: tuple[str, ...] = ()) -> BeforeValidator:
+    """Text that is one of `available`. What comes in a later release says so."""
+
+    def check(value: object) -> object:
+        if value in available:
+            return value
+        choices = "available: " + ", ".join(available)
+        if isinstance(value, str) and value in later:
+            raise ValueError(f"{shown(value)} is not available in this release; {choices}")
+        raise ValueError(f"{shown(value)} is not known here; {choices}")
+
+    return BeforeValidator(check)
+
+
+def not_yet(what: str) -> BeforeValidator:
+    """A field of a later release: empty is as good as absent, anything else is a fault."""
+
+    def check(value: object) -> None:
+        if value not in (None, [], {}):
+            raise ValueError(f"{what} is not available in this release")
+
+    return BeforeValidator(check)
+
+
+def unique(what: str) -> AfterValidator:
+    """A list without repetitions."""
+
+    def check(values: list[Any]) -> list[Any]:
+        for index, value in enumerate(values):
+            if value in values[:index]:
+                raise ValueError(f"names {what} {shown(value)} twice")
+        return values
+
+    return AfterValidator(check)
+
+
+def _by(check: Callable[[object], Any]) -> BeforeValidator:
+    return BeforeValidator(check)
+
+
+Name = Annotated[str, _by(name)]
+ModelName = Annotated[str, _by(model_name)]
+AliasName = Annotated[str, _by(alias_name)]
+TagValue = Annotated[str, _by(tag_value)]
+DurationMs = Annotated[int, _by(duration_ms)]
+Fraction = Annotated[float, _by(fraction)]
+ListenAddress = Annotated[str, _by(listen_address)]
+BaseUrl = Annotated[str, _by(base_url)]
+HeaderFields = Annotated[dict[str, str], _by(header_fields)]
+Reference = Annotated[str, _by(reference)]
+Moment = Annotated[datetime, _by(moment)]
+PriceUsd = Annotated[Decimal, _by(price)]
+Each = Annotated[str, _by(each_dimension)]

@@ -1,0 +1,66 @@
+"""The door: how a change of the control plane happens.
+
+    door = Door(engine, publisher)
+    team = await door.change("admin", teams.create, {"name": "growth"})
+    async with door.read() as conn:
+        listing = await teams.list_page(conn, Page())
+
+A change is one transaction: the verb checks and writes, the audit log is written, the difference to the published
+snapshot is worked out (so that a change which cannot be published is not made), then all is committed and delivered.
+Changes run one after another. A change once begun runs to its end, even when whoever asked for it hangs up: what is
+durable is also published.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Concatenate, ParamSpec, TypeVar
+
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from penstock.control.publisher import Publisher
+from penstock.control.write import Write
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Door:
+    """`clock`: Unix nanoseconds."""
+
+    def __init__(self, engine: AsyncEngine, publisher: Publisher, clock: Callable[[], int] = time.time_ns) -> None:
+        self.engine = engine
+        self.publisher = publisher
+        self._clock = clock
+        self._one_at_a_time = asyncio.Lock()
+
+    async def change(
+        self, actor: str, verb: Callable[Concatenate[Write, P], Awaitable[T]], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """What `verb(write, ...)` returns, after its effect is durable and published. Raises ControlError and leaves
+        everything as it was when the verb refuses."""
+
+        async def run() -> T:
+            async with self._one_at_a_time:
+                async with self.engine.begin() as conn:
+                    write = Write(conn, actor, self._clock())
+                    result = await verb(write, *args, **kwargs)
+                    change = await self.publisher.prepare(conn, write.touched)
+                self.publisher.deliver(change)
+                return result
+
+        return await asyncio.shield(asyncio.ensure_future(run()))
+
+    async def refresh(self) -> None:
+        """Publishes what changed outside the store: a price that flipped, a credential that was rotated."""
+        async with self._one_at_a_time:
+            async with self.engine.connect() as conn:
+                change = await self.publisher.prepare(conn, None)
+            self.publisher.deliver(change)
+
+    @asynccontextmanager
+    async def read(self) -> AsyncIterator[AsyncConnection]:
+        """A connection for the verbs that only look."""
+        async with self.engine.connect() as conn:
+            yield conn

@@ -1,0 +1,143 @@
+"""What all nouns have in common: decoding what is asked for, one row per object, provenance, audit, pages.
+
+A noun is a table whose rows have a unique `name` and a provenance, and a public form. A noun's file says what its
+fields are and which rules they obey; here is how its rows are written and read.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import msgspec
+from sqlalchemy import Table, delete, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from penstock.control import audit, references
+from penstock.control.paging import Listing, Page, cut
+from penstock.control.write import Write
+from penstock.errors import Conflict, Declared, InvalidNoun, NotFoundNoun
+from penstock.records.receipts import rfc3339
+
+Row = dict[str, Any]
+S = TypeVar("S", bound=msgspec.Struct)
+MAX_NAME = 128
+
+
+class Noun(msgspec.Struct, frozen=True):
+    """`kind`: the word for it in sentences and in the audit log. `shown`: its own fields in public form."""
+
+    kind: str
+    table: Table
+    shown: Callable[[Row], dict[str, Any]]
+
+
+def decode(shape: type[S], fields: Mapping[str, Any]) -> S:
+    """`fields` as `shape`. An unknown, missing or wrongly typed field is InvalidNoun with its place."""
+    try:
+        return msgspec.convert(dict(fields), shape)
+    except msgspec.ValidationError as error:
+        sentence, _, place = str(error).partition(" - at `")
+        raise InvalidNoun(sentence, place.rstrip("`").removeprefix("$").removeprefix(".")) from None
+
+
+def merged(shape: type[S], current: S, changes: Mapping[str, Any]) -> S:
+    """`current` with `changes` over it, decoded again. The name of an object never changes: other objects refer to it."""
+    fields = {name: getattr(current, name) for name in shape.__struct_fields__}
+    if "name" in changes and changes["name"] != fields["name"]:
+        raise InvalidNoun("a name cannot be changed, because others refer to it: create another", "name")
+    return decode(shape, {**fields, **changes})
+
+
+def check_name(name: str, place: str = "name") -> None:
+    """Names stand in headers, labels, comma-separated lists and paths, so they are kept plain."""
+    if not 1 <= len(name) <= MAX_NAME:
+        raise InvalidNoun(f"a name has 1 to {MAX_NAME} characters", place)
+    if not (name.isascii() and name.isprintable()) or name != name.strip() or any(c in ',"\\' for c in name):
+        raise InvalidNoun("a name is printable ASCII without commas, quotes, backslashes and outer blanks", place)
+
+
+def public(noun: Noun, row: Row) -> dict[str, Any]:
+    """The object as every answer, listing and audit row shows it."""
+    provenance = {
+        "origin": row["origin"],
+        "created_at": rfc3339(row["created_at"]),
+        "created_by": row["created_by"],
+        "updated_at": rfc3339(row["updated_at"]),
+    }
+    return {**noun.shown(row), **provenance}
+
+
+async def find(conn: AsyncConnection, noun: Noun, name: str) -> Row | None:
+    """The row of that name, or of that id where the noun has ids."""
+    table = noun.table
+    row = (await conn.execute(select(table).where(table.c.name == name))).mappings().first()
+    if row is None and "id" in table.c:
+        row = (await conn.execute(select(table).where(table.c.id == name))).mappings().first()
+    return dict(row) if row is not None else None
+
+
+async def fetch(conn: AsyncConnection, noun: Noun, name: str) -> Row:
+    """The row of that name or id, or NotFoundNoun."""
+    row = await find(conn, noun, name)
+    if row is None:
+        raise NotFoundNoun(f"there is no {noun.kind} {name!r}")
+    return row
+
+
+async def fetch_writable(write: Write, noun: Noun, name: str) -> Row:
+    """The row, for a change of `write.origin`: what the file declares is changed in the file alone."""
+    row = await fetch(write.conn, noun, name)
+    if row["origin"] != write.origin:
+        if write.origin == "api":
+            raise Declared(f"{noun.kind} {name!r} is declared in the configuration file; change it there")
+        raise Conflict(f"{noun.kind} {name!r} exists already and was not made by the configuration file")
+    return row
+
+
+async def add(write: Write, noun: Noun, row: Row) -> dict[str, Any]:
+    """Inserts `row` (without its provenance) and answers its public form. A taken name is Conflict."""
+    check_name(row["name"])
+    if await find(write.conn, noun, row["name"]) is not None:
+        raise Conflict(f"there is a {noun.kind} {row['name']!r} already", "name")
+    whole = {**row, "origin": write.origin, "created_at": write.at, "created_by": write.actor, "updated_at": write.at}
+    await write.conn.execute(insert(noun.table).values(whole))
+    shown = public(noun, whole)
+    await audit.record(write, "create", (noun.kind, row["name"]), None, shown)
+    return shown
+
+
+async def alter(write: Write, noun: Noun, before: Row, changes: Row, action: str = "update") -> dict[str, Any]:
+    """Writes `changes` over the row `before` and answers the new public form. Nothing is written when nothing differs."""
+    if all(before[column] == value for column, value in changes.items()):
+        return public(noun, before)
+    after = {**before, **changes, "updated_at": write.at}
+    where = noun.table.c.name == before["name"]
+    await write.conn.execute(update(noun.table).where(where).values({**changes, "updated_at": write.at}))
+    shown = public(noun, after)
+    await audit.record(write, action, (noun.kind, before["name"]), public(noun, before), shown)
+    return shown
+
+
+async def remove(write: Write, noun: Noun, name: str) -> None:
+    """Deletes the object, or raises Conflict with what uses it."""
+    row = await fetch_writable(write, noun, name)
+    await references.refuse_in_use(write.conn, noun.kind, row["name"])
+    await drop(write, noun, row)
+
+
+async def drop(write: Write, noun: Noun, row: Row) -> None:
+    """Deletes the row without a look at what uses it: for whoever checks that at the end of a larger change."""
+    await write.conn.execute(delete(noun.table).where(noun.table.c.name == row["name"]))
+    await audit.record(write, "delete", (noun.kind, row["name"]), public(noun, row), None)
+
+
+async def show(conn: AsyncConnection, noun: Noun, name: str) -> dict[str, Any]:
+    return public(noun, await fetch(conn, noun, name))
+
+
+async def list_page(conn: AsyncConnection, noun: Noun, page: Page) -> Listing:
+    """By name, in ascending order."""
+    query = select(noun.table).order_by(noun.table.c.name).limit(page.limit + 1)
+    if page.after is not None:
+        query = query.where(noun.table.c.name > page.after)
+    rows = [dict(row) for row in (await conn.execute(query)).mappings()]
+    return cut([public(noun, row) for row in rows], page, "name")

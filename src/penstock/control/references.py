@@ -1,0 +1,99 @@
+"""Who refers to whom, both ways: a name that refers to nothing is refused, and so is deleting what is referred to."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from sqlalchemy import ColumnElement, Table, exists, or_, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from penstock.errors import Conflict, InvalidNoun
+from penstock.store.tables.control import keys, limits, models, projects, providers, teams, users
+
+TABLES: Mapping[str, Table] = {
+    "team": teams,
+    "project": projects,
+    "user": users,
+    "key": keys,
+    "provider": providers,
+    "model": models,
+    "limit": limits,
+}
+_COLUMNS: Mapping[str, tuple[tuple[str, ColumnElement[Any]], ...]] = {
+    "team": (("project", projects.c.team), ("key", keys.c.team)),
+    "project": (("key", keys.c.project),),
+    "user": (("key", keys.c.user),),
+}
+"""Kind -> the columns that hold its names, with the kind of whoever has them."""
+_SHOWN = 5
+"""How many users of an object a refusal names."""
+
+
+async def is_known(conn: AsyncConnection, kind: str, name: str) -> bool:
+    table = TABLES[kind]
+    return bool((await conn.execute(select(exists().where(table.c.name == name)))).scalar())
+
+
+async def require(conn: AsyncConnection, kind: str, name: str, place: str) -> None:
+    """InvalidNoun at `place` unless there is a `kind` of that name."""
+    if not await is_known(conn, kind, name):
+        raise InvalidNoun(f"there is no {kind} {name!r}", place)
+
+
+async def refuse_in_use(conn: AsyncConnection, kind: str, name: str) -> None:
+    """Conflict, naming what refers to the object."""
+    uses = [use async for use in _uses(conn, kind, name)]
+    if uses:
+        more = f" and {len(uses) - _SHOWN} more" if len(uses) > _SHOWN else ""
+        raise Conflict(f"{kind} {name!r} is used by {', '.join(uses[:_SHOWN])}{more}")
+
+
+async def _uses(conn: AsyncConnection, kind: str, name: str) -> Any:
+    for user_kind, column in _COLUMNS.get(kind, ()):
+        named = select(column.table.c.name).where(column == name).order_by(column.table.c.name).limit(_SHOWN + 1)  # type: ignore[attr-defined]
+        for (user,) in await conn.execute(named):
+            yield f"{user_kind} {user!r}"
+    if kind in {"provider", "model"}:
+        async for use in _uses_of_upstream(conn, kind, name):
+            yield use
+    for limit, match in await conn.execute(select(limits.c.name, limits.c.match).order_by(limits.c.name)):
+        if match.get(kind) == name:
+            yield f"limit {limit!r}"
+
+
+async def _uses_of_upstream(conn: AsyncConnection, kind: str, name: str) -> Any:
+    if kind == "provider":
+        for model, body in await conn.execute(select(models.c.name, models.c.body).order_by(models.c.name)):
+            if model == f"{name}/*" or any(target["provider"] == name for target in body["targets"]):
+                yield f"model {model!r}"
+        return
+    allowing = select(keys.c.name, keys.c.models).where(keys.c.models != [])
+    for key, allowed in await conn.execute(allowing):
+        if name in allowed:
+            yield f"key {key!r}"
+
+
+def covered(name: str, declared: Iterable[str]) -> bool:
+    """Whether a key or a limit may name the model `name`: a declared alias, a wildcard under which declared aliases
+    fall (`openai/*`), or a `provider/model` that a declared wildcard admits."""
+    for alias in declared:
+        if name == alias or (alias.endswith("/*") and name.startswith(alias[:-1])):
+            return True
+        if name.endswith("*") and alias.startswith(name[:-1]):
+            return True
+    return False
+
+
+async def model_names(conn: AsyncConnection) -> list[str]:
+    return list((await conn.execute(select(models.c.name))).scalars())
+
+
+async def upstream_models(conn: AsyncConnection) -> set[str]:
+    """The vendors' own names of the declared targets, which limits may match as well."""
+    bodies = (await conn.execute(select(models.c.body))).scalars()
+    return {target["model"] for body in bodies for target in body["targets"]}
+
+
+async def users_of_keys(conn: AsyncConnection, name: str) -> bool:
+    """Whether the user `name` is one of ours or stands on a key."""
+    held = or_(exists().where(keys.c.user == name), exists().where(users.c.name == name))
+    return bool((await conn.execute(select(held))).scalar())

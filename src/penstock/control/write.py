@@ -1,0 +1,20 @@
+"""One change under way: its connection, who makes it, when, and what it has touched."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+Origin = Literal["api", "file"]
+
+
+@dataclass(frozen=True)
+class Write:
+    """`at`: Unix nanoseconds. `origin`: whose objects it may touch: those of the API or those of the configuration file.
+    `touched`: `(kind, name)` of every object written, which is what the publisher has to look at again."""
+
+    conn: AsyncConnection
+    actor: str
+    at: int
+    origin: Origin = "api"
+    touched: set[tuple[str, str]] = field(default_factory=set)

@@ -1,0 +1,197 @@
+"""What every dialect does, and the rules for JSON that comes from outside.
+
+*Price what you parse, send what you priced*: the top level of a body is rebuilt from what was parsed, so there is one
+`model` and one cap on the output; nested values go verbatim after a UTF-8 and depth check.
+"""
+
+from collections.abc import Iterable, Mapping
+from itertools import accumulate
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+import msgspec
+from msgspec import Raw, Struct
+
+from penstock.domain.usage import Usage
+from penstock.errors import GatewayError, InvalidRequest, UpstreamMalformed
+
+MAX_DEPTH = 64
+MAX_OUTPUT_TOKENS = 2**31 - 1
+"""A cap above this is no cap; vendors refuse far smaller ones."""
+
+_object_decoder = msgspec.json.Decoder(dict[str, Raw])
+_encoder = msgspec.json.Encoder()
+_T = TypeVar("_T")
+
+
+class Call(Struct):
+    """What the gateway must know of a request; the rest goes verbatim in `fields`.
+
+    `max_output`: the caller's cap in tokens for one choice, None without one. `input_bound`: the most tokens the text
+    of the request can be (its UTF-8 bytes plus the documented overhead); `images` and `documents` are counted, never
+    measured by their encoded size. `input_estimate`: what the text probably is, for calls that are cut.
+    """
+
+    fields: dict[str, Raw]
+    model: str
+    streaming: bool = False
+    max_output: int | None = None
+    choices: int = 1
+    wants_usage: bool = False
+    input_bound: int = 0
+    input_estimate: int = 0
+    images: int = 0
+    audio_in: bool = False
+    audio_out: bool = False
+
+
+class Demand(NamedTuple):
+    """How a call is sent to one target: the vendor's model name, the cap to inject as `(field, tokens)` when the
+    caller gave none, and whether a usage report must be asked for."""
+
+    model: str
+    cap: tuple[str, int] | None = None
+    ask_usage: bool = False
+
+
+class Reading(NamedTuple):
+    """What a provider's answer says about itself. `usage` None: it reported none that can be believed. `error`: the
+    message of an error that came with a success status; `error_status` what it says its status is."""
+
+    usage: Usage | None = None
+    finish_reason: str = ""
+    error: str | None = None
+    error_status: int = 0
+    hostile: bool = False
+
+
+class Tee(Protocol):
+    """Reads a stream while it passes. `feed` returns what goes to the caller, which is `data` itself unless the
+    gateway asked for a usage report that the caller did not."""
+
+    ended: bool
+    reading: Reading
+
+    def feed(self, data: bytes) -> bytes: ...
+
+    def close(self) -> tuple[bytes, bool]:
+        """What was still held back, and whether the ending was seen; False is a truncated stream."""
+
+    def counted_output(self) -> int:
+        """Output tokens counted from what has passed: the estimate for a stream that was cut."""
+
+
+class Dialect(Protocol):
+    name: str
+    surface: str
+
+    def parse(self, body: bytes) -> Call: ...
+
+    def rebuild(self, call: Call, demand: Demand) -> bytes: ...
+
+    def read(self, body: bytes) -> Reading: ...
+
+    def tee(self, call: Call, asked_usage: bool) -> Tee: ...
+
+    def error_body(self, error: GatewayError) -> bytes: ...
+
+    def error_event(self, error: GatewayError) -> bytes:
+        """The bytes that end a cut stream: a typed error event, and no normal ending."""
+
+    def envelope(self, body: bytes, status: int) -> bytes:
+        """A provider's error body in this dialect's envelope."""
+
+
+def read_object(body: bytes) -> dict[str, Raw]:
+    """The top level of a JSON object from a caller, nested values unparsed; the last of duplicate names wins.
+
+    Raises `InvalidRequest` for anything but one well-formed UTF-8 object at most `MAX_DEPTH` levels deep.
+    """
+    try:
+        body.decode("utf-8")
+        fields = _object_decoder.decode(body)
+    except UnicodeDecodeError:
+        raise InvalidRequest("The request body is not valid UTF-8.") from None
+    except RecursionError:
+        raise InvalidRequest(f"The request body is nested deeper than {MAX_DEPTH} levels.") from None
+    except msgspec.ValidationError:
+        raise InvalidRequest("The request body must be a JSON object.") from None
+    except msgspec.DecodeError:
+        raise InvalidRequest("The request body is not valid JSON.") from None
+    if is_deeper_than(body, MAX_DEPTH):
+        raise InvalidRequest(f"The request body is nested deeper than {MAX_DEPTH} levels.")
+    return fields
+
+
+_BRACKETS = b"[]{}"
+_NOT_BRACKETS = bytes(c for c in range(256) if c not in _BRACKETS)
+_STEP = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
+
+
+def is_deeper_than(body: bytes, depth: int) -> bool:
+    """Whether valid JSON nests deeper than `depth`. Costs one count for nearly every body."""
+    if body.count(b"[") + body.count(b"{") <= depth:
+        return False
+    outside = b"".join(body.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')[::2])
+    brackets = outside.translate(None, _NOT_BRACKETS)
+    return max(accumulate(map(_STEP.__getitem__, brackets)), default=0) > depth
+
+
+def field(fields: Mapping[str, Raw], name: str, kind: type[_T], what: str) -> _T | None:
+    """The value of a top-level member, None when absent or null. `what` names the type in the refusal."""
+    raw = fields.get(name)
+    if raw is None:
+        return None
+    try:
+        return msgspec.json.decode(raw, type=kind | None)
+    except (msgspec.DecodeError, RecursionError):
+        raise InvalidRequest(f"'{name}' must be {what}.", param=name) from None
+
+
+def positive(fields: Mapping[str, Raw], name: str) -> int | None:
+    """A whole number of at least 1, None when absent or null."""
+    value = field(fields, name, int, "a whole number")
+    if value is not None and not 1 <= value <= MAX_OUTPUT_TOKENS:
+        raise InvalidRequest(f"'{name}' must be between 1 and {MAX_OUTPUT_TOKENS}.", param=name)
+    return value
+
+
+def model_name(fields: Mapping[str, Raw]) -> str:
+    """The caller's `model`: text of 1 to 256 characters without control characters."""
+    model = field(fields, "model", str, "a string")
+    if not model:
+        raise InvalidRequest("'model' is required.", param="model")
+    if len(model) > 256 or not model.isprintable():
+        raise InvalidRequest("'model' must be at most 256 characters and have no control characters.", param="model")
+    return model
+
+
+def encode_object(fields: Mapping[str, Any]) -> bytes:
+    """The JSON object of these members; `Raw` values go verbatim."""
+    return _encoder.encode(fields)
+
+
+def decode_reply(decoder: "msgspec.json.Decoder[_T]", body: bytes) -> _T:
+    """A provider's JSON as the decoder's type; `UpstreamMalformed` for what is not that."""
+    try:
+        return decoder.decode(body)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        raise UpstreamMalformed("The provider's answer is not what its API allows.") from None
+
+
+MAX_BELIEVED_TOKENS = 10**9
+
+
+def believed(*counts: object) -> bool:
+    """Whether a provider's counts can be true: whole numbers from 0 to a billion (None counts as absent)."""
+    return all(count is None or (type(count) is int and 0 <= count <= MAX_BELIEVED_TOKENS) for count in counts)
+
+
+def first_count(*counts: object) -> int:
+    """The first count that is there and not zero; 0 when there is none."""
+    return next((count for count in counts if isinstance(count, int) and count), 0)
+
+
+def estimate_tokens(texts: Iterable[int]) -> int:
+    """Tokens in pieces of text of these UTF-8 sizes, as streamed: a short piece is one token (that is how vendors
+    stream), a long one about four bytes a token."""
+    return sum(1 if size <= 16 else -(-size // 4) for size in texts if size)

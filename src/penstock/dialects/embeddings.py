@@ -1,0 +1,103 @@
+"""OpenAI Embeddings, the wire language of `POST /v1/embeddings`.
+
+Source: OpenAI API reference, "Create embeddings". An embedding has input alone: no output, no stream.
+"""
+
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from penstock.dialects import openai_chat
+from penstock.dialects.base import (
+    Call,
+    Demand,
+    Reading,
+    Tee,
+    believed,
+    decode_reply,
+    encode_object,
+    model_name,
+    read_object,
+)
+from penstock.domain.usage import Usage
+from penstock.errors import InvalidRequest
+
+OVERHEAD_PER_INPUT = 8
+"""Tokens allowed for the markers a vendor puts around each input."""
+
+_input_decoder = msgspec.json.Decoder(str | list[str | int | list[int] | dict[str, Any]])
+
+
+class _Usage(Struct):
+    prompt_tokens: Any = None
+    total_tokens: Any = None
+
+
+class _Reply(Struct):
+    usage: _Usage | None = None
+    error: Any = None
+
+
+_reply_decoder = msgspec.json.Decoder(_Reply)
+
+
+def parse(body: bytes) -> Call:
+    """A caller's request; `InvalidRequest` names the member at fault. Input given as token numbers is bounded by its
+    JSON text, which has at least one byte for each."""
+    fields = read_object(body)
+    raw = fields.get("input")
+    if raw is None:
+        raise InvalidRequest("'input' is required.", param="input")
+    try:
+        inputs = _input_decoder.decode(raw)
+    except (msgspec.DecodeError, RecursionError):
+        raise InvalidRequest(
+            "'input' must be a string, or a list of strings or token numbers.", param="input"
+        ) from None
+    if not inputs:
+        raise InvalidRequest("'input' must not be empty.", param="input")
+    count = len(inputs) if isinstance(inputs, list) else 1
+    size = len(bytes(raw))
+    return Call(
+        fields=fields,
+        model=model_name(fields),
+        max_output=0,
+        input_bound=size + OVERHEAD_PER_INPUT * count,
+        input_estimate=-(-size // 3),
+    )
+
+
+def rebuild(call: Call, demand: Demand) -> bytes:
+    return encode_object({**call.fields, "model": demand.model})
+
+
+def read(body: bytes) -> Reading:
+    """What the answer says about itself. Voyage reports `total_tokens` alone."""
+    reply = decode_reply(_reply_decoder, body)
+    message, status = openai_chat.read_error(reply.error)
+    reported = reply.usage
+    if reported is None:
+        return Reading(error=message, error_status=status)
+    tokens = reported.prompt_tokens if reported.prompt_tokens is not None else reported.total_tokens
+    if tokens is None or not believed(tokens):
+        return Reading(error=message, error_status=status, hostile=True)
+    return Reading(usage=Usage(input=tokens), finish_reason="stop", error=message, error_status=status)
+
+
+class Embeddings:
+    """The dialect as the pipeline uses it."""
+
+    name = "openai_embeddings"
+    surface = "embeddings"
+
+    parse = staticmethod(parse)
+    rebuild = staticmethod(rebuild)
+    read = staticmethod(read)
+    error_body = staticmethod(openai_chat.error_body)
+    error_event = staticmethod(openai_chat.error_event)
+    envelope = staticmethod(openai_chat.envelope)
+
+    @staticmethod
+    def tee(call: Call, asked_usage: bool) -> Tee:
+        raise InvalidRequest("Embeddings are not streamed.", param="stream")

@@ -1,0 +1,509 @@
+"""OpenAI Chat Completions, the wire language of `POST /v1/chat/completions`.
+
+Source: OpenAI API reference, "Create chat completion" and "The chat completion chunk object"; usage members of other
+vendors that speak the dialect are named where they are read.
+"""
+
+import re
+from typing import Any
+
+import msgspec
+from msgspec import Raw, Struct
+
+from penstock.dialects import sse
+from penstock.dialects.base import (
+    Call,
+    Demand,
+    Reading,
+    believed,
+    decode_reply,
+    encode_object,
+    estimate_tokens,
+    field,
+    first_count,
+    model_name,
+    positive,
+    read_object,
+)
+from penstock.domain.usage import Usage
+from penstock.errors import GatewayError, InvalidRequest
+
+OVERHEAD_PER_REQUEST = 64
+"""Tokens allowed for what a vendor adds around a request. The JSON around each message (at least 22 bytes) is counted
+as text and covers the four or so tokens that chat templates add per message."""
+
+OVERHEAD_WITH_TOOLS = 1024
+"""Tokens allowed for the instructions a vendor puts before tools."""
+
+_PART = re.compile(rb'"type"\s*:\s*"(image_url|input_image|input_audio|file|input_file)"')
+_FREE_TEXT = ("messages", "tools", "functions", "response_format", "prediction", "tool_choice", "web_search_options")
+
+
+# -- the request ------------------------------------------------------------------------------------------------------
+
+
+class _Url(Struct):
+    url: str = ""
+
+
+class _Audio(Struct):
+    data: str = ""
+
+
+class _File(Struct):
+    file_data: str = ""
+
+
+class _Part(Struct):
+    type: str = ""
+    image_url: _Url | str | None = None
+    input_audio: _Audio | None = None
+    file: _File | None = None
+
+
+class _Message(Struct):
+    role: str
+    content: str | list[_Part] | None = None
+
+
+class _PlainMessage(Struct):
+    role: str
+
+
+_messages_decoder = msgspec.json.Decoder(list[_Message])
+_plain_messages_decoder = msgspec.json.Decoder(list[_PlainMessage])
+
+
+class _StreamOptions(Struct):
+    include_usage: bool | None = None
+
+
+def parse(body: bytes) -> Call:
+    """A caller's request; `InvalidRequest` names the member at fault."""
+    fields = read_object(body)
+    messages = fields.get("messages")
+    if messages is None:
+        raise InvalidRequest("'messages' is required.", param="messages")
+    text_bytes = sum(len(bytes(fields[name])) for name in _FREE_TEXT if name in fields)
+    call = Call(
+        fields=fields,
+        model=model_name(fields),
+        streaming=field(fields, "stream", bool, "true or false") or False,
+        max_output=_cap(fields),
+        choices=_choices(fields),
+    )
+    text_bytes -= _read_messages(call, bytes(messages))
+    options = field(fields, "stream_options", _StreamOptions, "an object")
+    call.wants_usage = bool(options and options.include_usage)
+    modalities = field(fields, "modalities", list[str], "a list of strings")
+    call.audio_out = "audio" in (modalities or ())
+    tools = OVERHEAD_WITH_TOOLS if "tools" in fields or "functions" in fields else 0
+    call.input_bound = text_bytes + OVERHEAD_PER_REQUEST + tools
+    call.input_estimate = -(-text_bytes // 3)
+    return call
+
+
+def _cap(fields: dict[str, Raw]) -> int | None:
+    """The caller's cap on one choice. Where both names are given the vendor decides, so the larger one is priced. A
+    prediction that is rejected is billed as output on top."""
+    caps = [cap for name in ("max_completion_tokens", "max_tokens") if (cap := positive(fields, name)) is not None]
+    if not caps:
+        return None
+    return max(caps) + (len(bytes(fields["prediction"])) if "prediction" in fields else 0)
+
+
+def _choices(fields: dict[str, Raw]) -> int:
+    n = positive(fields, "n")
+    if n is not None and n > 128:
+        raise InvalidRequest("'n' must be between 1 and 128.", param="n")
+    return n or 1
+
+
+def _read_messages(call: Call, messages: bytes) -> int:
+    """Checks the messages and counts their parts; returns the bytes that are encoded media and not text."""
+    try:
+        if _PART.search(messages) is None:
+            if not _plain_messages_decoder.decode(messages):
+                raise InvalidRequest("'messages' must not be empty.", param="messages")
+            return 0
+        decoded = _messages_decoder.decode(messages)
+    except (msgspec.DecodeError, RecursionError):
+        raise InvalidRequest(
+            "'messages' must be a list of messages, each with a 'role' and a 'content'.", param="messages"
+        ) from None
+    media = 0
+    for message in decoded:
+        for part in message.content if isinstance(message.content, list) else ():
+            if part.image_url is not None:
+                url = part.image_url if isinstance(part.image_url, str) else part.image_url.url
+                media += len(url) if url.startswith("data:") else 0
+                call.images += 1
+            if part.input_audio is not None:
+                media += len(part.input_audio.data)
+                call.audio_in = True
+                call.input_bound += audio_tokens(len(part.input_audio.data))
+            if part.file is not None:
+                media += len(part.file.file_data)
+                call.images += document_pages(len(part.file.file_data))
+    return media
+
+
+def audio_tokens(base64_size: int) -> int:
+    """A bound on the tokens of an audio part. OpenAI counts 10 tokens a second of input audio; the densest compressed
+    speech in use is about 1 KiB a second, so a token is at least 100 bytes, and one per 64 base64 bytes is a bound."""
+    return -(-base64_size // 64)
+
+
+def document_pages(base64_size: int) -> int:
+    """A bound on the pages of a document part, each priced as one image: a page is at least 2 KiB of base64."""
+    return max(1, -(-base64_size // 2048))
+
+
+def rebuild(call: Call, demand: Demand) -> bytes:
+    """The body for one target: the caller's members, with the target's model, the injected cap and the usage report."""
+    fields: dict[str, Any] = dict(call.fields)
+    fields["model"] = demand.model
+    if demand.cap is not None:
+        name, tokens = demand.cap
+        fields[name] = tokens
+    if demand.ask_usage:
+        options = call.fields.get("stream_options")
+        known = read_object(bytes(options)) if options is not None and bytes(options) != b"null" else {}
+        fields["stream_options"] = {**known, "include_usage": True}
+    return encode_object(fields)
+
+
+# -- the answer -------------------------------------------------------------------------------------------------------
+
+
+class _Details(Struct):
+    cached_tokens: Any = None
+    cache_write_tokens: Any = None
+    audio_tokens: Any = None
+    reasoning_tokens: Any = None
+
+
+class _Usage(Struct):
+    prompt_tokens: Any = None
+    completion_tokens: Any = None
+    total_tokens: Any = None
+    prompt_tokens_details: _Details | None = None
+    completion_tokens_details: _Details | None = None
+    prompt_cache_hit_tokens: Any = None  # DeepSeek
+    num_cached_tokens: Any = None  # Mistral
+    cached_tokens: Any = None  # Together, Moonshot
+
+
+class _Groq(Struct):
+    usage: _Usage | None = None
+
+
+class _Choice(Struct):
+    finish_reason: Any = None
+
+
+class _Reply(Struct):
+    usage: _Usage | None = None
+    choices: list[_Choice] | None = None
+    error: Any = None
+    x_groq: _Groq | None = None
+
+
+_reply_decoder = msgspec.json.Decoder(_Reply)
+
+
+def read(body: bytes) -> Reading:
+    """What a plain answer, or one chunk of a stream, says about itself."""
+    reply = decode_reply(_reply_decoder, body)
+    reported = reply.usage or (reply.x_groq.usage if reply.x_groq else None)
+    usage = normalise(reported) if reported is not None else None
+    finish = next((c.finish_reason for c in reply.choices or () if isinstance(c.finish_reason, str)), "")
+    message, status = read_error(reply.error)
+    return Reading(usage, finish, message, status, hostile=reported is not None and usage is None)
+
+
+def read_error(error: Any) -> tuple[str | None, int]:
+    """The message and the status of an `error` member, `(None, 0)` when it is absent or empty."""
+    if not error:
+        return None, 0
+    if not isinstance(error, dict):
+        return str(error)[:1000], 0
+    code = error.get("code")
+    status = code if isinstance(code, int) and 400 <= code <= 599 else 0
+    return str(error.get("message") or "The provider reported an error.")[:1000], status
+
+
+def normalise(reported: _Usage) -> Usage | None:
+    """The vendor's counts in disjoint classes; None when they cannot be true.
+
+    `prompt_tokens` includes cached and audio tokens. `completion_tokens` includes reasoning at OpenAI and most others;
+    not at xAI and Google, where the total shows the rest, nor at gateways that report more reasoning than completion.
+    """
+    into = reported.prompt_tokens_details or _Details()
+    out = reported.completion_tokens_details or _Details()
+    prompt, completion, total = reported.prompt_tokens, reported.completion_tokens, reported.total_tokens
+    reasoning = out.reasoning_tokens
+    cached = first_count(
+        into.cached_tokens, reported.prompt_cache_hit_tokens, reported.num_cached_tokens, reported.cached_tokens
+    )
+    counts = (
+        prompt,
+        completion,
+        total,
+        reasoning,
+        cached,
+        into.audio_tokens,
+        out.audio_tokens,
+        into.cache_write_tokens,
+    )
+    if not believed(*counts) or (prompt is None and total is None):
+        return None
+    prompt = prompt if prompt is not None else total - (completion or 0)
+    completion, reasoning = completion or 0, reasoning or 0
+    cached = min(cached, prompt)
+    written = min(into.cache_write_tokens or 0, prompt - cached)
+    audio_in = min(into.audio_tokens or 0, prompt - cached - written)
+    hidden = (total or 0) - prompt - completion
+    output = completion + max(hidden, 0)
+    if reasoning > output:
+        output = completion + reasoning
+    audio_out = min(out.audio_tokens or 0, output)
+    return Usage(
+        input=prompt - cached - written - audio_in,
+        output=output - audio_out,
+        cache_read=cached,
+        cache_write={"5m": written} if written else {},
+        reasoning=reasoning,
+        audio_in=audio_in,
+        audio_out=audio_out,
+    )
+
+
+# -- the stream -------------------------------------------------------------------------------------------------------
+
+_TELLING = re.compile(rb'"usage"\s*:\s*\{|"finish_reason"\s*:\s*"|"error"\s*:\s*[{"]')
+_NULL_USAGE = b',"usage":null'
+_HELD_FOR_COUNTING_BYTES = 64 * 1024
+
+
+class _Named(Struct):
+    name: str = ""
+    arguments: str = ""
+
+
+class _ToolCall(Struct):
+    function: _Named | None = None
+
+
+class _Delta(Struct):
+    content: Any = None
+    reasoning_content: Any = None
+    reasoning: Any = None
+    refusal: Any = None
+    tool_calls: list[_ToolCall] | None = None
+    function_call: _Named | None = None
+
+    def sizes(self) -> list[int]:
+        texts = [self.content, self.reasoning_content or self.reasoning, self.refusal]
+        calls = [call.function for call in self.tool_calls or ()] + [self.function_call]
+        texts += [call.name + call.arguments for call in calls if call is not None]
+        return [len(text.encode()) for text in texts if isinstance(text, str)]
+
+
+class _StreamChoice(Struct):
+    delta: _Delta | None = None
+
+
+class _Chunk(Struct):
+    choices: list[_StreamChoice] | None = None
+
+
+class _Shape(Struct):
+    usage: Raw | msgspec.UnsetType = msgspec.UNSET
+    choices: Raw = Raw(b"[]")
+
+
+_chunk_decoder = msgspec.json.Decoder(_Chunk)
+_shape_decoder = msgspec.json.Decoder(_Shape)
+
+
+class ChatTee:
+    """Reads a stream of chat completion chunks while it passes.
+
+    Only chunks that tell something (usage, a finish reason, an error) are parsed. What has passed is kept, up to a
+    bound, so that a stream that is cut can still be counted; nobody pays for counting a stream that ends well.
+    """
+
+    def __init__(self, strips_usage: bool) -> None:
+        self.ended = False
+        self.reading = Reading()
+        self._splitter = sse.Splitter()
+        self._strips = strips_usage
+        self._kept: list[bytes] = []
+        self._kept_bytes = 0
+        self._counted = 0
+
+    def feed(self, data: bytes) -> bytes:
+        run = self._splitter.feed(data)
+        if run:
+            self._observe(run)
+            if self._strips:
+                return self._stripped(run)
+        return b"" if self._strips else data
+
+    def close(self) -> tuple[bytes, bool]:
+        rest = self._splitter.rest()
+        if rest.strip():
+            self._observe(rest + b"\n\n")
+        seen = self.ended or bool(self.reading.finish_reason) or self.reading.usage is not None
+        return (rest if self._strips else b""), seen
+
+    def counted_output(self) -> int:
+        self._count_kept()
+        return self._counted
+
+    def _observe(self, run: bytes) -> None:
+        self._kept.append(run)
+        self._kept_bytes += len(run)
+        if self._kept_bytes > _HELD_FOR_COUNTING_BYTES:
+            self._count_kept()
+        after = 0
+        for match in _TELLING.finditer(run):
+            if match.start() < after:
+                continue
+            start, after = _event_around(run, match.start())
+            self._learn(sse.data_of(run[start:after]))
+        if b"[DONE]" in run and any(sse.data_of(event).strip() == b"[DONE]" for event in sse.events(run)[-3:]):
+            self.ended = True
+
+    def _learn(self, data: bytes) -> None:
+        if not data.startswith(b"{"):
+            return
+        new, known = read(data), self.reading
+        self.reading = Reading(
+            new.usage or known.usage,
+            new.finish_reason or known.finish_reason,
+            new.error or known.error,
+            new.error_status or known.error_status,
+            new.hostile or known.hostile,
+        )
+
+    def _stripped(self, run: bytes) -> bytes:
+        """The run without the usage report that the caller did not ask for."""
+        if b'"usage"' not in run:
+            return run
+        return b"".join(map(_without_usage, sse.events(run)))
+
+    def _count_kept(self) -> None:
+        for run in self._kept:
+            for event in sse.events(run):
+                data = sse.data_of(event)
+                if data.startswith(b"{"):
+                    self._counted += estimate_tokens(_text_sizes(data))
+        self._kept.clear()
+        self._kept_bytes = 0
+
+
+def _event_around(run: bytes, at: int) -> tuple[int, int]:
+    """Where the event that covers position `at` begins and ends."""
+    starts = (run.rfind(b"\n\n", 0, at) + 2, run.rfind(b"\n\r\n", 0, at) + 3)
+    start = max(start if start > 2 else 0 for start in starts)
+    ends = [end + size for end, size in ((run.find(b"\n\n", at), 2), (run.find(b"\n\r\n", at), 3)) if end >= 0]
+    return start, min(ends, default=len(run))
+
+
+def _without_usage(event: bytes) -> bytes:
+    """One event without what `include_usage` added: nothing is left of the usage-only chunk, `usage: null` goes from
+    the others, and a report on a chunk with choices stays, because the vendor sends that unasked."""
+    if b'"usage"' not in event:
+        return event
+    data = sse.data_of(event)
+    if not data.startswith(b"{"):
+        return event
+    shape = decode_reply(_shape_decoder, data)
+    if shape.usage is msgspec.UNSET:
+        return event
+    if bytes(shape.usage) != b"null":
+        return b"" if bytes(shape.choices) == b"[]" else event
+    if event.count(b'"usage"') == 1 and _NULL_USAGE in event:
+        return event.replace(_NULL_USAGE, b"")
+    members = read_object(data)
+    del members["usage"]
+    return b"data: " + encode_object(members) + b"\n\n"
+
+
+def _text_sizes(data: bytes) -> list[int]:
+    try:
+        chunk = _chunk_decoder.decode(data)
+    except (msgspec.DecodeError, RecursionError):
+        return [len(data)]  # what cannot be read is counted whole: an estimate must not lose spend
+    return [size for choice in chunk.choices or () if choice.delta for size in choice.delta.sizes()]
+
+
+# -- errors -----------------------------------------------------------------------------------------------------------
+
+
+def error_object(error: GatewayError) -> dict[str, Any]:
+    """OpenAI's error object: message, type, param, code."""
+    return {"message": error.message, "type": error.type, "param": error.param, "code": error.code}
+
+
+def error_body(error: GatewayError) -> bytes:
+    return encode_object({"error": error_object(error)})
+
+
+def error_event(error: GatewayError) -> bytes:
+    return b"data: " + error_body(error) + b"\n\n"
+
+
+class _Envelope(Struct):
+    message: str
+
+
+class _Enveloped(Struct):
+    error: _Envelope
+
+
+_enveloped_decoder = msgspec.json.Decoder(_Enveloped)
+
+
+def envelope(body: bytes, status: int) -> bytes:
+    """A provider's error body in this dialect's envelope: verbatim when it is one, else wrapped with the original
+    under `upstream`."""
+    try:
+        _enveloped_decoder.decode(body)
+        return body
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        pass  # not this dialect's envelope: wrap it below
+    error = {"message": f"The provider answered {status}.", "type": "upstream_error", "param": None, "code": None}
+    try:
+        original = msgspec.json.decode(body)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return encode_object({"error": error})
+    if isinstance(original, dict):
+        said = original.get("message") or original.get("error") or original.get("detail")
+        error["message"] = (
+            said if isinstance(said, str) else encode_object({"": said})[4:-1].decode() if said else error["message"]
+        )
+        for name in ("type", "param", "code"):
+            if isinstance(original.get(name), str):
+                error[name] = original[name]
+    return encode_object({"error": {**error, "upstream": original}})
+
+
+class ChatCompletions:
+    """The dialect as the pipeline uses it."""
+
+    name = "openai_chat"
+    surface = "chat.completions"
+
+    parse = staticmethod(parse)
+    rebuild = staticmethod(rebuild)
+    read = staticmethod(read)
+    error_body = staticmethod(error_body)
+    error_event = staticmethod(error_event)
+    envelope = staticmethod(envelope)
+
+    @staticmethod
+    def tee(call: Call, asked_usage: bool) -> ChatTee:
+        return ChatTee(strips_usage=asked_usage and not call.wants_usage)

@@ -1,0 +1,95 @@
+"""The exchange: one caller request and all that happened to it.
+
+The one mutable value of the domain: the pipeline fills it in from room to room, and what it holds at the end becomes
+the usage event. Times are Unix nanoseconds.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from penstock.domain.events import AttemptRecord, Cause, UsageEvent
+from penstock.domain.money import CostLine
+from penstock.domain.policy import Charge
+from penstock.domain.snapshot import Alias, Key
+from penstock.domain.usage import Usage
+
+
+class Admitted(Protocol):
+    """Leave to dispatch one attempt. Only the ledger's `reserve` makes one, so that an unmetered way to a provider
+    cannot be written by accident."""
+
+    @property
+    def attempt_id(self) -> str: ...
+
+    @property
+    def charges(self) -> tuple[Charge, ...]: ...
+
+    def dispatch(self, draft: UsageEvent) -> None: ...
+
+
+class Exchange:
+    """`dims` are the dimensions that limits and kills match on: team, key, model, `tag:<name>` ...
+
+    `cut(cause)` is set while the call can be interrupted: it stops the call where it stands, and the call settles.
+    """
+
+    __slots__ = (
+        "alias",
+        "answering",
+        "attempts",
+        "body_read",
+        "cause",
+        "charges",
+        "cost_lines",
+        "cost_nanousd",
+        "cut",
+        "cut_by",
+        "dims",
+        "error_code",
+        "finish_reason",
+        "first_byte_at",
+        "flags",
+        "headers",
+        "key",
+        "node",
+        "price_version",
+        "recorded",
+        "request_id",
+        "started_at",
+        "status",
+        "streaming",
+        "surface",
+        "tags",
+        "upstream_ns",
+        "usage",
+    )
+
+    def __init__(self, request_id: str, node: str, surface: str, headers: Mapping[str, str], started_at: int) -> None:
+        self.request_id = request_id
+        self.node = node
+        self.surface = surface
+        self.headers = headers
+        self.started_at = started_at
+        self.key: Key | None = None
+        self.alias: Alias | None = None
+        self.tags: dict[str, str] = {}
+        self.dims: dict[str, str] = {}
+        self.streaming = False
+        self.body_read = False
+        self.answering = False
+        self.attempts: list[AttemptRecord] = []
+        self.usage = Usage(requests=0)
+        self.cost_nanousd = 0
+        self.cost_lines: tuple[CostLine, ...] = ()
+        self.price_version = ""
+        self.recorded = False
+        self.charges: tuple[Charge, ...] = ()
+        self.flags: set[str] = set()
+        self.finish_reason = ""
+        self.status = 0
+        self.error_code = ""
+        self.cause: Cause = "completed"
+        self.first_byte_at = 0
+        self.upstream_ns = 0
+        self.cut: Callable[[Cause], None] | None = None
+        self.cut_by: Cause | None = None

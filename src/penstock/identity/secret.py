@@ -1,0 +1,17 @@
+"""The root secret and what is derived from it.
+
+One secret of the operator (`PENSTOCK_SECRET`) serves several purposes; each gets a key of its own by HMAC, so that
+none of them says anything about another or about the root.
+"""
+
+import hmac
+
+MIN_ROOT_LENGTH = 16
+_PEPPER_PURPOSE = b"penstock/v1/virtual-key-pepper"
+
+
+def pepper(root: str) -> bytes:
+    """The 32-byte pepper under which virtual keys are hashed. A root of under 16 characters is a ValueError."""
+    if len(root) < MIN_ROOT_LENGTH:
+        raise ValueError(f"the root secret needs {MIN_ROOT_LENGTH} characters or more")
+    return hmac.digest(root.encode(), _PEPPER_PURPOSE, "sha256")

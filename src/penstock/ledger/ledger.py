@@ -1,0 +1,148 @@
+"""The ledger as a worker sees it: the state machine, and the journal that makes what it decides last.
+
+    limits = ledger.applying(snapshot.limits, dims)
+    admission = ledger.reserve(limits, dims, ask, attempt_id)       # refuses, or holds the worst case everywhere
+    admission.dispatch(draft)                                       # HOLD, immediately before the first upstream byte
+    admission.post(admission.owed(cost, usage), "computed", event)  # POST, before the caller's last byte
+
+Everything here is synchronous, so that each step is one step for every other call of the process.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from msgspec import structs
+
+from penstock.domain.events import CostBasis, UsageEvent
+from penstock.domain.journal import Hold, Note, Post, Void
+from penstock.domain.policy import Charge, Denial, Limit
+from penstock.domain.usage import Usage
+from penstock.errors import PenstockError, StoreUnavailable
+from penstock.ledger.denials import refusal
+from penstock.ledger.journal import Journal
+from penstock.ledger.machine import Ask, Machine, Reservation, amount_owed
+from penstock.ledger.matching import Matching
+
+__all__ = ["Admission", "Ask", "Ledger"]
+
+NS_PER_S = 1_000_000_000
+
+
+class Ledger:
+    """`clock` gives Unix nanoseconds."""
+
+    def __init__(self, journal: Journal, clock: Callable[[], int]) -> None:
+        self._journal = journal
+        self._clock = clock
+        self._machine = Machine()
+        self._matching = Matching()
+
+    def seed(self, balances: Iterable[Charge]) -> None:
+        """Takes over what is settled in the windows that are open. Once, before the first call."""
+        self._machine.seed(balances)
+
+    def applying(self, limits: Mapping[str, Limit], dims: Mapping[str, str]) -> tuple[Limit, ...]:
+        """The limits that count a call with these dimensions. `limits` is the snapshot's table, which never changes."""
+        if self._matching.knows(limits):
+            return self._matching.applying(dims)
+        self._machine.prune(limits, self._clock() // NS_PER_S)
+        self._matching.learn(limits)
+        return self._matching.applying(dims)
+
+    def reserve(self, limits: Sequence[Limit], dims: Mapping[str, str], ask: Ask, attempt_id: str) -> "Admission":
+        """Holds the worst case of one attempt on every limit, or on none.
+
+        Raises `InsufficientQuota`, `RateLimitExceeded` or `LimitHeld` with `denial`, of the limit that waiting helps
+        least; `UnpricedModel` or `NoOutputBound` where a strict limit cannot be held for want of a bound.
+        """
+        outcome = self._machine.reserve(limits, dims, ask, self._clock() // NS_PER_S)
+        if isinstance(outcome, Denial):
+            raise refusal(outcome)
+        return Admission(self, attempt_id, outcome)
+
+    def note(self, note: Note) -> None:
+        """Journals the event of an exchange that dispatched nothing. Raises `StoreUnavailable`."""
+        self._journal.append(note)
+
+    def held(self) -> dict[str, int]:
+        """Limit id -> what is held now, over all values and windows."""
+        return self._machine.held()
+
+
+class Admission:
+    """Leave to dispatch one attempt, and the hold that pays for it. Only `Ledger.reserve` and `renew` make one.
+
+    It is resolved exactly once, by `post`, `void` or `renew`; a second resolution is a fault of ours and raises
+    `PenstockError`. `charges` is the worst case on each balance, concurrency left out.
+    """
+
+    __slots__ = ("_dispatched", "_exceeded", "_ledger", "_reservation", "attempt_id", "charges")
+
+    def __init__(self, ledger: Ledger, attempt_id: str, reservation: Reservation) -> None:
+        self._ledger = ledger
+        self._reservation = reservation
+        self._dispatched = False
+        self._exceeded = False
+        self.attempt_id = attempt_id
+        self.charges = reservation.charges
+
+    @property
+    def resolved(self) -> bool:
+        return not self._reservation.open
+
+    def dispatch(self, draft: UsageEvent) -> None:
+        """Journals the hold: from here on, the attempt counts as sent. Once, immediately before the first upstream
+        byte. Raises `StoreUnavailable` when it cannot be written: nothing may be sent, and `void` frees the hold."""
+        if self._dispatched or not self._reservation.open:
+            raise PenstockError("an attempt is dispatched once, before it is resolved")
+        ledger = self._ledger
+        ledger._journal.append(Hold(self.attempt_id, ledger._clock(), self.charges, draft))
+        self._dispatched = True
+
+    def owed(self, usd_nanousd: int, usage: Usage) -> tuple[Charge, ...]:
+        """What this cost and this usage owe on each balance, in the order of the hold. Changes nothing.
+
+        `usage.requests` is 1 for the last attempt of an exchange, whatever came of it, and 0 for one that another
+        target follows, so that a limit on requests counts each exchange once.
+        """
+        return tuple(
+            [
+                Charge(held.limit, held.window_start, held.value, amount_owed(unit, usd_nanousd, usage), held.per)
+                for held, unit in zip(self.charges, self._reservation.units, strict=True)
+            ]
+        )
+
+    def post(self, charges: Sequence[Charge], basis: CostBasis, event: UsageEvent | None) -> None:
+        """Settles what is owed, `charges` being those of `owed`, and journals it with the exchange's event, if this was
+        its last attempt. A charge over its hold is posted all the same and flagged `hold_exceeded`.
+
+        Raises `StoreUnavailable` when the journal does not take it. The attempt is settled even then, and its record
+        goes out as soon as it can; but it would not outlive a crash, so the caller must not see the end of the answer.
+        """
+        if not self._dispatched:
+            raise PenstockError("only what was dispatched can owe anything")
+        ledger = self._ledger
+        if ledger._machine.settle(self._reservation, charges):
+            self._exceeded = True
+        if self._exceeded and event is not None and "hold_exceeded" not in event.flags:
+            event = structs.replace(event, flags=(*event.flags, "hold_exceeded"))
+        if not ledger._journal.append_or_keep(Post(self.attempt_id, ledger._clock(), tuple(charges), basis, event)):
+            raise StoreUnavailable("The journal cannot be written. Try again.", retry_after_s=1)
+
+    def void(self, cause: str, event: UsageEvent | None) -> None:
+        """Frees the hold: nothing is owed. What was dispatched is journaled as void; of what was not, only the event
+        is, if there is one. Raises `StoreUnavailable` when that event cannot be written; the hold is free even then."""
+        ledger = self._ledger
+        ledger._machine.release(self._reservation)
+        if self._dispatched:
+            ledger._journal.append_or_keep(Void(self.attempt_id, ledger._clock(), cause, event))
+        elif event is not None:
+            ledger._journal.append(Note(ledger._clock(), event))
+
+    def renew(self, limits: Sequence[Limit], dims: Mapping[str, str], ask: Ask, attempt_id: str) -> "Admission":
+        """The admission of another attempt of the same exchange, in one step with the end of this one: the hold, if it
+        is not resolved yet, is voided. Errors as `Ledger.reserve`; this one is voided even then."""
+        if self._reservation.open:
+            self.void("retried", None)
+        successor = self._ledger.reserve(limits, dims, ask, attempt_id)
+        successor._exceeded = self._exceeded
+        return successor

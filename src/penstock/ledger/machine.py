@@ -1,0 +1,292 @@
+"""The state machine: what is settled and held on each balance, as a function of events and the time they come with.
+
+No clock, no I/O. An attempt is `reserve`d on every limit that counts it, all or nothing, and then either `settle`d with
+what it owes or `release`d. What a limit's window has left is worked out from the limit as it is *now*, so that a raised
+or lowered amount counts at once.
+
+Time never runs backwards by a little: a clock that is set back by up to `STEADY_S` is taken to stand still until it
+catches up. One that is set back further was wrong before, and is followed; the windows it returns to begin anew.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
+
+from msgspec import Struct
+
+from penstock.domain.money import MAX_NANOUSD
+from penstock.domain.policy import Charge, Denial, Limit, Unit, Window
+from penstock.domain.usage import Usage
+from penstock.errors import NoOutputBound, PenstockError, UnpricedModel
+from penstock.ledger.windows import FOREVER_S, Windows, window
+
+STEADY_S = 60
+HELD_RETRY_S = 1.0
+OTHERS: Final = "*"
+"""The value that stands for all values of an `each` that came after the first `max_values`."""
+
+
+class Ask(Struct, frozen=True):
+    """The worst case of one attempt. `usd_nanousd` None: the model has no price. `output_tokens` None: nothing caps
+    the output. Each attempt also asks for one request and one place among the concurrent calls."""
+
+    usd_nanousd: int | None
+    input_tokens: int
+    output_tokens: int | None
+
+    def amounts(self) -> dict[Unit, int]:
+        """What is asked in each unit; zero for what is not known."""
+        output = self.output_tokens or 0
+        return {
+            "usd": min(self.usd_nanousd or 0, MAX_NANOUSD),
+            "tokens": min(self.input_tokens + output, MAX_NANOUSD),
+            "input_tokens": min(self.input_tokens, MAX_NANOUSD),
+            "output_tokens": min(output, MAX_NANOUSD),
+            "requests": 1,
+            "concurrent": 1,
+        }
+
+
+def amount_owed(unit: Unit, usd_nanousd: int, usage: Usage) -> int:
+    """What a call that used this owes in `unit`: at least 0, at most what the store can hold."""
+    match unit:
+        case "usd":
+            amount = usd_nanousd
+        case "tokens":
+            amount = usage.total_input + usage.total_output
+        case "input_tokens":
+            amount = usage.total_input
+        case "output_tokens":
+            amount = usage.total_output
+        case "requests":
+            amount = usage.requests
+        case "concurrent":
+            amount = 0
+    return min(max(amount, 0), MAX_NANOUSD)
+
+
+class Balance:
+    """What is settled and held for one value of one limit in one window."""
+
+    __slots__ = ("book", "held", "settled", "value", "window_start")
+
+    def __init__(self, book: "Book", value: str) -> None:
+        self.book = book
+        self.value = value
+        self.window_start = book.start
+        self.settled = 0
+        self.held = 0
+
+    def left(self, limit: Limit) -> int:
+        """What may still be asked for. With one worker all of the limit's amount is granted to it; with several, this
+        is where the granted slice takes the place of the amount."""
+        return limit.amount - self.settled - self.held
+
+
+class Book:
+    """One limit's balances in its current window. When the window turns the balances are let go: those with holds
+    live on in their reservations until these are resolved. `held` counts over all windows."""
+
+    __slots__ = ("balances", "end", "held", "per", "start")
+
+    def __init__(self, per: Window) -> None:
+        self.per: Window = per
+        self.start = self.end = 0
+        self.balances: dict[str, Balance] = {}
+        self.held = 0
+
+    def turn(self, start: int, end: int) -> None:
+        self.start, self.end = start, end
+        self.balances = {}
+
+    def forget_if_empty(self, balance: Balance) -> None:
+        """A balance on which nothing lies is as good as none, and must not take up one of the `max_values` places."""
+        if not balance.held and not balance.settled and self.balances.get(balance.value) is balance:
+            del self.balances[balance.value]
+
+
+class Reservation:
+    """Amounts held on balances for one attempt. `charges` and `units` list those that can be charged, concurrency left
+    out, and `lines` all, the chargeable ones first."""
+
+    __slots__ = ("charges", "lines", "open", "units")
+
+    def __init__(
+        self, charges: tuple[Charge, ...], units: tuple[Unit, ...], lines: tuple[tuple[Balance, int], ...]
+    ) -> None:
+        self.charges = charges
+        self.units = units
+        self.lines = lines
+        self.open = True
+
+
+class Machine:
+    """`max_values`: how many values of an `each` get a balance of their own, per limit and window."""
+
+    def __init__(self, max_values: int = 100_000) -> None:
+        self._max_values = max_values
+        self._books: dict[str, Book] = {}
+        self._windows = Windows()
+        self._now_s = 0
+
+    def seed(self, balances: Iterable[Charge]) -> None:
+        """Takes over what a predecessor settled: `amount` is what is settled on the balance. Only into a new machine;
+        of several windows of one limit the newest counts."""
+        for charge in sorted(balances, key=lambda charge: charge.window_start):
+            book = self._books.setdefault(charge.limit, Book(charge.per))
+            start, end = window(charge.per, charge.window_start)
+            if book.start != start or not book.end:
+                book.turn(start, FOREVER_S if end is None else end)
+            balance = book.balances[charge.value] = Balance(book, charge.value)
+            balance.settled = charge.amount
+
+    def reserve(self, limits: Sequence[Limit], dims: Mapping[str, str], ask: Ask, at_s: int) -> Reservation | Denial:
+        """Holds the worst case on every limit, or nothing on any. `limits` are distinct and apply to `dims`.
+
+        Raises `NoOutputBound` or `UnpricedModel` where a strict limit cannot be held for want of a bound.
+        """
+        if ask.usd_nanousd is None or ask.output_tokens is None:
+            _require_bounds(limits, ask)
+        now_s = self._steady(at_s)
+        amounts = ask.amounts()
+        lines: list[tuple[Limit, Balance, int]] = []
+        denial: Denial | None = None
+        for limit in limits:
+            balance = self._balance(limit, dims, now_s)
+            amount = amounts[limit.unit]
+            if amount and limit.mode == "strict" and amount > balance.left(limit):
+                denial = _least_helped(denial, _denied(limit, balance, amount, now_s))
+            lines.append((limit, balance, amount))
+        return denial if denial is not None else _held(lines)
+
+    def settle(self, reservation: Reservation, charges: Sequence[Charge]) -> bool:
+        """Turns the hold into what is owed, in the windows in which it was made; `charges` are those of the hold with
+        other amounts. Returns whether any exceeds its hold: the truth is posted even then."""
+        if len(charges) != len(reservation.charges):
+            raise PenstockError("a settlement charges the balances of its hold, each once and in their order")
+        for charge in charges:
+            if charge.amount < 0:
+                raise PenstockError("a settlement cannot give back what was settled before")
+        self._close(reservation)
+        exceeded = False
+        for charge, (balance, amount) in zip(charges, reservation.lines, strict=False):
+            balance.settled += charge.amount
+            if charge.amount > amount:
+                exceeded = True
+        self._free(reservation)
+        return exceeded
+
+    def release(self, reservation: Reservation) -> None:
+        """Lets the hold go: nothing is owed."""
+        self._close(reservation)
+        self._free(reservation)
+
+    def held(self) -> dict[str, int]:
+        """Limit id -> what is held now, over all values and windows; limits on which nothing is held are left out."""
+        return {limit: book.held for limit, book in self._books.items() if book.held}
+
+    def settled(self) -> Iterable[Charge]:
+        """What is settled on each balance of a current window."""
+        for limit, book in self._books.items():
+            for balance in book.balances.values():
+                yield Charge(limit, balance.window_start, balance.value, balance.settled, book.per)
+
+    def prune(self, limits: Mapping[str, Limit], at_s: int) -> None:
+        """Forgets limits that no longer exist, once their window is over and nothing is held on them."""
+        now_s = self._steady(at_s)
+        for gone in [
+            id for id, book in self._books.items() if id not in limits and book.end <= now_s and not book.held
+        ]:
+            del self._books[gone]
+
+    def _steady(self, at_s: int) -> int:
+        if at_s >= self._now_s or self._now_s - at_s > STEADY_S:
+            self._now_s = at_s
+        return self._now_s
+
+    def _balance(self, limit: Limit, dims: Mapping[str, str], now_s: int) -> Balance:
+        """The balance that counts this call; a new one is not entered in its book before something is held on it."""
+        book = self._books.get(limit.id)
+        if book is None or book.per != limit.per:
+            book = self._books[limit.id] = Book(limit.per)
+        if not book.start <= now_s < book.end:
+            book.turn(*self._windows.at(limit.per, now_s))
+        value = "" if limit.each is None else dims[limit.each]
+        balance = book.balances.get(value)
+        if balance is not None:
+            return balance
+        if len(book.balances) >= self._max_values:
+            return book.balances.get(OTHERS) or Balance(book, OTHERS)
+        return Balance(book, value)
+
+    @staticmethod
+    def _close(reservation: Reservation) -> None:
+        if not reservation.open:
+            raise PenstockError("a hold is resolved at most once")
+        reservation.open = False
+
+    @staticmethod
+    def _free(reservation: Reservation) -> None:
+        for balance, amount in reservation.lines:
+            balance.held -= amount
+            balance.book.held -= amount
+            if not balance.settled:
+                balance.book.forget_if_empty(balance)
+
+
+def _held(lines: Sequence[tuple[Limit, Balance, int]]) -> Reservation:
+    charges: list[Charge] = []
+    units: list[Unit] = []
+    chargeable: list[tuple[Balance, int]] = []
+    places: list[tuple[Balance, int]] = []
+    for limit, balance, amount in lines:
+        balance.held += amount
+        book = balance.book
+        book.held += amount
+        book.balances[balance.value] = balance
+        if limit.unit == "concurrent":
+            places.append((balance, amount))
+            continue
+        charges.append(Charge(limit.id, balance.window_start, balance.value, amount, limit.per))
+        units.append(limit.unit)
+        chargeable.append((balance, amount))
+    return Reservation(tuple(charges), tuple(units), (*chargeable, *places))
+
+
+def _require_bounds(limits: Sequence[Limit], ask: Ask) -> None:
+    strict = [limit for limit in limits if limit.mode == "strict"]
+    if ask.output_tokens is None:
+        for limit in strict:
+            if limit.unit in ("usd", "tokens", "output_tokens"):
+                raise NoOutputBound(
+                    f"limit {limit.name} is strict and nothing caps this call's output: give a maximum number of "
+                    "output tokens, or have one set for the model",
+                )
+    if ask.usd_nanousd is None:
+        for limit in strict:
+            if limit.unit == "usd":
+                raise UnpricedModel(f"limit {limit.name} counts dollars and this model has no price")
+
+
+def _denied(limit: Limit, balance: Balance, asked: int, now_s: int) -> Denial:
+    """A denial is lasting when the ask alone is over the amount, or the window never turns. A request that is held
+    will be counted, so only the turn of the window helps there."""
+    held_by_others = limit.unit != "requests" and balance.settled + asked <= limit.amount
+    retry_after_s: float | None
+    if asked > limit.amount:
+        retry_after_s = None
+    elif held_by_others:
+        retry_after_s = HELD_RETRY_S
+    else:
+        end = balance.book.end
+        retry_after_s = None if end == FOREVER_S else float(end - now_s)
+    left = max(balance.left(limit), 0)
+    return Denial(limit, balance.value, balance.window_start, asked, left, held_by_others, retry_after_s)
+
+
+def _least_helped(one: Denial | None, other: Denial) -> Denial:
+    """Of two denials the one that waiting helps least, so that a caller who waits as told is not denied again."""
+    if one is None or other.retry_after_s is None:
+        return one if one is not None and one.retry_after_s is None else other
+    if one.retry_after_s is None:
+        return one
+    return one if one.retry_after_s >= other.retry_after_s else other

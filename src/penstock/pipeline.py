@@ -1,0 +1,471 @@
+"""One exchange through the rooms, in order. The order is a security property: there is no other way to a provider.
+
+    authenticate -> admit -> plan -> reserve -> call -> settle -> record
+
+`serve` returns a reply; by then everything up to the head of the provider's answer has happened. A plain reply is
+settled before it is returned and a streamed one before its ending is handed out, so that a caller that saw the end of
+an answer has a settled call. Whatever interrupts a call (the caller leaves, a kill, a broken provider), its attempt
+resolves its hold once and the exchange leaves one usage event.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from typing import NamedTuple
+
+from penstock.admission.admit import dimensions, find_alias, kill_on, refuse_killed
+from penstock.admission.tags import tags_of
+from penstock.catalog.cost import cost, worst_cost
+from penstock.dialects.base import Call, Demand, Dialect, Reading, Tee
+from penstock.domain.events import AttemptRecord, Cause, CostBasis, UsageEvent
+from penstock.domain.exchange import Exchange
+from penstock.domain.http import header
+from penstock.domain.journal import Note
+from penstock.domain.money import usd
+from penstock.domain.policy import Limit
+from penstock.domain.snapshot import Deployment, Snapshot
+from penstock.domain.usage import Usage
+from penstock.errors import (
+    GatewayError,
+    InvalidApiKey,
+    Killed,
+    Overloaded,
+    StoreUnavailable,
+    UpstreamCredential,
+    UpstreamError,
+    UpstreamRefused,
+    UpstreamReset,
+    UpstreamTimeout,
+)
+from penstock.identity.authenticate import authenticate
+from penstock.ledger.ledger import Admission, Ask, Ledger
+from penstock.providers.base import Vendor
+from penstock.providers.registry import provider_for
+from penstock.records.draft import event_of
+from penstock.routing.plan import plan
+from penstock.upstream.call import MAX_PLAIN_BODY_BYTES, Upstream, may_do_better_elsewhere, passed_on, refusal
+from penstock.upstream.transport import UpstreamResponse
+
+UNUSED = Usage(requests=0)
+
+NOTHING_USED = Usage(requests=1)
+"""What a dispatched attempt that the provider refused is charged: the request itself."""
+
+LINGER_S = 0.25
+"""How long a finished stream's connection may take to end cleanly before it is closed instead of kept."""
+
+
+class Reply(NamedTuple):
+    """An answer on its way to the caller: `body` when it is plain, else `chunks`, which must be closed."""
+
+    status: int
+    headers: list[tuple[bytes, bytes]]
+    body: bytes = b""
+    chunks: AsyncGenerator[bytes, None] | None = None
+
+
+class Gateway:
+    """What a worker holds: the world as it stands, and the rooms. `snapshot` is replaced whole, never changed."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        upstream: Upstream,
+        resolve: Callable[[str, str], Awaitable[Deployment]],
+        clock: Callable[[], int],
+    ) -> None:
+        self.snapshot = Snapshot()
+        self.pepper = b""
+        self.ledger = ledger
+        self.upstream = upstream
+        self.resolve = resolve
+        self.clock = clock
+        self.live: dict[str, Exchange] = {}
+        self.fresh_until = 0
+        self.draining = False
+
+    def require_ready(self) -> None:
+        """Raises when this box may not admit: it drains, is full, or has not heard from its control process for longer
+        than `stop.freshness`, so that a stop might not have reached it."""
+        if self.draining:
+            raise Overloaded("The gateway is restarting. Try again.", retry_after_s=1)
+        if self.clock() > self.fresh_until:
+            raise StoreUnavailable("The gateway's control process cannot be reached. Try again.", retry_after_s=2)
+        if len(self.live) >= self.snapshot.server.max_concurrent_calls:
+            raise Overloaded("The gateway serves as many calls as it may. Try again.", retry_after_s=1)
+
+    def cut_killed(self) -> int:
+        """Cuts every live call that a kill in force covers; returns how many there were."""
+        kills = self.snapshot.kills.values()
+        return self.cut([x for x in self.live.values() if kill_on(kills, x.dims) is not None], "killed")
+
+    def cut(self, exchanges: Iterable[Exchange], cause: Cause) -> int:
+        """Cuts these live calls where they stand; each settles with `cause`. Returns how many there were."""
+        cut = 0
+        for exchange in list(exchanges):
+            if exchange.cut is not None and exchange.cut_by is None:
+                exchange.cut(cause)
+                cut += 1
+        return cut
+
+
+async def serve(
+    gateway: Gateway, exchange: Exchange, dialect: Dialect, read_body: Callable[[], Awaitable[bytes]]
+) -> Reply:
+    """The whole life of one call. Raises `GatewayError` for every refusal, after it was recorded."""
+    snapshot = gateway.snapshot
+    try:
+        gateway.require_ready()
+        exchange.key = authenticate(snapshot, exchange.headers, gateway.pepper, exchange.started_at / 1e9)
+        exchange.tags = tags_of(exchange.key, exchange.headers)
+        call = dialect.parse(await read_body())
+        exchange.streaming = call.streaming
+        exchange.dims = dimensions(exchange.key, exchange.tags, call.model)
+        refuse_killed(snapshot, exchange.dims)
+        exchange.alias = find_alias(snapshot, exchange.key, call.model)
+        gateway.live[exchange.request_id] = exchange
+        reply = await _first_answer(gateway, exchange, dialect, call)
+    except BaseException as error:
+        gateway.live.pop(exchange.request_id, None)
+        _record_refusal(gateway, exchange, error)
+        raise
+    if reply.chunks is None:
+        del gateway.live[exchange.request_id]
+    return reply
+
+
+def _record_refusal(gateway: Gateway, exchange: Exchange, error: BaseException) -> None:
+    """The event of a call that no attempt has recorded. Strangers leave none: they must not fill the disk."""
+    if exchange.recorded or exchange.key is None or isinstance(error, InvalidApiKey):
+        return
+    exchange.cause = exchange.cut_by or "failed"
+    if isinstance(error, GatewayError):
+        exchange.status, exchange.error_code = error.status, error.code
+        exchange.cause = "killed" if isinstance(error, Killed) else "refused" if not exchange.attempts else "failed"
+    now = gateway.clock()
+    exchange.recorded = True
+    gateway.ledger.note(Note(now, event_of(exchange, now, gateway.snapshot.limits)))
+
+
+async def _first_answer(gateway: Gateway, exchange: Exchange, dialect: Dialect, call: Call) -> Reply:
+    """Tries the targets in order until one answers. Nothing has left for the caller yet, so a failure that another
+    target may cure goes on to the next: its hold is resolved, and the next is taken, in one step of this process."""
+    assert exchange.alias is not None
+    targets = plan(exchange.alias)
+    if exchange.alias.name not in gateway.snapshot.aliases:
+        targets = tuple([await gateway.resolve(target.provider, target.model) for target in targets])
+    failure: GatewayError = UpstreamReset("The model has no target.")
+    for target in targets:
+        try:
+            attempt = _reserve(gateway, exchange, dialect, call, target)
+        except GatewayError as denied:
+            if not _is_about_target(denied):
+                raise
+            failure = denied
+            continue
+        try:
+            return await attempt.answer()
+        except UpstreamError as error:
+            goes_on = may_do_better_elsewhere(error) and target is not targets[-1]
+            attempt.fail(error, final=not goes_on)
+            if not goes_on:
+                raise
+            failure = error
+        except BaseException:
+            attempt.interrupt()
+            raise
+    raise failure
+
+
+def _is_about_target(error: GatewayError) -> bool:
+    """Whether a limit of the provider's own denied the call: another target may be free."""
+    limit = error.denial.limit if error.denial else None
+    return limit is not None and (limit.each == "provider" or any(name == "provider" for name, _ in limit.match))
+
+
+_BOUNDED_UNITS = frozenset({"usd", "tokens", "output_tokens"})
+
+
+def _reserve(gateway: Gateway, exchange: Exchange, dialect: Dialect, call: Call, target: Deployment) -> "_Attempt":
+    """Checks and holds the worst case of one target on every limit that counts this call."""
+    snapshot = gateway.snapshot
+    exchange.dims["provider"] = target.provider
+    refuse_killed(snapshot, exchange.dims)
+    provider = snapshot.providers[target.provider]
+    vendor = provider_for(provider.kind)
+    limits = gateway.ledger.applying(snapshot.limits, exchange.dims)
+    cap, demand = _demand(exchange, dialect, call, target, (vendor, limits))
+    input_tokens = call.input_bound + call.images * target.image_tokens
+    output_tokens = None if cap is None else cap * call.choices
+    worst = None
+    if target.price is not None:
+        worst = worst_cost(
+            target.price, input_tokens, output_tokens or 0, audio_in=call.audio_in, audio_out=call.audio_out
+        )
+    ask = Ask(worst, input_tokens, output_tokens)
+    attempt_id = f"{exchange.request_id}:{len(exchange.attempts) + 1}"
+    admission = gateway.ledger.reserve(limits, exchange.dims, ask, attempt_id)
+    return _Attempt(gateway, exchange, _Plan(dialect, call, target, vendor, demand, ask), admission)
+
+
+def _demand(
+    exchange: Exchange, dialect: Dialect, call: Call, target: Deployment, context: tuple[Vendor, tuple[Limit, ...]]
+) -> tuple[int | None, Demand]:
+    """The cap on one choice's output, and how the call is sent. The caller's cap stands; else the alias's, else the
+    catalogue's is injected where a strict limit needs one, so that the provider enforces our bound."""
+    vendor, limits = context
+    ask_usage = call.streaming and vendor.asks_usage and not call.wants_usage
+    if call.max_output is not None:
+        return call.max_output, Demand(target.model, None, ask_usage)
+    assert exchange.alias is not None
+    cap = exchange.alias.max_output or target.max_output
+    if cap is None or not any(limit.mode == "strict" and limit.unit in _BOUNDED_UNITS for limit in limits):
+        return cap, Demand(target.model, None, ask_usage)
+    return cap, Demand(target.model, (vendor.output_cap_field(dialect.surface), cap), ask_usage)
+
+
+class _Plan(NamedTuple):
+    """What one attempt sets out with."""
+
+    dialect: Dialect
+    call: Call
+    target: Deployment
+    vendor: Vendor
+    demand: Demand
+    ask: Ask
+
+
+class _Attempt:
+    """One try at one target, from dispatch to the one resolution of its hold."""
+
+    def __init__(self, gateway: Gateway, exchange: Exchange, plan: _Plan, admission: Admission) -> None:
+        self._gateway = gateway
+        self._exchange = exchange
+        self._plan = plan
+        self._admission = admission
+        self._n = len(exchange.attempts) + 1
+        self._started_at = gateway.clock()
+        self._dispatched = False
+        self._resolved = False
+        self._status = 0
+        self._tee: Tee | None = None
+
+    # -- the call -----------------------------------------------------------------------------------------------------
+
+    async def answer(self) -> Reply:
+        """Dispatches, and returns the reply: a plain one settled, a streamed one from its first event on. Raises
+        `UpstreamError` with nothing resolved."""
+        plan, exchange = self._plan, self._exchange
+        content = (plan.dialect.surface, plan.dialect.rebuild(plan.call, plan.demand))
+        provider = self._gateway.snapshot.providers[plan.target.provider]
+        response = await self._gateway.upstream.attempt(
+            self._admission, provider, content, exchange.headers, self._draft
+        )
+        exchange.first_byte_at = self._gateway.clock()
+        self._status = response.status
+        if response.status >= 300:
+            raise await refusal(response)
+        if plan.call.streaming and not (header(response.headers, "content-type") or "").startswith("application/json"):
+            return await self._stream(response)
+        return await self._plain(response)
+
+    def _draft(self) -> UsageEvent:
+        """Called at the moment of dispatch: the event as far as it is known, costed at the worst case."""
+        self._dispatched = True
+        exchange, worst = self._exchange, self._plan.ask.usd_nanousd or 0
+        known, spent = exchange.attempts, exchange.cost_nanousd
+        exchange.attempts = [*known, self._record(NOTHING_USED, worst, "estimated", self._started_at)]
+        exchange.cost_nanousd = spent + worst
+        draft = event_of(exchange, self._started_at, self._gateway.snapshot.limits)
+        exchange.attempts, exchange.cost_nanousd = known, spent
+        return draft
+
+    async def _plain(self, response: UpstreamResponse) -> Reply:
+        body = await response.read_all(MAX_PLAIN_BODY_BYTES)
+        reading = self._plan.dialect.read(body)
+        if reading.error is not None:
+            raise UpstreamRefused(reading.error_status or 502, response.headers, body)
+        self._complete(reading, -(-len(body) // 4))
+        headers = self._headers(response)
+        headers.append((b"x-penstock-cost-usd", usd(self._exchange.cost_nanousd).encode()))
+        headers.append((b"content-length", str(len(body)).encode()))
+        return Reply(response.status, headers, body)
+
+    async def _stream(self, response: UpstreamResponse) -> Reply:
+        """Waits for the first event, so that a provider that fails at once can still be replaced."""
+        tee = self._tee = self._plan.dialect.tee(self._plan.call, self._plan.demand.ask_usage)
+        data, first = b"", b""
+        while not first:
+            data = await response.read()
+            if not data:
+                break
+            first = tee.feed(data)
+        if tee.reading.error is not None and not tee.counted_output():
+            response.abort()
+            raise UpstreamRefused(tee.reading.error_status or 502, response.headers, _only_data(first))
+        return Reply(response.status, self._headers(response), chunks=self._relay(response, tee, first))
+
+    async def _relay(self, response: UpstreamResponse, tee: Tee, out: bytes) -> AsyncGenerator[bytes, None]:
+        """The stream as the caller gets it. Raises `GatewayError`, with the call settled, when it breaks in between."""
+        try:
+            while True:
+                if tee.ended and not self._resolved:
+                    self._complete(tee.reading, tee.counted_output)
+                if out:
+                    yield out
+                if tee.ended:
+                    break
+                data = await response.read()
+                if not data:
+                    break
+                out = tee.feed(data)
+            rest, seen = tee.close()
+            if not self._resolved:
+                if not seen and tee.reading.error is None:
+                    raise UpstreamReset("The provider's stream broke off before its end.")
+                self._complete(tee.reading, tee.counted_output)
+            if rest:
+                yield rest
+            await _linger(response)
+        except UpstreamError as error:
+            if not self._resolved:
+                self.fail(error, final=True)
+                raise
+        finally:
+            self.interrupt()
+            response.abort()
+            self._gateway.live.pop(self._exchange.request_id, None)
+
+    def _headers(self, response: UpstreamResponse) -> list[tuple[bytes, bytes]]:
+        target = self._plan.target
+        return [
+            *passed_on(response.headers),
+            (b"x-penstock-provider", target.provider.encode()),
+            (b"x-penstock-model", target.model.encode()),
+            (b"x-penstock-attempts", str(self._n).encode()),
+            (b"x-penstock-cache", b"off"),
+        ]
+
+    # -- the resolution of the hold -----------------------------------------------------------------------------------
+
+    def _complete(self, reading: Reading, counted_output: "int | Callable[[], int]") -> None:
+        """The provider answered to the end: what it reports is charged, else what was counted."""
+        exchange = self._exchange
+        exchange.finish_reason = reading.finish_reason
+        exchange.status = self._status
+        if reading.error is not None:
+            exchange.cause, exchange.error_code = "failed", "upstream_error"
+        if reading.usage is not None:
+            self._settle(reading.usage, "computed")
+            return
+        exchange.flags.add("hostile_usage" if reading.hostile else "usage_missing")
+        self._settle(
+            self._estimate(counted_output if isinstance(counted_output, int) else counted_output()), "estimated"
+        )
+
+    def fail(self, error: UpstreamError, *, final: bool) -> None:
+        """The provider refused or broke. A refusal costs nothing; what broke is charged with what had passed."""
+        exchange = self._exchange
+        exchange.status, exchange.error_code = error.status, error.code
+        exchange.cause = "failed"
+        if isinstance(error, UpstreamRefused):
+            exchange.status = error.upstream_status
+        if isinstance(error, UpstreamRefused | UpstreamCredential) or self._status >= 300 or not self._dispatched:
+            if final and self._dispatched:
+                self._settle(NOTHING_USED, "computed", error_code=error.code)
+            else:
+                self._void(error.code, final=final)
+            return
+        left_it_working = isinstance(error, UpstreamTimeout)
+        self._settle(self._cut_usage(left_it_working), "estimated", error_code=error.code, final=final)
+
+    def interrupt(self) -> None:
+        """The call is left where it stands: the caller went, a kill, a fault of ours. Nothing, when it had ended."""
+        if self._resolved:
+            return
+        exchange = self._exchange
+        exchange.cause = exchange.cut_by or "aborted"
+        exchange.error_code = "killed" if exchange.cause == "killed" else exchange.error_code
+        exchange.status = exchange.status or self._status or 499
+        if self._dispatched:
+            self._settle(self._cut_usage(left_it_working=True), "estimated", error_code=exchange.error_code)
+        else:
+            self._void(exchange.cause, final=True)
+
+    def _cut_usage(self, left_it_working: bool) -> Usage:
+        """What a cut call is charged. A stream is counted. A plain call shows nothing to count: where it is we who
+        leave and the vendor may go on working, it is charged in full."""
+        if self._tee is not None:
+            return self._estimate(self._tee.counted_output())
+        if left_it_working and not self._plan.call.streaming and self._plan.vendor.cancel_stops_billing != "yes":
+            return Usage(input=self._plan.ask.input_tokens, output=self._plan.ask.output_tokens or 0)
+        return self._estimate(0)
+
+    def _estimate(self, output: int) -> Usage:
+        """An estimate never exceeds the hold."""
+        ask = self._plan.ask
+        bound = output if ask.output_tokens is None else min(output, ask.output_tokens)
+        estimate = self._plan.call.input_estimate + self._plan.call.images * self._plan.target.image_tokens
+        return Usage(input=min(estimate, ask.input_tokens), output=bound)
+
+    def _settle(self, usage: Usage, basis: CostBasis, *, error_code: str = "", final: bool = True) -> None:
+        """Posts what is owed and, with the last attempt, the exchange's event: one write."""
+        exchange, price = self._exchange, self._plan.target.price
+        self._resolved = True
+        now = self._gateway.clock()
+        owed_nanousd, lines = cost(price, usage)
+        if price is None and basis == "computed":
+            basis = "unpriced"
+        exchange.attempts.append(self._record(usage, owed_nanousd, basis, now, error_code))
+        exchange.usage = usage if exchange.usage == UNUSED else exchange.usage.plus(usage)
+        exchange.cost_nanousd += owed_nanousd
+        exchange.cost_lines += lines
+        exchange.price_version = price.version if price else ""
+        exchange.upstream_ns += now - self._started_at
+        charges = self._admission.owed(owed_nanousd, usage)
+        exchange.charges += charges
+        self._admission.post(charges, basis, self._event(now) if final else None)
+
+    def _void(self, cause: str, *, final: bool) -> None:
+        """Frees the hold: nothing is owed."""
+        self._resolved = True
+        now = self._gateway.clock()
+        self._exchange.attempts.append(self._record(UNUSED, 0, "computed", now, cause))
+        self._admission.void(cause, self._event(now) if final else None)
+
+    def _event(self, now: int) -> UsageEvent:
+        self._exchange.recorded = True
+        return event_of(self._exchange, now, self._gateway.snapshot.limits)
+
+    def _record(
+        self, usage: Usage, cost_nanousd: int, basis: CostBasis, ended_at: int, error_code: str = ""
+    ) -> AttemptRecord:
+        target = self._plan.target
+        return AttemptRecord(
+            n=self._n,
+            provider=target.provider,
+            model=target.model,
+            deployment=f"{target.provider}/{target.model}",
+            started_at=self._started_at,
+            ended_at=ended_at,
+            status=self._status,
+            error_code=error_code,
+            usage=usage,
+            cost_nanousd=cost_nanousd,
+            basis=basis,
+        )
+
+
+def _only_data(run: bytes) -> bytes:
+    """The JSON of the event that says `error`, for an error that is answered as a plain one."""
+    lines = [line[5:].strip() for line in run.splitlines() if line.startswith(b"data:")]
+    return next((line for line in lines if b'"error"' in line), b"")
+
+
+async def _linger(response: UpstreamResponse) -> None:
+    """Lets a finished stream's connection end cleanly, so that it can be used again."""
+    try:
+        async with asyncio.timeout(LINGER_S):
+            while await response.read():
+                pass
+    except (TimeoutError, UpstreamError):
+        response.abort()

@@ -1,0 +1,13 @@
+"""Every kind of provider, visible in one list."""
+
+from penstock.providers.base import Vendor
+from penstock.providers.compatible import Compatible
+from penstock.providers.openai import OpenAI
+from penstock.providers.simulated import Simulated
+
+VENDORS: dict[str, Vendor] = {vendor.kind: vendor for vendor in (OpenAI(), Compatible(), Simulated())}
+
+
+def provider_for(kind: str) -> Vendor:
+    """The vendor's file for a kind that configuration has already checked."""
+    return VENDORS[kind]

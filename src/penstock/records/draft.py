@@ -1,0 +1,61 @@
+"""From an exchange to its usage event. Worker-safe: no store is imported here."""
+
+from penstock.domain.events import CostBasis, LimitCharged, UsageEvent
+from penstock.domain.exchange import Exchange
+from penstock.domain.policy import Limit
+
+NS_PER_MS = 1_000_000
+
+
+def event_of(exchange: Exchange, ended_at: int, limits: dict[str, Limit]) -> UsageEvent:
+    """The usage event of an exchange as it stands at `ended_at` (Unix nanoseconds)."""
+    key, last = exchange.key, exchange.attempts[-1] if exchange.attempts else None
+    return UsageEvent(
+        event_id=exchange.request_id.replace("req_", "evt_", 1),
+        request_id=exchange.request_id,
+        started_at=exchange.started_at,
+        ended_at=ended_at,
+        node=exchange.node,
+        organisation=key.organisation if key else "",
+        team=key.team if key else "",
+        project=key.project if key else "",
+        environment=key.environment if key else "",
+        key=key.name if key else "",
+        user=key.user if key else "",
+        customer=exchange.tags.get("customer", ""),
+        tags=exchange.tags,
+        surface=exchange.surface,
+        streaming=exchange.streaming,
+        alias=exchange.alias.name if exchange.alias else "",
+        provider=last.provider if last else "",
+        model=last.model if last else "",
+        deployment=last.deployment if last else "",
+        status=exchange.status,
+        finish_reason=exchange.finish_reason,
+        error_code=exchange.error_code,
+        usage=exchange.usage,
+        cost_nanousd=exchange.cost_nanousd,
+        cost_lines=exchange.cost_lines,
+        price_version=exchange.price_version,
+        cost_basis=_basis(exchange),
+        attempts=tuple(exchange.attempts),
+        limits_charged=tuple(
+            LimitCharged(c.limit, c.window_start, c.value, limits[c.limit].unit, c.amount)
+            if c.limit in limits
+            else LimitCharged(c.limit, c.window_start, c.value, "", c.amount)
+            for c in exchange.charges
+        ),
+        latency_ms=(ended_at - exchange.started_at) / NS_PER_MS,
+        ttft_ms=(exchange.first_byte_at - exchange.started_at) / NS_PER_MS if exchange.first_byte_at else None,
+        overhead_ms=max(0, ended_at - exchange.started_at - exchange.upstream_ns) / NS_PER_MS,
+        cause=exchange.cause,
+        flags=tuple(sorted(exchange.flags)),
+    )
+
+
+def _basis(exchange: Exchange) -> CostBasis:
+    """The weakest basis of any attempt: one estimate makes the whole an estimate."""
+    bases = {attempt.basis for attempt in exchange.attempts}
+    if "estimated" in bases:
+        return "estimated"
+    return "unpriced" if "unpriced" in bases else "computed"

@@ -1,0 +1,84 @@
+"""Engines: how the control process reaches its database.
+
+Two kinds over one URL. `control_engine` is asynchronous and makes every commit durable before it returns: keys, kills
+and audit records live behind it. `committer_engine` is synchronous, for the one thread that moves journals into the
+ledger in batches; on SQLite its commits are not synced one by one, because what a power cut takes from the database
+is still in the journal, at the offset that was cut with it.
+
+On SQLite a transaction takes the write lock when it begins, so that two writers wait for each other instead of failing
+half-way. `reading(engine)` gives the same engine with transactions that only read and never wait.
+"""
+
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from penstock.errors import ConfigError
+
+BUSY_TIMEOUT_MS = 10_000
+
+_AnyEngine = TypeVar("_AnyEngine", Engine, AsyncEngine)
+
+
+def database_url(store: str, data: Path) -> URL:
+    """The URL of what the setting `store` names: `sqlite` (a file in `data`), a path, or a `postgresql://` URL.
+
+    Raises ConfigError for any other kind of database.
+    """
+    if store == "sqlite":
+        return URL.create("sqlite", database=str(data / "penstock.db"))
+    if "://" not in store:
+        return URL.create("sqlite", database=store)
+    url = make_url(store)
+    if url.get_backend_name() not in ("sqlite", "postgresql"):
+        raise ConfigError(f"a store of kind {url.get_backend_name()} is not supported: sqlite or postgresql", "store")
+    return url
+
+
+def control_engine(url: URL | str) -> AsyncEngine:
+    """Asynchronous; each commit has reached the disk when it returns."""
+    url = make_url(url)
+    if url.get_backend_name() == "sqlite":
+        engine = create_async_engine(url.set(drivername="sqlite+aiosqlite"))
+        _prepare_sqlite(engine.sync_engine, "FULL")
+        return engine
+    return create_async_engine(url.set(drivername="postgresql+psycopg"))
+
+
+def committer_engine(url: URL | str) -> Engine:
+    """Synchronous, with positional parameters; see the module on when its commits reach the disk."""
+    url = make_url(url)
+    if url.get_backend_name() == "sqlite":
+        engine = create_engine(url.set(drivername="sqlite+pysqlite"), connect_args={"check_same_thread": False})
+        _prepare_sqlite(engine, "NORMAL")
+        return engine
+    return create_engine(url.set(drivername="postgresql+psycopg"), paramstyle="format")
+
+
+def reading(engine: _AnyEngine) -> _AnyEngine:
+    """The same engine and connections, for transactions that only read: one snapshot, no waiting for writers."""
+    return engine.execution_options(reads_only=True)
+
+
+def _prepare_sqlite(engine: Engine, synchronous: str) -> None:
+    @event.listens_for(engine, "connect")
+    def set_pragmas(connection: Any, _record: Any) -> None:
+        # The driver would begin transactions on its own terms, and not before reads; `begin` below does it instead.
+        connection.isolation_level = None
+        cursor = connection.cursor()
+        for pragma in (
+            f"busy_timeout={BUSY_TIMEOUT_MS}",
+            "journal_mode=WAL",
+            f"synchronous={synchronous}",
+            "foreign_keys=ON",
+        ):
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        reads_only = connection.get_execution_options().get("reads_only", False)
+        connection.exec_driver_sql("BEGIN" if reads_only else "BEGIN IMMEDIATE")

@@ -1,0 +1,133 @@
+"""The tables of the control plane: one per noun, the kills, the versions of the declared file, the audit log.
+
+Times are Unix nanoseconds. Secrets are in none of them: a virtual key is its digest, a provider's credentials are names.
+`origin` is `file` for what the configuration file declares and `api` for the rest.
+"""
+
+from sqlalchemy import JSON, BigInteger, Column, Index, Integer, String, Table, Text
+
+from penstock.store.tables.schema import metadata
+
+NAME = String(128)
+
+
+def _provenance() -> list[Column[object]]:
+    return [
+        Column("origin", String(8), nullable=False),
+        Column("created_at", BigInteger, nullable=False),
+        Column("created_by", String(128), nullable=False),
+        Column("updated_at", BigInteger, nullable=False),
+    ]
+
+
+teams = Table(
+    "teams",
+    metadata,
+    Column("name", NAME, primary_key=True),
+    Column("required_tags", JSON, nullable=False),
+    *_provenance(),
+)
+
+projects = Table(
+    "projects",
+    metadata,
+    Column("name", NAME, primary_key=True),
+    Column("team", NAME, nullable=False, index=True),
+    Column("environment", NAME, nullable=False),
+    *_provenance(),
+)
+
+users = Table("users", metadata, Column("name", NAME, primary_key=True), *_provenance())
+
+keys = Table(
+    "keys",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("name", NAME, nullable=False, unique=True),
+    Column("digest", String(64), nullable=False, unique=True),
+    Column("prefix", String(16), nullable=False),
+    Column("team", NAME, nullable=False, index=True),
+    Column("project", NAME, nullable=False, index=True),
+    Column("user", NAME, nullable=False, index=True),
+    Column("models", JSON, nullable=False),
+    Column("tags", JSON, nullable=False),
+    Column("expires_at", BigInteger),
+    Column("revoked_at", BigInteger),
+    *_provenance(),
+)
+
+providers = Table(
+    "providers",
+    metadata,
+    Column("name", NAME, primary_key=True),
+    Column("kind", String(32), nullable=False),
+    Column("base_url", Text, nullable=False),
+    Column("credentials", JSON, nullable=False),
+    Column("timeouts", JSON, nullable=False),
+    Column("options", JSON, nullable=False),
+    *_provenance(),
+)
+
+models = Table(
+    "models",
+    metadata,
+    Column("name", NAME, primary_key=True),
+    Column("body", JSON, nullable=False),
+    *_provenance(),
+)
+
+limits = Table(
+    "limits",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("name", NAME, nullable=False, unique=True),
+    Column("match", JSON, nullable=False),
+    Column("each", NAME),
+    Column("unit", String(16), nullable=False),
+    Column("amount", BigInteger, nullable=False),
+    Column("per", String(8), nullable=False),
+    Column("mode", String(8), nullable=False),
+    Column("alert_at", JSON, nullable=False),
+    *_provenance(),
+)
+
+kills = Table(
+    "kills",
+    metadata,
+    Column("generation", Integer, primary_key=True, autoincrement=True),
+    Column("scope", JSON, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("by", String(128), nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Column("lifted_at", BigInteger),
+    Column("lifted_by", String(128)),
+    Column("lift_reason", Text),
+    sqlite_autoincrement=True,
+)
+Index("ix_kills_in_force", kills.c.lifted_at)
+
+config_versions = Table(
+    "config_versions",
+    metadata,
+    Column("version", Integer, primary_key=True, autoincrement=True),
+    Column("digest", String(64), nullable=False, index=True),
+    Column("node", String(128), nullable=False),
+    Column("applied_at", BigInteger, nullable=False),
+    Column("changes", JSON, nullable=False),
+    sqlite_autoincrement=True,
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("seq", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("at", BigInteger, nullable=False),
+    Column("actor", String(128), nullable=False),
+    Column("action", String(16), nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("name", NAME, nullable=False),
+    Column("before", JSON),
+    Column("after", JSON),
+    sqlite_autoincrement=True,
+)
+Index("ix_audit_object", audit.c.kind, audit.c.name)

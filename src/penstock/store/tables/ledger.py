@@ -1,0 +1,73 @@
+"""The ledger's tables. Every amount is a whole number.
+
+`entries` is the ledger: rows are added and never changed. The rest follows from it (`balances`), stands beside it
+(`shares`, for windows too short for a ledger), or says how far the journals have been read (`journals`, `open_holds`).
+"""
+
+from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, SmallInteger, Table, Text
+
+from penstock.store.tables.schema import metadata
+
+_Int64 = Integer().with_variant(BigInteger, "postgresql")
+_Int16 = Integer().with_variant(SmallInteger, "postgresql")
+
+entries = Table(
+    "entries",
+    metadata,
+    Column("attempt_id", Text, primary_key=True),
+    Column("step", _Int16, primary_key=True, doc="0 the hold, 1 its one resolution, 2 and up adjustments"),
+    Column("kind", Text, nullable=False, doc="hold, post, estimate, void, adjustment"),
+    Column("at", _Int64, nullable=False, doc="Unix nanoseconds"),
+    Column("epoch", _Int64, nullable=False, doc="the journal it came from; 0 for an adjustment"),
+    Column("charges", LargeBinary, nullable=False, doc="msgpack: tuple[Charge, ...]"),
+    Column("cause", Text, nullable=False, server_default="", doc="why it was voided; the basis of what was posted"),
+    Column("actor", Text, nullable=True, doc="who adjusted"),
+    sqlite_with_rowid=False,
+)
+"""That a hold is resolved at most once is the primary key's doing: there is one step 1 per attempt."""
+
+balances = Table(
+    "balances",
+    metadata,
+    Column("limit_id", Text, primary_key=True),
+    Column("window_start", _Int64, primary_key=True, doc="Unix seconds, 0 for total"),
+    Column("value", Text, primary_key=True, doc="of the limit's `each`; empty without one"),
+    Column("per", Text, nullable=False),
+    Column("settled", _Int64, nullable=False),
+    Index("ix_balances_per_window_start", "per", "window_start"),
+    sqlite_with_rowid=False,
+)
+"""What is settled per limit and window of an hour or longer: the sum of the entries, kept as they are added."""
+
+shares = Table(
+    "shares",
+    metadata,
+    Column("limit_id", Text, primary_key=True),
+    Column("value", Text, primary_key=True),
+    Column("per", Text, nullable=False),
+    Column("window_start", _Int64, nullable=False),
+    Column("settled", _Int64, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""The newest window of limits per second and minute: overwritten as windows turn, so that a restart forgets nothing."""
+
+open_holds = Table(
+    "open_holds",
+    metadata,
+    Column("attempt_id", Text, primary_key=True),
+    Column("epoch", _Int64, nullable=False, index=True),
+    Column("record", LargeBinary, nullable=False, doc="msgpack: the journal's Hold"),
+    sqlite_with_rowid=False,
+)
+"""The holds that no record read so far resolves."""
+
+journals = Table(
+    "journals",
+    metadata,
+    Column("epoch", _Int64, primary_key=True, autoincrement=False),
+    Column("part", _Int64, nullable=False, doc="the file being read: `<epoch>-<part>.journal`"),
+    Column("position", _Int64, nullable=False, doc="bytes of that part that are in the ledger"),
+    Column("state", Text, nullable=False, doc="open or finished"),
+    Column("damages", _Int64, nullable=False, server_default="0", doc="places that could not be read"),
+    Column("opened_at", _Int64, nullable=False, doc="Unix nanoseconds"),
+)

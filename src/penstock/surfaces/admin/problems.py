@@ -1,0 +1,93 @@
+"""Answers and problems: JSON out, and `application/problem+json` for whatever goes wrong.
+
+A problem is `{"type", "title", "status", "detail", "code", "request_id"}`, and `errors` (`[{"place", "message"}]`) where
+fields are at fault. `detail` is written for a person; it never holds exception text of the gateway's own faults.
+"""
+
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from penstock.errors import ControlError
+
+PROBLEM_TYPE = "application/problem+json"
+
+_encoder = msgspec.json.Encoder()
+_CODES = {
+    400: "invalid_request",
+    401: "invalid_admin_key",
+    404: "not_found",
+    405: "method_not_allowed",
+    408: "request_timeout",
+    413: "request_too_large",
+    422: "invalid",
+    503: "store_unavailable",
+}
+
+
+class JsonResponse(Response):
+    """Any value that msgspec encodes: dicts of plain values, structs, whole numbers of 64 bits."""
+
+    media_type = "application/json"
+
+    def render(self, content: Any) -> bytes:
+        return _encoder.encode(content)
+
+
+def problem(
+    status: int,
+    detail: str,
+    *,
+    code: str = "",
+    errors: list[dict[str, str]] | None = None,
+    headers: dict[str, str] | None = None,
+    request_id: str = "",
+) -> Response:
+    content: dict[str, Any] = {
+        "type": "about:blank",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": detail,
+        "code": code or _CODES.get(status, "internal_error"),
+    }
+    if request_id:
+        content["request_id"] = request_id
+    if errors:
+        content["errors"] = errors
+    return Response(_encoder.encode(content), status, headers, PROBLEM_TYPE)
+
+
+def install(application: FastAPI) -> None:
+    """Every refusal that a handler meets becomes a problem. What is left is the edge's: a 500 without a word."""
+    application.add_exception_handler(ControlError, _refused)
+    application.add_exception_handler(RequestValidationError, _invalid_parameters)
+    application.add_exception_handler(HTTPException, _http)
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ControlError)
+    errors = [{"place": error.place, "message": error.message}] if error.place or error.status == 422 else None
+    return problem(error.status, error.message, code=error.code, errors=errors, request_id=request_id(request))
+
+
+async def _invalid_parameters(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    errors = [
+        {"place": ".".join(str(step) for step in fault["loc"][1:]), "message": fault["msg"]} for fault in error.errors()
+    ]
+    return problem(422, "a parameter cannot be read", errors=errors, request_id=request_id(request))
+
+
+async def _http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    detail = error.detail if isinstance(error.detail, str) else HTTPStatus(error.status_code).phrase
+    headers = dict(error.headers) if error.headers else None
+    return problem(error.status_code, detail, headers=headers, request_id=request_id(request))
+
+
+def request_id(request: Request) -> str:
+    return str(request.scope.get("penstock.request_id", ""))

@@ -1,0 +1,95 @@
+"""The bank statement: an upstream that writes down every request, every token billed and every disconnect.
+
+What it billed is what the operator owes, so a ledger is right when it equals this statement. A caller's `user` member
+names the call on the statement; the gateway passes it through untouched.
+"""
+
+import asyncio
+import itertools
+from typing import Any, Literal
+
+import msgspec
+from msgspec import Struct
+
+from penstock.testing.scripted import DONE, JSON_TYPE, SSE_TYPE, chunk, completion, event, usage, wants_usage
+from penstock.testing.wire import Reply, WireServer
+
+Billing = Literal["cap", "streamed"]
+
+
+class Line(Struct):
+    """One call on the statement. `billed_output`: tokens owed; `closed`: the answer was written to its end;
+    `cut`: the peer went away before."""
+
+    n: int
+    call: str
+    model: str
+    streaming: bool
+    max_tokens: int
+    billed_input: int = 0
+    billed_output: int = 0
+    closed: bool = False
+    cut: bool = False
+
+
+class Bank(WireServer):
+    """An OpenAI-style vendor that bills.
+
+    `billing` `cap`: every answer bills the caller's `max_tokens` in full; `streamed`: one token per chunk that was
+    written. `delay_ms`: the time before a plain answer, and between the chunks of a stream.
+    """
+
+    def __init__(self, billing: Billing = "cap", delay_ms: float = 0, prompt_tokens: int = 7) -> None:
+        super().__init__()
+        self.billing = billing
+        self.delay_ms = delay_ms
+        self.prompt_tokens = prompt_tokens
+        self.statement: list[Line] = []
+        self._numbers = itertools.count(1)
+
+    @property
+    def base_url(self) -> str:
+        return f"{self.origin}/v1"
+
+    async def answer(self, reply: Reply) -> None:
+        body = reply.received.json()
+        cap = int(body.get("max_completion_tokens") or body.get("max_tokens") or 16)
+        line = Line(
+            n=next(self._numbers),
+            call=str(body.get("user", "")),
+            model=str(body.get("model", "")),
+            streaming=bool(body.get("stream")),
+            max_tokens=cap,
+            billed_input=self.prompt_tokens,
+        )
+        self.statement.append(line)
+        try:
+            await (self._stream(reply, line) if line.streaming else self._whole(reply, line))
+        except (ConnectionResetError, asyncio.CancelledError):
+            line.cut = True
+            raise
+
+    async def _whole(self, reply: Reply, line: Line) -> None:
+        line.billed_output = line.max_tokens
+        if self.delay_ms:
+            await asyncio.sleep(self.delay_ms / 1000)
+        answer = completion(line.model, f"answer {line.n}", usage=usage(self.prompt_tokens, line.billed_output))
+        await reply.whole(200, [JSON_TYPE, ("x-request-id", f"bank-{line.n}")], msgspec.json.encode(answer))
+        line.closed = True
+
+    async def _stream(self, reply: Reply, line: Line) -> None:
+        asked = wants_usage(reply.received)
+        nothing: dict[str, Any] = {"usage": None} if asked else {}
+        await reply.head(200, [SSE_TYPE, ("x-request-id", f"bank-{line.n}")])
+        for number in range(line.max_tokens):
+            line.billed_output = line.max_tokens if self.billing == "cap" else number + 1
+            await reply.body(event(chunk(line.model, {"content": f"{number} "}, **nothing)))
+            if self.delay_ms:
+                await asyncio.sleep(self.delay_ms / 1000)
+        await reply.body(event(chunk(line.model, {}, "stop", **nothing)))
+        if asked:
+            counted = usage(self.prompt_tokens, line.billed_output)
+            await reply.body(event(chunk(line.model, {}) | {"choices": [], "usage": counted}))
+        await reply.body(DONE)
+        await reply.end()
+        line.closed = True

@@ -1,0 +1,151 @@
+"""The contenders: how each is configured and started for the same job, in front of the same upstream.
+
+nginx is the floor: a reverse proxy that does nothing else, with one worker, unbuffered, kept alive on both sides, and
+no log. Penstock has everything on that a paying customer would have: a virtual key, four limits (dollars, tokens,
+requests, concurrency), the journal and its fsync, metrics, records and its log of exchanges. Peers are other gateways,
+with one worker, their default settings and no key check or limit unless they insist.
+"""
+
+import json
+import secrets
+import shutil
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from msgspec import Struct
+
+from penstock.testing.bench.processes import Launch
+from penstock.testing.bench.traffic import ALIASES
+
+DIRECT = "direct"
+NGINX = "nginx"
+PENSTOCK = "penstock"
+
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+_NGINX_CONFIG = """\
+daemon off;
+worker_processes 1;
+pid {folder}/nginx.pid;
+error_log stderr error;
+events {{ worker_connections 2048; }}
+http {{
+  access_log off;
+  client_body_temp_path {folder}/body;
+  proxy_temp_path {folder}/proxy;
+  fastcgi_temp_path {folder}/fastcgi;
+  uwsgi_temp_path {folder}/uwsgi;
+  scgi_temp_path {folder}/scgi;
+  keepalive_requests 100000000;
+  keepalive_timeout 600s;
+  upstream vendor {{ server 127.0.0.1:{upstream_port}; keepalive 512; keepalive_requests 100000000; }}
+  server {{
+    listen 127.0.0.1:{port} backlog=1024;
+    location / {{
+      proxy_pass http://vendor;
+      proxy_http_version 1.1;
+      proxy_set_header Connection "";
+      proxy_buffering off;
+    }}
+  }}
+}}
+"""
+
+
+class Contender(Struct, frozen=True):
+    """One gateway, ready to be started. `ready_path` answers 200 once calls can be admitted; empty: the first call
+    tells. `key`: what callers present."""
+
+    name: str
+    port: int
+    key: str
+    launch: Launch
+    ready_path: str = ""
+
+
+def find(name: str) -> str | None:
+    """The program of a contender: beside this Python, else on the machine."""
+    return shutil.which(name, path=f"{Path(sys.executable).parent}:{PATH}")
+
+
+def make(name: str, folder: Path, upstream_port: int) -> Contender:
+    """A contender with a configuration of its own in `folder`, which is made. It must be installed."""
+    binary = find(name)
+    assert binary is not None
+    folder.mkdir()
+    return _MAKERS[name](binary, folder, upstream_port)
+
+
+def _nginx(binary: str, folder: Path, upstream_port: int) -> Contender:
+    port = _free_port()
+    config = folder / "nginx.conf"
+    config.write_text(_NGINX_CONFIG.format(folder=folder, port=port, upstream_port=upstream_port))
+    command = (binary, "-p", str(folder), "-c", str(config), "-e", "stderr")
+    return Contender(NGINX, port, "pk-unused", Launch(command, {"PATH": PATH}, folder, folder / "log"))
+
+
+def _penstock(binary: str, folder: Path, upstream_port: int) -> Contender:
+    port, admin_port = _free_port(), _free_port()
+    key = f"pk-{secrets.token_hex(32)}"
+    config = {
+        "server": {"listen": f"127.0.0.1:{port}", "admin": f"127.0.0.1:{admin_port}", "data": str(folder / "data")},
+        "providers": [
+            {
+                "name": "lab",
+                "kind": "compatible",
+                "base_url": f"http://127.0.0.1:{upstream_port}/v1",
+                "credentials": [{"name": "main", "value": "env:LAB_KEY"}],
+            }
+        ],
+        "models": [
+            {
+                "name": alias,
+                "targets": [{"provider": "lab", "model": alias}],
+                "price": {"input": 2.00, "output": 8.00, "cache_read": 0.50},
+                "max_output": 4096,
+            }
+            for alias in ALIASES
+        ],
+        "teams": [{"name": "growth"}],
+        "projects": [{"name": "search", "team": "growth", "environment": "production"}],
+        "keys": [{"name": "bench", "team": "growth", "project": "search", "secret": "env:BENCH_KEY"}],
+        "limits": [
+            {"match": {"team": "growth"}, "unit": "usd", "amount": 1_000_000, "per": "month"},
+            {"match": {"project": "search"}, "unit": "tokens", "amount": 1_000_000_000_000, "per": "day"},
+            {"match": {"key": "bench"}, "unit": "requests", "amount": 100_000_000, "per": "minute"},
+            {"match": {"key": "bench"}, "unit": "concurrent", "amount": 1_000},
+        ],
+    }
+    path = folder / "penstock.yaml"
+    path.write_text(json.dumps(config, indent=2))
+    environment = {"PATH": PATH, "LAB_KEY": "sk-lab-bench", "BENCH_KEY": key}
+    command = (binary, "serve", "-c", str(path))
+    return Contender(PENSTOCK, port, key, Launch(command, environment, folder, folder / "log"), "/readyz")
+
+
+def _litellm(binary: str, folder: Path, upstream_port: int) -> Contender:
+    port = _free_port()
+    base = f"http://127.0.0.1:{upstream_port}/v1"
+    models = [
+        {"model_name": a, "litellm_params": {"model": f"openai/{a}", "api_base": base, "api_key": "sk-lab-bench"}}
+        for a in ALIASES
+    ]
+    path = folder / "litellm.yaml"
+    path.write_text(json.dumps({"model_list": models}))
+    command = (binary, "--config", str(path), "--host", "127.0.0.1", "--port", str(port), "--num_workers", "1")
+    environment = {"PATH": PATH, "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
+    launch = Launch(command, environment, folder, folder / "log")
+    return Contender("litellm", port, "pk-unused", launch, "/health/readiness")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+PEERS = ("litellm",)
+_MAKERS: dict[str, Callable[[str, Path, int], Contender]] = {NGINX: _nginx, PENSTOCK: _penstock, "litellm": _litellm}

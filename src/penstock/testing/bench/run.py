@@ -1,0 +1,265 @@
+"""The run: contenders started, loaded in interleaved rounds, and counted.
+
+Every contender is up during the whole run, in front of one upstream. A round takes each workload in turn and gives it
+to each contender, in an order that is turned around from round to round, so that whatever else the machine does falls
+on all of them alike. The upstream alone (`direct`) is measured as well: what it answers without a gateway is what
+latencies are compared with.
+"""
+
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+from msgspec import Struct
+
+from penstock.errors import PenstockError
+from penstock.testing.bench import gateways, processes
+from penstock.testing.bench.gateways import DIRECT, Contender
+from penstock.testing.bench.load import Job, Outcome
+from penstock.testing.bench.processes import Launch, Memory
+from penstock.testing.bench.traffic import CHUNKS, PACE_S, WORKLOADS, Workload, request
+
+START_S = 90.0
+"""The longest that a contender may take to become ready, and again to its first answer."""
+
+Phase = Literal["busy", "steady"]
+
+
+class BenchFailed(PenstockError):
+    """A contender did not start, or answered wrongly: there is nothing to report."""
+
+
+class Plan(Struct, frozen=True):
+    """`rounds`: how often everything is measured. `share`: of each workload's calls that one round makes."""
+
+    rounds: int
+    workloads: tuple[Workload, ...] = WORKLOADS
+    share: float = 1.0
+    starts: int = 3
+    peers: bool = False
+
+
+class Target(Struct, frozen=True):
+    """Where calls are sent. `pid`: the leader of the process tree that is counted, 0 for none."""
+
+    name: str
+    port: int
+    key: str
+    pid: int = 0
+
+
+class Running(Struct, frozen=True):
+    """A contender that answers. Times are from the start of its first process."""
+
+    target: Target
+    ready_ms: float
+    answered_ms: float
+
+
+class Sample(Struct, frozen=True):
+    """One phase of one workload at one contender in one round. `cpu_ns`: by role, work it put off included; empty
+    for the upstream alone."""
+
+    contender: str
+    workload: str
+    phase: Phase
+    round: int
+    calls: int
+    elapsed_ns: int
+    cpu_ns: dict[str, int]
+    whole_ns: tuple[int, ...]
+    first_ns: tuple[int, ...]
+
+
+class Footprint(Struct, frozen=True):
+    """What a contender costs beside its calls. `idle_cpu_ms`: per second of doing nothing."""
+
+    contender: str
+    ready_ms: tuple[float, ...]
+    answered_ms: tuple[float, ...]
+    idle: Memory
+    idle_cpu_ms: float
+    worked: Memory
+
+
+class Results(Struct, frozen=True):
+    plan: Plan
+    samples: tuple[Sample, ...]
+    footprints: tuple[Footprint, ...]
+    missing: tuple[str, ...] = ()
+
+
+Tell = Callable[[str], None]
+
+
+def measure(plan: Plan, folder: Path, tell: Tell) -> Results:
+    """Runs the whole plan in `folder`, which must be empty. `tell` hears what is being done.
+
+    Raises BenchFailed when a contender does not start or answers wrongly.
+    """
+    names = [gateways.NGINX, gateways.PENSTOCK, *(gateways.PEERS if plan.peers else ())]
+    present = [name for name in names if gateways.find(name)]
+    missing = tuple(name for name in names if name not in present)
+    starts: dict[str, list[Running]] = {name: [] for name in present}
+    with ExitStack() as stack:
+        upstream_port = stack.enter_context(_upstream(folder))
+        for name in present:
+            tell(f"start-up of {name}")
+            for n in range(plan.starts - 1):
+                contender = gateways.make(name, folder / f"{name}-start-{n}", upstream_port)
+                with answering(contender) as running:
+                    starts[name].append(running)
+            contender = gateways.make(name, folder / name, upstream_port)
+            starts[name].append(stack.enter_context(answering(contender)))
+        targets = [runs[-1].target for runs in starts.values()]
+        tell("the contenders at rest")
+        rests = [_rest(target) for target in targets]
+        direct = Target(DIRECT, upstream_port, "pk-unused")
+        samples = tuple(_rounds(plan, [direct, *targets], tell))
+        worked = [processes.memory(target.pid) for target in targets]
+    footprints = tuple(
+        Footprint(name, tuple(r.ready_ms for r in runs), tuple(r.answered_ms for r in runs), idle, cpu_ms, after)
+        for (name, runs), (idle, cpu_ms), after in zip(starts.items(), rests, worked, strict=True)
+    )
+    return Results(plan, samples, footprints, missing)
+
+
+@contextmanager
+def answering(contender: Contender) -> Iterator[Running]:
+    """The contender, started, ready and with one call answered; ended on leaving."""
+    began_s = time.monotonic()
+    with processes.started(contender.launch) as pid:
+        ready = f"GET {contender.ready_path} HTTP/1.1\r\nhost: bench\r\nconnection: close\r\n\r\n".encode()
+        if contender.ready_path:
+            _wait_for_200(contender, pid, ready)
+        ready_ms = (time.monotonic() - began_s) * 1000
+        _wait_for_200(contender, pid, request(WORKLOADS[0], "bench", contender.key))
+        answered_ms = (time.monotonic() - began_s) * 1000
+        target = Target(contender.name, contender.port, contender.key, pid)
+        yield Running(target, ready_ms if contender.ready_path else answered_ms, answered_ms)
+
+
+def _wait_for_200(contender: Contender, pid: int, message: bytes) -> None:
+    end_s = time.monotonic() + START_S
+    while not _answers_200(contender.port, message):
+        if not processes.is_alive(pid) or time.monotonic() > end_s:
+            raise BenchFailed(f"{contender.name} did not start: {_last_words(contender)}")
+        time.sleep(0.005)
+
+
+def _answers_200(port: int, message: bytes) -> bool:
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+            connection.sendall(message)
+            return connection.recv(12) == b"HTTP/1.1 200"
+    except OSError:
+        return False
+
+
+def _last_words(contender: Contender) -> str:
+    lines = contender.launch.log.read_text(errors="replace").strip().splitlines()
+    return " / ".join(lines[-5:]) or "it said nothing"
+
+
+def _rest(target: Target) -> tuple[Memory, float]:
+    """Memory at rest, and the CPU time in milliseconds that a second of rest takes."""
+    processes.settle(target.pid)
+    before_ns = sum(processes.cpu_ns(target.pid).values())
+    time.sleep(3)
+    used_ns = sum(processes.cpu_ns(target.pid).values()) - before_ns
+    return processes.memory(target.pid), used_ns / 3e6
+
+
+def _rounds(plan: Plan, targets: list[Target], tell: Tell) -> Iterator[Sample]:
+    """Round 0 warms everything up and is not kept."""
+    for number in range(plan.rounds + 1):
+        for workload in plan.workloads:
+            tell(f"round {number} of {plan.rounds}: {workload.title}" if number else f"warming up: {workload.title}")
+            share = plan.share if number else plan.share / 4
+            for target in targets if number % 2 else reversed(targets):
+                samples = list(_phases(workload, target, number, share))
+                if number:
+                    yield from samples
+
+
+def _phases(workload: Workload, target: Target, number: int, share: float) -> Iterator[Sample]:
+    for phase, job in _jobs(workload, target, share):
+        outcome, cpu_ns = run_job(job, target)
+        yield Sample(
+            target.name,
+            workload.name,
+            phase,
+            number,
+            job.calls,
+            outcome.elapsed_ns,
+            cpu_ns,
+            outcome.whole_ns,
+            outcome.first_ns,
+        )
+
+
+def _jobs(workload: Workload, target: Target, share: float) -> Iterator[tuple[Phase, Job]]:
+    """The upstream alone is not driven to saturation: only its latencies are wanted."""
+    payload = request(workload, "bench", target.key)
+    busy_calls = max(workload.connections, int(workload.busy_calls * share))
+    busy = Job(target.port, payload, workload.connections, busy_calls, workload.events)
+    if not workload.steady_rate:
+        yield "busy", msgspec.structs.replace(busy, spread_s=PACE_S * CHUNKS)
+        return
+    if target.pid:
+        yield "busy", busy
+    steady_calls = max(1, int(workload.steady_calls * share))
+    yield "steady", msgspec.structs.replace(busy, calls=steady_calls, rate=workload.steady_rate)
+
+
+def run_job(job: Job, target: Target) -> tuple[Outcome, dict[str, int]]:
+    """What the load generator saw, and the CPU time by role that the target used for it.
+
+    The counting begins when the connections are open and the uncounted calls are settled, and ends when the target is
+    at rest again, so that work it put off (its commits, its fsync) is in.
+    """
+    command = (sys.executable, "-m", "penstock.testing.bench.load")
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as generator:  # noqa: S603
+        assert generator.stdin is not None
+        assert generator.stdout is not None
+        generator.stdin.write(msgspec.json.encode(job) + b"\n")
+        generator.stdin.flush()
+        line = generator.stdout.readline()
+        before_ns: dict[str, int] = {}
+        if line == b"ready\n":
+            before_ns = _settled_cpu_ns(target)
+            generator.stdin.write(b"go\n")
+            generator.stdin.flush()
+            line = generator.stdout.readline()
+    outcome = msgspec.json.decode(line, type=Outcome)
+    if outcome.fault:
+        raise BenchFailed(f"{target.name} failed: {outcome.fault}")
+    after_ns = _settled_cpu_ns(target)
+    return outcome, {role: used_ns - before_ns.get(role, 0) for role, used_ns in after_ns.items()}
+
+
+def _settled_cpu_ns(target: Target) -> dict[str, int]:
+    if not target.pid:
+        return {}
+    processes.settle(target.pid)
+    return processes.cpu_ns(target.pid)
+
+
+@contextmanager
+def _upstream(folder: Path) -> Iterator[int]:
+    """The port of the upstream, which runs until the end."""
+    command = (sys.executable, "-m", "penstock.testing.bench.upstream")
+    log = folder / "upstream.log"
+    with processes.started(Launch(command, {"PATH": gateways.PATH}, folder, log)):
+        end_s = time.monotonic() + START_S
+        while not (said := log.read_text()).endswith("\n"):
+            if time.monotonic() > end_s:
+                raise BenchFailed("the benchmark's own upstream did not start")
+            time.sleep(0.005)
+        yield int(said)

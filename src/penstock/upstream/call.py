@@ -1,0 +1,91 @@
+"""One attempt: the vendor's request, its credential, the transport; and what a vendor's refusal means."""
+
+from collections.abc import Callable, Mapping
+
+from penstock.domain.events import UsageEvent
+from penstock.domain.exchange import Admitted
+from penstock.domain.http import Headers
+from penstock.domain.snapshot import Provider
+from penstock.errors import UpstreamCredential, UpstreamError, UpstreamMalformed, UpstreamRefused
+from penstock.providers.base import forwarded
+from penstock.providers.registry import provider_for
+from penstock.upstream.simulated import SimulatedTransport
+from penstock.upstream.transport import Transport, UpstreamResponse
+
+MAX_ERROR_BODY_BYTES = 1024 * 1024
+MAX_PLAIN_BODY_BYTES = 64 * 1024 * 1024
+
+ANOTHER_TARGET_MAY_DO_BETTER = frozenset({401, 403, 407, 408, 409, 425, 429, *range(500, 600)})
+
+
+class Upstream:
+    """Sends attempts to vendors. `http` is the transport for everything that has an address."""
+
+    def __init__(self, http: Transport) -> None:
+        self._http = http
+        self._simulated: dict[str, tuple[Provider, SimulatedTransport]] = {}
+
+    async def attempt(
+        self,
+        admission: Admitted,
+        provider: Provider,
+        content: tuple[str, bytes],
+        headers: Mapping[str, str],
+        draft: Callable[[], UsageEvent],
+    ) -> UpstreamResponse:
+        """Dispatches one attempt: `content` is (surface, body), `draft` makes the event that goes with the HOLD.
+        Returns when the head of the answer is there; raises `UpstreamError`."""
+        credential = provider.credentials[0] if provider.credentials else None
+        request = provider_for(provider.kind).request(provider, credential, *content)
+        request.headers.extend(forwarded(headers))
+        return await self._transport(provider).send(request, lambda: admission.dispatch(draft()))
+
+    def _transport(self, provider: Provider) -> Transport:
+        if provider.kind != "simulated":
+            return self._http
+        known = self._simulated.get(provider.name)
+        if known is None or known[0] is not provider:
+            known = (provider, SimulatedTransport(provider))
+            self._simulated[provider.name] = known
+        return known[1]
+
+    async def close(self) -> None:
+        await self._http.close()
+
+
+async def refusal(response: UpstreamResponse) -> UpstreamError:
+    """What a status of 300 or more means. The vendor's body is read and kept for the caller; our credential's rejection
+    is our fault and never shows the vendor's words, which may quote a part of the key."""
+    status = response.status
+    body = await response.read_all(MAX_ERROR_BODY_BYTES)
+    if status in (401, 407):
+        return UpstreamCredential("The provider rejected the gateway's credential. An operator must look at it.")
+    if status < 400:
+        return UpstreamMalformed(f"The provider answered with a redirect ({status}), which is not followed.")
+    return UpstreamRefused(status, response.headers, body)
+
+
+def may_do_better_elsewhere(error: UpstreamError) -> bool:
+    """Whether another target is worth trying. A vendor's plain 4xx speaks of the request, which stays the same."""
+    if isinstance(error, UpstreamRefused):
+        return error.upstream_status in ANOTHER_TARGET_MAY_DO_BETTER
+    return error.retry == "next"
+
+
+_OURS = {
+    *("connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "te", "trailer", "transfer-encoding"),
+    *("upgrade", "content-length", "content-encoding", "server", "date", "via", "alt-svc", "set-cookie", "set-cookie2"),
+    *("strict-transport-security", "openai-organization", "openai-project"),
+}
+
+
+def passed_on(headers: Headers) -> list[tuple[bytes, bytes]]:
+    """The vendor's response headers that reach the caller: all but those of the connection, of the vendor's site, of
+    the operator's account, and names that are ours. Its `x-request-id` goes as `x-upstream-request-id`."""
+    passed = []
+    for name, value in headers:
+        if name == "x-request-id":
+            passed.append((b"x-upstream-request-id", value.encode("latin-1")))
+        elif name not in _OURS and not name.startswith(("x-penstock-", "access-control-")):
+            passed.append((name.encode("latin-1"), value.encode("latin-1")))
+    return passed

@@ -1,0 +1,103 @@
+"""The caps and habits of the house, checked on every file."""
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SOURCE = ROOT / "src" / "penstock"
+MODULES = sorted(SOURCE.rglob("*.py"))
+ROOMS = sorted(p for p in SOURCE.iterdir() if p.is_dir() and (p / "__init__.py").exists())
+
+MAX_FILE_LINES = 700
+MAX_FUNCTION_LINES = 70
+MAX_PARAMETERS = 6
+MAX_EXPORTS = 5
+NOT_NAMES = re.compile(r"(utils?|helpers?|common|manager|base_\w+)$")
+
+
+def _id(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def _functions(tree: ast.AST) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    return (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
+
+
+@pytest.mark.parametrize("path", MODULES, ids=_id)
+def test_a_file_keeps_within_the_caps(path: Path) -> None:
+    text = path.read_text()
+    assert text.count("\n") <= MAX_FILE_LINES
+    for function in _functions(ast.parse(text)):
+        lines = (function.end_lineno or 0) - function.lineno + 1
+        assert lines <= MAX_FUNCTION_LINES, f"{function.name} has {lines} lines"
+        arguments = function.args
+        named = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
+        count = len([a for a in named if a.arg not in ("self", "cls")])
+        injected = any(
+            "app." in ast.unparse(d) or "router." in ast.unparse(d) or "command" in ast.unparse(d)
+            for d in function.decorator_list
+        )
+        assert injected or count <= MAX_PARAMETERS, f"{function.name} has {count} parameters"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=_id)
+def test_a_file_says_what_it_is_and_has_a_name_that_means_something(path: Path) -> None:
+    assert ast.get_docstring(ast.parse(path.read_text())), "no module docstring"
+    assert not NOT_NAMES.search(path.stem)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=_id)
+def test_imports_stand_at_the_top(path: Path) -> None:
+    for function in _functions(ast.parse(path.read_text())):
+        inside = [n.lineno for n in ast.walk(function) if isinstance(n, ast.Import | ast.ImportFrom)]
+        assert not inside, f"{function.name} imports inside itself at lines {inside}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=_id)
+def test_no_exception_is_swallowed_and_nothing_is_left_to_do(path: Path) -> None:
+    text = path.read_text()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.ExceptHandler):
+            broad = node.type is None or ast.unparse(node.type) in ("Exception", "BaseException")
+            silent = len(node.body) == 1 and isinstance(node.body[0], ast.Pass)
+            assert not (broad and silent), (
+                f"line {node.lineno} swallows {ast.unparse(node.type) if node.type else 'all'}"
+            )
+    assert not re.search(r"\b(TODO|FIXME|XXX)\b", text)
+
+
+@pytest.mark.parametrize("room", ROOMS, ids=_id)
+def test_a_room_says_what_it_owns_and_exports_little(room: Path) -> None:
+    tree = ast.parse((room / "__init__.py").read_text())
+    assert len((ast.get_docstring(tree) or "").splitlines()) >= 5
+    exported = [n for n in tree.body if isinstance(n, ast.ImportFrom) for _ in n.names]
+    assert len(exported) <= MAX_EXPORTS
+
+
+def test_a_worker_loads_none_of_the_control_plane() -> None:
+    script = (
+        "import sys, penstock.app.worker;"
+        "heavy = {'fastapi', 'sqlalchemy', 'genai_prices', 'pydantic', 'typer', 'rich', 'alembic'};"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert loaded.stdout.strip() == "[]"
+
+
+def test_the_tree_names_no_machine_and_no_registry() -> None:
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    for name in listed:
+        path = ROOT / name
+        if path.suffix in (".png", ".ico") or path == Path(__file__) or not path.exists():
+            continue
+        text = path.read_text(errors="replace")
+        assert not re.search(r"(?<![\w.])/(?:work|root)/", text), f"{name} names a path of a machine"
+        assert not re.search(r"https?://\S*(/simple/|pypi\.org|registry\.npm|files\.python)", text), (
+            f"{name} names a registry"
+        )
