@@ -2,6 +2,7 @@
 
     PenstockError
     |-- ConfigError                    a fault in a file or a setting; `penstock check` prints it
+    |   `-- ConfigFaults               all the faults of a file; `.faults` has one line each
     |-- GatewayError                   answers a caller; declares status, type, code, source, retry
     |   |-- InvalidRequest             400 invalid_request
     |   |   |-- BodyTooLarge           413 request_too_large
@@ -38,6 +39,7 @@
 Messages are written for the person who reads them and hold no exception text, path or secret.
 """
 
+from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 from penstock.domain.http import Headers
@@ -57,6 +59,14 @@ class ConfigError(PenstockError):
     def __init__(self, message: str, place: str = "") -> None:
         super().__init__(f"{place}: {message}" if place else message)
         self.place = place
+
+
+class ConfigFaults(ConfigError):
+    """Everything that is wrong with one file. `faults`: `file:line:column: path.to.field: sentence`, in file order."""
+
+    def __init__(self, faults: Sequence[str]) -> None:
+        super().__init__("\n".join(faults))
+        self.faults = tuple(faults)
 
 
 class GatewayError(PenstockError):

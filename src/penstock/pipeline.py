@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from penstock.admission.admit import dimensions, find_alias, kill_on, refuse_killed
 from penstock.admission.tags import tags_of
-from penstock.catalog.cost import cost, worst_cost
+from penstock.catalog.cost import Bounds, cost, worst_cost
 from penstock.dialects.base import Call, Demand, Dialect, Reading, Tee
 from penstock.domain.events import AttemptRecord, Cause, CostBasis, UsageEvent
 from penstock.domain.exchange import Exchange
@@ -182,6 +182,9 @@ def _is_about_target(error: GatewayError) -> bool:
     return limit is not None and (limit.each == "provider" or any(name == "provider" for name, _ in limit.match))
 
 
+LEAST_INJECTED_CAP = 256
+"""Some vendors refuse a cap that does not fit the context beside the input; ours gives way down to this."""
+
 _BOUNDED_UNITS = frozenset({"usd", "tokens", "output_tokens"})
 
 
@@ -198,9 +201,8 @@ def _reserve(gateway: Gateway, exchange: Exchange, dialect: Dialect, call: Call,
     output_tokens = None if cap is None else cap * call.choices
     worst = None
     if target.price is not None:
-        worst = worst_cost(
-            target.price, input_tokens, output_tokens or 0, audio_in=call.audio_in, audio_out=call.audio_out
-        )
+        bounds = Bounds(input_tokens, output_tokens or 0, audio_in=call.audio_in, audio_out=call.audio_out)
+        worst = worst_cost(target.price, bounds, (call.service_tier,) if call.service_tier else ())
     ask = Ask(worst, input_tokens, output_tokens)
     attempt_id = f"{exchange.request_id}:{len(exchange.attempts) + 1}"
     admission = gateway.ledger.reserve(limits, exchange.dims, ask, attempt_id)
@@ -220,6 +222,8 @@ def _demand(
     cap = exchange.alias.max_output or target.max_output
     if cap is None or not any(limit.mode == "strict" and limit.unit in _BOUNDED_UNITS for limit in limits):
         return cap, Demand(target.model, None, ask_usage)
+    if target.context_window is not None:
+        cap = min(cap, max(LEAST_INJECTED_CAP, target.context_window - call.input_estimate))
     return cap, Demand(target.model, (vendor.output_cap_field(dialect.surface), cap), ask_usage)
 
 
@@ -248,6 +252,7 @@ class _Attempt:
         self._resolved = False
         self._status = 0
         self._tee: Tee | None = None
+        self._tier = plan.call.service_tier
 
     # -- the call -----------------------------------------------------------------------------------------------------
 
@@ -287,7 +292,6 @@ class _Attempt:
         self._complete(reading, -(-len(body) // 4))
         headers = self._headers(response)
         headers.append((b"x-penstock-cost-usd", usd(self._exchange.cost_nanousd).encode()))
-        headers.append((b"content-length", str(len(body)).encode()))
         return Reply(response.status, headers, body)
 
     async def _stream(self, response: UpstreamResponse) -> Reply:
@@ -352,6 +356,7 @@ class _Attempt:
         exchange = self._exchange
         exchange.finish_reason = reading.finish_reason
         exchange.status = self._status
+        self._tier = reading.service_tier or self._tier
         if reading.error is not None:
             exchange.cause, exchange.error_code = "failed", "upstream_error"
         if reading.usage is not None:
@@ -412,7 +417,7 @@ class _Attempt:
         exchange, price = self._exchange, self._plan.target.price
         self._resolved = True
         now = self._gateway.clock()
-        owed_nanousd, lines = cost(price, usage)
+        owed_nanousd, lines = cost(price, usage, self._tier)
         if price is None and basis == "computed":
             basis = "unpriced"
         exchange.attempts.append(self._record(usage, owed_nanousd, basis, now, error_code))

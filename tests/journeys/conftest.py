@@ -28,7 +28,7 @@ LIMITS: list[dict[str, Any]] = [
     {"name": "growth-total", "match": {"team": "growth"}, "unit": "usd", "amount": 1000, "per": "total"},
     {"name": "growth-at-once", "match": {"team": "growth"}, "unit": "concurrent", "amount": 500},
     {"name": "growth-daily-tokens", "match": {"team": "growth"}, "unit": "tokens", "amount": 10_000_000, "per": "day"},
-    {"name": "tiny-usd", "match": {"key": "tiny-usd"}, "unit": "usd", "amount": "0.0004", "per": "month"},
+    {"name": "tiny-usd", "match": {"key": "tiny-usd"}, "unit": "usd", "amount": 0.0004, "per": "month"},
     {"name": "tiny-tokens", "match": {"key": "tiny-tokens"}, "unit": "tokens", "amount": 160, "per": "day"},
     {"name": "tiny-requests", "match": {"key": "tiny-requests"}, "unit": "requests", "amount": 2, "per": "hour"},
     {"name": "tiny-concurrent", "match": {"key": "tiny-concurrent"}, "unit": "concurrent", "amount": 1},
@@ -48,7 +48,7 @@ LIMITS: list[dict[str, Any]] = [
         "amount": 1,
         "per": "day",
     },
-    {"name": "hold-usd", "match": {"key": "hold-usd"}, "unit": "usd", "amount": "0.001", "per": "total"},
+    {"name": "hold-usd", "match": {"key": "hold-usd"}, "unit": "usd", "amount": 0.001, "per": "total"},
 ]
 
 

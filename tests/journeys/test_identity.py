@@ -1,7 +1,6 @@
 """Who is calling: a virtual key in any of the usual headers; everything else is refused before it costs anything."""
 
 import time
-from collections.abc import Callable
 
 import openai
 import pytest
@@ -9,8 +8,6 @@ import pytest
 from penstock.testing.gateway import new_secret
 from penstock.testing.lab import Lab, chat
 from penstock.testing.wire import eventually
-
-Sdk = Callable[..., openai.OpenAI]
 
 
 @pytest.mark.parametrize("name", ["authorization", "x-api-key", "api-key", "x-goog-api-key"])
@@ -43,9 +40,9 @@ def test_a_call_without_a_known_key_is_401(lab: Lab, headers: dict[str, str]) ->
 
 
 def test_the_sdk_raises_its_own_authentication_error(lab: Lab) -> None:
-    with openai.OpenAI(base_url=f"{lab.gateway.url}/v1", api_key=new_secret(), max_retries=0) as client:
-        with pytest.raises(openai.AuthenticationError) as told:
-            client.chat.completions.create(**chat())
+    client = openai.OpenAI(base_url=f"{lab.gateway.url}/v1", api_key=new_secret(), max_retries=0)
+    with client, pytest.raises(openai.AuthenticationError) as told:
+        client.chat.completions.create(**chat())
     assert told.value.code == "invalid_api_key"
 
 

@@ -105,17 +105,16 @@ def test_live_streams_are_cut_on_both_sides_and_settled(stoppable: Lab) -> None:
     eventually(lambda: lab.gateway.held() == 0, 3, "nothing is held")
 
 
-def test_the_sdk_raises_in_the_middle_of_a_killed_stream(stoppable: Lab) -> None:
+def test_the_sdk_raises_in_the_middle_of_a_killed_stream(stoppable: Lab, sdk: Callable[..., openai.OpenAI]) -> None:
     lab = stoppable
     lab.provider.on("other-upstream", endless())
-    with openai.OpenAI(base_url=f"{lab.gateway.url}/v1", api_key=lab.secrets["ci"], max_retries=0) as client:
-        with client.chat.completions.create(**chat("other-model", stream=True)) as stream:
-            parts: Iterator[Any] = iter(stream)
-            next(parts)
-            _raise_kill(lab, {"key": "ci"})
-            with pytest.raises(openai.APIError) as told:
-                for _ in parts:
-                    pass
+    with sdk(lab).chat.completions.create(**chat("other-model", stream=True)) as stream:
+        parts: Iterator[Any] = iter(stream)
+        next(parts)
+        _raise_kill(lab, {"key": "ci"})
+        with pytest.raises(openai.APIError) as told:
+            for _ in parts:
+                pass
     assert told.value.code == "killed"
 
 

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.catalog.cost import cost, worst_cost
+from penstock.catalog.cost import Bounds, cost, worst_cost
 from penstock.domain.money import Rate, RateCard, line_cost_nanousd
 from penstock.domain.usage import METERS, Usage
 
@@ -22,11 +22,15 @@ def rates(draw: st.DrawFn) -> Rate:
     return Rate(draw(PRICES), tuple((start, draw(PRICES)) for start in starts))
 
 
+RATES = st.dictionaries(st.sampled_from([*METERS, "cache_write"]), rates())
+TIERS = st.sampled_from(["", "default", "priority", "flex", "batch"])
+TIER_SETS = st.one_of(st.none(), st.frozensets(TIERS, max_size=3))
 CARDS = st.builds(
     RateCard,
-    st.dictionaries(st.sampled_from([*METERS, "cache_write"]), rates()),
+    RATES,
     st.just("law"),
     st.one_of(st.just(0), st.integers(0, 10**8)),
+    st.dictionaries(st.sampled_from(["priority", "flex", "batch"]), RATES, max_size=2),
 )
 USAGES = st.builds(
     Usage,
@@ -41,38 +45,68 @@ USAGES = st.builds(
 )
 
 
-@given(CARDS, USAGES)
-def test_no_usage_costs_more_than_the_worst_case_of_its_totals(card: RateCard, usage: Usage) -> None:
-    worst = worst_cost(
-        card,
+def bounds_of(usage: Usage) -> Bounds:
+    """The tightest bounds of `usage`."""
+    return Bounds(
         usage.total_input,
         usage.total_output,
-        images=usage.images,
+        usage.images,
         audio_in=usage.audio_in > 0,
         audio_out=usage.audio_out > 0,
     )
-    assert cost(card, usage)[0] <= worst
 
 
-@given(CARDS, USAGES, TOKENS, TOKENS, st.integers(0, 20))
-def test_the_worst_case_never_falls_when_more_is_allowed(
-    card: RateCard, usage: Usage, more_input: int, more_output: int, more_images: int
+@given(CARDS, USAGES, TIER_SETS)
+def test_no_usage_costs_more_than_the_worst_case_of_its_totals_in_any_tier_that_may_be_served(
+    card: RateCard, usage: Usage, tiers: frozenset[str] | None
 ) -> None:
-    less = worst_cost(card, usage.total_input, usage.total_output, images=usage.images)
+    worst = worst_cost(card, bounds_of(usage), tiers)
+    for tier in ("", "default", *(card.variants if tiers is None else tiers)):
+        assert cost(card, usage, tier)[0] <= worst
+
+
+@given(CARDS, USAGES, TIER_SETS)
+def test_the_worst_case_is_that_of_one_of_the_tiers_and_never_more(
+    card: RateCard, usage: Usage, tiers: frozenset[str] | None
+) -> None:
+    bounds = bounds_of(usage)
+    alone = [
+        worst_cost(RateCard(rates, "law", card.request_nanousd), bounds)
+        for rates in (
+            card.rates,
+            *(rates for tier, rates in card.variants.items() if tiers is None or tier in tiers),
+        )
+    ]
+    assert worst_cost(card, bounds, tiers) == max(alone)
+
+
+@given(CARDS, USAGES, TOKENS, TOKENS, st.tuples(TIER_SETS, TIER_SETS))
+def test_the_worst_case_never_falls_when_more_is_allowed(
+    card: RateCard,
+    usage: Usage,
+    more_input: int,
+    more_output: int,
+    tier_sets: tuple[frozenset[str] | None, frozenset[str] | None],
+) -> None:
+    some, others = tier_sets
+    less = worst_cost(card, Bounds(usage.total_input, usage.total_output, usage.images), some)
     more = worst_cost(
         card,
-        usage.total_input + more_input,
-        usage.total_output + more_output,
-        images=usage.images + more_images,
-        audio_in=True,
-        audio_out=True,
+        Bounds(
+            usage.total_input + more_input,
+            usage.total_output + more_output,
+            usage.images + 1,
+            audio_in=True,
+            audio_out=True,
+        ),
+        None if some is None or others is None else some | others,
     )
     assert less <= more
 
 
-@given(CARDS, USAGES)
-def test_lines_add_up_to_the_total_and_each_is_rounded_up(card: RateCard, usage: Usage) -> None:
-    total, lines = cost(card, usage)
+@given(CARDS, USAGES, TIERS)
+def test_lines_add_up_to_the_total_and_each_is_rounded_up(card: RateCard, usage: Usage, tier: str) -> None:
+    total, lines = cost(card, usage, tier)
     assert total == sum(line.cost_nanousd for line in lines)
     for line in lines:
         assert line.cost_nanousd == line_cost_nanousd(line.quantity, line.unit_price_nanousd_per_million)
@@ -87,4 +121,4 @@ def test_at_whole_nano_dollar_prices_the_worst_case_is_exactly_reachable(
         {"input": Rate(input_price * 10**6), "cache_read": Rate(0), "output": Rate(output_price * 10**6)}, "law"
     )
     usage = Usage(input=input_tokens, output=output_tokens)
-    assert worst_cost(card, input_tokens, output_tokens) == cost(card, usage)[0]
+    assert worst_cost(card, Bounds(input_tokens, output_tokens)) == cost(card, usage)[0]

@@ -17,9 +17,6 @@ from typing import Any
 
 import msgspec
 import uvloop
-from granian.constants import HTTPModes, Interfaces
-from granian.http import HTTP1Settings
-from granian.server.embed import Server
 
 from penstock.app.link import (
     Answer,
@@ -39,14 +36,15 @@ from penstock.errors import StoreUnavailable
 from penstock.ledger.journal import Journal
 from penstock.ledger.ledger import Ledger
 from penstock.pipeline import Gateway
-from penstock.surfaces.inference import InferenceApp
+from penstock.surfaces.http1.protocol import ServerLimits
+from penstock.surfaces.http1.server import HttpServer
+from penstock.surfaces.inference import Inference
 from penstock.upstream.call import Upstream
 from penstock.upstream.http1 import Http1Transport
 
 RECONNECT_S = 0.05
 ANSWER_TIMEOUT_S = 5.0
 BEAT_S = 1.0
-BACKLOG = 2048
 EXIT_RESTART = 75
 """The control process no longer knows this worker's epoch: a new process starts with a new one."""
 
@@ -64,8 +62,8 @@ class Worker:
         self._writer: asyncio.StreamWriter | None = None
         self._gateway: Gateway | None = None
         self._journal: Journal | None = None
-        self._app: InferenceApp | None = None
-        self._server: Server | None = None
+        self._app: Inference | None = None
+        self._server: HttpServer | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop_lag_ms = 0.0
         self._stop = asyncio.Event()
@@ -141,7 +139,7 @@ class Worker:
             ledger.seed(welcome.balances)
             self._gateway = Gateway(ledger, Upstream(Http1Transport()), self._deployment, time.time_ns)
             self._gateway.pepper = welcome.pepper
-            self._app = InferenceApp(self._gateway, self._node, self._receipt)
+            self._app = Inference(self._gateway, self._node, self._receipt)
             self._spawn(journal.keep_synced())
             self._spawn(self._beat())
             self._spawn(self._listen(welcome.snapshot.server))
@@ -227,18 +225,10 @@ class Worker:
     # -- the listener -------------------------------------------------------------------------------------------------
 
     async def _listen(self, settings: ServerSettings) -> None:
-        self._server = Server(
-            self._app,
-            address=settings.listen_host,
-            port=settings.listen_port,
-            interface=Interfaces.ASGINL,
-            http=HTTPModes.http1,
-            websockets=False,
-            backlog=BACKLOG,
-            log_enabled=False,
-            http1_settings=HTTP1Settings(header_read_timeout=settings.header_read_timeout_ms),
-        )
-        await self._server.serve()
+        assert self._app is not None
+        limits = ServerLimits(header_read_timeout_ms=settings.header_read_timeout_ms)
+        self._server = HttpServer(self._app.handle, limits)
+        await self._server.listen(settings.listen_host, settings.listen_port)
 
     async def _drain(self) -> None:
         """Admits nothing more, lets live calls end within the drain timeout, cuts the rest, closes."""
@@ -246,6 +236,8 @@ class Worker:
         if gateway is None:
             return
         gateway.draining = True
+        if self._server is not None:
+            self._server.stop_accepting()
         deadline = time.monotonic() + gateway.snapshot.server.drain_timeout_ms / 1000
         while gateway.live and time.monotonic() < deadline:
             await asyncio.sleep(0.02)
@@ -253,8 +245,7 @@ class Worker:
         while gateway.live and time.monotonic() < deadline + 1:
             await asyncio.sleep(0.01)
         if self._server is not None:
-            self._server.stop()  # type: ignore[no-untyped-call]
-            await asyncio.sleep(0.1)
+            await self._server.close(within_s=1.0)
         await gateway.upstream.close()
         if self._journal is not None:
             self._journal.close()

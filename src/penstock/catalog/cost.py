@@ -3,7 +3,11 @@
 Every line is rounded up to a whole nano-USD, so a total exceeds the exact one by less than one nano-USD per line.
 """
 
-from penstock.domain.money import PER_MILLION, CostLine, RateCard, line_cost_nanousd
+from collections.abc import Collection
+
+from msgspec import Struct
+
+from penstock.domain.money import PER_MILLION, CostLine, Rate, RateCard, line_cost_nanousd
 from penstock.domain.usage import Usage
 
 CACHE_WRITE = "cache_write"
@@ -15,15 +19,31 @@ REQUESTS = "requests"
 _OUTPUT_METERS = ("output", "audio_out")
 
 
-def cost(card: RateCard | None, usage: Usage) -> tuple[int, tuple[CostLine, ...]]:
+class Bounds(Struct, frozen=True):
+    """The most that a call can use: tokens in and out of all classes together, and `images` that a vendor bills
+    apiece (an image part that is billed in tokens belongs in `input_tokens`). `audio_in`, `audio_out`: whether any of
+    the tokens can be audio."""
+
+    input_tokens: int
+    output_tokens: int
+    images: int = 0
+    audio_in: bool = False
+    audio_out: bool = False
+
+
+def cost(card: RateCard | None, usage: Usage, tier: str = "") -> tuple[int, tuple[CostLine, ...]]:
     """What `usage` costs on `card`: the total in nano-USD and its lines, in the order of `Usage.metered()`.
+
+    `tier` is the service tier that the vendor says it served ("priority", "flex", "fast", "batch"; see
+    `RateCard.variants`); one that the card has no variant for, such as "default", "standard" or "", is billed at the
+    standard rates.
 
     A meter that the card does not price has no line; a meter priced at zero has one. An unknown price (None) costs
     nothing here: it is the caller's to refuse or to flag.
     """
     if card is None:
         return 0, ()
-    rates = card.rates
+    rates = card.variants.get(tier, card.rates) if tier else card.rates
     total_input = usage.total_input
     total = 0
     unnamed_writes = 0
@@ -48,51 +68,55 @@ def cost(card: RateCard | None, usage: Usage) -> tuple[int, tuple[CostLine, ...]
     return total, tuple(lines)
 
 
-def worst_cost(
-    card: RateCard,
-    input_tokens: int,
-    output_tokens: int,
-    *,
-    images: int = 0,
-    audio_in: bool = False,
-    audio_out: bool = False,
-) -> int:
-    """Nano-USD that no call can exceed: `cost(card, u)[0] <= worst_cost(card, ...)` for every usage `u` with
+def worst_cost(card: RateCard, bounds: Bounds, tiers: Collection[str] | None = ()) -> int:
+    """Nano-USD that no call can exceed: `cost(card, u, tier)[0] <= worst_cost(card, bounds, tiers)` for every usage
+    `u` within `bounds` of at most one request, whether `tier` is standard or one of `tiers`.
 
-    `u.total_input <= input_tokens`, `u.total_output <= output_tokens`, `u.images <= images` and `u.requests <= 1`,
-    which has audio input only under `audio_in` and audio output only under `audio_out`. It never falls when an
-    argument grows.
+    `tiers`: the service tiers that the vendor may serve, in the spelling of `RateCard.variants`; None: any at all.
+    Standard is always included, because vendors fall back to it; a tier that the card has no variant for counts as
+    standard. A caller can be billed a tier only when its request, or the vendor account's own setting, asks for it.
 
-    All input is taken at the dearest input meter and all output at the dearest output meter, each in the dearest tier
-    within reach. `images` are pieces that a vendor bills apiece; an image part that is billed in tokens belongs in
-    `input_tokens`.
+    All input is taken at the dearest input meter and all output at the dearest output meter, each in the dearest
+    price step within reach. It never falls when a bound or `tiers` grows.
     """
+    worst = _worst_at(card.rates, bounds)
+    variants = card.variants
+    if variants and (tiers or tiers is None):
+        for tier in variants if tiers is None else tiers:
+            if (rates := variants.get(tier)) is not None:
+                worst = max(worst, _worst_at(rates, bounds))
+    return worst + card.request_nanousd
+
+
+def _worst_at(rates: dict[str, Rate], bounds: Bounds) -> int:
+    input_tokens = bounds.input_tokens
     dearest_in = dearest_out = 0
     rounding_in = rounding_out = 0
     images_nanousd = 0
-    for meter, rate in card.rates.items():
+    for meter, rate in rates.items():
         if meter == "images":
-            images_nanousd = line_cost_nanousd(images, rate.worst(input_tokens))
+            images_nanousd = line_cost_nanousd(bounds.images, rate.worst(input_tokens))
             continue
-        if (meter == "audio_in" and not audio_in) or (meter == "audio_out" and not audio_out):
+        if (meter == "audio_in" and not bounds.audio_in) or (meter == "audio_out" and not bounds.audio_out):
             continue
         price = rate.base
         rounds = price % PER_MILLION != 0
-        for start, tier_price in rate.tiers:
+        for start, step_price in rate.tiers:
             if input_tokens > start:
-                price = max(price, tier_price)
-                rounds = rounds or tier_price % PER_MILLION != 0
+                price = max(price, step_price)
+                rounds = rounds or step_price % PER_MILLION != 0
         if meter in _OUTPUT_METERS:
-            dearest_out = max(dearest_out, price)
+            if price > dearest_out:  # noqa: PLR1730 - a call of max() per meter takes a third of the time
+                dearest_out = price
             rounding_out += rounds
         else:
-            dearest_in = max(dearest_in, price)
+            if price > dearest_in:  # noqa: PLR1730
+                dearest_in = price
             rounding_in += rounds
     return (
         _dearest_split(input_tokens, dearest_in, rounding_in)
-        + _dearest_split(output_tokens, dearest_out, rounding_out)
+        + _dearest_split(bounds.output_tokens, dearest_out, rounding_out)
         + images_nanousd
-        + card.request_nanousd
     )
 
 

@@ -8,12 +8,12 @@ How a price is found, in this order:
 4. Otherwise the vendor is unknown and so is the price: a model on somebody's own machine must not be billed, by
    accident of its name, what a vendor asks for it. The operator states a price.
 
-What is carried: tokens of input, output, cache reads, cache writes (with their lifetimes) and audio, all tiers, and
-charges per request, at the vendor's standard service. What genai-prices knows and is not carried: image, video,
-reasoning and citation tokens with prices of their own and cached audio (they are billed as the class that they are a
-kind of), characters, seconds, pixels, pages, messages, searches and code runs, and the variants for batch, priority,
-fast and flex service. A model that is priced in such meters alone, and one without any price, is unknown and never
-free.
+What is carried: tokens of input, output, cache reads, cache writes (with their lifetimes) and audio, all price steps,
+and charges per request, at the vendor's standard service and, as the card's variants, in its other service tiers
+(batch, flex, priority, fast). What genai-prices knows and is not carried: image, video, reasoning and citation tokens
+with prices of their own and cached audio (they are billed as the class that they are a kind of), characters, seconds,
+pixels, pages, messages, searches and code runs, and the variants for a re-seller's route and a kind of search. A model
+that is priced in such meters alone, and one without any price, is unknown and never free.
 
 Prices are rounded up to whole nano-USD per million; all but some re-sold prices are whole already.
 """
@@ -27,6 +27,7 @@ from genai_prices import data as price_list
 from genai_prices.types import (
     ModelInfo,
     ModelPrice,
+    PriceVariant,
     StartDateConstraint,
     TieredPrices,
     TimeOfDateConstraint,
@@ -67,6 +68,11 @@ METER_PRICES = {
 }
 """Our meters and the prices of genai-prices that apply to them, the first that exists: there, too, a class without a
 price of its own is billed as the class that it is a kind of."""
+
+TIER_SELECTORS = ("service_tier", "speed", "processing")
+"""What selects a service tier in the price list; the value that selects it is the tier's name on the wire:
+`service_tier` at OpenAI and Google ("priority", "flex"; OpenAI takes "fast" for "priority" and answers "priority"),
+Anthropic's `usage.speed` ("fast"), and "batch", which is what Anthropic's `usage.service_tier` says in a batch."""
 
 _DAY = timedelta(days=1)
 
@@ -110,17 +116,16 @@ class Catalog:
         )
 
     def next_change(self, provider: Provider, model: str, at: datetime) -> datetime | None:
-        """The first instant after `at` (aware) when the listed price of `model` at `provider` can be another: a price
-        starts, or a time of day begins or ends. None: it does not depend on time. An override never does."""
-        listed = _find_model(_find_vendor(provider), model)
-        if listed is None or isinstance(listed.prices, ModelPrice):
+        """The first instant after `at` (aware) when the listed price of `model` at `provider` can be another, in any
+        service tier: a price starts, or a time of day begins or ends. None: it does not depend on time. An override
+        never does."""
+        vendor = _find_vendor(provider)
+        listed = _find_model(vendor, model)
+        if listed is None or vendor is None:
             return None
-        flips = [
-            flip
-            for conditional in listed.prices
-            if conditional.constraint is not None
-            for flip in _flips(conditional.constraint, at)
-        ]
+        standard = [] if isinstance(listed.prices, ModelPrice) else listed.prices
+        constraints = [price.constraint for price in standard] + [v.constraint for v in _tier_prices(listed, vendor)]
+        flips = [flip for constraint in constraints if constraint is not None for flip in _flips(constraint, at)]
         return min(flips, default=None)
 
 
@@ -142,20 +147,40 @@ def _find_model(vendor: Vendor | None, model: str) -> ModelInfo | None:
 
 
 def listed_card(model: ModelInfo, vendor: Vendor, at: datetime) -> RateCard | None:
-    """The card of `model` at `at`; None when it has no price in a meter that is carried."""
+    """The card of `model` at `at`; None when it has no price in a meter that is carried. Variants are the service
+    tiers whose rates then differ from the standard ones."""
     prices = model.get_prices(at)
-    rates: dict[str, Rate] = {}
-    for meter, names in METER_PRICES.items():
-        price = next((price for name in names if (price := getattr(prices, name)) is not None), None)
-        if price is not None:
-            rates[meter] = _rate(price)
+    rates = _rates(prices)
     if not rates:
         return None
     per_thousand_requests = prices.requests_kcount
     request_nanousd = 0
     if per_thousand_requests is not None:
         request_nanousd = -(-_rate(per_thousand_requests).worst(MAX_NANOUSD) // 1_000)
-    return RateCard(rates, f"{RELEASE} {vendor.id}/{model.id}", request_nanousd)
+    variants: dict[str, dict[str, Rate]] = {}
+    for variant in _tier_prices(model, vendor):
+        in_tier = _rates(model.get_prices(at, variant.when))
+        if in_tier != rates:
+            (tier,) = variant.when.values()
+            variants[tier] = in_tier
+    return RateCard(rates, f"{RELEASE} {vendor.id}/{model.id}", request_nanousd, variants)
+
+
+def _tier_prices(model: ModelInfo, vendor: Vendor) -> list[PriceVariant]:
+    """The prices of `model` in service tiers of `vendor`'s. A model that a vendor re-sells without an entry of its own
+    is listed at its maker's standard price alone: the maker's tiers are not the re-seller's."""
+    if not any(model is own for own in vendor.models):
+        return []
+    return [v for v in model.price_variants or () if len(v.when) == 1 and set(v.when) <= set(TIER_SELECTORS)]
+
+
+def _rates(prices: ModelPrice) -> dict[str, Rate]:
+    rates: dict[str, Rate] = {}
+    for meter, names in METER_PRICES.items():
+        price = next((price for name in names if (price := getattr(prices, name)) is not None), None)
+        if price is not None:
+            rates[meter] = _rate(price)
+    return rates
 
 
 def _rate(price: Decimal | TieredPrices) -> Rate:

@@ -154,7 +154,7 @@ class _Builder:
     def _scalar(self, node: yaml.ScalarNode, path: Path) -> Any:
         self._refuse_tag(node, path, _PLAIN_TAGS)
         text: str = node.value
-        if node.style is not None:
+        if node.style:
             return text
         if node.tag == _CORE + "null":
             return None

@@ -5,21 +5,15 @@ from hashlib import sha256
 from pathlib import Path as FilePath
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from penstock.config.checks import check_secrets, cross_check
+from penstock.config.checks import Parsed, check_secrets, cross_check
 from penstock.config.document import Document, Fault, Path, read
-from penstock.config.settings import Config, Contents
+from penstock.config.settings import SHAPES, Config, Contents
 from penstock.errors import ConfigFaults
 
 MAX_FAULTS = 200
-
-_LATER = {
-    ("limits", "sliding"),
-    ("providers", "models"),
-}
-"""Fields of later releases that no model declares."""
 
 _SENTENCES = {
     "missing": "is missing",
@@ -51,13 +45,77 @@ def load(path: FilePath | str, *, require_secrets: bool = False) -> Config:
     faults = list(document.faults)
     contents = Contents()
     if document.data is not None:
-        contents, found = _validate(document)
-        faults += found
-        faults += cross_check(contents, document)
-        if require_secrets:
-            faults += check_secrets(contents, document)
+        parsed, found = _parse(document)
+        contents = parsed.contents
+        faults += found + cross_check(parsed)
+        faults += check_secrets(parsed) if require_secrets else []
     if faults:
-        faults.sort(key=lambda fault: fault.spot or (0, 0))
-        lines = list(dict.fromkeys(fault.line(name) for fault in faults))
-        raise ConfigFaults([*lines[:MAX_FAULTS], *([f"{name}: and more faults"] if len(lines) > MAX_FAULTS else [])])
-    return Config.model_construct(**dict(contents), path=FilePath(path), digest=sha256(content).hexdigest())
+        raise ConfigFaults(_lines(faults, name))
+    contents = _completed(contents)
+    completed = {name: getattr(contents, name) for name in Contents.model_fields}
+    return Config.model_construct(**completed, path=FilePath(path), digest=sha256(content).hexdigest())
+
+
+def _lines(faults: list[Fault], name: str) -> list[str]:
+    """In the order of the file, each once, and no more than anyone reads."""
+    lines = list(dict.fromkeys(fault.line(name) for fault in sorted(faults, key=lambda fault: fault.spot or (0, 0))))
+    if len(lines) > MAX_FAULTS:
+        return [*lines[:MAX_FAULTS], f"{name}: there are {len(lines) - MAX_FAULTS} more faults"]
+    return lines
+
+
+def _completed(contents: Contents) -> Contents:
+    """An unwritten team of a key, filled in: its project's."""
+    teams = {project.name: project.team for project in contents.projects}
+    keys = [key if key.team else key.model_copy(update={"team": teams.get(key.project, "")}) for key in contents.keys]
+    return contents.model_copy(update={"keys": keys})
+
+
+def _parse(document: Document) -> tuple[Parsed, list[Fault]]:
+    """What of the document is valid by itself, and the faults of the rest."""
+    if not isinstance(document.data, dict):
+        return Parsed(Contents(), document, {}), [
+            document.fault((), "must be a mapping: server, providers, models, ...")
+        ]
+    written = {name: section for name, section in document.data.items() if section is not None}
+    try:
+        return Parsed(Contents.model_validate(written), document, {}), []
+    except ValidationError as error:
+        details = error.errors(include_url=False, include_input=False)
+    faults = [_fault(document, detail) for detail in details]
+    faulty = {detail["loc"][:2] if _in_list(written, detail["loc"]) else detail["loc"][:1] for detail in details}
+    sound: dict[str, Any] = {}
+    indices: dict[str, list[int]] = {}
+    for name, section in written.items():
+        if (name,) in faulty:
+            continue
+        if isinstance(section, list):
+            indices[name] = [index for index in range(len(section)) if (name, index) not in faulty]
+            sound[name] = [section[index] for index in indices[name]]
+        else:
+            sound[name] = section
+    return Parsed(Contents.model_validate(sound), document, indices), faults
+
+
+def _in_list(written: dict[str, Any], loc: Path) -> bool:
+    return len(loc) > 1 and isinstance(written.get(str(loc[0])), list)
+
+
+def _fault(document: Document, detail: ErrorDetails) -> Fault:
+    """A pydantic error as a fault of the file: never with the value, unless our own sentence repeats it."""
+    kind, path = detail["type"], tuple(step for step in detail["loc"] if step != "[key]")
+    if kind == "extra_forbidden":
+        return document.fault(path, _unknown(path), at_key=True)
+    if kind == "value_error":
+        message = str(detail["ctx"]["error"])
+    else:
+        message = _SENTENCES.get(kind) or detail["msg"].replace("Input should be", "must be")
+    return document.fault(path, message, at_key="[key]" in detail["loc"])
+
+
+def _unknown(path: Path) -> str:
+    shape = tuple(step for step in path[:-1] if isinstance(step, str))
+    model = SHAPES.get(shape)
+    known = [field.alias or name for name, field in model.model_fields.items()] if model else []
+    close = get_close_matches(str(path[-1]), known, n=1)
+    return f"is not a setting here; did you mean `{close[0]}`?" if close else "is not a setting here"

@@ -6,7 +6,6 @@ million, tags in a limit's `match` are flattened to `tag:<name>`. Secrets stay r
 
 import re
 from collections.abc import Callable, Mapping
-from decimal import Decimal
 from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -28,10 +27,10 @@ from penstock.config.values import (
     AliasName,
     BaseUrl,
     DurationMs,
+    Each,
     Fraction,
     HeaderFields,
     ListenAddress,
-    Each,
     ModelName,
     Moment,
     Name,
@@ -88,12 +87,12 @@ class Server(_Section):
 
     listen: ListenAddress = "127.0.0.1:8080"
     admin: ListenAddress = "127.0.0.1:8081"
-    workers: int = Field(1, ge=1)
-    data: str = Field("./data", min_length=1)
-    max_body_mb: int = Field(32, ge=1, le=1024)
-    max_concurrent_calls: int = Field(2_000, ge=1, le=100_000)
-    header_timeout_ms: DurationMs = Field(15_000, alias="header_timeout")
-    drain_timeout_ms: DurationMs = Field(30_000, alias="drain_timeout")
+    workers: int = Field(default=1, ge=1)
+    data: str = Field(default="./data", min_length=1)
+    max_body_mb: int = Field(default=32, ge=1, le=1024)
+    max_concurrent_calls: int = Field(default=2_000, ge=1, le=100_000)
+    header_timeout_ms: DurationMs = Field(default=15_000, alias="header_timeout")
+    drain_timeout_ms: DurationMs = Field(default=30_000, alias="drain_timeout")
 
     @field_validator("workers")
     @classmethod
@@ -112,7 +111,7 @@ class Server(_Section):
 class Stop(_Section):
     """`freshness_ms`: a worker that has not confirmed the newest kill for that long answers 503."""
 
-    freshness_ms: DurationMs = Field(45_000, alias="freshness")
+    freshness_ms: DurationMs = Field(default=45_000, alias="freshness")
 
 
 class DeclaredCredential(_Section):
@@ -135,12 +134,12 @@ class TimeoutSettings(_Section):
 class SimulatedOptions(_Section):
     """The script of a simulated provider. Absent: the provider's own default."""
 
-    latency_ms: int | None = Field(None, ge=0, le=600_000)
-    chunk_delay_ms: int | None = Field(None, ge=0, le=600_000)
-    tokens: int | None = Field(None, ge=0, le=MAX_TOKENS)
-    fail_status: int | None = Field(None, ge=400, le=599)
-    fail_every: int | None = Field(None, ge=1)
-    cut_after_chunks: int | None = Field(None, ge=0)
+    latency_ms: int | None = Field(default=None, ge=0, le=600_000)
+    chunk_delay_ms: int | None = Field(default=None, ge=0, le=600_000)
+    tokens: int | None = Field(default=None, ge=0, le=MAX_TOKENS)
+    fail_status: int | None = Field(default=None, ge=400, le=599)
+    fail_every: int | None = Field(default=None, ge=1)
+    cut_after_chunks: int | None = Field(default=None, ge=0)
 
 
 class DeclaredProvider(_Section):
@@ -170,7 +169,7 @@ class DeclaredProvider(_Section):
 class DeclaredTarget(_Section):
     provider: Name
     model: ModelName
-    weight: int = Field(1, ge=1)
+    weight: int = Field(default=1, ge=1)
 
     @field_validator("weight")
     @classmethod
@@ -200,7 +199,7 @@ class DeclaredModel(_Section):
     targets: list[DeclaredTarget] = []
     strategy: Annotated[str, one_of("ordered", later=("weighted", "latency", "cost", "least_busy"))] = "ordered"
     price: DeclaredPrice | None = None
-    max_output: int | None = Field(None, ge=1, le=MAX_TOKENS)
+    max_output: int | None = Field(default=None, ge=1, le=MAX_TOKENS)
     rules: Annotated[None, not_yet("routing by rules")] = None
     fallbacks: Annotated[None, not_yet("falling back to other aliases")] = None
     replaced_by: Annotated[None, not_yet("replacing an alias")] = None
@@ -214,7 +213,9 @@ class DeclaredModel(_Section):
     def _targets(self) -> "DeclaredModel":
         if self.wildcard is not None:
             if self.targets or self.price:
-                raise ValueError("a name that ends in /* has no targets and no price: declare the models that need them")
+                raise ValueError(
+                    "a name that ends in /* has no targets and no price: declare the models that need them"
+                )
         elif not self.targets:
             raise ValueError("needs at least one target")
         pairs = [(target.provider, target.model) for target in self.targets]
@@ -232,18 +233,19 @@ class DeclaredTeam(_Section):
 class DeclaredProject(_Section):
     name: Name
     team: Name
-    environment: Name | Literal[""] = ""
+    environment: Name = ""
 
 
 class DeclaredKey(_Section):
     """`secret`: where the caller's key stands. `models`: aliases and `provider/*` patterns; empty: every declared
-    alias. `tags` are pinned: a caller cannot override them. `expires_at`: UTC. `team` is the project's when unwritten."""
+    alias. `tags` are pinned: a caller cannot override them. `expires_at`: UTC. An unwritten `team`
+    is the project's."""
 
     name: Name
     secret: Reference
-    team: Name | Literal[""] = ""
-    project: Name | Literal[""] = ""
-    user: TagValue | Literal[""] = ""
+    team: Name = ""
+    project: Name = ""
+    user: TagValue = ""
     models: Annotated[list[AliasName], unique("the model")] = []
     tags: dict[Name, TagValue] = {}
     expires_at: Moment | None = None
@@ -269,6 +271,29 @@ class MatchSettings(_Section):
         return dict(sorted((fields | {f"tag:{name}": value for name, value in self.tag.items()}).items()))
 
 
+def limit_name(match: Mapping[str, str], each: str | None, unit: str, per: str, mode: str = "strict") -> str:
+    """The name of a limit that is given none: `team-growth.each-customer.usd-day`. The same limit always gets the
+    same name. A part that a name cannot hold, or one that is too long, is told apart by a digest."""
+    parts = [f"{dimension}-{value}" for dimension, value in sorted(match.items())]
+    if each:
+        parts.append(f"each-{each}")
+    parts.append(unit if unit == "concurrent" else f"{unit}-{per}")
+    if mode != "strict":
+        parts.append(mode)
+    whole = ".".join(parts)
+    plain = _UNNAMEABLE.sub("-", whole.replace("tag:", "tag-"))
+    if plain == whole.replace("tag:", "tag-") and len(plain) <= MAX_NAME:
+        return plain
+    return f"{plain[: MAX_NAME - 9]}-{sha256(whole.encode()).hexdigest()[:8]}"
+
+
+def _made_name(valid: dict[str, Any]) -> str:
+    """The name of a limit from its other fields; empty when one of them is faulty."""
+    if not {"match", "each", "unit", "per", "mode"} <= valid.keys():
+        return ""
+    return limit_name(valid["match"], valid["each"], valid["unit"], valid["per"], valid["mode"])
+
+
 class DeclaredLimit(_Section):
     """`amount`: whole nano-USD for `usd`, pieces for the rest. `match`: dimension -> value, tags as `tag:<name>`.
     `name` is made from the rest when unwritten."""
@@ -277,14 +302,14 @@ class DeclaredLimit(_Section):
     each: Each | None = None
     unit: Annotated[Unit, one_of(*UNITS)]
     amount: int
-    per: Window = Field(None, validate_default=True)
+    per: Window = Field(default=None, validate_default=True)
     mode: Annotated[Mode, one_of("strict", "observe", later=("metered",))] = "strict"
     window: Annotated[Literal["fixed"], one_of("fixed", later=("sliding",))] = "fixed"
     alert_at: Annotated[list[Fraction], unique("the fraction")] = []
     timezone: Annotated[None, not_yet("a window's time zone (windows turn in UTC)")] = None
     on_exceeded: Annotated[None, not_yet("another reaction than refusing")] = None
     max_values: Annotated[None, not_yet("another bound on `each`")] = None
-    name: Name | Literal[""] = Field("", validate_default=True)
+    name: Name = Field(default_factory=_made_name)
 
     @field_validator("amount", mode="plain")
     @classmethod
@@ -309,37 +334,6 @@ class DeclaredLimit(_Section):
         if value is not None and value not in WINDOWS:
             raise ValueError(f"{shown(value)} is not known here; available: " + ", ".join(WINDOWS))
         return value or "total"
-
-    @model_validator(mode="before")
-    @classmethod
-    def _named(cls, value: Any) -> Any:
-        """Keeps an empty name apart from an absent one, which is made from the rest."""
-        if isinstance(value, dict) and value.get("name", "-") in {"", None}:
-            raise ValueError("the name is empty: write one, or leave `name` out to have it made")
-        return value
-
-    @field_validator("name")
-    @classmethod
-    def _made(cls, value: str, info: ValidationInfo) -> str:
-        if value or not {"match", "each", "unit", "per", "mode"} <= info.data.keys():
-            return value
-        return limit_name(info.data["match"], info.data["each"], info.data["unit"], info.data["per"], info.data["mode"])
-
-
-def limit_name(match: Mapping[str, str], each: str | None, unit: str, per: str, mode: str) -> str:
-    """The name of a limit that was given none: `team-growth.each-customer.usd-day`. The same limit always gets the
-    same name. A part that a name cannot hold, or one that is too long, is told apart by a digest."""
-    parts = [f"{dimension}-{value}" for dimension, value in sorted(match.items())]
-    if each:
-        parts.append(f"each-{each}")
-    parts.append(unit if unit == "concurrent" else f"{unit}-{per}")
-    if mode != "strict":
-        parts.append(mode)
-    whole = ".".join(parts)
-    plain = _UNNAMEABLE.sub("-", whole.replace("tag:", "tag-"))
-    if plain == whole.replace("tag:", "tag-") and len(plain) <= MAX_NAME:
-        return plain
-    return f"{plain[: MAX_NAME - 9]}-{sha256(whole.encode()).hexdigest()[:8]}"
 
 
 class Contents(_Section):
@@ -374,3 +368,23 @@ class Config(Contents):
             freshness_ms=self.stop.freshness_ms,
             max_concurrent_calls=self.server.max_concurrent_calls,
         )
+
+
+SHAPES: dict[tuple[str, ...], type[BaseModel]] = {
+    (): Contents,
+    ("server",): Server,
+    ("stop",): Stop,
+    ("providers",): DeclaredProvider,
+    ("providers", "credentials"): DeclaredCredential,
+    ("providers", "timeouts"): TimeoutSettings,
+    ("providers", "options"): SimulatedOptions,
+    ("models",): DeclaredModel,
+    ("models", "targets"): DeclaredTarget,
+    ("models", "price"): DeclaredPrice,
+    ("teams",): DeclaredTeam,
+    ("projects",): DeclaredProject,
+    ("keys",): DeclaredKey,
+    ("limits",): DeclaredLimit,
+    ("limits", "match"): MatchSettings,
+}
+"""Which fields stand where, list indices left out."""

@@ -99,7 +99,7 @@ def _named(value: object, pattern: re.Pattern[str], characters: str) -> str:
 def number(value: object) -> Decimal:
     """A number as written, exact."""
     if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
-        raise ValueError("must be a number such as 5 or 0.25")
+        raise ValueError("must be a number such as 5 or 0.25")  # noqa: TRY004
     exact = Decimal(str(value))
     if not exact.is_finite():
         raise ValueError("must be a number such as 5 or 0.25")

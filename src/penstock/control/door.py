@@ -19,8 +19,10 @@ from typing import Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from penstock.control.publisher import Publisher
+from penstock.control.publisher import EVERYTHING, OUTSIDE, Publisher, Touched
 from penstock.control.write import Write
+from penstock.domain.snapshot import Snapshot
+from penstock.store.engine import reading
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -35,6 +37,11 @@ class Door:
         self._clock = clock
         self._one_at_a_time = asyncio.Lock()
 
+    async def load(self) -> Snapshot:
+        """The whole store as the first snapshot. Once, before anything is changed or served."""
+        await self._publish(EVERYTHING)
+        return self.publisher.snapshot
+
     async def change(
         self, actor: str, verb: Callable[Concatenate[Write, P], Awaitable[T]], *args: P.args, **kwargs: P.kwargs
     ) -> T:
@@ -46,7 +53,7 @@ class Door:
                 async with self.engine.begin() as conn:
                     write = Write(conn, actor, self._clock())
                     result = await verb(write, *args, **kwargs)
-                    change = await self.publisher.prepare(conn, write.touched)
+                    change = await self.publisher.prepare(conn, Touched(write.touched_names()))
                 self.publisher.deliver(change)
                 return result
 
@@ -54,13 +61,16 @@ class Door:
 
     async def refresh(self) -> None:
         """Publishes what changed outside the store: a price that flipped, a credential that was rotated."""
-        async with self._one_at_a_time:
-            async with self.engine.connect() as conn:
-                change = await self.publisher.prepare(conn, None)
-            self.publisher.deliver(change)
+        await self._publish(OUTSIDE)
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
-        """A connection for the verbs that only look."""
-        async with self.engine.connect() as conn:
+        """A connection for the verbs that only look: one consistent picture, and no waiting for writers."""
+        async with reading(self.engine).connect() as conn:
             yield conn
+
+    async def _publish(self, touched: Touched) -> None:
+        async with self._one_at_a_time:
+            async with self.read() as conn:
+                change = await self.publisher.prepare(conn, touched)
+            self.publisher.deliver(change)

@@ -3,11 +3,13 @@
 import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from msgspec import Struct, field
+from pydantic import BaseModel, ConfigDict
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from penstock.config.values import AliasName, Moment, Name, TagValue, unique
 from penstock.control import nouns, references
 from penstock.control.paging import Listing, Page
 from penstock.control.write import Write
@@ -16,23 +18,25 @@ from penstock.identity import virtual_keys
 from penstock.records.receipts import rfc3339
 from penstock.store.tables.control import keys, projects
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_LATEST = datetime(2200, 1, 1, tzinfo=UTC)
 MAX_TAGS = 64
 MAX_MODELS = 1_000
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_LATEST = datetime(2200, 1, 1, tzinfo=UTC)
 
 
-class Key(Struct, frozen=True, forbid_unknown_fields=True):
+class Key(BaseModel):
     """`models`: alias patterns; empty allows every declared alias. `tags` are pinned: a caller cannot override them.
-    `expires_at`: RFC 3339 with a zone, or None."""
+    `team` is the project's when it is empty."""
 
-    name: str
-    team: str = ""
-    project: str = ""
-    user: str = ""
-    models: list[str] = field(default_factory=list)
-    tags: dict[str, str] = field(default_factory=dict)
-    expires_at: datetime | None = None
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, hide_input_in_errors=True)
+
+    name: Name
+    team: Name | Literal[""] = ""
+    project: Name | Literal[""] = ""
+    user: TagValue | Literal[""] = ""
+    models: Annotated[list[AliasName], unique("the model")] = []
+    tags: dict[Name, TagValue] = {}
+    expires_at: Moment | None = None
 
 
 def _shown(row: nouns.Row) -> dict[str, Any]:
@@ -47,35 +51,41 @@ KEY = nouns.Noun("key", keys, _shown)
 
 
 async def create(write: Write, pepper: bytes, fields: Mapping[str, Any]) -> dict[str, Any]:
-    """The key as it is shown, and `secret`, this once."""
+    """Fields: name, team, project, user, models, tags, expires_at. The key as it is shown, and `secret`, this once."""
     secret = virtual_keys.mint()
-    return {**await add(write, pepper, nouns.decode(Key, fields), secret), "secret": secret}
+    return {**await add(write, pepper, nouns.validated(Key, fields), secret), "secret": secret}
 
 
 async def add(write: Write, pepper: bytes, key: Key, secret: str) -> dict[str, Any]:
     """A key with a secret that exists already. One that another key has is Conflict."""
     digest = virtual_keys.digest(pepper, secret)
     await _refuse_shared(write.conn, digest, key.name)
-    row = await _checked(write, key)
     identity = {"id": f"key_{uuid.uuid4().hex}", "digest": digest, "prefix": virtual_keys.prefix(secret)}
-    return await nouns.add(write, KEY, {**row, **identity, "revoked_at": None})
+    return await nouns.add(write, KEY, {**await _columns(write, key), **identity, "revoked_at": None})
 
 
 async def update(write: Write, name: str, changes: Mapping[str, Any]) -> dict[str, Any]:
     row = await nouns.fetch_writable(write, KEY, name)
-    key = nouns.merged(Key, _key(row), changes)
-    if "project" in changes and "team" not in changes:
-        key = nouns.merged(Key, key, {"team": ""})
-    return await nouns.alter(write, KEY, row, await _checked(write, key, before=row))
+    if changes.get("project") and "team" not in changes:
+        changes = {**changes, "team": ""}
+    current = {field: value for field, value in _shown(row).items() if field in Key.model_fields}
+    key = nouns.validated(Key, nouns.merged(current, changes))
+    return await nouns.alter(write, KEY, row, await _columns(write, key, row))
+
+
+async def put(write: Write, key: Key) -> dict[str, Any]:
+    """Writes the whole key over the one of that name; its secret stays."""
+    row = await nouns.fetch_writable(write, KEY, key.name)
+    return await nouns.alter(write, KEY, row, await _columns(write, key, row))
 
 
 async def replace_secret(write: Write, pepper: bytes, name: str, secret: str) -> bool:
-    """Gives a declared key the secret that its reference holds now. Whether that changed anything."""
+    """Gives a key the secret `secret` in place of its own. Whether that changed anything."""
     row = await nouns.fetch_writable(write, KEY, name)
     digest = virtual_keys.digest(pepper, secret)
     if digest == row["digest"]:
         return False
-    await _refuse_shared(write.conn, digest, name)
+    await _refuse_shared(write.conn, digest, row["name"])
     await nouns.alter(write, KEY, row, {"digest": digest, "prefix": virtual_keys.prefix(secret)}, "rotate")
     return True
 
@@ -100,24 +110,19 @@ async def list_page(conn: AsyncConnection, page: Page) -> Listing:
     return await nouns.list_page(conn, KEY, page)
 
 
-def _key(row: nouns.Row) -> Key:
-    expires_at = None if row["expires_at"] is None else _EPOCH + timedelta(microseconds=row["expires_at"] // 1_000)
-    return Key(row["name"], row["team"], row["project"], row["user"], row["models"], row["tags"], expires_at)
-
-
-async def _checked(write: Write, key: Key, before: nouns.Row | None = None) -> nouns.Row:
+async def _columns(write: Write, key: Key, before: nouns.Row | None = None) -> nouns.Row:
     """The columns of `key`, after every rule. `before`: the row as it was; what stays as it was is not judged anew."""
-    team = await _team(write.conn, key)
     if key.user:
         await references.require(write.conn, "user", key.user, "user")
     if before is None or key.models != before["models"]:
         await _check_models(write.conn, key.models)
-    _check_tags(key.tags)
+    if len(key.tags) > MAX_TAGS:
+        raise InvalidNoun(f"a key pins up to {MAX_TAGS} tags", "tags")
     expires_at = None if key.expires_at is None else _nanoseconds(key.expires_at)
     if expires_at is not None and expires_at <= write.at and (before is None or expires_at != before["expires_at"]):
         raise InvalidNoun("the key would be expired already", "expires_at")
-    row = {"name": key.name, "team": team, "project": key.project, "user": key.user}
-    return {**row, "models": key.models, "tags": key.tags, "expires_at": expires_at}
+    named = key.model_dump(include={"name", "project", "user", "models", "tags"})
+    return {**named, "team": await _team(write.conn, key), "expires_at": expires_at}
 
 
 async def _team(conn: AsyncConnection, key: Key) -> str:
@@ -126,11 +131,12 @@ async def _team(conn: AsyncConnection, key: Key) -> str:
         await references.require(conn, "team", key.team, "team")
     if not key.project:
         return key.team
-    await references.require(conn, "project", key.project, "project")
-    owner = str((await conn.execute(projects.select().where(projects.c.name == key.project))).mappings().one()["team"])
+    owner = (await conn.execute(select(projects.c.team).where(projects.c.name == key.project))).scalar()
+    if owner is None:
+        raise InvalidNoun(f"there is no project {key.project!r}", "project")
     if key.team not in {"", owner}:
         raise InvalidNoun(f"project {key.project!r} belongs to team {owner!r}, not to {key.team!r}", "project")
-    return owner
+    return str(owner)
 
 
 async def _check_models(conn: AsyncConnection, allowed: list[str]) -> None:
@@ -142,26 +148,14 @@ async def _check_models(conn: AsyncConnection, allowed: list[str]) -> None:
             raise InvalidNoun(f"there is no model {name!r}", f"models[{index}]")
 
 
-def _check_tags(tags: dict[str, str]) -> None:
-    if len(tags) > MAX_TAGS:
-        raise InvalidNoun(f"a key pins up to {MAX_TAGS} tags", "tags")
-    for name, value in tags.items():
-        nouns.check_name(name, "tags")
-        nouns.check_name(value, f"tags.{name}")
-        if "=" in name:
-            raise InvalidNoun("a tag's name has no '='", "tags")
-
-
 def _nanoseconds(moment: datetime) -> int:
     """Unix nanoseconds of `moment`, in whole numbers all the way."""
-    if moment.tzinfo is None:
-        raise InvalidNoun("a time needs a zone, for instance 2030-01-01T00:00:00Z", "expires_at")
     if not _EPOCH <= moment <= _LATEST:
         raise InvalidNoun("a time lies between the years 1970 and 2200", "expires_at")
     return (moment - _EPOCH) // timedelta(microseconds=1) * 1_000
 
 
 async def _refuse_shared(conn: AsyncConnection, digest: str, name: str) -> None:
-    holder = (await conn.execute(keys.select().where(keys.c.digest == digest))).mappings().first()
-    if holder is not None and holder["name"] != name:
-        raise Conflict(f"key {holder['name']!r} has this secret already", "secret")
+    holder = (await conn.execute(select(keys.c.name).where(keys.c.digest == digest))).scalar()
+    if holder is not None and holder != name:
+        raise Conflict(f"key {holder!r} has this secret already", "secret")

@@ -4,13 +4,17 @@ A noun is a table whose rows have a unique `name` and a provenance, and a public
 fields are and which rules they obey; here is how its rows are written and read.
 """
 
+import re
 from collections.abc import Callable, Mapping
+from decimal import Decimal
 from typing import Any, TypeVar
 
 import msgspec
+from pydantic import BaseModel, ValidationError
 from sqlalchemy import Table, delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from penstock.config.document import dotted
 from penstock.control import audit, references
 from penstock.control.paging import Listing, Page, cut
 from penstock.control.write import Write
@@ -19,7 +23,12 @@ from penstock.records.receipts import rfc3339
 
 Row = dict[str, Any]
 S = TypeVar("S", bound=msgspec.Struct)
-MAX_NAME = 128
+M = TypeVar("M", bound=BaseModel)
+MAX_DIGITS = 30
+
+_DECIMAL = re.compile(r"[0-9]{1,20}(\.[0-9]{1,20})?", re.ASCII)
+
+_SENTENCES = {"extra_forbidden": "there is no such field", "missing": "is missing"}
 
 
 class Noun(msgspec.Struct, frozen=True):
@@ -39,20 +48,30 @@ def decode(shape: type[S], fields: Mapping[str, Any]) -> S:
         raise InvalidNoun(sentence, place.rstrip("`").removeprefix("$").removeprefix(".")) from None
 
 
-def merged(shape: type[S], current: S, changes: Mapping[str, Any]) -> S:
-    """`current` with `changes` over it, decoded again. The name of an object never changes: other objects refer to it."""
-    fields = {name: getattr(current, name) for name in shape.__struct_fields__}
-    if "name" in changes and changes["name"] != fields["name"]:
+def validated(shape: type[M], fields: Mapping[str, Any]) -> M:
+    """`fields` as one of the configuration file's own shapes, so that file and API obey the same rules."""
+    try:
+        return shape.model_validate(dict(fields))
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        sentence = _SENTENCES.get(first["type"]) or first["msg"].removeprefix("Value error, ")
+        raise InvalidNoun(sentence, dotted(first["loc"])) from None
+
+
+def exact(amount: Any, place: str) -> Any:
+    """An amount as the number it says, also where it came as decimal text, which is how answers write money."""
+    if isinstance(amount, str) and _DECIMAL.fullmatch(amount):
+        return Decimal(amount)
+    if isinstance(amount, Decimal) and not (amount.is_finite() and abs(amount.adjusted()) <= MAX_DIGITS):
+        raise InvalidNoun("must be a number such as 5 or 0.25", place)
+    return amount
+
+
+def merged(current: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """`current` with `changes` over it. The name of an object never changes: others refer to it."""
+    if "name" in changes and changes["name"] != current["name"]:
         raise InvalidNoun("a name cannot be changed, because others refer to it: create another", "name")
-    return decode(shape, {**fields, **changes})
-
-
-def check_name(name: str, place: str = "name") -> None:
-    """Names stand in headers, labels, comma-separated lists and paths, so they are kept plain."""
-    if not 1 <= len(name) <= MAX_NAME:
-        raise InvalidNoun(f"a name has 1 to {MAX_NAME} characters", place)
-    if not (name.isascii() and name.isprintable()) or name != name.strip() or any(c in ',"\\' for c in name):
-        raise InvalidNoun("a name is printable ASCII without commas, quotes, backslashes and outer blanks", place)
+    return {**current, **changes}
 
 
 def public(noun: Noun, row: Row) -> dict[str, Any]:
@@ -95,7 +114,6 @@ async def fetch_writable(write: Write, noun: Noun, name: str) -> Row:
 
 async def add(write: Write, noun: Noun, row: Row) -> dict[str, Any]:
     """Inserts `row` (without its provenance) and answers its public form. A taken name is Conflict."""
-    check_name(row["name"])
     if await find(write.conn, noun, row["name"]) is not None:
         raise Conflict(f"there is a {noun.kind} {row['name']!r} already", "name")
     whole = {**row, "origin": write.origin, "created_at": write.at, "created_by": write.actor, "updated_at": write.at}
@@ -106,7 +124,7 @@ async def add(write: Write, noun: Noun, row: Row) -> dict[str, Any]:
 
 
 async def alter(write: Write, noun: Noun, before: Row, changes: Row, action: str = "update") -> dict[str, Any]:
-    """Writes `changes` over the row `before` and answers the new public form. Nothing is written when nothing differs."""
+    """Writes `changes` over the row `before`; the new public form. Nothing is written where nothing differs."""
     if all(before[column] == value for column, value in changes.items()):
         return public(noun, before)
     after = {**before, **changes, "updated_at": write.at}

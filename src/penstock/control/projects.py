@@ -1,22 +1,15 @@
-"""Projects: what a team works on, in which environment. A project belongs to one team for good."""
+"""Projects: what a team works on, in which environment."""
 
 from collections.abc import Mapping
 from typing import Any
 
-from msgspec import Struct
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from penstock.config.settings import DeclaredProject
 from penstock.control import nouns, references
 from penstock.control.paging import Listing, Page
 from penstock.control.write import Write
-from penstock.errors import InvalidNoun
 from penstock.store.tables.control import projects
-
-
-class Project(Struct, frozen=True, forbid_unknown_fields=True):
-    name: str
-    team: str
-    environment: str = ""
 
 
 def _shown(row: nouns.Row) -> dict[str, Any]:
@@ -27,22 +20,17 @@ PROJECT = nouns.Noun("project", projects, _shown)
 
 
 async def create(write: Write, fields: Mapping[str, Any]) -> dict[str, Any]:
-    project = nouns.decode(Project, fields)
-    await references.require(write.conn, "team", project.team, "team")
-    _check_environment(project)
-    row = {"name": project.name, "team": project.team, "environment": project.environment}
-    return await nouns.add(write, PROJECT, row)
+    """Fields: name, team, environment."""
+    return await nouns.add(write, PROJECT, await _columns(write.conn, fields))
 
 
 async def update(write: Write, name: str, changes: Mapping[str, Any]) -> dict[str, Any]:
     """A project with keys cannot change hands: their limits and their history are the team's."""
     row = await nouns.fetch_writable(write, PROJECT, name)
-    project = nouns.merged(Project, Project(row["name"], row["team"], row["environment"]), changes)
-    await references.require(write.conn, "team", project.team, "team")
-    _check_environment(project)
-    if project.team != row["team"]:
+    columns = await _columns(write.conn, nouns.merged(_shown(row), changes))
+    if columns["team"] != row["team"] and write.origin == "api":
         await references.refuse_in_use(write.conn, "project", row["name"])
-    return await nouns.alter(write, PROJECT, row, {"team": project.team, "environment": project.environment})
+    return await nouns.alter(write, PROJECT, row, columns)
 
 
 async def delete(write: Write, name: str) -> None:
@@ -57,8 +45,7 @@ async def list_page(conn: AsyncConnection, page: Page) -> Listing:
     return await nouns.list_page(conn, PROJECT, page)
 
 
-def _check_environment(project: Project) -> None:
-    if project.environment:
-        nouns.check_name(project.environment, "environment")
-    if not project.team:
-        raise InvalidNoun("a project belongs to a team", "team")
+async def _columns(conn: AsyncConnection, fields: Mapping[str, Any]) -> nouns.Row:
+    columns = nouns.validated(DeclaredProject, fields).model_dump()
+    await references.require(conn, "team", columns["team"], "team")
+    return columns

@@ -1,9 +1,9 @@
 """Who refers to whom, both ways: a name that refers to nothing is refused, and so is deleting what is referred to."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Any
 
-from sqlalchemy import ColumnElement, Table, exists, or_, select
+from sqlalchemy import ColumnElement, Table, exists, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from penstock.errors import Conflict, InvalidNoun
@@ -41,15 +41,20 @@ async def require(conn: AsyncConnection, kind: str, name: str, place: str) -> No
 
 async def refuse_in_use(conn: AsyncConnection, kind: str, name: str) -> None:
     """Conflict, naming what refers to the object."""
-    uses = [use async for use in _uses(conn, kind, name)]
-    if uses:
-        more = f" and {len(uses) - _SHOWN} more" if len(uses) > _SHOWN else ""
-        raise Conflict(f"{kind} {name!r} is used by {', '.join(uses[:_SHOWN])}{more}")
+    users = await uses(conn, kind, name)
+    if users:
+        more = " and others" if len(users) > _SHOWN else ""
+        raise Conflict(f"{kind} {name!r} is used by {', '.join(users[:_SHOWN])}{more}")
 
 
-async def _uses(conn: AsyncConnection, kind: str, name: str) -> Any:
+async def uses(conn: AsyncConnection, kind: str, name: str) -> list[str]:
+    """What refers to the object, as a sentence would say it: `project 'search'`. Not all when there are many."""
+    return [use async for use in _uses(conn, kind, name)]
+
+
+async def _uses(conn: AsyncConnection, kind: str, name: str) -> AsyncIterator[str]:
     for user_kind, column in _COLUMNS.get(kind, ()):
-        named = select(column.table.c.name).where(column == name).order_by(column.table.c.name).limit(_SHOWN + 1)  # type: ignore[attr-defined]
+        named = select(column.table.c.name).where(column == name).order_by(column.table.c.name).limit(_SHOWN + 1)
         for (user,) in await conn.execute(named):
             yield f"{user_kind} {user!r}"
     if kind in {"provider", "model"}:
@@ -60,40 +65,39 @@ async def _uses(conn: AsyncConnection, kind: str, name: str) -> Any:
             yield f"limit {limit!r}"
 
 
-async def _uses_of_upstream(conn: AsyncConnection, kind: str, name: str) -> Any:
+async def _uses_of_upstream(conn: AsyncConnection, kind: str, name: str) -> AsyncIterator[str]:
     if kind == "provider":
         for model, body in await conn.execute(select(models.c.name, models.c.body).order_by(models.c.name)):
             if model == f"{name}/*" or any(target["provider"] == name for target in body["targets"]):
                 yield f"model {model!r}"
         return
-    allowing = select(keys.c.name, keys.c.models).where(keys.c.models != [])
+    allowing = select(keys.c.name, keys.c.models).order_by(keys.c.name)
     for key, allowed in await conn.execute(allowing):
         if name in allowed:
             yield f"key {key!r}"
 
 
 def covered(name: str, declared: Iterable[str]) -> bool:
-    """Whether a key or a limit may name the model `name`: a declared alias, a wildcard under which declared aliases
-    fall (`openai/*`), or a `provider/model` that a declared wildcard admits."""
+    """Whether a key may name the model `name`: a declared alias, a pattern under which declared aliases fall
+    (`openai/*`), or a `provider/model` that a declared wildcard admits."""
     for alias in declared:
         if name == alias or (alias.endswith("/*") and name.startswith(alias[:-1])):
             return True
-        if name.endswith("*") and alias.startswith(name[:-1]):
+        if name.endswith("/*") and alias.startswith(name[:-1]):
             return True
     return False
 
 
+async def is_callable(conn: AsyncConnection, name: str) -> bool:
+    """Whether calls can have the model `name`: an alias, a target's own name, or what a wildcard admits."""
+    declared = await model_names(conn)
+    if name.endswith("*"):
+        return False
+    if covered(name, declared) or any(alias.endswith("/*") for alias in declared):
+        return True
+    bodies = (await conn.execute(select(models.c.body))).scalars()
+    return any(target["model"] == name for body in bodies for target in body["targets"])
+
+
 async def model_names(conn: AsyncConnection) -> list[str]:
     return list((await conn.execute(select(models.c.name))).scalars())
-
-
-async def upstream_models(conn: AsyncConnection) -> set[str]:
-    """The vendors' own names of the declared targets, which limits may match as well."""
-    bodies = (await conn.execute(select(models.c.body))).scalars()
-    return {target["model"] for body in bodies for target in body["targets"]}
-
-
-async def users_of_keys(conn: AsyncConnection, name: str) -> bool:
-    """Whether the user `name` is one of ours or stands on a key."""
-    held = or_(exists().where(keys.c.user == name), exists().where(users.c.name == name))
-    return bool((await conn.execute(select(held))).scalar())

@@ -3,17 +3,20 @@
 from collections.abc import Mapping
 from typing import Any
 
-from msgspec import Struct
+from pydantic import BaseModel, ConfigDict
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from penstock.config.values import TagValue
 from penstock.control import nouns
 from penstock.control.paging import Listing, Page
 from penstock.control.write import Write
 from penstock.store.tables.control import users
 
 
-class User(Struct, frozen=True, forbid_unknown_fields=True):
-    name: str
+class User(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    name: TagValue
 
 
 def _shown(row: nouns.Row) -> dict[str, Any]:
@@ -24,8 +27,8 @@ USER = nouns.Noun("user", users, _shown)
 
 
 async def create(write: Write, fields: Mapping[str, Any]) -> dict[str, Any]:
-    user = nouns.decode(User, fields)
-    return await nouns.add(write, USER, {"name": user.name})
+    """Fields: name."""
+    return await nouns.add(write, USER, nouns.validated(User, fields).model_dump())
 
 
 async def delete(write: Write, name: str) -> None:

@@ -10,7 +10,7 @@ Origin = Literal["api", "file"]
 
 @dataclass(frozen=True)
 class Write:
-    """`at`: Unix nanoseconds. `origin`: whose objects it may touch: those of the API or those of the configuration file.
+    """`at`: Unix nanoseconds. `origin`: whose objects it may touch: the API's or the configuration file's.
     `touched`: `(kind, name)` of every object written, which is what the publisher has to look at again."""
 
     conn: AsyncConnection
@@ -18,3 +18,10 @@ class Write:
     at: int
     origin: Origin = "api"
     touched: set[tuple[str, str]] = field(default_factory=set)
+
+    def touched_names(self) -> dict[str, set[str]]:
+        """Kind -> the names of what was written."""
+        names: dict[str, set[str]] = {}
+        for kind, name in self.touched:
+            names.setdefault(kind, set()).add(name)
+        return names

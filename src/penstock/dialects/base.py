@@ -42,6 +42,8 @@ class Call(Struct):
     images: int = 0
     audio_in: bool = False
     audio_out: bool = False
+    service_tier: str = ""
+    """The tier asked for by name; empty when the vendor's default, or the vendor account's setting, decides."""
 
 
 class Demand(NamedTuple):
@@ -55,13 +57,15 @@ class Demand(NamedTuple):
 
 class Reading(NamedTuple):
     """What a provider's answer says about itself. `usage` None: it reported none that can be believed. `error`: the
-    message of an error that came with a success status; `error_status` what it says its status is."""
+    message of an error that came with a success status; `error_status` what it says its status is. `service_tier`: the
+    one that served the call, which decides its price."""
 
     usage: Usage | None = None
     finish_reason: str = ""
     error: str | None = None
     error_status: int = 0
     hostile: bool = False
+    service_tier: str = ""
 
 
 class Tee(Protocol):

@@ -97,6 +97,8 @@ def parse(body: bytes) -> Call:
     call.wants_usage = bool(options and options.include_usage)
     modalities = field(fields, "modalities", list[str], "a list of strings")
     call.audio_out = "audio" in (modalities or ())
+    tier = field(fields, "service_tier", str, "a string")
+    call.service_tier = "" if tier in (None, "auto", "default") else str(tier)
     tools = OVERHEAD_WITH_TOOLS if "tools" in fields or "functions" in fields else 0
     call.input_bound = text_bytes + OVERHEAD_PER_REQUEST + tools
     call.input_estimate = -(-text_bytes // 3)
@@ -207,6 +209,7 @@ class _Reply(Struct):
     choices: list[_Choice] | None = None
     error: Any = None
     x_groq: _Groq | None = None
+    service_tier: Any = None
 
 
 _reply_decoder = msgspec.json.Decoder(_Reply)
@@ -219,7 +222,8 @@ def read(body: bytes) -> Reading:
     usage = normalise(reported) if reported is not None else None
     finish = next((c.finish_reason for c in reply.choices or () if isinstance(c.finish_reason, str)), "")
     message, status = read_error(reply.error)
-    return Reading(usage, finish, message, status, hostile=reported is not None and usage is None)
+    tier = reply.service_tier if isinstance(reply.service_tier, str) else ""
+    return Reading(usage, finish, message, status, reported is not None and usage is None, tier)
 
 
 def read_error(error: Any) -> tuple[str | None, int]:
@@ -386,6 +390,7 @@ class ChatTee:
             new.error or known.error,
             new.error_status or known.error_status,
             new.hostile or known.hostile,
+            new.service_tier or known.service_tier,
         )
 
     def _stripped(self, run: bytes) -> bytes:

@@ -35,9 +35,7 @@ class Exchange:
 
     __slots__ = (
         "alias",
-        "answering",
         "attempts",
-        "body_read",
         "cause",
         "charges",
         "cost_lines",
@@ -75,8 +73,6 @@ class Exchange:
         self.tags: dict[str, str] = {}
         self.dims: dict[str, str] = {}
         self.streaming = False
-        self.body_read = False
-        self.answering = False
         self.attempts: list[AttemptRecord] = []
         self.usage = Usage(requests=0)
         self.cost_nanousd = 0

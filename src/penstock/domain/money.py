@@ -6,7 +6,7 @@ a line item is `ceil(quantity * price / 1_000_000)`, so that rounding never lose
 
 from decimal import Decimal
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 NANO = 1_000_000_000
 PER_MILLION = 1_000_000
@@ -42,12 +42,15 @@ class RateCard(Struct, frozen=True):
     lifetimes that have no rate of their own; an absent meter is free.
 
     `version` says where the card came from (catalogue release or operator override), and is shown on receipts.
-    `request_nanousd`: a flat charge per call, zero for most models.
+    `request_nanousd`: a flat charge per call in any service tier, zero for most models.
+    `variants`: service tier, as the vendor's API names it ("priority", "flex", "fast", "batch") -> all rates
+    of that tier. A tier that is not in it is billed at the standard `rates`.
     """
 
     rates: dict[str, Rate]
     version: str
     request_nanousd: int = 0
+    variants: dict[str, dict[str, Rate]] = field(default_factory=dict)
 
 
 class PriceOverride(Struct, frozen=True):
@@ -55,7 +58,8 @@ class PriceOverride(Struct, frozen=True):
 
     It replaces the catalogue's price entirely. A meter left out falls back to what it is a kind of, so that nothing is
     free by omission: cache reads and writes and audio input to `input`, audio output to `output`, one-hour cache
-    writes to `cache_write`. Zero is free.
+    writes to `cache_write`. Zero is free. It has no variants: it is the price in every service tier, so an operator
+    whose callers use a dearer one states the dearer price.
     """
 
     input: Decimal

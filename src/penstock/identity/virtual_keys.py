@@ -2,7 +2,8 @@
 
 A minted secret is `pk-`, 256 random bits as 43 base62 characters, and a CRC-32 of both as 6 more, so that a typing
 error or a truncated paste is told apart from a stranger's key without a look-up. A declared key brings its own secret:
-`pk-` and 32 or more characters of `A-Z a-z 0-9 _ -`. The gateway keeps only `digest`; nothing here knows a clock or a store.
+`pk-` and 32 or more characters of `A-Z a-z 0-9 _ -`. The gateway keeps only `digest`; no clock or store is
+known here.
 """
 
 import hmac
@@ -40,7 +41,7 @@ def has_valid_checksum(secret: str) -> bool:
 
 
 def digest(pepper: bytes, secret: str) -> str:
-    """Hex HMAC-SHA-256 of `secret` under the gateway's pepper: what the store keeps and what a caller is looked up by."""
+    """Hex HMAC-SHA-256 of `secret` under the gateway's pepper: what the store keeps and callers are known by."""
     return hmac.digest(pepper, secret.encode(), "sha256").hex()
 
 

@@ -1,20 +1,60 @@
-"""The committer (signatures first; the body follows within the hour)."""
+"""The committer: moves journals into the database, exactly once.
 
-from collections.abc import Callable, Mapping, Sequence
+It reads whatever journals lie in its directory, in batches. One transaction per batch adds the entries, the balances
+and everything that follows from them, hands the usage events on, and stores how far the journal has been read: what
+is rolled back is read again, and what is committed is not. All of it happens in one thread of its own.
+
+A journal whose lock can be taken belongs to a dead process. `open_epoch` reads it to its end, posts what it left
+unresolved as estimates, and deletes it.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
+from itertools import islice
 from pathlib import Path
+from typing import TypeVar
 
 from msgspec import Struct
 from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import IntegrityError
 
 from penstock.domain.events import UsageEvent
 from penstock.domain.policy import Charge, Limit
+from penstock.errors import JournalDamaged
+from penstock.ledger.batch import Batch, crashed, decode_hold
+from penstock.ledger.frames import after_damage, frames
+from penstock.ledger.postings import (
+    Cursor,
+    add_journal,
+    advance,
+    drop_old_shares,
+    finish_journal,
+    held_records,
+    known_steps,
+    load_cursors,
+    open_balances,
+    settled_on,
+    unfinished,
+    write_batch,
+)
+from penstock.ledger.shelf import Shelf
+from penstock.store.engine import durably, reading
+
+BATCH_RECORDS = 1_000
+SHARES_KEPT_S = 3_600
+NS_PER_S = 1_000_000_000
 
 OnEvents = Callable[[Connection, Sequence[UsageEvent]], None]
-"""Called inside the batch's transaction, in the committer's own thread, with a *synchronous* connection."""
+"""Called inside the batch's transaction, in the committer's own thread, with a synchronous connection."""
+
+_T = TypeVar("_T")
 
 
 class Alert(Struct, frozen=True):
-    """`settled` has crossed `fraction` of the limit's amount on one balance."""
+    """`settled` has crossed `fraction` of the limit's amount on one balance. `window_start`: Unix seconds."""
 
     limit: Limit
     window_start: int
@@ -23,25 +63,262 @@ class Alert(Struct, frozen=True):
     settled: int
 
 
+class Watch(Struct, frozen=True):
+    """`limits`: those in force, by id; called in the committer's thread. `on_alert`: called on the event loop, once per
+    crossing."""
+
+    limits: Callable[[], Mapping[str, Limit]]
+    on_alert: Callable[[Alert], None]
+
+
 class Opened(Struct, frozen=True):
+    """What a new worker begins with: its epoch, the file that it opens, and what is settled in every open window."""
+
     epoch: int
     journal: str
     balances: tuple[Charge, ...]
 
 
-class Watch(Struct, frozen=True):
-    limits: Callable[[], Mapping[str, Limit]]
-    on_alert: Callable[[Alert], None]
-
-
 class Committer:
-    """`engine` is `store.engine.committer_engine(url)`; `clock` gives Unix nanoseconds."""
+    """`engine`: of `store.engine.committer_engine`. `directory` holds the journals and is made where it is missing.
+    `clock` gives Unix nanoseconds."""
 
-    def __init__(self, engine: Engine, directory: Path, on_events: OnEvents, watch: Watch | None = None) -> None: ...
+    def __init__(
+        self,
+        engine: Engine,
+        directory: Path,
+        on_events: OnEvents,
+        watch: Watch | None = None,
+        clock: Callable[[], int] = time.time_ns,
+    ) -> None:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._engine = engine
+        self._shelf = Shelf(directory)
+        self._on_events = on_events
+        self._watch = watch
+        self._clock = clock
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="committer")
+        self._turn = asyncio.Lock()
+        self._passes_begun = 0
+        self._last_good_pass = 0
+        self._cursors: dict[int, Cursor] = {}
+        self._alerts: list[Alert] = []
+        self._shares_dropped_at_s = 0
 
-    async def drain(self) -> int: ...
-    async def open_epoch(self) -> Opened: ...
-    def live(self, epoch: int) -> bool: ...
-    async def held(self) -> dict[tuple[str, int, str], int]: ...
-    def backlog_bytes(self) -> int: ...
-    async def close(self) -> None: ...
+    # -- what the control process calls -------------------------------------------------------------------------------
+
+    async def drain(self) -> int:
+        """Moves everything that was written before this call into the database. Returns how many records this pass
+        moved; calls that come while a pass runs share the next one, and all but its first get 0."""
+        begun = self._passes_begun
+        async with self._turn:
+            if self._last_good_pass > begun:
+                return 0
+            self._passes_begun += 1
+            moved = await self._in_thread(self._drain)
+            self._last_good_pass = self._passes_begun
+        self._raise_alerts()
+        return moved
+
+    async def open_epoch(self) -> Opened:
+        """Finishes every journal whose process is dead, and makes the next one."""
+        async with self._turn:
+            opened = await self._in_thread(self._open_epoch)
+        self._raise_alerts()
+        return opened
+
+    def live(self, epoch: int) -> bool:
+        """Whether a living process holds this epoch's journal."""
+        return self._shelf.is_live(epoch)
+
+    async def held(self) -> dict[tuple[str, int, str], int]:
+        """What the open holds hold as of the last drain: `(limit, window_start, value)` -> amount. Concurrency is no
+        part of it: only workers know."""
+        async with self._turn:
+            records = await self._in_thread(self._held_records)
+        sums: dict[tuple[str, int, str], int] = {}
+        for record in records:
+            for charge in decode_hold(record).charges:
+                key = (charge.limit, charge.window_start, charge.value)
+                sums[key] = sums.get(key, 0) + charge.amount
+        return sums
+
+    def backlog_bytes(self) -> int:
+        """How much of the journals is not in the database yet, as far as this committer has looked."""
+        backlog = 0
+        for epoch, parts in self._shelf.parts().items():
+            cursor = self._cursors.get(epoch) or Cursor(epoch, 0, 0)
+            for part in parts:
+                if part >= cursor.part:
+                    read = cursor.position if part == cursor.part else 0
+                    backlog += max(self._shelf.size(epoch, part) - read, 0)
+        return backlog
+
+    async def close(self) -> None:
+        """Waits for a pass that runs. The engine is its maker's to close."""
+        async with self._turn:
+            self._thread.shutdown()
+
+    async def _in_thread(self, work: Callable[[], _T]) -> _T:
+        """Runs `work` to its end even where the caller is cancelled, so that the turn is not given up half-way."""
+        future = asyncio.get_running_loop().run_in_executor(self._thread, work)
+        try:
+            return await asyncio.shield(future)
+        except asyncio.CancelledError:
+            await asyncio.wait([future])
+            raise
+
+    def _raise_alerts(self) -> None:
+        alerts, self._alerts = self._alerts, []
+        for alert in alerts:
+            if self._watch is not None:
+                self._watch.on_alert(alert)
+
+    # -- in the thread: one pass --------------------------------------------------------------------------------------
+
+    def _drain(self) -> int:
+        self._drop_old_shares()
+        return sum(self._drain_epoch(epoch, parts) for epoch, parts in sorted(self._shelf.parts().items()))
+
+    def _drain_epoch(self, epoch: int, parts: Sequence[int]) -> int:
+        """Reads one epoch to its end. `parts` were listed before, so all but the last are complete by now."""
+        cursor = self._cursor(epoch, parts)
+        moved = 0
+        while True:
+            if cursor.part in parts and self._shelf.size(epoch, cursor.part) > cursor.position:
+                following, records = self._move_batch(cursor)
+                if following != cursor:
+                    cursor, moved = following, moved + records
+                    continue
+            later = [part for part in parts if part > cursor.part]
+            if not later:
+                return moved
+            following = Cursor(epoch, later[0], 0, cursor.damages)
+            with durably(self._engine) as connection:
+                advance(connection, cursor, following)
+            self._cursors[epoch] = cursor = following
+            self._shelf.discard(epoch, [part for part in parts if part < cursor.part], damaged=cursor.damages > 0)
+
+    def _move_batch(self, cursor: Cursor) -> tuple[Cursor, int]:
+        """Moves the next batch, or past the next damaged place, and the cursor with it: where it is afterwards, which
+        is where it was when there is nothing more, and how many records were moved."""
+        path = self._shelf.path(cursor.epoch, cursor.part)
+        payloads, position, damages = [], cursor.position, cursor.damages
+        try:
+            for frame in islice(frames(path, position), BATCH_RECORDS):
+                payloads.append(frame.payload)
+                position = frame.next_offset
+        except JournalDamaged:
+            if not payloads:
+                position, damages = after_damage(path, position), damages + 1
+        if position == cursor.position:
+            return cursor, 0
+        batch = Batch(cursor.epoch)
+        batch.read(payloads)
+        following = Cursor(cursor.epoch, cursor.part, position, damages + batch.unreadable)
+        try:
+            self._commit(batch, cursor, following)
+        except IntegrityError:
+            batch = self._without_known(batch, payloads)
+            if not batch.repeated:
+                raise
+            following = Cursor(cursor.epoch, cursor.part, position, damages + batch.unreadable + batch.repeated)
+            self._commit(batch, cursor, following)
+        self._cursors[cursor.epoch] = following
+        return following, len(payloads)
+
+    def _without_known(self, batch: Batch, payloads: Iterable[memoryview]) -> Batch:
+        """The same records but for those whose step the ledger has already: the first stands."""
+        with reading(self._engine).begin() as connection:
+            known = known_steps(connection, {entry[0] for entry in batch.entries})
+        careful = Batch(batch.epoch, known)
+        careful.read(payloads)
+        return careful
+
+    def _commit(self, batch: Batch, cursor: Cursor, following: Cursor) -> None:
+        with self._engine.begin() as connection:
+            alerts = self._write(connection, batch)
+            advance(connection, cursor, following)
+        self._alerts += alerts
+
+    def _write(self, connection: Connection, batch: Batch) -> list[Alert]:
+        write_batch(connection, batch)
+        if batch.events:
+            self._on_events(connection, batch.events)
+        return self._crossings(connection, batch)
+
+    def _crossings(self, connection: Connection, batch: Batch) -> list[Alert]:
+        limits = self._limits()
+        alerts = []
+        for key, added in batch.sums.items():
+            limit = limits.get(key[0])
+            if limit is None or not limit.alert_at:
+                continue
+            settled = settled_on(connection, key)
+            for fraction in limit.alert_at:
+                # By way of its decimal digits, so that 0.8 of an amount is exactly that.
+                if settled - added < Decimal(str(fraction)) * limit.amount <= settled:
+                    alerts.append(Alert(limit, key[1], key[2], fraction, settled))
+        return alerts
+
+    def _limits(self) -> Mapping[str, Limit]:
+        return self._watch.limits() if self._watch is not None else {}
+
+    def _held_records(self) -> list[bytes]:
+        with reading(self._engine).begin() as connection:
+            return held_records(connection)
+
+    def _drop_old_shares(self) -> None:
+        now_s = self._clock() // NS_PER_S
+        if now_s - self._shares_dropped_at_s >= SHARES_KEPT_S:
+            with self._engine.begin() as connection:
+                drop_old_shares(connection, now_s - SHARES_KEPT_S)
+            self._shares_dropped_at_s = now_s
+
+    # -- in the thread: epochs ----------------------------------------------------------------------------------------
+
+    def _cursor(self, epoch: int, parts: Sequence[int]) -> Cursor:
+        """Where this epoch was left; a journal that the database does not know is read from its beginning."""
+        if epoch not in self._cursors:
+            with self._engine.begin() as connection:
+                self._cursors = load_cursors(connection)
+                if epoch not in self._cursors:
+                    cursor = Cursor(epoch, parts[0], 0)
+                    add_journal(connection, cursor, self._clock())
+                    self._cursors[epoch] = cursor
+        return self._cursors[epoch]
+
+    def _open_epoch(self) -> Opened:
+        with reading(self._engine).begin() as connection:
+            self._cursors = load_cursors(connection)
+            left_open = unfinished(connection)
+        for epoch in sorted(left_open.union(self._shelf.parts())):
+            with self._shelf.locked_if_dead(epoch) as dead:
+                if dead:
+                    self._finish(epoch)
+        self._drain()
+        epoch = max([0, *self._cursors, *self._shelf.parts()]) + 1
+        path = self._shelf.add(epoch)
+        cursor = Cursor(epoch, 0, self._shelf.size(epoch, 0))
+        with durably(self._engine) as connection:
+            add_journal(connection, cursor, self._clock())
+            balances = open_balances(connection, self._clock() // NS_PER_S)
+        self._cursors[epoch] = cursor
+        return Opened(epoch, str(path), tuple(balances))
+
+    def _finish(self, epoch: int) -> None:
+        """Reads a dead journal to its end, estimates what it left open, and deletes it."""
+        parts = self._shelf.parts().get(epoch, [])
+        if parts:
+            self._drain_epoch(epoch, parts)
+        now, limits = self._clock(), self._limits()
+        batch = Batch(epoch)
+        with durably(self._engine) as connection:
+            for record in held_records(connection, epoch):
+                hold = decode_hold(record)
+                batch.estimate(hold, crashed(hold, now, limits))
+            alerts = self._write(connection, batch)
+            finish_journal(connection, epoch)
+        self._alerts += alerts
+        remaining = self._shelf.parts().get(epoch, [])
+        self._shelf.discard(epoch, remaining, damaged=self._cursors[epoch].damages > 0)

@@ -20,12 +20,13 @@ import msgspec
 from msgspec import Struct
 
 from penstock.domain.journal import Record
-from penstock.errors import JournalDamaged
+from penstock.errors import JournalDamaged, PenstockError
 
 VERSION = 1
 MAX_PAYLOAD_BYTES = 16 * 1024 * 1024
-_READ_BYTES = 4 * 1024 * 1024
+_READ_BYTES = 256 * 1024
 _PREFIX = struct.Struct(">II")
+_WHOLE_FRAME_BYTES = MAX_PAYLOAD_BYTES + _PREFIX.size
 _PAYLOAD_START = re.compile(rb"[\x92-\x9f]\xa1[hpvn]")
 """How msgpack begins a record: an array whose first element is the one-letter tag."""
 
@@ -53,10 +54,10 @@ class Frame(NamedTuple):
 
 
 def frame_of(record: Record | Header, salt: int) -> bytes:
-    """The frame of one record."""
+    """The frame of one record. Raises `PenstockError` for one that no reader would take for a frame."""
     payload = _encoder.encode(record)
     if len(payload) > MAX_PAYLOAD_BYTES:
-        raise ValueError(f"a record of {len(payload)} bytes is over the bound")
+        raise PenstockError(f"a journal record of {len(payload)} bytes is over the bound")
     return _PREFIX.pack(len(payload), zlib.crc32(payload, salt)) + payload
 
 
@@ -99,10 +100,11 @@ def frames(path: Path, offset: int) -> Iterator[Frame]:
                 yield frame
             if read:
                 offset, wanted = offset + read, _READ_BYTES
-            elif wanted == _READ_BYTES and len(data) == wanted:
-                wanted = MAX_PAYLOAD_BYTES + _PREFIX.size
+            elif len(data) == wanted < _WHOLE_FRAME_BYTES:
+                wanted = _WHOLE_FRAME_BYTES
             else:
-                if _good_after(data, header.salt) is not None:
+                rest = os.pread(descriptor, os.fstat(descriptor).st_size - offset, offset)
+                if _good_after(rest, header.salt) is not None:
                     raise JournalDamaged(path.name, offset)
                 return
     finally:

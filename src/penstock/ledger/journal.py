@@ -14,10 +14,11 @@ import os
 import re
 import secrets
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 from penstock.domain.journal import Post, Record, Void
-from penstock.errors import JournalDamaged, PenstockError, StoreUnavailable
+from penstock.errors import JournalDamaged, StoreUnavailable
 from penstock.ledger.frames import VERSION, Header, frame_of, header_of
 
 PART_BYTES = 64 * 1024 * 1024
@@ -58,7 +59,7 @@ class Journal:
             raise
         self._size = os.fstat(self._descriptor).st_size
         self._torn = False
-        self._kept: list[bytes] = []
+        self._kept: list[Post | Void] = []
         self._dirty = True
         self._failing_sync = False
         self._retired: list[int] = []
@@ -73,13 +74,8 @@ class Journal:
         that were kept back go first."""
         if self._failing_sync:
             raise StoreUnavailable("The journal cannot be brought to the disk. Try again.", retry_after_s=1)
-        if self._kept:
-            self.retry_kept()
-        try:
-            frame = frame_of(record, self._header.salt)
-        except ValueError as error:
-            raise PenstockError(str(error)) from error
-        self._write(frame)
+        self.retry_kept()
+        self._write([record])
 
     def append_or_keep(self, record: Post | Void) -> bool:
         """As `append`, for a resolution: one that cannot be written is kept in memory and goes out before anything
@@ -87,14 +83,14 @@ class Journal:
         try:
             self.append(record)
         except StoreUnavailable:
-            self._kept.append(frame_of(record, self._header.salt))
+            self._kept.append(record)
             return False
         return True
 
     def retry_kept(self) -> None:
         """Writes what was kept back. Raises `StoreUnavailable` when that still does not work."""
         if self._kept:
-            self._write(b"".join(self._kept))
+            self._write(self._kept)
             self._kept.clear()
 
     def sync(self) -> None:
@@ -140,12 +136,15 @@ class Journal:
                 os.close(descriptor)
             self._retired = []
 
-    def _write(self, frame: bytes) -> None:
+    def _write(self, records: Sequence[Record]) -> None:
+        """In one write, so that all of them are written or none."""
         try:
             if self._torn:
                 self._mend()
             if self._size >= PART_BYTES:
                 self._rotate()
+            salt = self._header.salt
+            frame = frame_of(records[0], salt) if len(records) == 1 else b"".join(frame_of(r, salt) for r in records)
             written = os.write(self._descriptor, frame)
         except OSError as error:
             raise StoreUnavailable("The journal cannot be written. Try again.", retry_after_s=1) from error
@@ -172,16 +171,15 @@ class Journal:
         self._header = _own_header(path)
 
 
-def is_locked(path: Path) -> bool:
-    """Whether a living process holds this journal. Raises `OSError`."""
-    descriptor = os.open(path, os.O_RDWR)
+def lock(path: Path) -> int | None:
+    """A descriptor that locks this journal until it is closed; None when a living process has it. Raises `OSError`."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        return True
-    finally:
         os.close(descriptor)
-    return False
+        return None
+    return descriptor
 
 
 def _open_locked(path: Path) -> int:

@@ -19,7 +19,7 @@ from penstock.domain.usage import Usage
 from penstock.errors import PenstockError, StoreUnavailable
 from penstock.ledger.denials import refusal
 from penstock.ledger.journal import Journal
-from penstock.ledger.machine import Ask, Machine, Reservation, amount_owed
+from penstock.ledger.machine import Ask, Machine, Reservation, amounts_owed
 from penstock.ledger.matching import Matching
 
 __all__ = ["Admission", "Ask", "Ledger"]
@@ -83,7 +83,7 @@ class Admission:
         self._dispatched = False
         self._exceeded = False
         self.attempt_id = attempt_id
-        self.charges = reservation.charges
+        self.charges = tuple(reservation.charges)
 
     @property
     def resolved(self) -> bool:
@@ -104,9 +104,10 @@ class Admission:
         `usage.requests` is 1 for the last attempt of an exchange, whatever came of it, and 0 for one that another
         target follows, so that a limit on requests counts each exchange once.
         """
+        amounts = amounts_owed(usd_nanousd, usage)
         return tuple(
             [
-                Charge(held.limit, held.window_start, held.value, amount_owed(unit, usd_nanousd, usage), held.per)
+                Charge(held.limit, held.window_start, held.value, amounts[unit], held.per)
                 for held, unit in zip(self.charges, self._reservation.units, strict=True)
             ]
         )

@@ -35,33 +35,27 @@ class Ask(Struct, frozen=True):
 
     def amounts(self) -> dict[Unit, int]:
         """What is asked in each unit; zero for what is not known."""
-        output = self.output_tokens or 0
-        return {
-            "usd": min(self.usd_nanousd or 0, MAX_NANOUSD),
-            "tokens": min(self.input_tokens + output, MAX_NANOUSD),
-            "input_tokens": min(self.input_tokens, MAX_NANOUSD),
-            "output_tokens": min(output, MAX_NANOUSD),
-            "requests": 1,
-            "concurrent": 1,
-        }
+        return _by_unit(self.usd_nanousd or 0, self.input_tokens, self.output_tokens or 0, 1, 1)
 
 
-def amount_owed(unit: Unit, usd_nanousd: int, usage: Usage) -> int:
-    """What a call that used this owes in `unit`: at least 0, at most what the store can hold."""
-    match unit:
-        case "usd":
-            amount = usd_nanousd
-        case "tokens":
-            amount = usage.total_input + usage.total_output
-        case "input_tokens":
-            amount = usage.total_input
-        case "output_tokens":
-            amount = usage.total_output
-        case "requests":
-            amount = usage.requests
-        case "concurrent":
-            amount = 0
-    return min(max(amount, 0), MAX_NANOUSD)
+def amounts_owed(usd_nanousd: int, usage: Usage) -> dict[Unit, int]:
+    """What a call that used this owes in each unit."""
+    return _by_unit(usd_nanousd, usage.total_input, usage.total_output, usage.requests, 0)
+
+
+def _by_unit(usd_nanousd: int, input_tokens: int, output_tokens: int, requests: int, places: int) -> dict[Unit, int]:
+    """The one place where amounts are given their units; each is at least 0 and at most what the store can hold."""
+    amounts: dict[Unit, int] = {
+        "usd": usd_nanousd,
+        "tokens": input_tokens + output_tokens,
+        "input_tokens": input_tokens,
+        "output_tokens": output_tokens,
+        "requests": requests,
+        "concurrent": places,
+    }
+    if max(amounts.values()) > MAX_NANOUSD or min(amounts.values()) < 0:
+        return {unit: min(max(amount, 0), MAX_NANOUSD) for unit, amount in amounts.items()}
+    return amounts
 
 
 class Balance:
@@ -105,17 +99,16 @@ class Book:
 
 
 class Reservation:
-    """Amounts held on balances for one attempt. `charges` and `units` list those that can be charged, concurrency left
-    out, and `lines` all, the chargeable ones first."""
+    """Amounts held on balances for one attempt: `lines` where they can be charged, `charges` and `units` beside them in
+    the same order, and `places` among concurrent calls, which cannot."""
 
-    __slots__ = ("charges", "lines", "open", "units")
+    __slots__ = ("charges", "lines", "open", "places", "units")
 
-    def __init__(
-        self, charges: tuple[Charge, ...], units: tuple[Unit, ...], lines: tuple[tuple[Balance, int], ...]
-    ) -> None:
-        self.charges = charges
-        self.units = units
-        self.lines = lines
+    def __init__(self) -> None:
+        self.charges: list[Charge] = []
+        self.units: list[Unit] = []
+        self.lines: list[tuple[Balance, int]] = []
+        self.places: list[tuple[Balance, int]] = []
         self.open = True
 
 
@@ -148,15 +141,27 @@ class Machine:
             _require_bounds(limits, ask)
         now_s = self._steady(at_s)
         amounts = ask.amounts()
-        lines: list[tuple[Limit, Balance, int]] = []
+        reservation = Reservation()
         denial: Denial | None = None
         for limit in limits:
             balance = self._balance(limit, dims, now_s)
-            amount = amounts[limit.unit]
+            unit, amount = limit.unit, amounts[limit.unit]
             if amount and limit.mode == "strict" and amount > balance.left(limit):
                 denial = _least_helped(denial, _denied(limit, balance, amount, now_s))
-            lines.append((limit, balance, amount))
-        return denial if denial is not None else _held(lines)
+                continue
+            balance.held += amount
+            balance.book.held += amount
+            balance.book.balances[balance.value] = balance
+            if unit == "concurrent":
+                reservation.places.append((balance, amount))
+                continue
+            reservation.lines.append((balance, amount))
+            reservation.units.append(unit)
+            reservation.charges.append(Charge(limit.id, balance.window_start, balance.value, amount, limit.per))
+        if denial is not None:
+            _free(reservation)
+            return denial
+        return reservation
 
     def settle(self, reservation: Reservation, charges: Sequence[Charge]) -> bool:
         """Turns the hold into what is owed, in the windows in which it was made; `charges` are those of the hold with
@@ -166,19 +171,19 @@ class Machine:
         for charge in charges:
             if charge.amount < 0:
                 raise PenstockError("a settlement cannot give back what was settled before")
-        self._close(reservation)
+        _close(reservation)
         exceeded = False
-        for charge, (balance, amount) in zip(charges, reservation.lines, strict=False):
+        for charge, (balance, amount) in zip(charges, reservation.lines, strict=True):
             balance.settled += charge.amount
             if charge.amount > amount:
                 exceeded = True
-        self._free(reservation)
+        _free(reservation)
         return exceeded
 
     def release(self, reservation: Reservation) -> None:
         """Lets the hold go: nothing is owed."""
-        self._close(reservation)
-        self._free(reservation)
+        _close(reservation)
+        _free(reservation)
 
     def held(self) -> dict[str, int]:
         """Limit id -> what is held now, over all values and windows; limits on which nothing is held are left out."""
@@ -218,38 +223,20 @@ class Machine:
             return book.balances.get(OTHERS) or Balance(book, OTHERS)
         return Balance(book, value)
 
-    @staticmethod
-    def _close(reservation: Reservation) -> None:
-        if not reservation.open:
-            raise PenstockError("a hold is resolved at most once")
-        reservation.open = False
 
-    @staticmethod
-    def _free(reservation: Reservation) -> None:
-        for balance, amount in reservation.lines:
+def _close(reservation: Reservation) -> None:
+    if not reservation.open:
+        raise PenstockError("a hold is resolved at most once")
+    reservation.open = False
+
+
+def _free(reservation: Reservation) -> None:
+    for lines in (reservation.lines, reservation.places):
+        for balance, amount in lines:
             balance.held -= amount
             balance.book.held -= amount
             if not balance.settled:
                 balance.book.forget_if_empty(balance)
-
-
-def _held(lines: Sequence[tuple[Limit, Balance, int]]) -> Reservation:
-    charges: list[Charge] = []
-    units: list[Unit] = []
-    chargeable: list[tuple[Balance, int]] = []
-    places: list[tuple[Balance, int]] = []
-    for limit, balance, amount in lines:
-        balance.held += amount
-        book = balance.book
-        book.held += amount
-        book.balances[balance.value] = balance
-        if limit.unit == "concurrent":
-            places.append((balance, amount))
-            continue
-        charges.append(Charge(limit.id, balance.window_start, balance.value, amount, limit.per))
-        units.append(limit.unit)
-        chargeable.append((balance, amount))
-    return Reservation(tuple(charges), tuple(units), (*chargeable, *places))
 
 
 def _require_bounds(limits: Sequence[Limit], ask: Ask) -> None:

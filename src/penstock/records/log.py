@@ -24,6 +24,8 @@ Level = Literal["debug", "info", "warning", "error"]
 MAX_WAITING_WRITES = 1_000
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 _CLOSE = b""
+_TRACEBACK = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+"""Without local variables: they hold callers' content and providers' keys."""
 
 _encoder = msgspec.json.Encoder()
 
@@ -83,7 +85,7 @@ def configure(level: Level, writer: LineWriter) -> None:
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True, key="at"),
-            structlog.processors.dict_tracebacks,
+            structlog.processors.ExceptionRenderer(_TRACEBACK),
             _plain,
             render,
         ],

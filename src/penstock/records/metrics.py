@@ -23,6 +23,8 @@ from penstock.domain.money import NANO
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 MAX_SERIES = 10_000
 OTHER = "other"
+STRANGER = "invalid_api_key"
+"""The code of calls without a valid key. They leave no event; workers count them."""
 
 CALL_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 900.0)
 OVERHEAD_SECONDS = (0.000_05, 0.000_1, 0.000_2, 0.000_5, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0)
@@ -139,6 +141,11 @@ class Metrics(Collector):
         self._workers[node] = WorkerGauges()
 
     def worker_said(self, node: str, gauges: WorkerGauges) -> None:
+        before = self._workers.get(node)
+        counted = before.refused_strangers if before else 0
+        strangers = gauges.refused_strangers - (counted if counted <= gauges.refused_strangers else 0)
+        if strangers:
+            self._refused[STRANGER] = self._refused.get(STRANGER, 0) + strangers
         self._workers[node] = gauges
 
     def worker_down(self, node: str) -> None:

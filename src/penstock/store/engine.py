@@ -9,6 +9,8 @@ On SQLite a transaction takes the write lock when it begins, so that two writers
 half-way. `reading(engine)` gives the same engine with transactions that only read and never wait.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -61,6 +63,26 @@ def committer_engine(url: URL | str) -> Engine:
 def reading(engine: _AnyEngine) -> _AnyEngine:
     """The same engine and connections, for transactions that only read: one snapshot, no waiting for writers."""
     return engine.execution_options(reads_only=True)
+
+
+@contextmanager
+def durably(engine: Engine) -> Iterator[Connection]:
+    """A transaction of the committer's engine whose commit, and every commit before it, has reached the disk at the
+    end of the block: what allows a journal to be deleted."""
+    with engine.connect() as connection:
+        _set_synchronous(connection, "FULL")
+        try:
+            with connection.begin():
+                yield connection
+        finally:
+            _set_synchronous(connection, "NORMAL")
+
+
+def _set_synchronous(connection: Connection, level: str) -> None:
+    """PostgreSQL commits are always durable; SQLite takes the setting only between transactions."""
+    driver = connection.connection.driver_connection
+    if connection.dialect.name == "sqlite" and driver is not None:
+        driver.execute(f"PRAGMA synchronous={level}")
 
 
 def _prepare_sqlite(engine: Engine, synchronous: str) -> None:

@@ -43,7 +43,7 @@ def new_secret() -> str:
     return "pk-" + secrets.token_urlsafe(32)
 
 
-def usd_price(input_usd: float | str, output_usd: float | str, **more: float | str) -> dict[str, float | str]:
+def usd_price(input_usd: float, output_usd: float, **more: float) -> dict[str, float]:
     """A `price` of the configuration file, in USD per million tokens."""
     return {"input": input_usd, "output": output_usd, **more}
 
@@ -92,7 +92,7 @@ class Gateway:
         self.directory.mkdir(parents=True, exist_ok=True)
         self.file.write_text(yaml.safe_dump(self.config, sort_keys=False))
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(  # noqa: S603  our own command with our own arguments
+            self.process = subprocess.Popen(
                 [*command(), "serve", "-c", str(self.file)],
                 cwd=self.directory,
                 env={**self.environment, MARK: self._mark},
@@ -181,7 +181,7 @@ class Gateway:
 
     def run(self, *arguments: str, timeout_s: float = 30.0) -> subprocess.CompletedProcess[str]:
         """A `penstock` command in the gateway's folder and environment."""
-        return subprocess.run(  # noqa: S603  our own command with our own arguments
+        return subprocess.run(
             [*command(), *arguments],
             cwd=self.directory,
             env=self.environment,

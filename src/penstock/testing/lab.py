@@ -16,7 +16,7 @@ from penstock.testing.scripted import ScriptedProvider
 INPUT_NANOUSD = 1_000
 OUTPUT_NANOUSD = 10_000
 """What one token costs in the lab: 1 and 10 USD per million."""
-PRICE = usd_price("1.00", "10.00")
+PRICE = usd_price(1, 10)
 CREDENTIAL_CANARY = "sk-lab-canary-7f3a9d1c55e0"
 TIMEOUTS = {"connect": "500ms", "first_byte": "400ms", "between_chunks": "400ms", "total": "1200ms"}
 """Those of the provider `hasty`."""
@@ -55,7 +55,7 @@ def lab_config(provider: ScriptedProvider) -> dict[str, Any]:
         "models": [
             alias("lab-model", ("lab", "lab-upstream")),
             alias("other-model", ("lab", "other-upstream")),
-            alias("embed", ("lab", "embed-upstream"), price={"input": "0.10", "output": 0}),
+            alias("embed", ("lab", "embed-upstream"), price=usd_price(0.1, 0)),
             alias("pair", ("lab", "pair-first"), ("lab", "pair-second")),
             alias("trio", ("gone", "trio-first"), ("lab", "trio-second"), ("lab", "trio-third")),
             alias("hasty", ("hasty", "hasty-upstream")),

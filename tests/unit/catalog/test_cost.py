@@ -1,9 +1,10 @@
 import subprocess
 import sys
+from collections.abc import Collection
 
 import pytest
 
-from penstock.catalog.cost import cost, worst_cost
+from penstock.catalog.cost import Bounds, cost, worst_cost
 from penstock.domain.money import CostLine, Rate, RateCard
 from penstock.domain.usage import Usage
 
@@ -25,6 +26,17 @@ TIERED = RateCard(
         "output": Rate(10_000_000_000, ((200_000, 15_000_000_000),)),
     },
     "test",
+)
+
+
+IN_TIERS = RateCard(
+    {"input": Rate(2_000_000_000), "output": Rate(8_000_000_000)},
+    "test",
+    request_nanousd=3,
+    variants={
+        "priority": {"input": Rate(3_500_000_000), "output": Rate(14_000_000_000)},
+        "flex": {"input": Rate(1_000_000_000), "output": Rate(4_000_000_000)},
+    },
 )
 
 
@@ -84,28 +96,62 @@ def test_a_tier_is_entered_by_all_input_cached_or_not_and_prices_the_whole_call(
 
 
 def test_the_worst_case_takes_the_dearest_class_of_input() -> None:
-    assert worst_cost(CARD, 1_000, 100) == 1_000 * 4_000 + 100 * 8_000
+    assert worst_cost(CARD, Bounds(1_000, 100)) == 1_000 * 4_000 + 100 * 8_000
 
 
 def test_audio_counts_in_the_worst_case_only_where_it_is_possible() -> None:
-    assert worst_cost(CARD, 1_000, 100, audio_in=True) == 1_000 * 40_000 + 100 * 8_000
-    assert worst_cost(CARD, 1_000, 100, audio_out=True) == 1_000 * 4_000 + 100 * 80_000
+    assert worst_cost(CARD, Bounds(1_000, 100, audio_in=True)) == 1_000 * 40_000 + 100 * 8_000
+    assert worst_cost(CARD, Bounds(1_000, 100, audio_out=True)) == 1_000 * 4_000 + 100 * 80_000
 
 
 def test_the_worst_case_takes_a_tier_only_when_the_input_can_reach_it() -> None:
-    assert worst_cost(TIERED, 200_000, 10) == 200_000 * 1_250 + 10 * 10_000
-    assert worst_cost(TIERED, 200_001, 10) == 200_001 * 2_500 + 10 * 15_000
+    assert worst_cost(TIERED, Bounds(200_000, 10)) == 200_000 * 1_250 + 10 * 10_000
+    assert worst_cost(TIERED, Bounds(200_001, 10)) == 200_001 * 2_500 + 10 * 15_000
 
 
 def test_a_cheaper_tier_does_not_lower_the_worst_case_because_less_input_would_miss_it() -> None:
     falling = RateCard({"input": Rate(3_000_000_000, ((100, 1_000_000_000),))}, "test")
-    assert worst_cost(falling, 101, 0) == 101 * 3_000
+    assert worst_cost(falling, Bounds(101, 0)) == 101 * 3_000
 
 
 def test_the_worst_case_includes_pieces_and_the_flat_charge() -> None:
     card = RateCard({"output": Rate(0), "images": Rate(40_000_000 * 1_000_000)}, "test", request_nanousd=7)
-    assert worst_cost(card, 0, 10, images=3) == 3 * 40_000_000 + 7
+    assert worst_cost(card, Bounds(0, 10, images=3)) == 3 * 40_000_000 + 7
     assert cost(card, Usage(images=3))[0] == 3 * 40_000_000 + 7
+
+
+@pytest.mark.parametrize(("tier", "input_price"), [("priority", 3_500_000_000), ("flex", 1_000_000_000)])
+def test_a_service_tier_is_billed_at_its_own_rates_and_the_same_flat_charge(tier: str, input_price: int) -> None:
+    total, lines = cost(IN_TIERS, Usage(input=1_000), tier)
+    assert lines[0] == CostLine("input", 1_000, input_price, input_price // 1_000)
+    assert total == input_price // 1_000 + 3
+
+
+@pytest.mark.parametrize("tier", ["", "default", "standard", "scale", "Priority"])
+def test_a_tier_that_the_card_does_not_know_is_billed_at_the_standard_rates(tier: str) -> None:
+    assert cost(IN_TIERS, Usage(input=1_000, output=7), tier) == cost(IN_TIERS, Usage(input=1_000, output=7))
+
+
+def test_a_card_without_variants_costs_the_same_in_every_tier() -> None:
+    assert cost(CARD, Usage(input=1_000), "priority") == cost(CARD, Usage(input=1_000))
+    assert worst_cost(CARD, Bounds(1_000, 100), ("priority",)) == worst_cost(CARD, Bounds(1_000, 100), None)
+
+
+@pytest.mark.parametrize(
+    ("tiers", "input_price"),
+    [
+        ((), 2_000),
+        (("default",), 2_000),
+        (("flex",), 2_000),
+        (("priority",), 3_500),
+        ({"flex", "priority"}, 3_500),
+        (None, 3_500),
+    ],
+)
+def test_the_worst_case_is_the_dearest_of_standard_and_the_tiers_that_may_be_served(
+    tiers: Collection[str] | None, input_price: int
+) -> None:
+    assert worst_cost(IN_TIERS, Bounds(1_000, 0), tiers) == 1_000 * input_price + 3
 
 
 def test_workers_can_price_without_the_control_process_s_libraries() -> None:

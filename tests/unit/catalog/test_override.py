@@ -49,6 +49,12 @@ def test_a_price_per_call_is_charged_once() -> None:
     assert cost(card, Usage())[0] == 5_000_000
 
 
+def test_the_operator_s_price_is_the_same_in_every_service_tier() -> None:
+    card = override_card(priced())
+    assert card.variants == {}
+    assert cost(card, Usage(input=10), "priority") == cost(card, Usage(input=10))
+
+
 def test_the_version_changes_with_the_price_and_not_with_its_spelling() -> None:
     assert override_card(priced()).version == override_card(priced(input="2.00")).version
     assert override_card(priced()).version != override_card(priced(audio_out="9")).version

@@ -56,6 +56,52 @@ def test_tiers_are_kept() -> None:
     assert price.rates["input"].at(200_001) == 2_500_000_000
 
 
+def test_service_tiers_are_variants_under_the_names_that_answers_carry() -> None:
+    price = at(OPENAI, "gpt-4.1").price
+    assert price is not None
+    assert {tier: rates["input"].base for tier, rates in price.variants.items()} == {
+        "priority": 3_500_000_000,
+        "fast": 3_500_000_000,
+        "batch": 1_000_000_000,
+    }
+    claude = at(Provider("a", "anthropic", "https://api.anthropic.com"), "claude-opus-5").price
+    assert claude is not None
+    assert {tier: rates["cache_write:1h"].base for tier, rates in claude.variants.items()} == {
+        "fast": 20_000_000_000,
+        "batch": 5_000_000_000,
+    }
+
+
+def test_a_variant_has_every_rate_also_those_that_it_does_not_change() -> None:
+    price = at(OPENAI, "o3").price
+    assert price is not None
+    assert price.variants["batch"].keys() == price.rates.keys()
+    assert price.variants["batch"]["cache_read"] == price.rates["cache_read"]
+
+
+def test_tiers_that_cost_the_standard_price_are_not_variants() -> None:
+    for model in ("gpt-4.1", "gpt-5"):
+        price = at(OPENAI, model).price
+        assert price is not None
+        assert "default" not in price.variants
+
+
+def test_a_re_seller_without_a_price_of_its_own_does_not_get_its_maker_s_tiers() -> None:
+    resold = at(compatible("https://acme.openai.azure.com/openai/v1"), "gpt-5.5-pro").price
+    assert resold is not None
+    assert resold.variants == {}
+    own = at(OPENAI, "gpt-5.5-pro").price
+    assert own is not None
+    assert own.rates == resold.rates
+    assert own.variants
+
+
+def test_a_route_or_a_kind_of_search_is_not_a_service_tier() -> None:
+    price = at(compatible("https://openrouter.ai/api/v1"), "mistralai/mistral-large-4-0").price
+    assert price is not None
+    assert price.variants == {}
+
+
 def test_a_charge_per_request_is_kept() -> None:
     price = at(compatible("https://api.perplexity.ai"), "sonar").price
     assert price is not None
@@ -146,7 +192,7 @@ def test_a_price_changes_on_the_day_it_starts() -> None:
     just_before = change - timedelta(microseconds=1)
     assert CATALOG.next_change(OPENAI, "o3", datetime(2025, 6, 1, 5, tzinfo=UTC)) == change
     assert CATALOG.next_change(OPENAI, "o3", just_before) == change
-    assert CATALOG.next_change(OPENAI, "o3", change) is None
+    assert CATALOG.next_change(OPENAI, "o3", NOW) is None
     before, after = (CATALOG.deployment(OPENAI, "o3", at=moment).price for moment in (just_before, change))
     assert before is not None
     assert after is not None
@@ -154,11 +200,22 @@ def test_a_price_changes_on_the_day_it_starts() -> None:
     assert after.rates["input"].base == 2_000_000_000
 
 
+def test_a_price_changes_on_the_day_that_a_service_tier_starts() -> None:
+    start = datetime(2026, 10, 12, tzinfo=UTC)
+    assert CATALOG.next_change(OPENAI, "gpt-4.1", start - timedelta(days=40)) == start
+    before = CATALOG.deployment(OPENAI, "gpt-4.1", at=start - timedelta(microseconds=1)).price
+    after = CATALOG.deployment(OPENAI, "gpt-4.1", at=start).price
+    assert before is not None
+    assert after is not None
+    assert before.variants.keys() == set()
+    assert after.variants.keys() == {"priority", "fast"}
+
+
 def test_a_price_by_time_of_day_changes_at_every_edge_and_nowhere_else() -> None:
     deepseek = Provider("d", "deepseek", "https://api.deepseek.com")
     moment = datetime(2026, 11, 20, 0, 0, tzinfo=timezone(timedelta(hours=9)))
     card = CATALOG.deployment(deepseek, "deepseek-flash", at=moment).price
-    edges = []
+    edges: list[int] = []
     while len(edges) < 8:
         change = CATALOG.next_change(deepseek, "deepseek-flash", moment)
         assert change is not None

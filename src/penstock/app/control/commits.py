@@ -15,6 +15,7 @@ from penstock.domain.events import UsageEvent
 from penstock.ledger.committer import Committer
 
 POLL_S = 0.1
+STUCK_POLL_S = 1.0
 FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 5.0
 
@@ -30,20 +31,19 @@ class Committed:
     def __init__(self, engine: Engine, on_committed: Callable[[Sequence[UsageEvent]], None]) -> None:
         self._loop = asyncio.get_running_loop()
         self._on_committed = on_committed
-        self._staged: list[UsageEvent] = []
+        self._staged: dict[Connection, list[UsageEvent]] = {}
         event.listen(engine, "commit", self._commit)
         event.listen(engine, "rollback", self._roll_back)
 
-    def stage(self, events: Sequence[UsageEvent]) -> None:
-        self._staged.extend(events)
+    def stage(self, connection: Connection, events: Sequence[UsageEvent]) -> None:
+        self._staged.setdefault(connection, []).extend(events)
 
-    def _commit(self, _connection: Connection) -> None:
-        if self._staged:
-            events, self._staged = self._staged, []
+    def _commit(self, connection: Connection) -> None:
+        if (events := self._staged.pop(connection, None)) is not None:
             self._loop.call_soon_threadsafe(self._on_committed, events)
 
-    def _roll_back(self, _connection: Connection) -> None:
-        self._staged.clear()
+    def _roll_back(self, connection: Connection) -> None:
+        self._staged.pop(connection, None)
 
 
 class Drain:
@@ -62,14 +62,15 @@ class Drain:
         return moved
 
     async def keep(self) -> None:
-        """Drains as long as it runs. Looks at the journals' sizes ten times a second and does nothing when none grew."""
+        """Drains as long as it runs. Looks at the journals' sizes ten times a second. A backlog that does not shrink
+        (the torn last record of a worker that died) is looked into once a second only."""
         pause_s = FIRST_PAUSE_S
         while True:
             try:
-                if self._committer.backlog_bytes():
-                    await self.now()
+                moved = await self.now() if self._committer.backlog_bytes() else 0
+                stuck = not moved and self._committer.backlog_bytes()
                 pause_s = FIRST_PAUSE_S
-                await asyncio.sleep(POLL_S)
+                await asyncio.sleep(STUCK_POLL_S if stuck else POLL_S)
             except Exception:
                 self.failing_since = self.failing_since or time.time()
                 self._on_error("commit")

@@ -7,6 +7,7 @@ reach.
 """
 
 import asyncio
+import socket
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -101,9 +102,9 @@ class Fleet:
 
     async def listen(self, path: Path) -> None:
         """Serves the socket at `path`, for this user only. Raises OSError."""
-        path.unlink(missing_ok=True)
-        self._server = await asyncio.start_unix_server(self._serve, path, limit=2**20)
-        path.chmod(0o600)
+        place = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        _bind_for_owner(place, path)
+        self._server = await asyncio.start_unix_server(self._serve, sock=place, limit=2**20)
         self._spawn(self._pulse())
 
     async def close(self) -> None:
@@ -129,6 +130,15 @@ class Fleet:
     def status(self) -> list[dict[str, Any]]:
         """Per node: what it said of itself last."""
         return [_status(node) for node in self._nodes.values()]
+
+    def held(self) -> dict[str, int]:
+        """Limit id -> what the connected workers said last that they hold."""
+        total: dict[str, int] = {}
+        for node in self._nodes.values():
+            if node.writer is not None and node.beat is not None:
+                for limit, amount in node.beat.held.items():
+                    total[limit] = total.get(limit, 0) + amount
+        return total
 
     # -- one connection -----------------------------------------------------------------------------------------------
 
@@ -173,7 +183,8 @@ class Fleet:
         if before is not None and before.writer is not None:
             before.writer.close()
         node = Node(hello.node, hello, welcome.epoch, time.time_ns(), writer)
-        if before is not None and before.epoch == node.epoch:
+        if before is not None:
+            # Whoever is welcomed has the newest snapshot, so what the process before it confirmed still holds.
             node.confirmations = before.confirmations
         self._nodes[hello.node] = node
         self._metrics.worker_up(hello.node)
@@ -247,6 +258,13 @@ class Fleet:
         task = asyncio.get_running_loop().create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _bind_for_owner(place: socket.socket, path: Path) -> None:
+    """Binds to `path`, in place of what a predecessor left there, for nobody but the owner."""
+    path.unlink(missing_ok=True)
+    place.bind(str(path))
+    path.chmod(0o600)
 
 
 def _kill_status(node: Node, generation: int) -> dict[str, Any]:

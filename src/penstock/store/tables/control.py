@@ -1,6 +1,7 @@
 """The tables of the control plane: one per noun, the kills, the versions of the declared file, the audit log.
 
-Times are Unix nanoseconds. Secrets are in none of them: a virtual key is its digest, a provider's credentials are names.
+Times are Unix nanoseconds. Secrets are in none of them: a virtual key is its digest, a provider's credentials
+are names.
 `origin` is `file` for what the configuration file declares and `api` for the rest.
 """
 
@@ -8,7 +9,7 @@ from sqlalchemy import JSON, BigInteger, Column, Index, Integer, String, Table, 
 
 from penstock.store.tables.schema import metadata
 
-NAME = String(128)
+NAME = String(256)
 
 
 def _provenance() -> list[Column[object]]:
@@ -64,6 +65,7 @@ providers = Table(
     Column("base_url", Text, nullable=False),
     Column("credentials", JSON, nullable=False),
     Column("timeouts", JSON, nullable=False),
+    Column("headers", JSON, nullable=False),
     Column("options", JSON, nullable=False),
     *_provenance(),
 )

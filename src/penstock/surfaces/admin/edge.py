@@ -86,9 +86,7 @@ class _Answer:
 
 async def _read_body(scope: Scope, receive: Receive) -> bytes | Response:
     """The whole body, or the refusal of one that is too large or too slow."""
-    too_large = problem(
-        413, f"a body has at most {MAX_BODY_BYTES} bytes here", request_id=scope["penstock.request_id"]
-    )
+    too_large = problem(413, f"a body has at most {MAX_BODY_BYTES} bytes here", request_id=scope["penstock.request_id"])
     declared = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
     if not declared.isdigit() or int(declared[:20]) > MAX_BODY_BYTES:
         return too_large

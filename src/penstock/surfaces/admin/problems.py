@@ -1,7 +1,7 @@
 """Answers and problems: JSON out, and `application/problem+json` for whatever goes wrong.
 
-A problem is `{"type", "title", "status", "detail", "code", "request_id"}`, and `errors` (`[{"place", "message"}]`) where
-fields are at fault. `detail` is written for a person; it never holds exception text of the gateway's own faults.
+A problem is `{"type", "title", "status", "detail", "code", "request_id"}`, and `errors` (`[{"place", "message"}]`)
+where fields are at fault. `detail` is written for a person; it never holds exception text of the gateway's own faults.
 """
 
 from http import HTTPStatus

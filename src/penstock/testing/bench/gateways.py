@@ -3,7 +3,7 @@
 nginx is the floor: a reverse proxy that does nothing else, with one worker, unbuffered, kept alive on both sides, and
 no log. Penstock has everything on that a paying customer would have: a virtual key, four limits (dollars, tokens,
 requests, concurrency), the journal and its fsync, metrics, records and its log of exchanges. Peers are other gateways,
-with one worker, their default settings and no key check or limit unless they insist.
+with one worker, their default settings and a master key as the only key: no limit, no ledger.
 """
 
 import json
@@ -133,11 +133,13 @@ def _litellm(binary: str, folder: Path, upstream_port: int) -> Contender:
         for a in ALIASES
     ]
     path = folder / "litellm.yaml"
-    path.write_text(json.dumps({"model_list": models}))
-    command = (binary, "--config", str(path), "--host", "127.0.0.1", "--port", str(port), "--num_workers", "1")
+    key = f"sk-{secrets.token_hex(32)}"
+    path.write_text(json.dumps({"model_list": models, "general_settings": {"master_key": key}}))
+    listen = ("--host", "127.0.0.1", "--port", str(port))
+    command = (binary, "--config", str(path), *listen, "--num_workers", "1", "--keepalive_timeout", "600")
     environment = {"PATH": PATH, "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
     launch = Launch(command, environment, folder, folder / "log")
-    return Contender("litellm", port, "pk-unused", launch, "/health/readiness")
+    return Contender("litellm", port, key, launch, "/health/readiness")
 
 
 def _free_port() -> int:

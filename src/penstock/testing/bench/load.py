@@ -209,7 +209,8 @@ async def main() -> None:
     try:
         connections = await run.connect()
         print("ready", flush=True)  # noqa: T201 - the conversation with the benchmark
-        await asyncio.to_thread(sys.stdin.buffer.readline)
+        if not await asyncio.to_thread(sys.stdin.buffer.readline):
+            return
         elapsed_ns = await run.make_calls(connections)
         outcome = Outcome(elapsed_ns, tuple(run.whole_ns), tuple(run.first_ns))
     except (ValueError, OSError) as fault:

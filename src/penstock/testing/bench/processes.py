@@ -48,7 +48,7 @@ class Launch(Struct, frozen=True):
 def started(launch: Launch) -> Iterator[int]:
     """The process id of a new session's leader. At the end it is asked to stop, then its whole tree is killed."""
     with launch.log.open("ab") as log:
-        process = subprocess.Popen(  # noqa: S603 - the commands are this package's own
+        process = subprocess.Popen(
             launch.command,
             env=launch.environment,
             cwd=launch.folder,
@@ -148,7 +148,8 @@ def _clock_ns(pid: int) -> int | None:
 
 
 def _role(pid: int) -> str:
-    """What a process is, from its command line: the last part of `-m a.b.worker`, else how it calls itself."""
+    """What a process is, from its command line: the last part of `-m a.b.worker`, the script that Python runs, or how
+    the process calls itself."""
     try:
         words = Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").decode(errors="replace").split("\0")
     except (FileNotFoundError, ProcessLookupError):
@@ -157,7 +158,10 @@ def _role(pid: int) -> str:
         return words[words.index("-m") + 1].rpartition(".")[2]
     if ": " in words[0]:
         return " ".join(words[0].split()[:2]).replace(":", "")
-    return Path(words[0]).name
+    program = Path(words[0]).name
+    if program.startswith("python") and len(words) > 1 and not words[1].startswith("-"):
+        return Path(words[1]).name
+    return program
 
 
 def _smaps(pid: int) -> dict[str, int]:

@@ -26,7 +26,8 @@ CALL_COLUMNS = (
     "gateway",
     "CPU us/call",
     "x nginx",
-    "CPU us/call, steady",
+    "steady CPU us/call",
+    "x nginx",
     "added p50 ms",
     "added p99 ms",
     "first byte p50 ms",
@@ -55,15 +56,21 @@ class Latency(Struct, frozen=True):
     first_p99: float
 
 
+class Cpu(Struct, frozen=True):
+    """`us`: microseconds per call, the median of the rounds. `ratios`: to nginx's in the same round; empty without
+    nginx and for nginx."""
+
+    us: float
+    ratios: tuple[float, ...]
+
+
 class Row(Struct, frozen=True):
-    """One workload at one contender. `ratios`: its CPU time over nginx's, by round; empty without nginx.
-    `calls_per_s` None: the workload's pace is given, not found."""
+    """One workload at one contender. `steady` and `calls_per_s` None: the workload's pace is given, not found."""
 
     workload: str
     contender: str
-    cpu_us: float
-    ratios: tuple[float, ...]
-    steady_cpu_us: float | None
+    busy: Cpu
+    steady: Cpu | None
     added: Latency
     calls_per_s: float | None
     roles_us: dict[str, float]
@@ -81,16 +88,14 @@ def rows(results: Results) -> list[Row]:
 def _row(samples: tuple[Sample, ...], workload: Workload, contender: str) -> Row:
     busy = _select(samples, workload, contender, "busy")
     steady = _select(samples, workload, contender, "steady")
-    floor = {s.round: _cpu_us(s) for s in _select(samples, workload, NGINX, "busy")}
     direct = _latency([s for s in samples if s.workload == workload.name and s.contender == DIRECT])
     own = _latency(steady or busy)
     roles = sorted({role for sample in busy for role in sample.cpu_ns})
     return Row(
         workload.title,
         contender,
-        statistics.median(map(_cpu_us, busy)),
-        tuple(_cpu_us(s) / floor[s.round] for s in busy if s.round in floor),
-        statistics.median(map(_cpu_us, steady)) if steady else None,
+        _cpu(busy, _select(samples, workload, NGINX, "busy")),
+        _cpu(steady, _select(samples, workload, NGINX, "steady")) if steady else None,
         Latency(
             own.whole_p50 - direct.whole_p50,
             own.whole_p99 - direct.whole_p99,
@@ -104,6 +109,12 @@ def _row(samples: tuple[Sample, ...], workload: Workload, contender: str) -> Row
 
 def _select(samples: tuple[Sample, ...], workload: Workload, contender: str, phase: Phase) -> list[Sample]:
     return [s for s in samples if (s.workload, s.contender, s.phase) == (workload.name, contender, phase)]
+
+
+def _cpu(own: list[Sample], floor: list[Sample]) -> Cpu:
+    floor_us = {sample.round: _cpu_us(sample) for sample in floor if sample.contender != own[0].contender}
+    ratios = tuple(_cpu_us(sample) / floor_us[sample.round] for sample in own if sample.round in floor_us)
+    return Cpu(statistics.median(map(_cpu_us, own)), ratios)
 
 
 def _cpu_us(sample: Sample) -> float:
@@ -123,21 +134,23 @@ def percentile(ascending_ns: list[int], percent: int) -> float:
 
 
 def call_cells(row: Row) -> tuple[str, ...]:
-    ratio = ""
-    if row.ratios and row.contender != NGINX:
-        ratio = f"{statistics.median(row.ratios):.2f} ({min(row.ratios):.2f}-{max(row.ratios):.2f})"
     return (
         row.workload,
         row.contender,
-        f"{row.cpu_us:.0f}",
-        ratio,
-        "" if row.steady_cpu_us is None else f"{row.steady_cpu_us:.0f}",
+        *cpu_cells(row.busy),
+        *(cpu_cells(row.steady) if row.steady else ("", "")),
         f"{row.added.whole_p50:.2f}",
         f"{row.added.whole_p99:.2f}",
         f"{row.added.first_p50:.2f}",
         f"{row.added.first_p99:.2f}",
         "" if row.calls_per_s is None else f"{row.calls_per_s:.0f}",
     )
+
+
+def cpu_cells(cpu: Cpu) -> tuple[str, str]:
+    if not cpu.ratios:
+        return f"{cpu.us:.0f}", ""
+    return f"{cpu.us:.0f}", f"{statistics.median(cpu.ratios):.2f} ({min(cpu.ratios):.2f}-{max(cpu.ratios):.2f})"
 
 
 def role_cells(row: Row) -> tuple[str, ...]:
@@ -175,7 +188,7 @@ def show(results: Results, console: Console) -> None:
 
 
 def remarks(results: Results) -> list[str]:
-    """What is missing from the comparison, and how many calls the memory figures come after."""
+    """What is missing from the comparison."""
     absent = [f"{name} is not installed on this machine and was left out." for name in results.missing]
     if NGINX in results.missing:
         absent.append("Without nginx there is no floor to compare with: the figures are absolute.")
@@ -232,7 +245,7 @@ def _nginx_version() -> list[str]:
     binary = gateways.find(NGINX)
     if binary is None:
         return []
-    said = subprocess.run([binary, "-v"], capture_output=True, text=True, check=False)  # noqa: S603
+    said = subprocess.run([binary, "-v"], capture_output=True, text=True, check=False)
     return [said.stderr.strip().rpartition(": ")[2].replace("/", " ")]
 
 
@@ -248,10 +261,11 @@ turns around from round to round; there were {rounds} rounds after one to warm u
   saturation: 16 connections for plain calls, 32 for streams, each calling again as soon as it has its answer; 100 for
   paced streams. Work that is put off is waited for and counted. Median of the rounds.
 - **x nginx** is that figure over nginx's in the same round: the median, and the lowest and highest of the rounds.
-- **steady** is the same at a fixed rate far below saturation (250 plain calls or 25 streams a second), where work is
-  done in smaller pieces and what a process does at rest weighs more.
+- **steady** is the same at one fixed rate for all, below saturation (1,000 plain calls or 100 streams a second). Work is
+  done in smaller pieces, and waking up and what a process does at rest weigh more.
 - **added** is what the gateway adds to the time of the whole answer, and **first byte** to that of the first byte of
   its body: the difference of percentiles to calls straight to the upstream, at the steady rate.
+  A gateway that cannot keep up with that rate shows its queue here.
 - **calls/s** is the throughput at saturation, which load generator and upstream share the cores for.
 - **usage added and stripped**: the caller did not ask for usage, so Penstock asks for it and takes it out of the
   answer again; nginx passes a stream without usage.

@@ -108,7 +108,7 @@ def measure(plan: Plan, folder: Path, tell: Tell) -> Results:
     missing = tuple(name for name in names if name not in present)
     starts: dict[str, list[Running]] = {name: [] for name in present}
     with ExitStack() as stack:
-        upstream_port = stack.enter_context(_upstream(folder))
+        upstream_port = stack.enter_context(upstream(folder))
         for name in present:
             tell(f"start-up of {name}")
             for n in range(plan.starts - 1):
@@ -177,13 +177,14 @@ def _rest(target: Target) -> tuple[Memory, float]:
 
 
 def _rounds(plan: Plan, targets: list[Target], tell: Tell) -> Iterator[Sample]:
-    """Round 0 warms everything up and is not kept."""
+    """Round 0 warms everything up and is not kept. Peers make a quarter of the calls: they take their time."""
     for number in range(plan.rounds + 1):
         for workload in plan.workloads:
             tell(f"round {number} of {plan.rounds}: {workload.title}" if number else f"warming up: {workload.title}")
             share = plan.share if number else plan.share / 4
             for target in targets if number % 2 else reversed(targets):
-                samples = list(_phases(workload, target, number, share))
+                own_share = share / 4 if target.name in gateways.PEERS else share
+                samples = list(_phases(workload, target, number, own_share))
                 if number:
                     yield from samples
 
@@ -225,7 +226,7 @@ def run_job(job: Job, target: Target) -> tuple[Outcome, dict[str, int]]:
     at rest again, so that work it put off (its commits, its fsync) is in.
     """
     command = (sys.executable, "-m", "penstock.testing.bench.load")
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as generator:  # noqa: S603
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as generator:
         assert generator.stdin is not None
         assert generator.stdout is not None
         generator.stdin.write(msgspec.json.encode(job) + b"\n")
@@ -252,7 +253,7 @@ def _settled_cpu_ns(target: Target) -> dict[str, int]:
 
 
 @contextmanager
-def _upstream(folder: Path) -> Iterator[int]:
+def upstream(folder: Path) -> Iterator[int]:
     """The port of the upstream, which runs until the end."""
     command = (sys.executable, "-m", "penstock.testing.bench.upstream")
     log = folder / "upstream.log"

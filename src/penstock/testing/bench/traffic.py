@@ -48,9 +48,9 @@ class Workload(Struct, frozen=True):
 
 
 WORKLOADS = (
-    Workload("plain", "plain, 1 KiB answer", "bench-plain", 16, 4_000, 250, 400),
-    Workload("stream", "stream, 100 chunks", "bench-stream", 32, 400, 25, 40, stream=True, asks_usage=True),
-    Workload("stripped", "stream, usage added and stripped", "bench-stream", 32, 400, 25, 40, stream=True),
+    Workload("plain", "plain, 1 KiB answer", "bench-plain", 16, 4_000, 1_000, 2_000),
+    Workload("stream", "stream, 100 chunks", "bench-stream", 32, 400, 100, 200, stream=True, asks_usage=True),
+    Workload("stripped", "stream, usage added and stripped", "bench-stream", 32, 400, 100, 200, stream=True),
     Workload("paced", "stream, 100 chunks, 10 ms apart", "bench-paced", 100, 200, 0, 0, stream=True, asks_usage=True),
 )
 

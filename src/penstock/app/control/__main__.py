@@ -1,0 +1,53 @@
+"""`python -m penstock.app.control --config FILE --data DIR`: what the supervisor runs.
+
+Exit codes: 0 told to stop, 1 failed (starting again may help), 2 configuration, 3 the data directory or the address is
+in use by another.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import uvloop
+
+from penstock.app.control.bootstrap import DataInUse
+from penstock.app.control.listener import AddressInUse
+from penstock.app.control.process import Options, serve
+from penstock.errors import ConfigError, ConfigFaults, ControlError, PenstockError, StoreTooNew
+
+EXIT_FAILED = 1
+EXIT_CONFIG = 2
+EXIT_IN_USE = 3
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="penstock.app.control")
+    parser.add_argument("--config", required=True, type=Path)
+    parser.add_argument("--data", required=True, type=Path)
+    parser.add_argument("--parent-fd", type=int)
+    parser.add_argument("--log-level", choices=["debug", "info", "warning", "error"], default="info")
+    arguments = parser.parse_args()
+    options = Options(arguments.config, arguments.data, arguments.parent_fd, arguments.log_level)
+    try:
+        uvloop.run(serve(options))
+    except ConfigFaults as error:
+        _say(*error.faults)
+        return EXIT_CONFIG
+    except (ConfigError, ControlError, StoreTooNew) as error:
+        _say(f"penstock: {error}")
+        return EXIT_CONFIG
+    except (DataInUse, AddressInUse) as error:
+        _say(f"penstock: {error}")
+        return EXIT_IN_USE
+    except PenstockError as error:
+        _say(f"penstock: {error}")
+        return EXIT_FAILED
+    return 0
+
+
+def _say(*lines: str) -> None:
+    sys.stderr.write("".join(f"{line}\n" for line in lines))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

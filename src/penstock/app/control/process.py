@@ -1,0 +1,344 @@
+"""The control process, wired: what is made in which order, what runs, and how it ends.
+
+    data directory and lock -> file and secrets -> store -> declared configuration -> link to workers -> admin listener
+
+From then on five things run until the process is told to stop: the drain of the journals, the pulse to the workers, the
+admin listener, the look at what changes outside the store, and the pruning of old usage events.
+"""
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import structlog
+from sqlalchemy import Connection
+
+from penstock import __version__
+from penstock.app.control import balances
+from penstock.app.control.bootstrap import kept_secret, lock_directory, prepare_directory
+from penstock.app.control.commits import Committed, Drain
+from penstock.app.control.fleet import Answers, Fleet
+from penstock.app.control.listener import Listener
+from penstock.app.control.outside import Outside, Prices
+from penstock.app.link import Welcome
+from penstock.config.environment import Environment
+from penstock.config.loading import load
+from penstock.config.settings import Config
+from penstock.control import declared
+from penstock.control.credentials import DeclaredCredentials
+from penstock.control.door import Door
+from penstock.control.publisher import Publisher, Sources
+from penstock.domain.events import UsageEvent
+from penstock.domain.snapshot import Change, Secret, Snapshot
+from penstock.errors import ConfigError
+from penstock.identity.secret import pepper as pepper_of
+from penstock.ledger import verify
+from penstock.ledger.committer import Alert, Committer, Watch
+from penstock.ledger.journal import journal_name
+from penstock.records.events import write_events
+from penstock.records.log import Level, LineWriter, configure, exchange_lines
+from penstock.records.metrics import Metrics
+from penstock.records.receipts import own_receipt, rfc3339
+from penstock.records.retention import prune
+from penstock.store.engine import committer_engine, control_engine, database_url
+from penstock.store.migrate import upgrade
+from penstock.surfaces.admin import application
+from penstock.surfaces.admin.plane import Plane
+from penstock.surfaces.ops import Operations
+
+OUTSIDE_S = 60.0
+PRUNE_S = 3600.0
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class Options:
+    """The command line. `parent_fd`: the read end of a pipe whose end means that the supervisor is gone."""
+
+    config: Path
+    data: Path
+    parent_fd: int | None = None
+    log_level: Level = "info"
+
+
+@dataclass(frozen=True)
+class Secrets:
+    admin_key: Secret
+    pepper: bytes
+
+
+class Control:
+    """The running process. `start` makes it ready, `run` serves until it is told to stop."""
+
+    def __init__(self, options: Options, config: Config, secrets: Secrets, lines: LineWriter) -> None:
+        self._options = options
+        self._config = config
+        self._secrets = secrets
+        self._lines = lines
+        self._node = socket.gethostname()
+        self._started_at = time.time_ns()
+        self._failing: dict[str, float] = {}
+        self._aliases: frozenset[str] = frozenset()
+        url = database_url(config.store, options.data)
+        self._engine = control_engine(url)
+        self._ledger_engine = committer_engine(url)
+        self._metrics = Metrics()
+        self._prices = Prices()
+        credentials = DeclaredCredentials(config.providers)
+        self._outside = Outside(config, credentials, secrets.pepper, self._node)
+        self._publisher = Publisher(Sources(self._prices.resolve, credentials, config.server_settings()))
+        self._door = Door(self._engine, self._publisher)
+        self._committed = Committed(self._ledger_engine, self._on_committed)
+        self._committer = Committer(
+            self._ledger_engine,
+            options.data / "journals",
+            self._on_events,
+            Watch(lambda: self._publisher.snapshot.limits, self._on_alert),
+        )
+        self._drain = Drain(self._committer, self._metrics.failed)
+        questions: dict[str, Callable[..., Awaitable[bytes | None]]] = {
+            "receipt": self._answer_receipt,
+            "deployment": self._answer_deployment,
+            "snapshot": self._answer_snapshot,
+        }
+        self._fleet = Fleet(Answers(self._welcome, lambda: self._publisher.snapshot, questions), self._metrics)
+        self._listener: Listener | None = None
+
+    # -- the life of the process --------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Raises ConfigError, StoreTooNew, AddressInUse or ControlError when it cannot."""
+        await upgrade(self._engine)
+        await self._door.load()
+        applied = await self._door.change(
+            declared.ACTOR, declared.apply, self._secrets.pepper, self._config, self._node
+        )
+        snapshot = self._publisher.snapshot
+        self._metrics.generation, self._metrics.version = snapshot.generation, snapshot.version
+        self._metrics.declare_aliases(snapshot.aliases)
+        self._publisher.subscribe(self._on_change)
+        await self._fleet.listen(self._options.data / "control.sock")
+        host, _, port = self._config.server.admin.rpartition(":")
+        self._listener = Listener.start(self._admin(), host.strip("[]"), int(port))
+        log.info(
+            "the control process is ready",
+            admin=self._config.server.admin,
+            configuration="applied" if applied.new_version else "unchanged",
+            changes=len(applied.steps),
+            boot_ms=(time.time_ns() - self._started_at) // 1_000_000,
+        )
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Serves until `stop`. An error in what must run for ever ends the process: the supervisor starts it again."""
+        assert self._listener is not None
+        essential = [
+            asyncio.ensure_future(stop.wait()),
+            asyncio.ensure_future(self._drain.keep()),
+            asyncio.ensure_future(self._every(OUTSIDE_S, "outside", self._refresh_outside)),
+            asyncio.ensure_future(self._every(PRUNE_S, "prune", self._prune)),
+            self._listener.task,
+        ]
+        done, _ = await asyncio.wait(essential, return_when=asyncio.FIRST_COMPLETED)
+        for task in essential:
+            if task is not self._listener.task:
+                task.cancel()
+        for task in done:
+            task.result()
+
+    async def close(self) -> None:
+        """Takes nothing more in, brings the journals into the store, lets go of everything."""
+        if self._listener is not None:
+            await self._listener.stop()
+        try:
+            await self._drain.now()
+        finally:
+            await self._fleet.close()
+            await self._committer.close()
+            await self._engine.dispose()
+            self._ledger_engine.dispose()
+
+    async def _every(self, interval_s: float, name: str, work: Callable[[], Awaitable[None]]) -> None:
+        """Does `work` once per interval. A failure is logged, counted and shown in `/healthz` until it works again."""
+        while True:
+            await asyncio.sleep(interval_s)
+            try:
+                await work()
+                self._failing.pop(name, None)
+            except Exception:
+                self._failing.setdefault(name, time.time())
+                self._metrics.failed(name)
+                log.exception("a recurring task failed; it is tried again", task=name)
+
+    async def _refresh_outside(self) -> None:
+        for _ in range(await self._outside.refresh(self._door)):
+            self._metrics.failed("outside")
+
+    async def _prune(self) -> None:
+        await prune(self._engine, time.time_ns())
+
+    # -- what happens -------------------------------------------------------------------------------------------------
+
+    def _on_events(self, connection: Connection, events: Sequence[UsageEvent]) -> None:
+        write_events(connection, events)
+        self._committed.stage(connection, events)
+
+    def _on_committed(self, events: Sequence[UsageEvent]) -> None:
+        self._metrics.observe(events)
+        if lines := exchange_lines(events, self._options.log_level):
+            self._lines.write(lines)
+
+    def _on_change(self, change: Change) -> None:
+        if change.put_aliases or change.drop_aliases:
+            self._metrics.declare_aliases(self._publisher.snapshot.aliases)
+        self._fleet.publish(change)
+
+    def _on_alert(self, alert: Alert) -> None:
+        self._metrics.alerted(alert.limit.name, alert.fraction)
+        log.warning(
+            "a limit has crossed its mark",
+            limit=alert.limit.name,
+            fraction=alert.fraction,
+            value=alert.value,
+            settled=alert.settled,
+            amount=alert.limit.amount,
+            unit=alert.limit.unit,
+        )
+
+    # -- what workers ask ---------------------------------------------------------------------------------------------
+
+    async def _welcome(self, epoch: int) -> Welcome | None:
+        pepper = self._secrets.pepper
+        if epoch:
+            if not self._committer.live(epoch):
+                return None
+            journal = self._options.data / "journals" / journal_name(epoch, 0)
+            return Welcome(epoch, str(journal), Snapshot(), pepper)
+        opened = await self._committer.open_epoch()
+        return Welcome(opened.epoch, opened.journal, Snapshot(), pepper, opened.balances)
+
+    async def _answer_receipt(self, request_id: str, asker: str) -> bytes | None:
+        await self._drain.now()
+        async with self._door.read() as conn:
+            found = await own_receipt(conn, request_id, asker)
+        return None if found is None else msgspec.msgpack.encode(found)
+
+    async def _answer_deployment(self, provider: str, model: str) -> bytes | None:
+        found = self._publisher.deployment(provider, model)
+        return None if found is None else msgspec.msgpack.encode(found)
+
+    async def _answer_snapshot(self) -> bytes | None:
+        return msgspec.msgpack.encode(self._publisher.snapshot)
+
+    # -- what administrators ask --------------------------------------------------------------------------------------
+
+    def _admin(self) -> Any:
+        plane = Plane(
+            door=self._door,
+            admin_key=self._secrets.admin_key,
+            pepper=self._secrets.pepper,
+            drain=self._drain.now,
+            ledger=self._ledger_rows,
+            verify=self._verify,
+            kill_nodes=self._fleet.kill_status,
+            status=self._status,
+        )
+        return application.build(plane, Operations(self._metrics, self._refresh_gauges, self._failures))
+
+    async def _ledger_rows(self) -> list[dict[str, Any]]:
+        held = await self._committer.held()
+        async with self._door.read() as conn:
+            settled = await balances.settled_places(conn)
+        return balances.shown(self._publisher.snapshot.limits, settled, held, self._fleet.held())
+
+    async def _verify(self) -> list[dict[str, str]]:
+        return [{"kind": fault.kind, "detail": fault.detail} for fault in await verify.verify(self._ledger_engine)]
+
+    async def _refresh_gauges(self) -> None:
+        self._metrics.backlog_bytes = self._committer.backlog_bytes()
+        async with self._door.read() as conn:
+            settled = await balances.settled_places(conn)
+        self._metrics.settled_ratios(balances.settled_ratios(self._publisher.snapshot.limits, settled))
+
+    def _failures(self) -> dict[str, float]:
+        drain = self._drain.failing_since
+        return {**self._failing, **({} if drain is None else {"commit": drain})}
+
+    def _status(self) -> dict[str, Any]:
+        snapshot = self._publisher.snapshot
+        return {
+            "release": __version__,
+            "node": self._node,
+            "pid": os.getpid(),
+            "started_at": rfc3339(self._started_at),
+            "version": snapshot.version,
+            "generation": snapshot.generation,
+            "journal_backlog_bytes": self._committer.backlog_bytes(),
+            "failing_since": {name: rfc3339(int(since * 1e9)) for name, since in self._failures().items()},
+            "config": {"path": str(self._config.path), "digest": self._config.digest},
+            "listen": self._config.server.listen,
+            "freshness_ms": snapshot.server.freshness_ms,
+            "nodes": self._fleet.status(),
+        }
+
+
+def secrets_of(data: Path) -> Secrets:
+    """The administrator's key and the pepper: from the environment, from `data`, or made now. Raises ConfigError."""
+    environment = Environment.read()
+
+    def announce(what: str, path: Path) -> Callable[[str], None]:
+        def say(value: str) -> None:
+            # Once, on the way to a terminal or the service manager's log: nobody could get in without it.
+            sys.stderr.write(f"penstock: made {what}, kept in {path}: {value}\n")
+            sys.stderr.flush()
+
+        return say
+
+    admin_key_path, root_path = data / "admin_key", data / "secret"
+    admin_key = kept_secret(environment.admin_key, admin_key_path, announce("an administrator's key", admin_key_path))
+    root = kept_secret(environment.secret, root_path, announce("a root secret", root_path))
+    try:
+        return Secrets(admin_key, pepper_of(root.reveal()))
+    except ValueError as error:
+        raise ConfigError(str(error), "PENSTOCK_SECRET") from None
+
+
+async def serve(options: Options) -> None:
+    """The whole life of the process. Raises PenstockError when it cannot begin."""
+    prepare_directory(options.data)
+    lock = lock_directory(options.data)
+    config = load(options.config, require_secrets=True)
+    secrets = secrets_of(options.data)
+    lines = LineWriter()
+    configure(options.log_level, lines)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(signum, stop.set)
+    if options.parent_fd is not None:
+        _watch_parent(loop, options.parent_fd, stop)
+    control = Control(options, config, secrets, lines)
+    try:
+        await control.start()
+        await control.run(stop)
+    finally:
+        await control.close()
+        log.info("the control process has stopped")
+        lines.close()
+        os.close(lock)
+
+
+def _watch_parent(loop: asyncio.AbstractEventLoop, parent_fd: int, stop: asyncio.Event) -> None:
+    def gone() -> None:
+        loop.remove_reader(parent_fd)
+        stop.set()
+
+    loop.add_reader(parent_fd, gone)

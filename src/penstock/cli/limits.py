@@ -1,0 +1,72 @@
+"""`penstock limit`."""
+
+from typing import Annotated, Any
+
+import typer
+
+from penstock.cli import nouns
+from penstock.cli.options import Json, NameArgument, given, pairs
+
+LIMIT = nouns.Noun("limit", ("name", "match", "each", "unit", "amount", "per", "mode", "origin"), "growth-monthly")
+
+Amount = Annotated[
+    str, typer.Option(help="How much: dollars for usd, a whole number for the rest.", show_default=False)
+]
+Mode = Annotated[str, typer.Option(help="strict refuses, observe counts and alerts.")]
+AlertAt = Annotated[
+    list[float] | None,
+    typer.Option("--alert-at", metavar="FRACTION", help="Alert when this share is spent, such as 0.8; repeatable."),
+]
+
+app = nouns.command_group(LIMIT, "Limits: budgets, rates and concurrency; which calls count, in what unit, how much.")
+
+
+@app.command(epilog="Example: penstock limit create growth-daily --match team=growth --unit usd --amount 25 --per day")
+def create(
+    *,
+    unit: Annotated[
+        str,
+        typer.Option(help="usd, tokens, input_tokens, output_tokens, requests or concurrent.", show_default=False),
+    ],
+    amount: Amount,
+    name: Annotated[str, typer.Argument(metavar="[NAME]", help="Made from the rest when left out.")] = "",
+    match: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="DIMENSION=VALUE",
+            help="Which calls count, such as team=growth or tag:feature=search; repeatable, all must hold.",
+        ),
+    ] = None,
+    each: Annotated[
+        str, typer.Option(metavar="DIMENSION", help="A balance for each value of it, such as customer or tag:feature.")
+    ] = "",
+    per: Annotated[
+        str, typer.Option(metavar="WINDOW", help="second, minute, hour, day, week, month, year or total.")
+    ] = "",
+    mode: Mode = "",
+    alert_at: AlertAt = None,
+    as_json: Json = False,
+) -> None:
+    """Create a limit. It begins with empty balances."""
+    fields = given(name=name, each=each, unit=unit, amount=amount, per=per, mode=mode, alert_at=alert_at)
+    nouns.create(LIMIT, fields | _matching(match or []), as_json)
+
+
+@app.command(epilog="Example: penstock limit update growth-daily --amount 40")
+def update(
+    name: NameArgument,
+    amount: Amount = "",
+    mode: Mode = "",
+    alert_at: AlertAt = None,
+    as_json: Json = False,
+) -> None:
+    """Change a limit's amount, mode or alerts. What it counts stays as it is."""
+    nouns.update(LIMIT, name, given(amount=amount, mode=mode, alert_at=alert_at), as_json)
+
+
+def _matching(texts: list[str]) -> dict[str, Any]:
+    """`["team=growth", "tag:feature=search"]` as the body's `match`."""
+    found = pairs(texts, "--match")
+    match: dict[str, Any] = {name: value for name, value in found.items() if not name.startswith("tag:")}
+    tags = {name.removeprefix("tag:"): value for name, value in found.items() if name.startswith("tag:")}
+    return {"match": match | ({"tag": tags} if tags else {})}

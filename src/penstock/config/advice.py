@@ -1,0 +1,86 @@
+"""What is allowed and probably not meant: warnings about a file that has no fault."""
+
+from collections.abc import Iterator
+from ipaddress import ip_address
+
+from penstock.config.environment import resolve_secret
+from penstock.config.settings import Config, DeclaredLimit, DeclaredModel
+from penstock.config.values import nanousd, shown
+from penstock.domain.money import line_cost_nanousd, usd
+from penstock.errors import ConfigError
+
+CALLER_WRITTEN = ("user", "customer")
+LARGE_SHARE_PERCENT = 5
+
+
+def advise(config: Config) -> list[str]:
+    """One sentence per warning, in the order of the file."""
+    return [*_exposed(config), *_unresolved(config), *_unbounded_each(config), *_coarse_limits(config)]
+
+
+def _exposed(config: Config) -> Iterator[str]:
+    host = config.server.admin.rpartition(":")[0].strip("[]")
+    try:
+        loopback = ip_address(host).is_loopback
+    except ValueError:
+        loopback = host == "localhost"
+    if not loopback:
+        yield f"server.admin: the admin API listens on {host} without TLS; keep it on a loopback or private address"
+
+
+def _unresolved(config: Config) -> Iterator[str]:
+    """References that do not resolve here. `serve` refuses them; a file may be checked where its secrets are not."""
+    references = [
+        (f"providers.{provider.name}: ", credential.value)
+        for provider in config.providers
+        for credential in provider.credentials
+    ]
+    references += [(f"keys.{key.name}: ", key.secret) for key in config.keys]
+    for place, reference in references:
+        try:
+            resolve_secret(reference)
+        except ConfigError as error:
+            yield f"{place}{error}; `serve` needs it"
+
+
+def _unbounded_each(config: Config) -> Iterator[str]:
+    for limit in config.limits:
+        caller_written = limit.each in CALLER_WRITTEN or (limit.each or "").startswith("tag:")
+        if caller_written and not any(_encloses(other, limit) for other in config.limits):
+            yield (
+                f"limits.{limit.name}: each {limit.each} is written by callers, and a new value gets a new balance; "
+                f"add a strict limit in {limit.unit} without `each` around it"
+            )
+
+
+def _encloses(outer: DeclaredLimit, inner: DeclaredLimit) -> bool:
+    """Whether every call that `inner` counts is counted by `outer` as well, over all values of its `each`."""
+    same = outer.each is None and outer.mode == "strict" and outer.unit == inner.unit
+    return same and outer.match.items() <= inner.match.items()
+
+
+def _coarse_limits(config: Config) -> Iterator[str]:
+    """Strict dollar limits of which one worst case takes a large share, as far as the file's own prices tell."""
+    for limit in config.limits:
+        if limit.unit != "usd" or limit.mode != "strict":
+            continue
+        worst = max((_worst_output(model) for model in config.models if _may_count(limit, model)), default=(0, ""))
+        if worst[0] * 100 > limit.amount * LARGE_SHARE_PERCENT:
+            yield (
+                f"limits.{limit.name}: one call to {shown(worst[1])} without a cap of its own holds "
+                f"{usd(worst[0])} of {usd(limit.amount)} USD, more than {LARGE_SHARE_PERCENT} %; lower its max_output"
+            )
+
+
+def _worst_output(model: DeclaredModel) -> tuple[int, str]:
+    """The dearest output of one call, in nano-USD, and the alias."""
+    if model.price is None or model.max_output is None:
+        return 0, model.name
+    return line_cost_nanousd(model.max_output, nanousd(model.price.output)), model.name
+
+
+def _may_count(limit: DeclaredLimit, model: DeclaredModel) -> bool:
+    provider, name = limit.match.get("provider"), limit.match.get("model")
+    return any(
+        provider in {None, target.provider} and name in {None, model.name, target.model} for target in model.targets
+    )

@@ -1,0 +1,241 @@
+"""What no object can know by itself: names are unique, what they refer to exists, every limit can match something."""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+from penstock.config.document import Document, Fault, Path
+from penstock.config.environment import resolve_secret
+from penstock.config.settings import (
+    Contents,
+    DeclaredKey,
+    DeclaredLimit,
+    DeclaredModel,
+    DeclaredProject,
+    DeclaredProvider,
+    DeclaredTeam,
+)
+from penstock.config.values import shown
+from penstock.errors import ConfigError
+
+ORGANISATION = "default"
+"""The one organisation of this release."""
+
+_CALLER_SECRET = re.compile(r"pk-[A-Za-z0-9_-]{32,253}")
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """`contents` without the objects that are faulty by themselves. `indices`: for each list that lost some, where
+    the others stand in the document."""
+
+    contents: Contents
+    document: Document
+    indices: Mapping[str, list[int]]
+
+    def objects(self, section: str) -> Iterator[tuple[Path, Any]]:
+        """Each object of a list with its path in the document."""
+        objects = getattr(self.contents, section)
+        for index, item in zip(self.indices.get(section, range(len(objects))), objects, strict=True):
+            yield (section, index), item
+
+    def names(self, section: str) -> set[str]:
+        """Every name that the section declares, those of faulty objects too: a fault is reported where it is."""
+        data = self.document.data
+        objects = data.get(section) if isinstance(data, dict) else None
+        items = objects if isinstance(objects, list) else []
+        return {item["name"] for item in items if isinstance(item, dict) and isinstance(item.get("name"), str)}
+
+
+def cross_check(parsed: Parsed) -> list[Fault]:
+    """Every fault between objects."""
+    return [
+        *_repeated_names(parsed),
+        *_projects(parsed),
+        *_models(parsed),
+        *_keys(parsed),
+        *_limits(parsed),
+    ]
+
+
+def check_secrets(parsed: Parsed) -> list[Fault]:
+    """Every reference that does not resolve, and every declared key whose secret is not one."""
+    faults = []
+    for path, provider in parsed.objects("providers"):
+        for index, credential in enumerate(cast(DeclaredProvider, provider).credentials):
+            try:
+                resolve_secret(credential.value)
+            except ConfigError as error:
+                faults.append(parsed.document.fault((*path, "credentials", index, "value"), str(error)))
+    owners: dict[str, str] = {}
+    for path, key in parsed.objects("keys"):
+        try:
+            _claim_secret(key, owners)
+        except ConfigError as error:
+            faults.append(parsed.document.fault((*path, "secret"), str(error)))
+    return faults
+
+
+def _claim_secret(key: DeclaredKey, owners: dict[str, str]) -> None:
+    secret = resolve_secret(key.secret).reveal()
+    if not _CALLER_SECRET.fullmatch(secret):
+        raise ConfigError("the secret must be pk- and 32 to 253 characters of A-Z a-z 0-9 _ -")
+    if secret in owners:
+        raise ConfigError(f"the secret is also that of the key {shown(owners[secret])}")
+    owners[secret] = key.name
+
+
+def _repeated_names(parsed: Parsed) -> Iterator[Fault]:
+    for section in ("providers", "models", "teams", "projects", "keys", "limits"):
+        seen: set[str] = set()
+        for path, item in parsed.objects(section):
+            if item.name in seen and (*path, "name") in parsed.document.values:
+                yield parsed.document.fault((*path, "name"), f"{shown(item.name)} is taken; names are unique")
+            elif item.name in seen:
+                message = (
+                    f"another limit is called {shown(item.name)}, which is made from the rest; give this one a `name`"
+                )
+                yield parsed.document.fault(path, message)
+            seen.add(item.name)
+    for path, provider in parsed.objects("providers"):
+        names = [credential.name for credential in cast(DeclaredProvider, provider).credentials]
+        for index, name in enumerate(names):
+            if name in names[:index]:
+                yield parsed.document.fault((*path, "credentials", index, "name"), f"{shown(name)} is taken")
+
+
+def _projects(parsed: Parsed) -> Iterator[Fault]:
+    teams = parsed.names("teams")
+    for path, item in parsed.objects("projects"):
+        project = cast(DeclaredProject, item)
+        if project.team not in teams:
+            yield parsed.document.fault((*path, "team"), f"there is no team {shown(project.team)}")
+
+
+def _models(parsed: Parsed) -> Iterator[Fault]:
+    providers = parsed.names("providers")
+    for path, item in parsed.objects("models"):
+        model = cast(DeclaredModel, item)
+        if model.wildcard is not None and model.wildcard not in providers:
+            yield parsed.document.fault((*path, "name"), f"there is no provider {shown(model.wildcard)}")
+        for index, target in enumerate(model.targets):
+            if target.provider not in providers:
+                place = (*path, "targets", index, "provider")
+                yield parsed.document.fault(place, f"there is no provider {shown(target.provider)}")
+
+
+def _keys(parsed: Parsed) -> Iterator[Fault]:
+    teams, aliases = parsed.names("teams"), parsed.names("models")
+    projects = {project.name: cast(DeclaredProject, project) for _, project in parsed.objects("projects")}
+    secrets: dict[str, str] = {}
+    for path, item in parsed.objects("keys"):
+        key = cast(DeclaredKey, item)
+        if key.team and key.team not in teams:
+            yield parsed.document.fault((*path, "team"), f"there is no team {shown(key.team)}")
+        if key.project and key.project not in parsed.names("projects"):
+            yield parsed.document.fault((*path, "project"), f"there is no project {shown(key.project)}")
+        project = projects.get(key.project)
+        if project and key.team and project.team != key.team:
+            message = f"the project {shown(key.project)} is of the team {shown(project.team)}, not {shown(key.team)}"
+            yield parsed.document.fault((*path, "project"), message)
+        for index, pattern in enumerate(key.models):
+            if not _covered(pattern, aliases):
+                yield parsed.document.fault((*path, "models", index), f"there is no model {shown(pattern)}")
+        if key.secret in secrets:
+            message = f"the key {shown(secrets[key.secret])} has the same secret"
+            yield parsed.document.fault((*path, "secret"), message)
+        secrets.setdefault(key.secret, key.name)
+
+
+def _covered(pattern: str, aliases: set[str]) -> bool:
+    """Whether a key may name this: a declared alias, what a declared `provider/*` admits, or a pattern under which
+    declared aliases fall."""
+    if pattern.endswith("/*") and any(alias.startswith(pattern[:-1]) for alias in aliases):
+        return True
+    provider, slash, _ = pattern.partition("/")
+    return pattern in aliases or (bool(slash) and f"{provider}/*" in aliases)
+
+
+def _limits(parsed: Parsed) -> Iterator[Fault]:
+    known = _Known.of(parsed)
+    for path, item in parsed.objects("limits"):
+        limit = cast(DeclaredLimit, item)
+        missing = list(known.missing(limit.match))
+        for dimension, message in missing:
+            yield parsed.document.fault((*path, "match", dimension), message)
+        if not missing and (reason := known.contradiction(limit.match)):
+            yield parsed.document.fault((*path, "match"), f"can match nothing: {reason}")
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What a limit can refer to. `names`: dimension -> declared names, those of faulty objects too."""
+
+    names: Mapping[str, set[str]]
+    projects: Mapping[str, DeclaredProject]
+    keys: Mapping[str, DeclaredKey]
+    teams: Mapping[str, DeclaredTeam]
+    models: list[DeclaredModel]
+
+    @classmethod
+    def of(cls, parsed: Parsed) -> "_Known":
+        sections = {"team": "teams", "project": "projects", "key": "keys", "provider": "providers", "model": "models"}
+        return cls(
+            names={dimension: parsed.names(section) for dimension, section in sections.items()},
+            projects={item.name: item for _, item in parsed.objects("projects")},
+            keys={item.name: item for _, item in parsed.objects("keys")},
+            teams={item.name: item for _, item in parsed.objects("teams")},
+            models=[item for _, item in parsed.objects("models")],
+        )
+
+    def missing(self, match: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+        """Each dimension whose value does not exist, with the sentence that says so."""
+        for dimension, value in match.items():
+            if dimension == "organisation" and value != ORGANISATION:
+                yield dimension, f"there is no organisation {shown(value)}; this release has one, {ORGANISATION!r}"
+            elif dimension == "environment" and value not in {p.environment for p in self.projects.values()}:
+                yield dimension, f"no project has the environment {shown(value)}"
+            elif dimension == "model" and not self._has_model(value):
+                yield dimension, f"there is no model {shown(value)}"
+            elif dimension in {"team", "project", "key", "provider"} and value not in self.names[dimension]:
+                yield dimension, f"there is no {dimension} {shown(value)}"
+
+    def _has_model(self, value: str) -> bool:
+        """An alias, a target's model, or anything that a `provider/*` may admit."""
+        names = self.names["model"]
+        targets = {target.model for model in self.models for target in model.targets}
+        return value in targets or (value in names and not value.endswith("/*")) or any(n.endswith("/*") for n in names)
+
+    def contradiction(self, match: Mapping[str, str]) -> str | None:
+        """Why no call can have all of these at once; None when one can."""
+        if key := self.keys.get(match.get("key", "")):
+            for dimension, actual in self._of_key(key).items():
+                if dimension in match and match[dimension] != actual:
+                    return f"the key {shown(key.name)} has {dimension} {shown(actual)}, not {shown(match[dimension])}"
+        if project := self.projects.get(match.get("project", "")):
+            for dimension, actual in (("team", project.team), ("environment", project.environment)):
+                if dimension in match and match[dimension] != actual:
+                    return f"the project {shown(project.name)} has {dimension} {shown(actual)}"
+        if "provider" in match and "model" in match:
+            return self._unserved(match["provider"], match["model"])
+        return None
+
+    def _of_key(self, key: DeclaredKey) -> dict[str, str]:
+        """The dimensions that a key fixes for its calls."""
+        project = self.projects.get(key.project)
+        return {
+            "team": key.team or (project.team if project else ""),
+            "project": key.project,
+            "environment": project.environment if project else "",
+            **({"user": key.user} if key.user else {}),
+            **{f"tag:{name}": value for name, value in key.tags.items()},
+        }
+
+    def _unserved(self, provider: str, model: str) -> str | None:
+        for declared in self.models:
+            if declared.wildcard == provider:
+                return None
+            if any(t.provider == provider and model in {t.model, declared.name} for t in declared.targets):
+                return None
+        return f"the provider {shown(provider)} serves no model {shown(model)}"

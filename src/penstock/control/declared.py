@@ -1,0 +1,220 @@
+"""The declared configuration: makes the store say what the file says, in one transaction.
+
+Only objects of the file are touched; what was made through the API stays, and where the two meet, the file is refused
+as a whole. Every object written is audited like any other change.
+
+A file that was applied before is not applied again, so that what was rolled back since does not come back with a
+restart. There is one exception: when this very node applied the newest version and now brings an older file, its
+operator has put the old file back, and means it.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from msgspec import Struct, to_builtins
+from sqlalchemy import ColumnElement, insert, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from penstock.config.environment import resolve_secret
+from penstock.config.settings import Config, DeclaredKey, DeclaredLimit
+from penstock.control import keys, limits, models, nouns, projects, providers, references, teams, users
+from penstock.control.paging import Listing, Page, cut, position
+from penstock.control.write import Write
+from penstock.errors import Conflict
+from penstock.records.receipts import rfc3339
+from penstock.store.tables.control import audit, config_versions
+
+ACTOR = "configuration file"
+"""Who the file is in the audit log."""
+
+_BEFORE_THEIR_USERS = (providers.PROVIDER, models.MODEL, teams.TEAM, projects.PROJECT, users.USER, keys.KEY)
+"""The order in which objects come into being; they go in the opposite one. Limits, to which nothing refers, come last
+and go first."""
+
+
+class Step(Struct, frozen=True):
+    """What was done to one object. `action`: create, update, delete, rotate."""
+
+    action: str
+    kind: str
+    name: str
+
+
+class Applied(Struct, frozen=True):
+    """`new_version`: False when the file was in force already. Its keys' secrets are looked at in any case."""
+
+    new_version: bool
+    steps: tuple[Step, ...]
+
+
+async def apply(write: Write, pepper: bytes, config: Config, node: str = "") -> Applied:
+    """Brings the objects of origin `file` into line with `config`, through `Door.change`. `node`: the box that serves
+    the file.
+
+    Raises Conflict when an object of that name was made through the API, or when what the file no longer declares is
+    in use by one; ConfigError when a secret does not resolve. Nothing is changed then.
+    """
+    write = dataclasses.replace(write, origin="file")
+    start = await _newest_audit(write.conn)
+    due = await _is_due(write.conn, config.digest, node)
+    if due:
+        spare_ids = await _drop_limits(write, config)
+        dropped = await _drop_objects(write, config)
+        await _put_objects(write, pepper, config)
+        await _put_limits(write, config, spare_ids)
+        for kind, name in dropped:
+            await references.refuse_in_use(write.conn, kind, name)
+        await _refuse_strays(write.conn)
+        await _drop_unused_users(write, config)
+    else:
+        for key in config.keys:
+            if await nouns.find(write.conn, keys.KEY, key.name) is not None:
+                await keys.replace_secret(write, pepper, key.name, resolve_secret(key.secret).reveal())
+    steps = await _steps_since(write.conn, start)
+    if due:
+        version = {"digest": config.digest, "node": node, "applied_at": write.at, "changes": to_builtins(steps)}
+        await write.conn.execute(insert(config_versions).values(version))
+    return Applied(due, steps)
+
+
+async def list_page(conn: AsyncConnection, page: Page) -> Listing:
+    """The versions that were applied, the newest first: version, digest, node, applied_at, changes."""
+    query = select(config_versions).order_by(config_versions.c.version.desc()).limit(page.limit + 1)
+    if page.after is not None:
+        query = query.where(config_versions.c.version < position(page.after))
+    rows = [dict(row) for row in (await conn.execute(query)).mappings()]
+    return cut([{**row, "applied_at": rfc3339(row["applied_at"])} for row in rows], page, "version")
+
+
+async def _is_due(conn: AsyncConnection, digest: str, node: str) -> bool:
+    query = select(config_versions.c.digest, config_versions.c.node).order_by(config_versions.c.version.desc())
+    newest = (await conn.execute(query.limit(1))).mappings().first()
+    if newest is None:
+        return True
+    if newest["digest"] == digest:
+        return False
+    seen = (await conn.execute(query.where(config_versions.c.digest == digest).limit(1))).first()
+    return seen is None or newest["node"] == node
+
+
+async def _newest_audit(conn: AsyncConnection) -> int:
+    return (await conn.execute(select(audit.c.seq).order_by(audit.c.seq.desc()).limit(1))).scalar() or 0
+
+
+async def _steps_since(conn: AsyncConnection, seq: int) -> tuple[Step, ...]:
+    query = select(audit.c.action, audit.c.kind, audit.c.name).where(audit.c.seq > seq).order_by(audit.c.seq)
+    return tuple(Step(*row) for row in await conn.execute(query))
+
+
+def _declared_names(config: Config) -> dict[str, set[str]]:
+    return {
+        "provider": {it.name for it in config.providers},
+        "model": {it.name for it in config.models},
+        "team": {it.name for it in config.teams},
+        "project": {it.name for it in config.projects},
+        "key": {it.name for it in config.keys},
+    }
+
+
+async def _file_rows(conn: AsyncConnection, noun: nouns.Noun) -> list[nouns.Row]:
+    of_the_file: ColumnElement[bool] = noun.table.c.origin == "file"
+    query = select(noun.table).where(of_the_file).order_by(noun.table.c.name)
+    return [dict(row) for row in (await conn.execute(query)).mappings()]
+
+
+def _meaning(limit: Mapping[str, Any]) -> str:
+    return repr([sorted(limit["match"].items()), *(limit[field] for field in limits.MEANING if field != "match")])
+
+
+async def _drop_limits(write: Write, config: Config) -> dict[str, str]:
+    """Deletes the limits that are gone or count something else now. Answers what they counted -> their id, so that a
+    limit which only got another name goes on with its balances."""
+    declared = {limit.name: _meaning(limit.model_dump()) for limit in config.limits}
+    spare_ids = {}
+    for row in await _file_rows(write.conn, limits.LIMIT):
+        if declared.get(row["name"]) != _meaning(row):
+            await nouns.drop(write, limits.LIMIT, row)
+            spare_ids[_meaning(row)] = row["id"]
+    return spare_ids
+
+
+async def _drop_objects(write: Write, config: Config) -> list[tuple[str, str]]:
+    """Deletes what is no longer declared; whether something still uses it is looked at when all is in place."""
+    declared = _declared_names(config)
+    dropped = []
+    for noun in reversed(_BEFORE_THEIR_USERS):
+        if noun.kind not in declared:
+            continue
+        for row in await _file_rows(write.conn, noun):
+            if row["name"] not in declared[noun.kind]:
+                await nouns.drop(write, noun, row)
+                dropped.append((noun.kind, row["name"]))
+    return dropped
+
+
+async def _put_objects(write: Write, pepper: bytes, config: Config) -> None:
+    for provider in config.providers:
+        await _put(write, providers.PROVIDER, providers.columns(provider))
+    for model in config.models:
+        await _put(write, models.MODEL, await models.columns(write.conn, model))
+    for team in config.teams:
+        await _put(write, teams.TEAM, team.model_dump())
+    for project in config.projects:
+        await _put(write, projects.PROJECT, project.model_dump())
+    for user in sorted({key.user for key in config.keys if key.user}):
+        if not await references.is_known(write.conn, "user", user):
+            await nouns.add(write, users.USER, {"name": user})
+    for key in config.keys:
+        await _put_key(write, pepper, key)
+
+
+async def _put(write: Write, noun: nouns.Noun, columns: nouns.Row) -> None:
+    if await nouns.find(write.conn, noun, columns["name"]) is None:
+        await nouns.add(write, noun, columns)
+    else:
+        row = await nouns.fetch_writable(write, noun, columns["name"])
+        await nouns.alter(write, noun, row, columns)
+
+
+async def _put_key(write: Write, pepper: bytes, declared: DeclaredKey) -> None:
+    secret = resolve_secret(declared.secret).reveal()
+    key = keys.Key.model_construct(**declared.model_dump(exclude={"secret"}))
+    if await nouns.find(write.conn, keys.KEY, key.name) is None:
+        await keys.add(write, pepper, key, secret)
+        return
+    await keys.replace_secret(write, pepper, key.name, secret)
+    await keys.put(write, key)
+
+
+async def _put_limits(write: Write, config: Config, spare_ids: dict[str, str]) -> None:
+    for limit in config.limits:
+        if await nouns.find(write.conn, limits.LIMIT, limit.name) is None:
+            await _add_limit(write, limit, spare_ids)
+        else:
+            row = await nouns.fetch_writable(write, limits.LIMIT, limit.name)
+            await nouns.alter(write, limits.LIMIT, row, await limits.checked_columns(write.conn, limit))
+
+
+async def _add_limit(write: Write, limit: DeclaredLimit, spare_ids: dict[str, str]) -> None:
+    kept = spare_ids.pop(_meaning(limit.model_dump()), None)
+    await limits.add(write, limit, limits.new_id() if kept is None else kept)
+
+
+async def _refuse_strays(conn: AsyncConnection) -> None:
+    """A project that changed hands must not leave a key of the API behind, under the team that it had."""
+    key, project = keys.KEY.table.c, projects.PROJECT.table.c
+    query = select(key.name, key.project).join(projects.PROJECT.table, project.name == key.project)
+    stray = (await conn.execute(query.where(key.team != project.team).limit(1))).first()
+    if stray is not None:
+        raise Conflict(
+            f"project {stray.project!r} changes its team, and key {stray.name!r} still belongs to the old one"
+        )
+
+
+async def _drop_unused_users(write: Write, config: Config) -> None:
+    """The file's users are those of its keys. One that a key of the API has taken up stays."""
+    wanted = {key.user for key in config.keys}
+    for row in await _file_rows(write.conn, users.USER):
+        if row["name"] not in wanted and not await references.uses(write.conn, "user", row["name"]):
+            await nouns.drop(write, users.USER, row)

@@ -1,0 +1,131 @@
+"""Kills: the stop. Each is a row with a strictly increasing generation, durable before it is acknowledged.
+
+A scope is one dimension and its value: `{"team": "growth"}`, `{"tag": "feature=search"}`, or `{"all": true}`.
+Declared objects can be killed like any other. Lifting needs a reason, and does not take the generation back.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import func, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from penstock.config.checks import ORGANISATION
+from penstock.control import audit, nouns, references
+from penstock.control.paging import Listing, Page, cut, position
+from penstock.control.write import Write
+from penstock.domain.snapshot import Kill
+from penstock.errors import Conflict, InvalidNoun, NotFoundNoun
+from penstock.records.receipts import rfc3339
+from penstock.store.tables.control import keys, kills
+
+DIMENSIONS = ("organisation", "team", "project", "key", "user", "customer", "tag", "provider", "model")
+MAX_REASON = 1_000
+MAX_VALUE = 256
+
+
+async def raise_kill(write: Write, scope: Mapping[str, Any], reason: str) -> int:
+    """The generation of the new kill. A key may also be named by its id. A scope that stops nothing, because its name
+    refers to nothing, is InvalidNoun: whoever stops something in a hurry must learn of a typing error at once."""
+    checked = await _checked_scope(write.conn, scope)
+    row = {"scope": checked, "reason": _checked_reason(reason), "by": write.actor, "at": write.at}
+    result = await write.conn.execute(insert(kills).values(row))
+    primary_key = result.inserted_primary_key
+    assert primary_key is not None
+    generation = int(primary_key[0])
+    await audit.record(write, "raise", ("kill", str(generation)), None, await show(write.conn, generation))
+    return generation
+
+
+async def lift(write: Write, generation: int, reason: str) -> dict[str, Any]:
+    """The lifted kill. One that is lifted already is Conflict."""
+    before = await show(write.conn, generation)
+    if before["lifted_at"] is not None:
+        raise Conflict(f"kill {generation} was lifted already, at {before['lifted_at']}")
+    values = {"lifted_at": write.at, "lifted_by": write.actor, "lift_reason": _checked_reason(reason)}
+    await write.conn.execute(update(kills).where(kills.c.generation == generation).values(values))
+    after = await show(write.conn, generation)
+    await audit.record(write, "lift", ("kill", str(generation)), before, after)
+    return after
+
+
+async def show(conn: AsyncConnection, generation: int) -> dict[str, Any]:
+    """`{generation, scope, reason, by, at, lifted_at, lifted_by, lift_reason}`"""
+    row = (await conn.execute(select(kills).where(kills.c.generation == generation))).mappings().first()
+    if row is None:
+        raise NotFoundNoun(f"there is no kill {generation}")
+    return _shown(dict(row))
+
+
+async def list_page(conn: AsyncConnection, page: Page) -> Listing:
+    """The newest first, lifted ones included."""
+    query = select(kills).order_by(kills.c.generation.desc()).limit(page.limit + 1)
+    if page.after is not None:
+        query = query.where(kills.c.generation < position(page.after))
+    rows = [dict(row) for row in (await conn.execute(query)).mappings()]
+    return cut([_shown(row) for row in rows], page, "generation")
+
+
+async def in_force(conn: AsyncConnection) -> dict[int, Kill]:
+    """Those that are not lifted, by generation, with scopes as calls carry them (`{"all": "true"}`, `tag:<name>`)."""
+    rows = (await conn.execute(select(kills).where(kills.c.lifted_at.is_(None)))).mappings()
+    return {row["generation"]: Kill(row["generation"], _as_dimensions(row["scope"]), row["reason"]) for row in rows}
+
+
+async def newest_generation(conn: AsyncConnection) -> int:
+    """0 when nothing was ever killed."""
+    return (await conn.execute(select(func.max(kills.c.generation)))).scalar() or 0
+
+
+def _shown(row: nouns.Row) -> dict[str, Any]:
+    lifted_at = None if row["lifted_at"] is None else rfc3339(row["lifted_at"])
+    return {**row, "at": rfc3339(row["at"]), "lifted_at": lifted_at}
+
+
+def _as_dimensions(scope: Mapping[str, Any]) -> dict[str, str]:
+    ((dimension, value),) = scope.items()
+    if dimension == "all":
+        return {"all": "true"}
+    if dimension == "tag":
+        name, _, tag_value = value.partition("=")
+        return {f"tag:{name}": tag_value}
+    return {dimension: value}
+
+
+async def _checked_scope(conn: AsyncConnection, scope: Mapping[str, Any]) -> dict[str, Any]:
+    if len(scope) != 1:
+        raise InvalidNoun('a scope is one dimension and its value, such as {"team": "growth"}', "scope")
+    ((dimension, value),) = scope.items()
+    place = f"scope.{dimension}"
+    if dimension == "all":
+        if value is not True:
+            raise InvalidNoun('everything is {"all": true}', place)
+        return {"all": True}
+    if dimension not in DIMENSIONS:
+        raise InvalidNoun(f"a scope is one of {', '.join(DIMENSIONS)} or all", "scope")
+    if not isinstance(value, str) or not 1 <= len(value) <= 2 * MAX_VALUE or not value.isprintable():
+        raise InvalidNoun(f"must be 1 to {2 * MAX_VALUE} printable characters", place)
+    if dimension == "tag" and not all(value.partition("=")):
+        raise InvalidNoun("a tag is written name=value", place)
+    if dimension == "organisation" and value != ORGANISATION:
+        raise InvalidNoun(f"there is no organisation {value!r}", place)
+    if dimension == "key":
+        value = await _key_name(conn, value)
+    if dimension == "model":
+        if not await references.is_callable(conn, value):
+            raise InvalidNoun(f"there is no model {value!r}", place)
+    elif dimension in references.TABLES:
+        await references.require(conn, dimension, value, place)
+    return {dimension: value}
+
+
+async def _key_name(conn: AsyncConnection, name_or_id: str) -> str:
+    named = (await conn.execute(select(keys.c.name).where(keys.c.id == name_or_id))).scalar()
+    return name_or_id if named is None else str(named)
+
+
+def _checked_reason(reason: str) -> str:
+    reason = reason.strip()
+    if not 1 <= len(reason) <= MAX_REASON or "\x00" in reason:
+        raise InvalidNoun(f"say why, in 1 to {MAX_REASON} characters", "reason")
+    return reason

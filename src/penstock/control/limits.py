@@ -1,0 +1,149 @@
+"""Limits: which calls count, in what unit, up to what amount, over which window."""
+
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import exists, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from penstock.config.checks import ORGANISATION
+from penstock.config.settings import DeclaredLimit
+from penstock.control import nouns, references
+from penstock.control.paging import Listing, Page
+from penstock.control.write import Write
+from penstock.domain.money import usd
+from penstock.domain.policy import Limit
+from penstock.errors import InvalidNoun
+from penstock.store.tables.control import keys, limits, projects
+
+MEANING = ("match", "each", "unit", "per")
+"""What a limit counts. Its balances go with it, so it stays as it is for the life of the limit."""
+
+_TAG = "tag:"
+_NAMED = ("team", "project", "key", "provider")
+
+
+def _shown(row: nouns.Row) -> dict[str, Any]:
+    """As in the configuration file: dollars as decimal text, tags in a mapping of their own."""
+    match: dict[str, Any] = {name: value for name, value in row["match"].items() if not name.startswith(_TAG)}
+    tags = {name.removeprefix(_TAG): value for name, value in row["match"].items() if name.startswith(_TAG)}
+    shown = {column: row[column] for column in ("id", "name", "each", "unit", "per", "mode", "alert_at")}
+    money = row["unit"] == "usd"
+    shown["match"] = {**match, "tag": tags} if tags else match
+    shown["amount"] = usd(row["amount"]) if money else row["amount"]
+    return {**shown, "amount_nanousd": row["amount"]} if money else shown
+
+
+LIMIT = nouns.Noun("limit", limits, _shown)
+
+
+async def create(write: Write, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields: name (made from the rest when left out), match, each, unit, amount (dollars for `usd`), per, mode,
+    alert_at; as in the configuration file. A new limit begins with empty balances."""
+    return await add(write, _given(fields), new_id())
+
+
+def new_id() -> str:
+    return f"lim_{uuid.uuid4().hex}"
+
+
+async def add(write: Write, limit: DeclaredLimit, id: str) -> dict[str, Any]:
+    """A limit under an id, whose balances it goes on with when there are any."""
+    columns = await checked_columns(write.conn, limit)
+    return await nouns.add(write, LIMIT, {"id": id, **columns})
+
+
+async def update(write: Write, name: str, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Changes amount, mode or alert_at; the balances stay. What a limit counts cannot be changed."""
+    row = await nouns.fetch_writable(write, LIMIT, name)
+    current = {field: value for field, value in _shown(row).items() if field in DeclaredLimit.model_fields}
+    limit = _given(nouns.merged(current, changes))
+    columns = await checked_columns(write.conn, limit)
+    for field in MEANING:
+        if columns[field] != row[field]:
+            raise InvalidNoun("what a limit counts cannot be changed: create another limit", field)
+    return await nouns.alter(write, LIMIT, row, columns)
+
+
+async def delete(write: Write, name: str) -> None:
+    await nouns.remove(write, LIMIT, name)
+
+
+async def show(conn: AsyncConnection, name: str) -> dict[str, Any]:
+    return await nouns.show(conn, LIMIT, name)
+
+
+async def list_page(conn: AsyncConnection, page: Page) -> Listing:
+    return await nouns.list_page(conn, LIMIT, page)
+
+
+def domain_limit(row: nouns.Row) -> Limit:
+    return Limit(
+        id=row["id"],
+        name=row["name"],
+        unit=row["unit"],
+        amount=row["amount"],
+        per=row["per"],
+        match=tuple(sorted(row["match"].items())),
+        each=row["each"],
+        mode=row["mode"],
+        alert_at=tuple(row["alert_at"]),
+        origin=row["origin"],
+    )
+
+
+async def checked_columns(conn: AsyncConnection, limit: DeclaredLimit) -> nouns.Row:
+    await _check_match(conn, limit.match)
+    return limit.model_dump(include={"name", "match", "each", "unit", "amount", "per", "mode", "alert_at"})
+
+
+def _given(fields: Mapping[str, Any]) -> DeclaredLimit:
+    fields = dict(fields)
+    if "amount" in fields:
+        fields["amount"] = nouns.exact(fields["amount"], "amount")
+    match = fields.get("match")
+    if isinstance(match, Mapping) and isinstance(match.get("tag", {}), Mapping):
+        # A tag may also be written as the one word that the rest of the product uses for it, `tag:feature`.
+        words = {name[len(_TAG) :]: value for name, value in match.items() if str(name).startswith(_TAG)}
+        rest = {name: value for name, value in match.items() if not str(name).startswith(_TAG)}
+        fields["match"] = {**rest, "tag": {**match.get("tag", {}), **words}} if words else rest
+    return nouns.validated(DeclaredLimit, fields)
+
+
+async def _check_match(conn: AsyncConnection, match: Mapping[str, str]) -> None:
+    """Refuses a limit that refers to nothing, and one that no call could ever fall under."""
+    for kind in _NAMED:
+        if kind in match:
+            await references.require(conn, kind, match[kind], f"match.{kind}")
+    if match.get("organisation", ORGANISATION) != ORGANISATION:
+        raise InvalidNoun(f"there is no organisation {match['organisation']!r}", "match.organisation")
+    if "environment" in match:
+        known = select(exists().where(projects.c.environment == match["environment"]))
+        if not (await conn.execute(known)).scalar():
+            raise InvalidNoun(f"no project is in the environment {match['environment']!r}", "match.environment")
+    if "model" in match and not await references.is_callable(conn, match["model"]):
+        raise InvalidNoun(f"there is no model {match['model']!r}", "match.model")
+    if "project" in match:
+        query = select(projects.c.team, projects.c.environment).where(projects.c.name == match["project"])
+        facts = dict((await conn.execute(query)).mappings().one())
+        _refuse_contradiction(match, f"project {match['project']!r}", facts)
+    if "key" in match:
+        _refuse_contradiction(match, f"key {match['key']!r}", await _facts_of_key(conn, match["key"]))
+
+
+async def _facts_of_key(conn: AsyncConnection, name: str) -> dict[str, str]:
+    """The dimensions that a key fixes for its calls."""
+    columns = (keys.c.team, keys.c.project, keys.c.user, keys.c.tags, projects.c.environment)
+    query = select(*columns).outerjoin(projects, projects.c.name == keys.c.project).where(keys.c.name == name)
+    row = (await conn.execute(query)).mappings().one()
+    facts = {"team": row["team"], "project": row["project"], "environment": row["environment"] or ""}
+    pinned = {_TAG + tag: value for tag, value in row["tags"].items()}
+    return {**facts, **pinned, **({"user": row["user"]} if row["user"] else {})}
+
+
+def _refuse_contradiction(match: Mapping[str, str], whose: str, facts: Mapping[str, str]) -> None:
+    for dimension, value in facts.items():
+        if match.get(dimension, value) != value:
+            found = f"its {dimension} is {value!r}" if value else f"it has no {dimension}"
+            raise InvalidNoun(f"no call can match: {whose} is named as well, and {found}", f"match.{dimension}")

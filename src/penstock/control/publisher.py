@@ -1,0 +1,261 @@
+"""The publisher: from the store to the snapshot that workers live from, one difference at a time.
+
+It knows the last published snapshot. After a change it reads again what was touched (and what follows from it: a team's
+keys, a provider's aliases), and what differs is the `Change` that goes out: the work is that of the change, not that of
+the whole.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import msgspec
+from msgspec import structs
+from sqlalchemy import Select, Table, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from penstock.config.checks import ORGANISATION
+from penstock.control import kills, providers
+from penstock.control.limits import domain_limit
+from penstock.control.nouns import Row
+from penstock.domain.money import PriceOverride
+from penstock.domain.policy import Limit
+from penstock.domain.snapshot import (
+    Alias,
+    Change,
+    Credential,
+    Deployment,
+    Key,
+    Provider,
+    ServerSettings,
+    Snapshot,
+    applied,
+)
+from penstock.store.tables import control as tables
+
+Resolve = Callable[[Provider, str, PriceOverride | None, int | None], Deployment]
+"""Provider, its name for the model, the operator's price and output bound -> what the catalogue knows of both."""
+
+Credentials = Callable[[str, str], tuple[Credential, ...]]
+"""A provider's name and base URL -> its credentials. They are bound to that address: for any other there are none."""
+
+Subscriber = Callable[[Change], None]
+K = TypeVar("K")
+V = TypeVar("V")
+_IN_ONE_QUERY = 500
+_SECOND_NS = 1_000_000_000
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What is in a snapshot besides what the store holds."""
+
+    resolve: Resolve
+    credentials: Credentials
+    server: ServerSettings = field(default_factory=ServerSettings)
+
+
+class Touched:
+    """What has to be read again: per table names, or None for all of it."""
+
+    def __init__(self, names: Mapping[str, set[str] | None]) -> None:
+        self._names = names
+
+    def of(self, kind: str) -> set[str] | None:
+        return self._names.get(kind, set())
+
+
+EVERYTHING = Touched(dict.fromkeys(("team", "project", "key", "provider", "model", "limit")))
+OUTSIDE = Touched({"provider": None, "model": None})
+"""What depends on more than the store: credentials, and prices that change with time."""
+
+
+class Publisher:
+    """`snapshot` is the last one published. `clock`: Unix nanoseconds; the first version comes from it, so that
+    versions go on growing when the control process starts again."""
+
+    def __init__(self, sources: Sources, clock: Callable[[], int] = time.time_ns) -> None:
+        self._sources = sources
+        self._subscribers: list[Subscriber] = []
+        self._digests: dict[str, str] = {}
+        self.snapshot = Snapshot(version=clock() // 1_000_000, server=sources.server)
+
+    def subscribe(self, subscriber: Subscriber) -> None:
+        """`subscriber(change)` is called on the event loop, in order, and must not wait."""
+        self._subscribers.append(subscriber)
+
+    def deployment(self, provider: str, model: str) -> Deployment | None:
+        """An undeclared model of a provider, for aliases that end in `/*`. None: there is no such provider."""
+        known = self.snapshot.providers.get(provider)
+        return None if known is None else self._deployment(known, model, None, None)
+
+    async def prepare(self, conn: AsyncConnection, touched: Touched) -> Change | None:
+        """The difference that `conn` sees, in what was touched; None when there is none. Publishes nothing yet."""
+        old = self.snapshot
+        new_providers = await self._read_providers(conn, touched.of("provider"))
+        old_providers = _among(old.providers, touched.of("provider"))
+        all_providers = {name: it for name, it in old.providers.items() if name not in old_providers} | new_providers
+        aliases = self._touched_aliases(touched)
+        new_aliases = await self._read_aliases(conn, aliases, all_providers)
+        new_keys = await self._read_keys(conn, touched)
+        limit_names = touched.of("limit")
+        new_limits = await _read_limits(conn, limit_names)
+        old_limits = old.limits if limit_names is None else _where(old.limits, lambda it: it.name in limit_names)
+        in_force = await kills.in_force(conn)
+        generation = await kills.newest_generation(conn)
+        put_providers, drop_providers = _difference(old_providers, new_providers)
+        put_aliases, drop_aliases = _difference(_among(old.aliases, aliases), new_aliases)
+        put_keys, drop_keys = _difference(self._old_keys(touched, new_keys), new_keys)
+        put_limits, drop_limits = _difference(old_limits, new_limits)
+        put_kills, drop_kills = _difference(old.kills, in_force)
+        change = Change(
+            version=old.version + 1,
+            generation=generation,
+            put_keys=put_keys,
+            put_providers=put_providers,
+            put_aliases=put_aliases,
+            put_limits=put_limits,
+            put_kills=put_kills,
+            drop_keys=drop_keys,
+            drop_providers=drop_providers,
+            drop_aliases=drop_aliases,
+            drop_limits=drop_limits,
+            drop_kills=drop_kills,
+        )
+        return None if change == Change(old.version + 1, old.generation) else change
+
+    def deliver(self, change: Change | None) -> None:
+        """Makes the change the published truth and tells every subscriber."""
+        if change is None:
+            return
+        for digest in change.drop_keys:
+            self._digests.pop(self.snapshot.keys[digest].name, None)
+        for digest, key in change.put_keys.items():
+            self._digests[key.name] = digest
+        self.snapshot = applied(self.snapshot, change)
+        for subscriber in self._subscribers:
+            subscriber(change)
+
+    async def _read_providers(self, conn: AsyncConnection, names: set[str] | None) -> dict[str, Provider]:
+        found = {}
+        async for row in _rows(conn, select(tables.providers), tables.providers, names):
+            found[row["name"]] = Provider(
+                name=row["name"],
+                kind=row["kind"],
+                base_url=row["base_url"],
+                credentials=self._sources.credentials(row["name"], row["base_url"]) if row["credentials"] else (),
+                timeouts=providers.timeouts(row),
+                options=row["options"],
+                headers=row["headers"],
+            )
+        return found
+
+    def _touched_aliases(self, touched: Touched) -> set[str] | None:
+        """The aliases themselves, and those with a target at a touched provider."""
+        names, at = touched.of("model"), touched.of("provider")
+        if names is None or at is None:
+            return None
+        follow = _where(self.snapshot.aliases, lambda it: any(target.provider in at for target in it.targets))
+        return names | set(follow)
+
+    async def _read_aliases(
+        self, conn: AsyncConnection, names: set[str] | None, known: Mapping[str, Provider]
+    ) -> dict[str, Alias]:
+        found = {}
+        async for row in _rows(conn, select(tables.models), tables.models, names):
+            body = row["body"]
+            price = None if body["price"] is None else msgspec.convert(body["price"], PriceOverride)
+            targets = tuple(
+                structs.replace(
+                    self._deployment(known[target["provider"]], target["model"], price, body["max_output"]),
+                    weight=target["weight"],
+                )
+                for target in body["targets"]
+            )
+            found[row["name"]] = Alias(row["name"], targets, body["strategy"], body["max_output"])
+        return found
+
+    def _deployment(
+        self, provider: Provider, model: str, price: PriceOverride | None, max_output: int | None
+    ) -> Deployment:
+        deployment = self._sources.resolve(provider, model, price, max_output)
+        return structs.replace(deployment, provider=provider.name, model=model)
+
+    async def _read_keys(self, conn: AsyncConnection, touched: Touched) -> dict[str, Key]:
+        """The keys themselves, those of touched teams and those of touched projects, by digest."""
+        keys, teams, projects = tables.keys, tables.teams, tables.projects
+        query = (
+            select(keys, teams.c.required_tags, projects.c.environment)
+            .outerjoin(teams, teams.c.name == keys.c.team)
+            .outerjoin(projects, projects.c.name == keys.c.project)
+        )
+        found = {}
+        for column, kind in ((keys.c.name, "key"), (keys.c.team, "team"), (keys.c.project, "project")):
+            async for row in _rows(conn, query, keys, touched.of(kind), column):
+                found[row["digest"]] = _key(row)
+            if touched.of(kind) is None:
+                break
+        return found
+
+    def _old_keys(self, touched: Touched, new: Mapping[str, Key]) -> dict[str, Key]:
+        names = touched.of("key")
+        if names is None:
+            return self.snapshot.keys
+        digests = [self._digests.get(name) for name in names | {key.name for key in new.values()}]
+        return {digest: self.snapshot.keys[digest] for digest in digests if digest is not None}
+
+
+async def _read_limits(conn: AsyncConnection, names: set[str] | None) -> dict[str, Limit]:
+    query = select(tables.limits)
+    return {row["id"]: domain_limit(row) async for row in _rows(conn, query, tables.limits, names)}
+
+
+async def _rows(
+    conn: AsyncConnection, query: Select[Any], table: Table, names: set[str] | None, column: Any = None
+) -> Any:
+    """The rows whose `column` (the name, unless told) is among `names`; all of them for None."""
+    column = table.c.name if column is None else column
+    selections: Iterable[Select[Any]] = [query]
+    if names is not None:
+        selections = [query.where(column.in_(chunk)) for chunk in _chunks(sorted(names))]
+    for selection in selections:
+        for row in (await conn.execute(selection)).mappings():
+            yield dict(row)
+
+
+def _chunks(names: list[str]) -> Iterator[list[str]]:
+    for start in range(0, len(names), _IN_ONE_QUERY):
+        yield names[start : start + _IN_ONE_QUERY]
+
+
+def _key(row: Row) -> Key:
+    return Key(
+        id=row["id"],
+        name=row["name"],
+        digest=row["digest"],
+        organisation=ORGANISATION,
+        team=row["team"],
+        project=row["project"],
+        environment=row["environment"] or "",
+        user=row["user"],
+        models=tuple(row["models"]),
+        tags=row["tags"],
+        required_tags=tuple(row["required_tags"] or ()),
+        expires_at=None if row["expires_at"] is None else row["expires_at"] / _SECOND_NS,
+        revoked_at=None if row["revoked_at"] is None else row["revoked_at"] / _SECOND_NS,
+    )
+
+
+def _among(objects: dict[str, V], names: set[str] | None) -> dict[str, V]:
+    return objects if names is None else {name: objects[name] for name in names if name in objects}
+
+
+def _where(objects: dict[K, V], holds: Callable[[V], bool]) -> dict[K, V]:
+    return {name: value for name, value in objects.items() if holds(value)}
+
+
+def _difference(old: Mapping[K, V], new: Mapping[K, V]) -> tuple[dict[K, V], tuple[K, ...]]:
+    """What to put and what to drop, to come from `old` to `new`."""
+    put = {name: value for name, value in new.items() if name not in old or old[name] != value}
+    return put, tuple(name for name in old if name not in new)

@@ -1,0 +1,175 @@
+"""A batch: journal records turned into the rows that one transaction writes. Pure.
+
+Of a hold nothing is read but its id, unless it is still open at the batch's end; only what resolves it is worth a look.
+"""
+
+from collections.abc import Iterable, Mapping
+
+import msgspec
+from msgspec import Raw, Struct, structs
+
+from penstock.domain.events import CostBasis, LimitCharged, UsageEvent
+from penstock.domain.journal import Hold
+from penstock.domain.money import MAX_NANOUSD
+from penstock.domain.policy import Charge, Limit, Window
+
+HOLD, RESOLUTION = 0, 1
+"""The steps of an attempt, and with its id the key of its entries."""
+
+Entry = tuple[str, int, str, int, int, bytes, str]
+"""`attempt_id, step, kind, at, epoch, charges, cause`."""
+
+BalanceKey = tuple[str, int, str, Window]
+"""`limit, window_start, value, per`."""
+
+
+class _Held(Struct, frozen=True, array_like=True, tag="h"):
+    """`domain.journal.Hold`, its parts left as they are."""
+
+    attempt_id: str
+    at: int
+    charges: Raw
+    draft: Raw
+
+
+class _Posted(Struct, frozen=True, array_like=True, tag="p"):
+    """`domain.journal.Post`, its charges left as they are."""
+
+    attempt_id: str
+    at: int
+    charges: Raw
+    basis: CostBasis
+    event: UsageEvent | None = None
+
+
+class _Voided(Struct, frozen=True, array_like=True, tag="v"):
+    attempt_id: str
+    at: int
+    cause: str
+    event: UsageEvent | None = None
+
+
+class _Noted(Struct, frozen=True, array_like=True, tag="n"):
+    at: int
+    event: UsageEvent
+
+
+_records: "msgspec.msgpack.Decoder[_Held | _Posted | _Voided | _Noted]" = msgspec.msgpack.Decoder(
+    _Held | _Posted | _Voided | _Noted
+)
+_charges = msgspec.msgpack.Decoder(tuple[Charge, ...])
+_holds = msgspec.msgpack.Decoder(Hold)
+_encoder = msgspec.msgpack.Encoder()
+_NO_CHARGES = _encoder.encode(())
+
+decode_charges = _charges.decode
+decode_hold = _holds.decode
+
+
+class Batch:
+    """`opened`: attempt -> the record of its hold, where the batch does not resolve it. `resolved`: attempts whose hold
+    lies in an earlier batch. `sums`: what the batch settles per balance. `unreadable`: payloads that are no record.
+
+    `known`: steps that the ledger has already; a record that repeats one is left out, so that the first stands. None
+    where that is for the database to notice.
+    """
+
+    def __init__(self, epoch: int, known: set[tuple[str, int]] | None = None) -> None:
+        self.entries: list[Entry] = []
+        self.opened: dict[str, bytes] = {}
+        self.resolved: list[str] = []
+        self.sums: dict[BalanceKey, int] = {}
+        self.events: list[UsageEvent] = []
+        self.unreadable = 0
+        self.repeated = 0
+        self.epoch = epoch
+        self._known = known
+
+    def read(self, payloads: Iterable[memoryview]) -> None:
+        for payload in payloads:
+            try:
+                record = _records.decode(payload)
+            except msgspec.DecodeError:
+                self.unreadable += 1
+                continue
+            if isinstance(record, _Noted):
+                self.events.append(record.event)
+            elif isinstance(record, _Held):
+                if not self._repeats(record.attempt_id, HOLD):
+                    self.entries.append(
+                        (record.attempt_id, HOLD, "hold", record.at, self.epoch, bytes(record.charges), "")
+                    )
+                    self.opened[record.attempt_id] = bytes(payload)
+            elif not self._repeats(record.attempt_id, RESOLUTION):
+                self._resolve(record)
+
+    def estimate(self, hold: Hold, event: UsageEvent) -> None:
+        """Charges an open hold in full: its attempt was dispatched, and nobody is left to say what came of it."""
+        charges = _encoder.encode(hold.charges)
+        self.entries.append((hold.attempt_id, RESOLUTION, "estimate", event.ended_at, self.epoch, charges, "estimated"))
+        self.resolved.append(hold.attempt_id)
+        self._settle(hold.charges)
+        self.events.append(event)
+
+    def _resolve(self, record: _Posted | _Voided) -> None:
+        if isinstance(record, _Posted):
+            kind = "estimate" if record.basis == "estimated" else "post"
+            self.entries.append(
+                (record.attempt_id, RESOLUTION, kind, record.at, self.epoch, bytes(record.charges), record.basis)
+            )
+            self._settle(_charges.decode(record.charges))
+        else:
+            self.entries.append(
+                (record.attempt_id, RESOLUTION, "void", record.at, self.epoch, _NO_CHARGES, record.cause)
+            )
+        if self.opened.pop(record.attempt_id, None) is None:
+            self.resolved.append(record.attempt_id)
+        if record.event is not None:
+            self.events.append(record.event)
+
+    def _settle(self, charges: Iterable[Charge]) -> None:
+        sums = self.sums
+        for charge in charges:
+            if charge.amount:
+                key = (charge.limit, charge.window_start, charge.value, charge.per)
+                sums[key] = min(sums.get(key, 0) + charge.amount, MAX_NANOUSD)
+
+    def _repeats(self, attempt_id: str, step: int) -> bool:
+        if self._known is None:
+            return False
+        if (attempt_id, step) in self._known:
+            self.repeated += 1
+            return True
+        self._known.add((attempt_id, step))
+        return False
+
+
+def crashed(hold: Hold, now: int, limits: Mapping[str, Limit]) -> UsageEvent:
+    """The event of an exchange whose worker died: what was known when its last attempt was dispatched, charged in full.
+    `now`: Unix nanoseconds. `limits` gives the units; a limit that is gone leaves an empty one."""
+    draft = hold.draft
+    attempts = draft.attempts
+    if attempts:
+        last = structs.replace(attempts[-1], ended_at=now, basis="estimated", error_code="crash")
+        attempts = (*attempts[:-1], last)
+    charged = tuple(
+        LimitCharged(
+            charge.limit,
+            charge.window_start,
+            charge.value,
+            limits[charge.limit].unit if charge.limit in limits else "",
+            charge.amount,
+        )
+        for charge in hold.charges
+    )
+    return structs.replace(
+        draft,
+        ended_at=now,
+        cause="failed",
+        error_code="crash",
+        cost_nanousd=max(draft.cost_nanousd, sum(attempt.cost_nanousd for attempt in attempts)),
+        cost_basis="estimated",
+        attempts=attempts,
+        limits_charged=draft.limits_charged + charged,
+        flags=(*draft.flags, "crash"),
+    )

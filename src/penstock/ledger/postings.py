@@ -1,0 +1,148 @@
+"""Postings: the ledger's SQL. Each function works inside the transaction of the connection it is given.
+
+The statements are written out, with `?` for each value, and run with rows of plain tuples: they are what every call
+costs in the control process.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, get_args
+
+from msgspec import Struct
+from sqlalchemy import Connection
+
+from penstock.domain.policy import Charge, Window
+from penstock.errors import PenstockError
+from penstock.ledger.batch import BalanceKey, Batch
+from penstock.ledger.windows import SHORT, window
+
+_ADD_ENTRY = "INSERT INTO entries (attempt_id, step, kind, at, epoch, charges, cause) VALUES (?, ?, ?, ?, ?, ?, ?)"
+_ADD_HOLD = "INSERT INTO open_holds (attempt_id, epoch, record) VALUES (?, ?, ?)"
+_DROP_HOLD = "DELETE FROM open_holds WHERE attempt_id = ?"
+_SETTLE_BALANCE = """
+    INSERT INTO balances (limit_id, window_start, value, per, settled) VALUES (?, ?, ?, ?, ?)
+    ON CONFLICT (limit_id, window_start, value) DO UPDATE SET settled =
+        CASE WHEN balances.settled > 9223372036854775807 - excluded.settled THEN 9223372036854775807
+             ELSE balances.settled + excluded.settled END"""
+"""A sum that does not fit stays at the highest amount there is, where no limit admits anything any more."""
+_SETTLE_SHARE = """
+    INSERT INTO shares (limit_id, window_start, value, per, settled) VALUES (?, ?, ?, ?, ?)
+    ON CONFLICT (limit_id, value) DO UPDATE SET per = excluded.per, window_start = excluded.window_start, settled =
+        CASE WHEN excluded.window_start > shares.window_start THEN excluded.settled
+             WHEN shares.settled > 9223372036854775807 - excluded.settled THEN 9223372036854775807
+             ELSE shares.settled + excluded.settled END
+    WHERE excluded.window_start >= shares.window_start"""
+_OPEN_BALANCES = "SELECT limit_id, window_start, value, settled, per FROM balances WHERE per = ? AND window_start >= ?"
+_OPEN_SHARES = "SELECT limit_id, window_start, value, settled, per FROM shares WHERE per = ? AND window_start >= ?"
+_BALANCE = "SELECT settled FROM balances WHERE limit_id = ? AND window_start = ? AND value = ?"
+_SHARE = "SELECT settled FROM shares WHERE limit_id = ? AND window_start = ? AND value = ?"
+_DROP_OLD_SHARES = "DELETE FROM shares WHERE window_start < ?"
+_KNOWN_STEPS = "SELECT attempt_id, step FROM entries WHERE attempt_id = ?"
+_HELD_BY = "SELECT record FROM open_holds WHERE epoch = ? ORDER BY attempt_id"
+_ALL_HELD = "SELECT record FROM open_holds"
+
+_CURSORS = "SELECT epoch, part, position, damages FROM journals"
+_UNFINISHED = "SELECT epoch FROM journals WHERE state = 'open'"
+_ADD_JOURNAL = "INSERT INTO journals (epoch, part, position, state, damages, opened_at) VALUES (?, ?, ?, 'open', 0, ?)"
+_ADVANCE = "UPDATE journals SET part = ?, position = ?, damages = ? WHERE epoch = ? AND part = ? AND position = ?"
+_FINISH = "UPDATE journals SET state = 'finished' WHERE epoch = ?"
+
+
+class Cursor(Struct, frozen=True):
+    """How far one epoch's journal is in the ledger: which of its files, how many bytes of it, and in how many places
+    it could not be read or repeated itself."""
+
+    epoch: int
+    part: int
+    position: int
+    damages: int = 0
+
+
+def run(connection: Connection, statement: str, values: Sequence[Any] = ()) -> Any:
+    """One statement in the dialect's own placeholders."""
+    return connection.exec_driver_sql(_placed(connection, statement), tuple(values))
+
+
+def write_batch(connection: Connection, batch: Batch) -> None:
+    """Adds a batch's entries and what follows from them. Raises `IntegrityError` when a step is in the ledger."""
+    if batch.entries:
+        _run_many(connection, _ADD_ENTRY, batch.entries)
+    if batch.opened:
+        _run_many(connection, _ADD_HOLD, [(attempt, batch.epoch, record) for attempt, record in batch.opened.items()])
+    if batch.resolved:
+        _run_many(connection, _DROP_HOLD, [(attempt,) for attempt in batch.resolved])
+    _settle(connection, _SETTLE_BALANCE, batch.sums, lambda per: per not in SHORT)
+    _settle(connection, _SETTLE_SHARE, batch.sums, lambda per: per in SHORT)
+
+
+def settled_on(connection: Connection, key: BalanceKey) -> int:
+    """What is settled on one balance; 0 when its window has turned."""
+    limit, start, value, per = key
+    row = run(connection, _SHARE if per in SHORT else _BALANCE, (limit, start, value)).first()
+    return row[0] if row else 0
+
+
+def open_balances(connection: Connection, now_s: int) -> list[Charge]:
+    """What is settled in every window that is open at `now_s`, or begins after it."""
+    found: list[Charge] = []
+    for per in get_args(Window):
+        rows = run(connection, _OPEN_SHARES if per in SHORT else _OPEN_BALANCES, (per, window(per, now_s)[0]))
+        found.extend(Charge(*row) for row in rows)
+    return found
+
+
+def drop_old_shares(connection: Connection, before_s: int) -> None:
+    run(connection, _DROP_OLD_SHARES, (before_s,))
+
+
+def known_steps(connection: Connection, attempts: Iterable[str]) -> set[tuple[str, int]]:
+    """Which steps of these attempts the ledger has."""
+    return {(row[0], row[1]) for attempt in attempts for row in run(connection, _KNOWN_STEPS, (attempt,))}
+
+
+def held_records(connection: Connection, epoch: int | None = None) -> list[bytes]:
+    """The records of the open holds: of one epoch, or of all."""
+    rows = run(connection, _ALL_HELD) if epoch is None else run(connection, _HELD_BY, (epoch,))
+    return [row[0] for row in rows]
+
+
+def load_cursors(connection: Connection) -> dict[int, Cursor]:
+    return {row[0]: Cursor(*row) for row in run(connection, _CURSORS)}
+
+
+def unfinished(connection: Connection) -> set[int]:
+    """The epochs that nobody has finished."""
+    return {row[0] for row in run(connection, _UNFINISHED)}
+
+
+def add_journal(connection: Connection, cursor: Cursor, at: int) -> None:
+    """`at`: Unix nanoseconds."""
+    run(connection, _ADD_JOURNAL, (cursor.epoch, cursor.part, cursor.position, at))
+
+
+def advance(connection: Connection, read: Cursor, following: Cursor) -> None:
+    """Moves a cursor. Raises `PenstockError` when it is not where it was thought to be: someone else reads this
+    journal, and the transaction must not stand."""
+    values = (following.part, following.position, following.damages, read.epoch, read.part, read.position)
+    if run(connection, _ADVANCE, values).rowcount != 1:
+        raise PenstockError(f"journal {read.epoch} is read by another committer")
+
+
+def finish_journal(connection: Connection, epoch: int) -> None:
+    run(connection, _FINISH, (epoch,))
+
+
+def _settle(
+    connection: Connection, statement: str, sums: Mapping[BalanceKey, int], chosen: Callable[[Window], bool]
+) -> None:
+    """In the order of the windows, so that the newest share is written last."""
+    rows = sorted((start, limit, value, per, sum_) for (limit, start, value, per), sum_ in sums.items() if chosen(per))
+    if rows:
+        _run_many(connection, statement, [(limit, start, value, per, sum_) for start, limit, value, per, sum_ in rows])
+
+
+def _run_many(connection: Connection, statement: str, rows: list[Any]) -> None:
+    connection.exec_driver_sql(_placed(connection, statement), rows)
+
+
+def _placed(connection: Connection, statement: str) -> str:
+    return statement if connection.dialect.paramstyle == "qmark" else statement.replace("?", "%s")

@@ -1,0 +1,150 @@
+"""Verification: whether the ledger in the database agrees with itself. Reads one snapshot and changes nothing.
+
+What is checked of the invariants:
+
+    I1  amounts are whole numbers and none is negative. (Whether settled and held ever passed a limit's amount cannot be
+        seen afterwards, since amounts change and a provider may bill more than it was bound to; the worker sees to it.)
+    I2  what is settled on each balance is the sum of its entries. Shares are overwritten and have no entries to sum.
+    I3  an attempt has at most one hold and one resolution.
+    I4  whatever is resolved was held before, on the same balances; whatever is held and not resolved is an open hold.
+    I5  an adjustment has an actor.
+
+and that no journal had damaged places and no finished journal left a hold open.
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Iterator
+from itertools import groupby
+
+import msgspec
+from msgspec import Struct
+from sqlalchemy import Connection, Engine
+
+from penstock.domain.money import MAX_NANOUSD
+from penstock.domain.policy import Charge
+from penstock.ledger.batch import HOLD, RESOLUTION, BalanceKey, decode_charges
+from penstock.ledger.postings import run
+from penstock.ledger.windows import SHORT
+from penstock.store.engine import reading
+
+_ENTRIES = "SELECT attempt_id, step, kind, charges, actor FROM entries ORDER BY attempt_id, step"
+_BALANCES = "SELECT limit_id, window_start, value, per, settled FROM balances"
+_SHARES = "SELECT limit_id, value, settled FROM shares"
+_OPEN_HOLDS = """
+    SELECT open_holds.attempt_id, journals.state FROM open_holds
+    LEFT JOIN journals ON journals.epoch = open_holds.epoch ORDER BY open_holds.attempt_id"""
+_DAMAGED = "SELECT epoch, damages FROM journals WHERE damages > 0 ORDER BY epoch"
+_RESOLUTIONS = ("post", "estimate", "void")
+
+
+class Fault(Struct, frozen=True):
+    """`kind` is a word for programs, `detail` a sentence for a person."""
+
+    kind: str
+    detail: str
+
+
+async def verify(engine: Engine) -> list[Fault]:
+    """Every fault of the ledger behind a committer's engine; empty when it is good."""
+    return await asyncio.to_thread(_verify, engine)
+
+
+def _verify(engine: Engine) -> list[Fault]:
+    with reading(engine).connect().execution_options(yield_per=1_000) as connection, connection.begin():
+        sums: defaultdict[BalanceKey, int] = defaultdict(int)
+        open_holds: dict[str, str | None] = {row[0]: row[1] for row in run(connection, _OPEN_HOLDS)}
+        return [
+            *_stray_hold_faults(open_holds),
+            *_entry_faults(connection, sums, open_holds),
+            *_balance_faults(connection, sums),
+            *_damage_faults(connection),
+        ]
+
+
+def _entry_faults(
+    connection: Connection, sums: defaultdict[BalanceKey, int], open_holds: dict[str, str | None]
+) -> Iterator[Fault]:
+    """Attempt by attempt; sums up what was posted."""
+    for attempt, rows in groupby(run(connection, _ENTRIES), key=lambda row: row[0]):
+        held: tuple[Charge, ...] | None = None
+        resolved = False
+        for _, step, kind, blob, actor in rows:
+            try:
+                charges = decode_charges(blob)
+            except msgspec.DecodeError:
+                yield Fault("entry_unreadable", f"step {step} of attempt {attempt} holds no charges")
+                continue
+            yield from _step_faults(attempt, step, kind, actor)
+            if kind == "hold":
+                held = charges
+            elif kind in _RESOLUTIONS:
+                resolved = True
+                yield from _resolution_faults(attempt, held, kind, charges)
+            if kind != "adjustment" and any(charge.amount < 0 for charge in charges):
+                yield Fault("negative_amount", f"the {kind} of attempt {attempt} has a negative amount")
+            if kind != "hold":
+                for charge in charges:
+                    sums[(charge.limit, charge.window_start, charge.value, charge.per)] += charge.amount
+        is_open = attempt in open_holds
+        if resolved and is_open:
+            yield Fault("hold_left_open", f"attempt {attempt} is resolved and its hold is still open")
+        if held is not None and not resolved and not is_open:
+            yield Fault("hold_lost", f"attempt {attempt} is not resolved and its hold is not among the open ones")
+        if held is not None:
+            open_holds.pop(attempt, None)
+    for attempt in open_holds:
+        yield Fault("open_hold_without_entry", f"attempt {attempt} has an open hold that is not in the ledger")
+
+
+def _step_faults(attempt: str, step: int, kind: str, actor: str | None) -> Iterator[Fault]:
+    expected = ("hold",) if step == HOLD else _RESOLUTIONS if step == RESOLUTION else ("adjustment",)
+    if kind not in expected:
+        yield Fault("step_mismatch", f"step {step} of attempt {attempt} is a {kind}")
+    if kind == "adjustment" and not actor:
+        yield Fault("adjustment_without_actor", f"the adjustment of attempt {attempt} does not say who made it")
+
+
+def _resolution_faults(
+    attempt: str, held: tuple[Charge, ...] | None, kind: str, charges: tuple[Charge, ...]
+) -> Iterator[Fault]:
+    if held is None:
+        yield Fault("resolved_without_hold", f"attempt {attempt} has a {kind} and no hold before it")
+    elif kind != "void" and [_place(charge) for charge in held] != [_place(charge) for charge in charges]:
+        yield Fault("balances_differ", f"the {kind} of attempt {attempt} is not on the balances of its hold")
+
+
+def _place(charge: Charge) -> BalanceKey:
+    return charge.limit, charge.window_start, charge.value, charge.per
+
+
+def _stray_hold_faults(open_holds: dict[str, str | None]) -> Iterator[Fault]:
+    for attempt, state in open_holds.items():
+        if state != "open":
+            yield Fault("hold_stranded", f"attempt {attempt} has an open hold and its journal is finished")
+
+
+def _balance_faults(connection: Connection, sums: defaultdict[BalanceKey, int]) -> Iterator[Fault]:
+    for limit, start, value, per, settled in run(connection, _BALANCES):
+        expected = min(sums.pop((limit, start, value, per), 0), MAX_NANOUSD)
+        if type(settled) is not int or settled != expected:
+            yield Fault(
+                "balance_differs", f"{_named(limit, start, value)}: settled {settled}, its entries say {expected}"
+            )
+    for (limit, start, value, per), expected in sorted(sums.items()):
+        if expected and per not in SHORT:
+            yield Fault("balance_missing", f"{_named(limit, start, value)}: no balance, its entries say {expected}")
+    for limit, value, settled in run(connection, _SHARES):
+        if type(settled) is not int or settled < 0:
+            yield Fault("share_damaged", f"limit {limit} value {value!r}: settled {settled}")
+
+
+def _named(limit: str, start: int, value: str) -> str:
+    return f"limit {limit} window {start} value {value!r}"
+
+
+def _damage_faults(connection: Connection) -> Iterator[Fault]:
+    for epoch, damages in run(connection, _DAMAGED):
+        yield Fault(
+            "journal_damaged", f"journal {epoch} could not be read in {damages} places, or repeated itself there"
+        )

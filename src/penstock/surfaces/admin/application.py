@@ -1,0 +1,63 @@
+"""The admin listener's application: every path, behind the edge."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from fastapi import APIRouter, Depends, FastAPI, Request
+from fastapi.routing import APIRoute
+
+from penstock import __version__
+from penstock.config.settings import DeclaredLimit, DeclaredModel, DeclaredProject, DeclaredProvider, DeclaredTeam
+from penstock.control import keys, users
+from penstock.errors import InvalidNoun
+from penstock.surfaces import ops
+from penstock.surfaces.admin import documents, objects, problems, reports, stops
+from penstock.surfaces.admin.edge import Edge
+from penstock.surfaces.admin.plane import Plane
+
+SHAPES: Mapping[str, type[Any]] = {
+    "Team": DeclaredTeam,
+    "Project": DeclaredProject,
+    "User": users.User,
+    "Key": keys.Key,
+    "Limit": DeclaredLimit,
+    "Provider": DeclaredProvider,
+    "Model": DeclaredModel,
+    "Kill": stops.KillRequest,
+    "Lift": stops.LiftRequest,
+}
+"""The bodies that `control` decodes, by their name in the OpenAPI document. The file's own shapes serve here too."""
+
+
+async def refuse_unknown_parameters(request: Request) -> None:
+    """A parameter that nothing reads is a fault of the asker's, as an unknown field is: the answer would be another
+    than the one that was meant."""
+    route = request.scope["route"]
+    assert isinstance(route, APIRoute)
+    known = {parameter.alias for parameter in route.dependant.query_params}
+    for name in request.query_params:
+        if name not in known:
+            raise InvalidNoun(f"there is no parameter {name[:64]!r} here", name[:64])
+
+
+def build(plane: Plane, operations: ops.Operations) -> Edge:
+    """The ASGI application for `server.admin`."""
+    application = FastAPI(
+        title="Penstock admin API",
+        version=__version__,
+        openapi_url=documents.PATH,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    problems.install(application)
+    admin = APIRouter(
+        prefix="/admin/v1", dependencies=[Depends(refuse_unknown_parameters)], responses=documents.PROBLEMS
+    )
+    admin.include_router(stops.routes(plane))
+    admin.include_router(reports.routes(plane))
+    admin.include_router(objects.routes(plane))
+    application.include_router(admin)
+    application.include_router(ops.routes(operations))
+    documents.install(application, SHAPES)
+    return Edge(application, plane.admin_key)

@@ -1,0 +1,29 @@
+"""What the admin surface is handed: the door to the control plane and what only the running process knows."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from penstock.control.door import Door
+from penstock.domain.snapshot import Secret
+
+ACTOR = "admin"
+"""Who the bootstrap administrator is in the audit log."""
+
+
+@dataclass(frozen=True)
+class Plane:
+    """`drain` brings the journals into the store, so that what is read next is complete.
+
+    `ledger`: the rows of the ledger's balances; `verify`: its faults. `kill_nodes(generation)`: each node and whether
+    it obeys. `status`: the process and its workers. All answer plain values, ready to be encoded.
+    """
+
+    door: Door
+    admin_key: Secret
+    pepper: bytes
+    drain: Callable[[], Awaitable[int]]
+    ledger: Callable[[], Awaitable[list[dict[str, Any]]]]
+    verify: Callable[[], Awaitable[list[dict[str, str]]]]
+    kill_nodes: Callable[[int], list[dict[str, Any]]]
+    status: Callable[[], dict[str, Any]]

@@ -1,0 +1,122 @@
+"""What is only looked at: usage, receipts, the audit log, the ledger, the configuration's history, the status.
+
+    GET  /admin/v1/usage?by=team,model&since=&until=    {"rows": [...], "total": {...}}
+    GET  /admin/v1/receipts, /receipts/{request_id}
+    GET  /admin/v1/audit?kind=&name=
+    GET  /admin/v1/ledger                               {"limits": [...]}
+    POST /admin/v1/ledger/verify                        {"faults": [{"kind", "detail"}]}
+    GET  /admin/v1/config                               the versions of the declared configuration
+    GET  /admin/v1/status                               the process, its workers, what waits in the journals
+
+What the journals still hold is brought into the store before usage, receipts and ledger are read.
+"""
+
+import re
+import time
+from datetime import UTC, datetime, timedelta
+
+from fastapi import APIRouter, Query, Response
+
+from penstock.control import audit, declared
+from penstock.control.paging import MAX_PAGE, Page
+from penstock.errors import InvalidNoun, NotFoundNoun
+from penstock.records.receipts import receipt
+from penstock.records.recent import recent
+from penstock.records.usage import usage
+from penstock.surfaces.admin.plane import Plane
+from penstock.surfaces.admin.problems import JsonResponse
+
+_AGO = re.compile(r"(\d{1,6})([mhd])")
+_AGO_NS = {"m": 60 * 10**9, "h": 3600 * 10**9, "d": 86_400 * 10**9}
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_LATEST = datetime(2200, 1, 1, tzinfo=UTC)
+
+
+def routes(plane: Plane) -> APIRouter:
+    router = APIRouter()
+    _add_records(router, plane)
+    _add_ledger(router, plane)
+    _add_history(router, plane)
+
+    @router.get("/status", tags=["status"], operation_id="show_status", summary="The process and its workers")
+    async def show_status() -> Response:
+        return JsonResponse(plane.status())
+
+    return router
+
+
+def _add_records(router: APIRouter, plane: Plane) -> None:
+    @router.get("/usage", tags=["usage"], operation_id="show_usage", summary="Calls, tokens and money by any dimension")
+    async def show_usage(by: str = "", since: str | None = None, until: str | None = None) -> Response:
+        dimensions = [name.strip() for name in by.split(",") if name.strip()]
+        span = (instant(since, "since"), instant(until, "until"))
+        await plane.drain()
+        async with plane.door.read() as conn:
+            return JsonResponse(await usage(conn, dimensions, *span))
+
+    @router.get("/receipts", tags=["receipts"], operation_id="list_receipts", summary="Calls, the newest first")
+    async def list_receipts(limit: int = Query(100, ge=1, le=MAX_PAGE), after: str | None = None) -> Response:
+        await plane.drain()
+        async with plane.door.read() as conn:
+            items, following = await recent(conn, limit, after)
+        return JsonResponse({"items": items, "next": following})
+
+    @router.get("/receipts/{request_id}", tags=["receipts"], operation_id="show_receipt", summary="One call")
+    async def show_receipt(request_id: str) -> Response:
+        await plane.drain()
+        async with plane.door.read() as conn:
+            found = await receipt(conn, request_id)
+        if found is None:
+            raise NotFoundNoun(f"there is no receipt {request_id[:128]!r}")
+        return JsonResponse(found)
+
+
+def _add_ledger(router: APIRouter, plane: Plane) -> None:
+    @router.get("/ledger", tags=["ledger"], operation_id="show_ledger", summary="What every limit has settled and held")
+    async def show_ledger() -> Response:
+        await plane.drain()
+        return JsonResponse({"limits": await plane.ledger()})
+
+    @router.post(
+        "/ledger/verify", tags=["ledger"], operation_id="verify_ledger", summary="Whether the ledger agrees with itself"
+    )
+    async def verify_ledger() -> Response:
+        await plane.drain()
+        return JsonResponse({"faults": await plane.verify()})
+
+
+def _add_history(router: APIRouter, plane: Plane) -> None:
+    @router.get("/audit", tags=["audit"], operation_id="list_audit", summary="Who changed what, the newest first")
+    async def list_audit(
+        limit: int = Query(100, ge=1, le=MAX_PAGE),
+        after: str | None = None,
+        kind: str | None = None,
+        name: str | None = None,
+    ) -> Response:
+        async with plane.door.read() as conn:
+            return JsonResponse(await audit.list_page(conn, Page(limit, after), kind, name))
+
+    @router.get(
+        "/config", tags=["config"], operation_id="list_config", summary="The versions of the declared configuration"
+    )
+    async def list_config(limit: int = Query(100, ge=1, le=MAX_PAGE), after: str | None = None) -> Response:
+        async with plane.door.read() as conn:
+            return JsonResponse(await declared.list_page(conn, Page(limit, after)))
+
+
+def instant(text: str | None, place: str) -> int | None:
+    """Unix nanoseconds of `2026-01-31`, `2026-01-31T12:00:00Z` (without a zone: UTC), or `24h` ago (m, h, d).
+    Raises InvalidNoun at `place`."""
+    if text is None:
+        return None
+    if ago := _AGO.fullmatch(text):
+        return max(0, time.time_ns() - int(ago[1]) * _AGO_NS[ago[2]])
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise InvalidNoun("write a date, an RFC 3339 time, or 90m, 24h, 7d for how long ago", place) from None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    if not _EPOCH <= moment <= _LATEST:
+        raise InvalidNoun("a time lies between the years 1970 and 2200", place)
+    return (moment - _EPOCH) // timedelta(microseconds=1) * 1_000

@@ -1,0 +1,72 @@
+"""Kills: raised, confirmed by every node, lifted with a reason.
+
+POST   /admin/v1/kill {"scope": {"team": "growth"}, "reason": "..."}    202 {"generation": 7}
+GET    /admin/v1/kill/7                                                 {"generation": 7, "nodes": [...], ...}
+DELETE /admin/v1/kill/7 {"reason": "..."}                               the kill, lifted
+GET    /admin/v1/kills?limit=&after=                                    {"items": [...], "next": ...}
+"""
+
+from typing import Any
+
+from fastapi import APIRouter, Query, Request, Response
+from msgspec import Struct
+
+from penstock.control import kills
+from penstock.control.paging import MAX_PAGE, Page
+from penstock.surfaces.admin.bodies import read_as
+from penstock.surfaces.admin.documents import body_of
+from penstock.surfaces.admin.plane import ACTOR, Plane
+from penstock.surfaces.admin.problems import JsonResponse
+
+MAX_GENERATION = 2**62
+
+
+class KillRequest(Struct, frozen=True, forbid_unknown_fields=True):
+    """`scope`: one of key, team, project, user, organisation, customer, tag, provider, model with its value, or
+    `{"all": true}`."""
+
+    scope: dict[str, Any]
+    reason: str
+
+
+class LiftRequest(Struct, frozen=True, forbid_unknown_fields=True):
+    reason: str
+
+
+def routes(plane: Plane) -> APIRouter:
+    router = APIRouter(tags=["kills"])
+
+    @router.post(
+        "/kill",
+        status_code=202,
+        operation_id="raise_kill",
+        summary="Stop calls: durable when answered, confirmed per node afterwards",
+        openapi_extra=body_of("Kill"),
+    )
+    async def raise_kill(request: Request) -> Response:
+        asked = await read_as(KillRequest, request)
+        generation = await plane.door.change(ACTOR, kills.raise_kill, asked.scope, asked.reason)
+        return JsonResponse({"generation": generation}, 202, {"location": f"/admin/v1/kill/{generation}"})
+
+    @router.get("/kill/{generation}", operation_id="show_kill", summary="Show a kill and which nodes obey it")
+    async def show_kill(generation: int) -> Response:
+        async with plane.door.read() as conn:
+            kill = await kills.show(conn, generation)
+        return JsonResponse({**kill, "nodes": plane.kill_nodes(generation)})
+
+    @router.delete(
+        "/kill/{generation}",
+        operation_id="lift_kill",
+        summary="Lift a kill; it needs a reason",
+        openapi_extra=body_of("Lift"),
+    )
+    async def lift_kill(generation: int, request: Request) -> Response:
+        asked = await read_as(LiftRequest, request)
+        return JsonResponse(await plane.door.change(ACTOR, kills.lift, generation, asked.reason))
+
+    @router.get("/kills", operation_id="list_kills", summary="List kills, lifted ones included")
+    async def list_kills(limit: int = Query(100, ge=1, le=MAX_PAGE), after: str | None = None) -> Response:
+        async with plane.door.read() as conn:
+            return JsonResponse(await kills.list_page(conn, Page(limit, after)))
+
+    return router

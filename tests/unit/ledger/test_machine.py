@@ -1,0 +1,256 @@
+"""The state machine: all or nothing, exact at the edge, and nothing left behind."""
+
+import pytest
+
+from penstock.domain.money import MAX_NANOUSD
+from penstock.domain.policy import Charge, Denial, Limit
+from penstock.domain.usage import Usage
+from penstock.errors import NoOutputBound, PenstockError, UnpricedModel
+from penstock.ledger.machine import OTHERS, Ask, Machine, Reservation, amounts_owed
+
+NOW = 1_795_200_000
+ASK = Ask(usd_nanousd=100, input_tokens=20, output_tokens=10)
+MONEY = Limit("usd", "usd", "usd", 1_000, "day")
+CALLS = Limit("calls", "calls", "requests", 3, "minute")
+LANES = Limit("lanes", "lanes", "concurrent", 2)
+PER_CUSTOMER = Limit("each", "each", "usd", 250, "day", each="customer")
+
+
+def reserve(machine: Machine, *limits: Limit, ask: Ask = ASK, at: int = NOW, **dims: str) -> Reservation:
+    outcome = machine.reserve(limits, dims, ask, at)
+    assert isinstance(outcome, Reservation)
+    return outcome
+
+
+def denied(machine: Machine, *limits: Limit, ask: Ask = ASK, at: int = NOW, **dims: str) -> Denial:
+    outcome = machine.reserve(limits, dims, ask, at)
+    assert isinstance(outcome, Denial)
+    return outcome
+
+
+def settle(machine: Machine, reservation: Reservation, amount: int) -> bool:
+    return machine.settle(
+        reservation,
+        [Charge(held.limit, held.window_start, held.value, amount, held.per) for held in reservation.charges],
+    )
+
+
+def settled(machine: Machine) -> dict[str, int]:
+    return {charge.limit: charge.amount for charge in machine.settled() if charge.amount}
+
+
+def test_a_denial_by_one_limit_holds_nothing_on_the_others() -> None:
+    machine = Machine()
+    for _ in range(3):
+        settle(machine, reserve(machine, CALLS), 1)
+    assert denied(machine, MONEY, LANES, CALLS).limit is CALLS
+    assert machine.held() == {}
+
+
+def test_the_last_piece_of_a_limit_can_be_held_and_not_one_more() -> None:
+    machine = Machine()
+    for _ in range(10):
+        reserve(machine, MONEY)
+    assert machine.held() == {"usd": 1_000}
+    assert denied(machine, MONEY, ask=Ask(1, 0, 0)).left == 0
+
+
+def test_what_is_not_used_of_a_hold_is_free_again() -> None:
+    machine = Machine()
+    settle(machine, reserve(machine, MONEY, ask=Ask(1_000, 0, 0)), 400)
+    assert denied(machine, MONEY, ask=Ask(601, 0, 0)).left == 600
+    reserve(machine, MONEY, ask=Ask(600, 0, 0))
+
+
+def test_a_hold_settles_in_the_window_in_which_it_was_made() -> None:
+    machine = Machine()
+    late = reserve(machine, MONEY)
+    tomorrow = NOW + 86_400
+    reserve(machine, MONEY, ask=Ask(1_000, 0, 0), at=tomorrow)
+    assert machine.held() == {"usd": 1_100}
+    settle(machine, late, 100)
+    assert machine.held() == {"usd": 1_000}
+    assert settled(machine) == {}
+
+
+def test_a_window_that_turned_is_forgotten() -> None:
+    machine = Machine()
+    settle(machine, reserve(machine, MONEY, ask=Ask(1_000, 0, 0)), 1_000)
+    reserve(machine, MONEY, ask=Ask(1_000, 0, 0), at=NOW + 86_400)
+    assert len(list(machine.settled())) == 1
+
+
+def test_a_clock_that_is_set_back_a_little_stands_still() -> None:
+    machine = Machine()
+    start = NOW - NOW % 60
+    reserve(machine, CALLS, at=start)
+    for _ in range(2):
+        reserve(machine, CALLS, at=start - 30)
+    assert denied(machine, CALLS, at=start - 30).window_start == start
+
+
+def test_a_clock_that_was_far_ahead_is_followed_back() -> None:
+    machine = Machine()
+    reserve(machine, CALLS, at=NOW + 10**8)
+    assert reserve(machine, CALLS, at=NOW).charges[0].window_start == NOW - NOW % 60
+
+
+def test_observing_counts_and_never_denies() -> None:
+    machine = Machine()
+    observed = Limit("seen", "seen", "usd", 10, "day", mode="observe")
+    settle(machine, reserve(machine, observed), 90)
+    settle(machine, reserve(machine, observed), 90)
+    assert settled(machine) == {"seen": 180}
+
+
+def test_a_lowered_amount_counts_at_once_and_so_does_a_raised_one() -> None:
+    machine = Machine()
+    reserve(machine, MONEY, ask=Ask(600, 0, 0))
+    lowered = Limit("usd", "usd", "usd", 650, "day")
+    assert denied(machine, lowered).left == 50
+    below = Limit("usd", "usd", "usd", 500, "day")
+    assert denied(machine, below).left == 0
+    reserve(machine, Limit("usd", "usd", "usd", 700, "day"))
+
+
+def test_a_call_that_costs_nothing_passes_a_spent_limit() -> None:
+    machine = Machine()
+    settle(machine, reserve(machine, MONEY, ask=Ask(1_000, 0, 0)), 1_000)
+    reserve(machine, MONEY, ask=Ask(0, 20, 10))
+
+
+def test_each_value_has_a_balance_of_its_own() -> None:
+    machine = Machine()
+    for customer in ("a", "b"):
+        reserve(machine, PER_CUSTOMER, customer=customer)
+        reserve(machine, PER_CUSTOMER, customer=customer)
+        assert denied(machine, PER_CUSTOMER, customer=customer).value == customer
+
+
+def test_values_beyond_the_bound_share_one_balance() -> None:
+    machine = Machine(max_values=2)
+    for customer in ("a", "b", "c", "d"):
+        reserve(machine, PER_CUSTOMER, customer=customer)
+    assert denied(machine, PER_CUSTOMER, customer="e").value == OTHERS
+    reserve(machine, PER_CUSTOMER, customer="a")
+
+
+def test_a_value_on_which_nothing_is_left_gives_its_place_back() -> None:
+    machine = Machine(max_values=1)
+    machine.release(reserve(machine, PER_CUSTOMER, customer="a"))
+    assert reserve(machine, PER_CUSTOMER, customer="b").charges[0].value == "b"
+
+
+def test_a_denied_value_takes_no_place() -> None:
+    machine = Machine(max_values=1)
+    denied(machine, PER_CUSTOMER, ask=Ask(251, 0, 0), customer="a")
+    assert reserve(machine, PER_CUSTOMER, customer="b").charges[0].value == "b"
+
+
+def test_concurrency_is_held_but_never_charged() -> None:
+    machine = Machine()
+    first = reserve(machine, LANES, MONEY)
+    assert [charge.limit for charge in first.charges] == ["usd"]
+    reserve(machine, LANES)
+    assert denied(machine, LANES).limit is LANES
+    settle(machine, first, 0)
+    reserve(machine, LANES)
+    assert machine.held() == {"lanes": 2}
+
+
+def test_a_settlement_over_its_hold_is_posted_and_told() -> None:
+    machine = Machine()
+    assert not settle(machine, reserve(machine, MONEY), 100)
+    assert settle(machine, reserve(machine, MONEY), 5_000)
+    assert settled(machine) == {"usd": 5_100}
+
+
+def test_a_hold_is_resolved_once() -> None:
+    machine = Machine()
+    reservation = reserve(machine, MONEY)
+    machine.release(reservation)
+    with pytest.raises(PenstockError, match="at most once"):
+        settle(machine, reservation, 1)
+    with pytest.raises(PenstockError, match="at most once"):
+        machine.release(reservation)
+    assert machine.held() == {}
+
+
+def test_a_settlement_of_other_balances_changes_nothing() -> None:
+    machine = Machine()
+    reservation = reserve(machine, MONEY)
+    with pytest.raises(PenstockError, match="balances of its hold"):
+        machine.settle(reservation, [])
+    with pytest.raises(PenstockError, match="give back"):
+        settle(machine, reservation, -1)
+    assert machine.held() == {"usd": 100}
+
+
+def test_an_unknown_price_is_refused_under_dollars_and_only_there() -> None:
+    machine, unpriced = Machine(), Ask(None, 20, 10)
+    with pytest.raises(UnpricedModel, match="has no price"):
+        machine.reserve([CALLS, MONEY], {}, unpriced, NOW)
+    reserve(machine, CALLS, Limit("seen", "seen", "usd", 1, mode="observe"), ask=unpriced)
+
+
+@pytest.mark.parametrize("unit", ["usd", "tokens", "output_tokens"])
+def test_an_unbounded_output_is_refused_where_output_is_counted(unit: str) -> None:
+    unbounded = Ask(None, 20, None)
+    with pytest.raises(NoOutputBound, match="nothing caps"):
+        Machine().reserve([Limit("l", "l", unit, 10**9)], {}, unbounded, NOW)  # type: ignore[arg-type]
+    reserve(Machine(), CALLS, Limit("in", "in", "input_tokens", 100), ask=unbounded)
+
+
+def test_of_several_denials_the_one_that_waiting_helps_least_is_told() -> None:
+    machine = Machine()
+    total = Limit("total", "total", "usd", 100)
+    month = Limit("month", "month", "usd", 100, "month")
+    limits = [CALLS, month, total]
+    for limit in limits:
+        settle(machine, reserve(machine, limit, ask=Ask(limit.amount, 0, 0)), limit.amount)
+    assert denied(machine, *limits, at=NOW).limit is total
+    assert denied(machine, CALLS, month).limit is month
+    assert denied(machine, month, CALLS).limit is month
+
+
+def test_a_seeded_machine_goes_on_where_its_predecessor_was() -> None:
+    old = Machine()
+    settle(old, reserve(old, MONEY, PER_CUSTOMER, customer="a"), 100)
+    new = Machine()
+    new.seed(list(old.settled()))
+    assert sorted(new.settled(), key=repr) == sorted(old.settled(), key=repr)
+    assert denied(new, PER_CUSTOMER, ask=Ask(151, 0, 0), customer="a").left == 150
+
+
+def test_of_two_seeded_windows_the_newest_counts() -> None:
+    machine = Machine()
+    day = NOW - NOW % 86_400
+    machine.seed([Charge("usd", day, "", 999, "day"), Charge("usd", day - 86_400, "", 5, "day")])
+    assert denied(machine, MONEY).left == 1
+
+
+def test_a_limit_that_is_gone_is_forgotten_once_its_window_is_over() -> None:
+    machine = Machine()
+    settle(machine, reserve(machine, CALLS), 1)
+    machine.prune({}, NOW)
+    assert settled(machine) == {"calls": 1}
+    machine.prune({}, NOW + 60)
+    assert list(machine.settled()) == []
+
+
+def test_amounts_owed_are_given_their_units_in_one_place() -> None:
+    usage = Usage(input=5, cache_read=3, cache_write={"5m": 2}, audio_in=1, output=7, audio_out=4, reasoning=6)
+    assert amounts_owed(99, usage) == {
+        "usd": 99,
+        "input_tokens": 11,
+        "output_tokens": 11,
+        "tokens": 22,
+        "requests": 1,
+        "concurrent": 0,
+    }
+
+
+def test_hostile_amounts_stay_within_what_the_store_can_hold() -> None:
+    assert amounts_owed(10**30, Usage(input=-5))["usd"] == MAX_NANOUSD
+    assert amounts_owed(1, Usage(input=-5))["input_tokens"] == 0
+    assert Ask(10**30, 10**30, 10**30).amounts()["tokens"] == MAX_NANOUSD

@@ -1,0 +1,118 @@
+"""The report: medians of ratios within a round, latencies beyond the upstream's own, and a page that stands alone."""
+
+import io
+import platform
+
+import pytest
+from rich.console import Console
+
+from penstock.testing.bench import report
+from penstock.testing.bench.__main__ import plan_of, read_arguments
+from penstock.testing.bench.processes import Memory
+from penstock.testing.bench.run import Footprint, Phase, Plan, Results, Sample
+from penstock.testing.bench.traffic import WORKLOADS
+
+PLAIN = WORKLOADS[0]
+PACED = WORKLOADS[-1]
+MS = 1_000_000
+
+
+def sample(contender: str, phase: Phase, number: int, cpu_us: float, whole_ms: float) -> Sample:
+    """A hundred calls at `cpu_us` each, which took `whole_ms` each and half of it to the first byte."""
+    cpu_ns = {"worker": int(cpu_us * 75_000), "control": int(cpu_us * 25_000)} if cpu_us else {}
+    whole_ns = (int(whole_ms * MS),) * 100
+    first_ns = (int(whole_ms * MS / 2),) * 100
+    return Sample(contender, "plain", phase, number, 100, 50 * MS, cpu_ns, whole_ns, first_ns)
+
+
+def footprint(contender: str) -> Footprint:
+    return Footprint(contender, (10.0, 30.0, 20.0), (40.0, 60.0, 50.0), Memory(2048, 1024), 1.5, Memory(4096, 3072))
+
+
+def results() -> Results:
+    samples: list[Sample] = []
+    for number, floor_us, own_us in ((1, 10, 30), (2, 20, 40), (3, 10, 50)):
+        samples += [
+            sample("direct", "steady", number, 0, 1.0),
+            sample("nginx", "busy", number, floor_us, 2.0),
+            sample("nginx", "steady", number, floor_us * 2, 1.5),
+            sample("penstock", "busy", number, own_us, 4.0),
+            sample("penstock", "steady", number, own_us, 2.0),
+        ]
+    return Results(Plan(3, (PLAIN,)), tuple(samples), (footprint("nginx"), footprint("penstock")))
+
+
+def test_ratios_are_taken_within_a_round() -> None:
+    nginx, penstock = report.rows(results())
+    assert penstock.busy.us == pytest.approx(40)
+    assert penstock.busy.ratios == pytest.approx((3.0, 2.0, 5.0))
+    assert nginx.busy.ratios == ()
+    assert report.cpu_cells(penstock.busy) == ("40", "3.00 (2.00-5.00)")
+
+
+def test_latencies_are_those_beyond_the_upstream_alone_at_the_steady_rate() -> None:
+    _, penstock = report.rows(results())
+    assert penstock.added.whole_p50 == pytest.approx(1.0)
+    assert penstock.added.first_p99 == pytest.approx(0.5)
+
+
+def test_throughput_and_roles_come_from_the_busy_phase() -> None:
+    _, penstock = report.rows(results())
+    assert penstock.calls_per_s == pytest.approx(2000)
+    assert penstock.roles_us == pytest.approx({"control": 10, "worker": 30})
+    assert report.role_cells(penstock)[2] == "worker 30, control 10"
+
+
+def test_a_paced_workload_has_no_steady_phase_and_no_throughput() -> None:
+    samples = []
+    for contender, cpu_us in (("direct", 0), ("nginx", 1500), ("penstock", 3000)):
+        plain = sample(contender, "busy", 1, cpu_us, 1000.0)
+        samples.append(Sample(*(["paced" if f == "workload" else getattr(plain, f) for f in plain.__struct_fields__])))
+    found = Results(Plan(1, (PACED,)), tuple(samples), (footprint("nginx"), footprint("penstock")))
+    _, penstock = report.rows(found)
+    assert penstock.steady is None
+    assert penstock.calls_per_s is None
+    assert penstock.busy.ratios == pytest.approx((2.0,))
+
+
+@pytest.mark.parametrize(("percent", "expected"), [(50, 2.0), (99, 4.0), (25, 1.0), (100, 4.0)])
+def test_percentiles_are_those_of_the_nearest_rank(percent: int, expected: float) -> None:
+    assert report.percentile([MS, 2 * MS, 3 * MS, 4 * MS], percent) == expected
+
+
+def test_the_page_shows_command_machine_and_tables_but_no_name_of_the_machine() -> None:
+    page = report.page(results(), "penstock bench --write")
+    assert "`penstock bench --write`" in page
+    assert "cores of" in page
+    assert "| plain, 1 KiB answer | penstock | 40 | 3.00 (2.00-5.00) | 40 | 1.50 (1.00-2.50) | 1.00 |" in page
+    assert "| penstock | 20 | 50 | 2 | 1 | 4 | 3 | 1.5 |" in page
+    assert "600 calls" in page
+    assert platform.node() not in page.split()
+    assert all(len(line) < 300 for line in page.splitlines())
+
+
+def test_without_nginx_the_figures_are_absolute_and_the_report_says_so() -> None:
+    whole = results()
+    samples = tuple(s for s in whole.samples if s.contender != "nginx")
+    alone = Results(whole.plan, samples, whole.footprints[1:], ("nginx",))
+    said = io.StringIO()
+    report.show(alone, Console(file=said, width=220))
+    assert "nginx is not installed" in said.getvalue()
+    assert "the figures are absolute" in said.getvalue()
+    assert report.rows(alone)[0].busy.ratios == ()
+
+
+def test_quick_and_only_make_a_small_plan() -> None:
+    plan = plan_of(read_arguments(["--quick", "--only", "stream"]))
+    assert plan.rounds == 3
+    assert [workload.name for workload in plan.workloads] == ["stream"]
+    assert plan.share < 1
+    assert plan_of(read_arguments(["--rounds", "2"])).rounds == 2
+
+
+@pytest.mark.parametrize("words", [["--rounds", "0"], ["--only", "nothing"], ["--write"]])
+def test_wrong_usage_exits_2(words: list[str], tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        read_arguments(words)
+    assert ended.value.code == 2
