@@ -7,7 +7,7 @@ import pytest
 
 from penstock.testing.caller import Answer
 from penstock.testing.lab import Lab, chat
-from penstock.testing.scripted import stalls, streamed
+from penstock.testing.scripted import chunk, event, stalls, streamed
 from penstock.testing.wire import eventually
 
 Sdk = Callable[..., openai.OpenAI]
@@ -46,7 +46,7 @@ def test_a_call_whose_worst_case_is_too_dear_never_reaches_the_provider(lab: Lab
 
 
 def test_a_call_is_denied_while_the_holds_of_others_are_in_the_way_and_admitted_afterwards(lab: Lab) -> None:
-    lab.provider.on("other-upstream", stalls(after=[]))
+    lab.provider.on("other-upstream", stalls(after=[event(chunk("other-upstream", {"content": "x"}))]))
     with lab.caller("hold-usd").open("/v1/chat/completions", chat("other-model", max_tokens=85, stream=True)) as call:
         assert call.status == 200
         answer = lab.chat("hold-usd")

@@ -201,7 +201,9 @@ class Worker:
             self._questions.pop(question.id, None)
 
     async def _receipt(self, request_id: str, key_id: str) -> bytes | None:
-        return await self._ask("receipt", request_id, key_id)
+        """The public receipt as JSON, when it is of a call of this key."""
+        value = await self._ask("receipt", request_id, key_id)
+        return None if value is None else msgspec.json.encode(msgspec.msgpack.decode(value))
 
     async def _deployment(self, provider: str, model: str) -> Deployment:
         """What an undeclared model can do and cost; remembered until the world changes."""

@@ -65,7 +65,7 @@ class AdminClient:
         status, content = self.exchange(method, ROOT + path, body, query)
         if 200 <= status < 300:
             return self._decoded(content) if content else None
-        raise CommandFailed(self._problem(status, content))
+        raise CommandFailed(self._problem(status, content), 2 if status in {400, 422} else 1)
 
     def exchange(
         self,

@@ -28,6 +28,7 @@ from penstock.errors import ConfigFaults
 CONNECT_TIMEOUT_S = 5.0
 MAX_SKEW_S = 2.0
 LEAST_FREE_BYTES = 1024**3
+SHORT_FRESHNESS_S = 10.0
 SANE_SINCE_S = 1_735_689_600
 """2025-01-01: a clock before this was never set."""
 
@@ -126,6 +127,7 @@ def _running(environment: Environment, config: Config | None) -> Iterator[Findin
     yield _skew(client.answered_date)
     yield _store(client)
     yield _workers(status)
+    yield _freshness(status)
     if config is not None:
         yield _data_plane(config)
 
@@ -163,6 +165,15 @@ def _workers(status: dict[str, Any]) -> Finding:
         detail = f"not connected: {', '.join(gone)}" if gone else "no worker is connected"
         return Finding("workers", "fail", detail, "the supervisor restarts it within seconds; else see its log")
     return Finding("workers", "ok", f"{len(nodes)} connected")
+
+
+def _freshness(status: dict[str, Any]) -> Finding:
+    """What `stop.freshness` trades: how long a cut-off box obeys an old picture, against how long it can go on."""
+    seconds = status.get("freshness_ms", 0) / 1000
+    detail = f"a worker that is cut off serves for {seconds:g} s more, and then refuses"
+    if seconds < SHORT_FRESHNESS_S:
+        return Finding("stop.freshness", "warn", detail, "a restart of the store may take longer than that")
+    return Finding("stop.freshness", "ok", detail)
 
 
 def _data_plane(config: Config) -> Finding:

@@ -18,6 +18,7 @@ from penstock.cli.output import CommandFailed, print_line, remark
 from penstock.errors import ConfigError, PenstockError
 
 COMMANDS: Mapping[str, str] = {
+    "demo": "demo:demo",
     "serve": "serve:serve",
     "check": "check:check",
     "doctor": "doctor:doctor",
@@ -38,6 +39,7 @@ COMMANDS: Mapping[str, str] = {
 
 EXAMPLES: Mapping[str, str] = {
     "check": "penstock check -c penstock.yaml",
+    "demo": "penstock demo --once",
     "doctor": "penstock doctor -c penstock.yaml",
     "receipt": "penstock receipt req_0123456789abcdef",
     "serve": "penstock serve -c penstock.yaml",

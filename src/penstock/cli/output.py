@@ -78,9 +78,14 @@ def cell(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, Mapping):
-        return ", ".join(f"{name}={cell(item)}" for name, item in value.items())
+        return ", ".join(
+            ", ".join(f"{name}:{inner}={cell(innermost)}" for inner, innermost in item.items())
+            if isinstance(item, Mapping)
+            else f"{name}={cell(item)}"
+            for name, item in value.items()
+        )
     if isinstance(value, list):
-        return ", ".join(cell(item) for item in value)
+        return "; ".join(cell(item) for item in value)
     return printable(str(value))
 
 

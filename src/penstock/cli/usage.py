@@ -12,7 +12,7 @@ from penstock.cli.output import CommandFailed, dollars, print_json, print_table
 from penstock.domain.money import usd
 
 FORMATS = ("table", "csv", "json")
-NUMBERS = ("calls", "errors", "input", "cached", "output", "cost", "estimated")
+NUMBERS = ("calls", "errors", "input", "cached", "output", "cost", "estimated", "latency_ms")
 
 
 def usage(
@@ -53,7 +53,8 @@ def _print_table(dimensions: list[str], report: dict[str, Any]) -> None:
 def _figures(row: dict[str, Any]) -> list[Any]:
     used = row["usage"]
     cost, estimated = dollars(row["cost_nanousd"]), dollars(row["estimated_nanousd"])
-    return [row["calls"], row["errors"], used["input"], used["cache_read"], used["output"], cost, estimated]
+    tokens = [used["input"], used["cache_read"], used["output"]]
+    return [row["calls"], row["errors"], *tokens, cost, estimated, row.get("latency_ms")]
 
 
 def _print_csv(dimensions: list[str], rows: list[dict[str, Any]]) -> None:

@@ -196,6 +196,8 @@ class _Known:
                 yield dimension, f"there is no organisation {shown(value)}; this release has one, {ORGANISATION!r}"
             elif dimension == "environment" and value not in {p.environment for p in self.projects.values()}:
                 yield dimension, f"no project has the environment {shown(value)}"
+            elif dimension == "user" and value not in {key.user for key in self.keys.values()}:
+                yield dimension, f"no key is of the user {shown(value)}"
             elif dimension == "model" and not self._has_model(value):
                 yield dimension, f"there is no model {shown(value)}"
             elif dimension in {"team", "project", "key", "provider"} and value not in self.names[dimension]:

@@ -75,34 +75,43 @@ def read(content: bytes) -> Document:
     return document
 
 
+class _TooBig(Exception):
+    """The document is beyond its bounds."""
+
+
+def _check_depth(text: str) -> None:
+    """Raises _TooBig before the composer, which recurses in C and would take the process with it."""
+    depth = 0
+    for event in yaml.parse(text, Loader=_LOADER):
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        if depth > MAX_DEPTH:
+            raise _TooBig(f"the file is nested deeper than {MAX_DEPTH} levels")
+
+
 def _compose(content: bytes, faults: list[Fault]) -> yaml.Node | None:
     if len(content) > MAX_BYTES:
         faults.append(Fault(f"the file holds more than {MAX_BYTES // 2**20} MiB"))
         return None
     try:
         text = content.decode("utf-8-sig")
+        _check_depth(text)
         root: yaml.Node | None = yaml.compose(text, Loader=_LOADER)
     except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        column = error.start - content.rfind(b"\n", 0, error.start)
-        faults.append(Fault("the file is not UTF-8 here", spot=(line, column)))
+        faults.append(Fault("the file is not UTF-8 here", spot=_spot_at(content, error.start)))
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         spot = (mark.line + 1, mark.column + 1) if mark else None
         faults.append(Fault(f"this is not YAML: {error.problem or error.context}", spot=spot))
-    except yaml.YAMLError as error:
-        faults.append(Fault(f"this is not YAML: {getattr(error, 'reason', 'the text cannot be read')}"))
-    except RecursionError:
-        faults.append(Fault(f"the file is nested deeper than {MAX_DEPTH} levels"))
+    except yaml.reader.ReaderError as error:
+        faults.append(Fault(f"this is not YAML: {error.reason}", spot=_spot_at(content, error.position)))
+    except _TooBig as error:
+        faults.append(Fault(str(error)))
     else:
         if root is None:
             faults.append(Fault("the file is empty"))
         return root
     return None
-
-
-class _TooBig(Exception):
-    """Stops the walk: the document is beyond its bounds."""
 
 
 class _Builder:
@@ -172,6 +181,10 @@ class _Builder:
 
     def _add(self, message: str, path: Path, node: yaml.Node) -> None:
         self._document.faults.append(Fault(message, path, _spot(node)))
+
+
+def _spot_at(content: bytes, offset: int) -> Spot:
+    return content.count(b"\n", 0, offset) + 1, offset - content.rfind(b"\n", 0, offset)
 
 
 def _spot(node: yaml.Node) -> Spot:

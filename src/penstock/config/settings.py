@@ -287,13 +287,6 @@ def limit_name(match: Mapping[str, str], each: str | None, unit: str, per: str, 
     return f"{plain[: MAX_NAME - 9]}-{sha256(whole.encode()).hexdigest()[:8]}"
 
 
-def _made_name(valid: dict[str, Any]) -> str:
-    """The name of a limit from its other fields; empty when one of them is faulty."""
-    if not {"match", "each", "unit", "per", "mode"} <= valid.keys():
-        return ""
-    return limit_name(valid["match"], valid["each"], valid["unit"], valid["per"], valid["mode"])
-
-
 class DeclaredLimit(_Section):
     """`amount`: whole nano-USD for `usd`, pieces for the rest. `match`: dimension -> value, tags as `tag:<name>`.
     `name` is made from the rest when unwritten."""
@@ -309,7 +302,7 @@ class DeclaredLimit(_Section):
     timezone: Annotated[None, not_yet("a window's time zone (windows turn in UTC)")] = None
     on_exceeded: Annotated[None, not_yet("another reaction than refusing")] = None
     max_values: Annotated[None, not_yet("another bound on `each`")] = None
-    name: Name = Field(default_factory=_made_name)
+    name: Name = ""
 
     @field_validator("amount", mode="plain")
     @classmethod
@@ -334,6 +327,14 @@ class DeclaredLimit(_Section):
         if value is not None and value not in WINDOWS:
             raise ValueError(f"{shown(value)} is not known here; available: " + ", ".join(WINDOWS))
         return value or "total"
+
+    @model_validator(mode="after")
+    def _named(self) -> "DeclaredLimit":
+        if not self.name:
+            made = limit_name(self.match, self.each, self.unit, self.per, self.mode)
+            # Frozen means that nobody changes it once it is made; it is being made here.
+            object.__setattr__(self, "name", made)
+        return self
 
 
 class Contents(_Section):

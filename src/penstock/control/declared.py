@@ -130,7 +130,7 @@ def _meaning(limit: Mapping[str, Any]) -> str:
 async def _drop_limits(write: Write, config: Config) -> dict[str, str]:
     """Deletes the limits that are gone or count something else now. Answers what they counted -> their id, so that a
     limit which only got another name goes on with its balances."""
-    declared = {limit.name: _meaning(limit.model_dump()) for limit in config.limits}
+    declared = {limit.name: _meaning(limits.columns(limit)) for limit in config.limits}
     spare_ids = {}
     for row in await _file_rows(write.conn, limits.LIMIT):
         if declared.get(row["name"]) != _meaning(row):
@@ -197,7 +197,7 @@ async def _put_limits(write: Write, config: Config, spare_ids: dict[str, str]) -
 
 
 async def _add_limit(write: Write, limit: DeclaredLimit, spare_ids: dict[str, str]) -> None:
-    kept = spare_ids.pop(_meaning(limit.model_dump()), None)
+    kept = spare_ids.pop(_meaning(limits.columns(limit)), None)
     await limits.add(write, limit, limits.new_id() if kept is None else kept)
 
 

@@ -50,8 +50,7 @@ def new_id() -> str:
 
 async def add(write: Write, limit: DeclaredLimit, id: str) -> dict[str, Any]:
     """A limit under an id, whose balances it goes on with when there are any."""
-    columns = await checked_columns(write.conn, limit)
-    return await nouns.add(write, LIMIT, {"id": id, **columns})
+    return await nouns.add(write, LIMIT, {"id": id, **await checked_columns(write.conn, limit)})
 
 
 async def update(write: Write, name: str, changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -59,11 +58,11 @@ async def update(write: Write, name: str, changes: Mapping[str, Any]) -> dict[st
     row = await nouns.fetch_writable(write, LIMIT, name)
     current = {field: value for field, value in _shown(row).items() if field in DeclaredLimit.model_fields}
     limit = _given(nouns.merged(current, changes))
-    columns = await checked_columns(write.conn, limit)
+    changed = await checked_columns(write.conn, limit)
     for field in MEANING:
-        if columns[field] != row[field]:
+        if changed[field] != row[field]:
             raise InvalidNoun("what a limit counts cannot be changed: create another limit", field)
-    return await nouns.alter(write, LIMIT, row, columns)
+    return await nouns.alter(write, LIMIT, row, changed)
 
 
 async def delete(write: Write, name: str) -> None:
@@ -93,9 +92,15 @@ def domain_limit(row: nouns.Row) -> Limit:
     )
 
 
+def columns(limit: DeclaredLimit) -> nouns.Row:
+    fields = ("name", "match", "each", "unit", "amount", "per", "mode", "alert_at")
+    return {field: getattr(limit, field) for field in fields}
+
+
 async def checked_columns(conn: AsyncConnection, limit: DeclaredLimit) -> nouns.Row:
+    """The columns of `limit`, once everything that it refers to is there."""
     await _check_match(conn, limit.match)
-    return limit.model_dump(include={"name", "match", "each", "unit", "amount", "per", "mode", "alert_at"})
+    return columns(limit)
 
 
 def _given(fields: Mapping[str, Any]) -> DeclaredLimit:

@@ -3,11 +3,13 @@
 One is made per exchange, admitted or refused. It carries no content and no secret.
 """
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from msgspec import Struct, field
 
 from penstock.domain.money import CostLine
+from penstock.domain.policy import Charge, Limit
 from penstock.domain.usage import Usage
 
 CostBasis = Literal["computed", "provider", "estimated", "unpriced"]
@@ -36,6 +38,13 @@ class LimitCharged(Struct, frozen=True):
     value: str
     unit: str
     amount: int
+
+
+def charged(charge: Charge, limits: Mapping[str, Limit]) -> LimitCharged:
+    """A charge as people read it: by the limit's name. A limit deleted in the meantime is told by its id."""
+    limit = limits.get(charge.limit)
+    name, unit = (limit.name, limit.unit) if limit is not None else (charge.limit, "")
+    return LimitCharged(name, charge.window_start, charge.value, unit, charge.amount)
 
 
 class UsageEvent(Struct, frozen=True, kw_only=True):

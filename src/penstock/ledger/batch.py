@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 import msgspec
 from msgspec import Raw, Struct, structs
 
-from penstock.domain.events import CostBasis, LimitCharged, UsageEvent
+from penstock.domain.events import CostBasis, UsageEvent, charged
 from penstock.domain.journal import Hold
 from penstock.domain.money import MAX_NANOUSD
 from penstock.domain.policy import Charge, Limit, Window
@@ -146,22 +146,13 @@ class Batch:
 
 def crashed(hold: Hold, now: int, limits: Mapping[str, Limit]) -> UsageEvent:
     """The event of an exchange whose worker died: what was known when its last attempt was dispatched, charged in full.
-    `now`: Unix nanoseconds. `limits` gives the units; a limit that is gone leaves an empty one."""
+    `now`: Unix nanoseconds. `limits` gives the names and the units."""
     draft = hold.draft
     attempts = draft.attempts
     if attempts:
         last = structs.replace(attempts[-1], ended_at=now, basis="estimated", error_code="crash")
         attempts = (*attempts[:-1], last)
-    charged = tuple(
-        LimitCharged(
-            charge.limit,
-            charge.window_start,
-            charge.value,
-            limits[charge.limit].unit if charge.limit in limits else "",
-            charge.amount,
-        )
-        for charge in hold.charges
-    )
+    charges = tuple([charged(charge, limits) for charge in hold.charges])
     return structs.replace(
         draft,
         ended_at=now,
@@ -170,6 +161,6 @@ def crashed(hold: Hold, now: int, limits: Mapping[str, Limit]) -> UsageEvent:
         cost_nanousd=max(draft.cost_nanousd, sum(attempt.cost_nanousd for attempt in attempts)),
         cost_basis="estimated",
         attempts=attempts,
-        limits_charged=draft.limits_charged + charged,
+        limits_charged=draft.limits_charged + charges,
         flags=(*draft.flags, "crash"),
     )

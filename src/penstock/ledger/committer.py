@@ -197,7 +197,8 @@ class Committer:
             with durably(self._engine) as connection:
                 advance(connection, cursor, following)
             self._cursors[epoch] = cursor = following
-            self._shelf.discard(epoch, [part for part in parts if part < cursor.part], damaged=cursor.damages > 0)
+            self._shelf.discard(epoch, [part for part in parts if part not in later], damaged=cursor.damages > 0)
+            parts = later
 
     def _move_batch(self, cursor: Cursor) -> tuple[Cursor, int]:
         """Moves the next batch, or past the next damaged place, and the cursor with it: where it is afterwards, which

@@ -61,6 +61,7 @@ class Journal:
         self._torn = False
         self._kept: list[Post | Void] = []
         self._dirty = True
+        self._directory_dirty = True
         self._failing_sync = False
         self._retired: list[int] = []
         self._syncing = threading.Lock()
@@ -103,10 +104,11 @@ class Journal:
                 for descriptor in retired:
                     os.fdatasync(descriptor)
                 os.fdatasync(self._descriptor)
-                if retired:
+                if self._directory_dirty:
                     _sync_directory(self._directory)
+                    self._directory_dirty = False
             except OSError as error:
-                self._retired = retired + self._retired
+                self._retired[:0] = retired
                 self._dirty = self._failing_sync = True
                 raise StoreUnavailable("The journal cannot be brought to the disk. Try again.") from error
             self._failing_sync = False
@@ -165,6 +167,7 @@ class Journal:
 
     def _rotate(self) -> None:
         path, descriptor = _make(self._directory, self._header.epoch, self._header.part + 1)
+        self._directory_dirty = True
         self._retired.append(self._descriptor)
         self._descriptor = descriptor
         self._size = os.fstat(descriptor).st_size

@@ -59,9 +59,9 @@ def _by_unit(usd_nanousd: int, input_tokens: int, output_tokens: int, requests: 
 
 
 class Balance:
-    """What is settled and held for one value of one limit in one window."""
+    """What is settled and held for one value of one limit in one window, by how many open reservations."""
 
-    __slots__ = ("book", "held", "settled", "value", "window_start")
+    __slots__ = ("book", "held", "open", "settled", "value", "window_start")
 
     def __init__(self, book: "Book", value: str) -> None:
         self.book = book
@@ -69,6 +69,7 @@ class Balance:
         self.window_start = book.start
         self.settled = 0
         self.held = 0
+        self.open = 0
 
     def left(self, limit: Limit) -> int:
         """What may still be asked for. With one worker all of the limit's amount is granted to it; with several, this
@@ -93,8 +94,9 @@ class Book:
         self.balances = {}
 
     def forget_if_empty(self, balance: Balance) -> None:
-        """A balance on which nothing lies is as good as none, and must not take up one of the `max_values` places."""
-        if not balance.held and not balance.settled and self.balances.get(balance.value) is balance:
+        """A balance on which nothing lies is as good as none, and must not take up one of the `max_values` places. One
+        that an open reservation refers to stays, though it holds nothing: it may be settled yet."""
+        if not balance.open and not balance.settled and self.balances.get(balance.value) is balance:
             del self.balances[balance.value]
 
 
@@ -149,6 +151,7 @@ class Machine:
             if amount and limit.mode == "strict" and amount > balance.left(limit):
                 denial = _least_helped(denial, _denied(limit, balance, amount, now_s))
                 continue
+            balance.open += 1
             balance.held += amount
             balance.book.held += amount
             balance.book.balances[balance.value] = balance
@@ -233,6 +236,7 @@ def _close(reservation: Reservation) -> None:
 def _free(reservation: Reservation) -> None:
     for lines in (reservation.lines, reservation.places):
         for balance, amount in lines:
+            balance.open -= 1
             balance.held -= amount
             balance.book.held -= amount
             if not balance.settled:

@@ -1,6 +1,6 @@
 """From an exchange to its usage event. Worker-safe: no store is imported here."""
 
-from penstock.domain.events import CostBasis, LimitCharged, UsageEvent
+from penstock.domain.events import CostBasis, UsageEvent, charged
 from penstock.domain.exchange import Exchange
 from penstock.domain.policy import Limit
 
@@ -39,12 +39,7 @@ def event_of(exchange: Exchange, ended_at: int, limits: dict[str, Limit]) -> Usa
         price_version=exchange.price_version,
         cost_basis=_basis(exchange),
         attempts=tuple(exchange.attempts),
-        limits_charged=tuple(
-            LimitCharged(c.limit, c.window_start, c.value, limits[c.limit].unit, c.amount)
-            if c.limit in limits
-            else LimitCharged(c.limit, c.window_start, c.value, "", c.amount)
-            for c in exchange.charges
-        ),
+        limits_charged=tuple([charged(charge, limits) for charge in exchange.charges]),
         latency_ms=(ended_at - exchange.started_at) / NS_PER_MS,
         ttft_ms=(exchange.first_byte_at - exchange.started_at) / NS_PER_MS if exchange.first_byte_at else None,
         overhead_ms=max(0, ended_at - exchange.started_at - exchange.upstream_ns) / NS_PER_MS,

@@ -39,6 +39,8 @@ class Peer:
         return head, await self.reader.readexactly(int(length[0]) if length else 0)
 
     async def send(self, data: bytes) -> None:
+        if self.writer.transport.is_closing():
+            raise ConnectionResetError
         self.writer.write(data)
         await self.writer.drain()
 

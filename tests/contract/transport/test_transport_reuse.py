@@ -363,6 +363,19 @@ async def test_failed_connects_leave_no_slot_taken(listen, connect, ask, unused_
             await transport.send(ask(Origin("http", "127.0.0.1", unused_tcp_port), connect_ms=500), nothing)
 
 
+async def test_a_server_that_hangs_up_at_once_takes_no_slot_with_it(listen, connect, ask):
+    async def hang_up(peer):
+        peer.reset()
+
+    server = await listen(hang_up)
+    transport = connect(max_connections=1)
+    for _ in range(50):
+        with pytest.raises((UpstreamConnectFailed, UpstreamReset)):
+            await transport.send(ask(server.origin, body=b"x" * 600_000, connect_ms=1_000), nothing)
+    await asyncio.sleep(0.02)
+    assert server.connections == 50
+
+
 async def test_close_ends_calls_under_way_idle_connections_and_waiters(listen, connect, ask):
     async def never(peer):
         await peer.request()

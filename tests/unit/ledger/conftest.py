@@ -58,9 +58,7 @@ def events() -> list[UsageEvent]:
 
 
 @pytest.fixture
-async def committer(
-    engine: Engine, tmp_path: Path, events: list[UsageEvent], clock: Clock
-) -> AsyncIterator[Committer]:
+async def committer(engine: Engine, tmp_path: Path, events: list[UsageEvent], clock: Clock) -> AsyncIterator[Committer]:
     def collect(_connection: Connection, batch: Sequence[UsageEvent]) -> None:
         events.extend(batch)
 

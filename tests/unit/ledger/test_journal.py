@@ -109,7 +109,9 @@ def test_damage_in_the_middle_is_told_with_its_place_and_can_be_passed(tmp_path:
 
 @settings(max_examples=200, deadline=None)
 @given(data=st.data())
-def test_no_change_to_the_bytes_makes_up_a_record(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+def test_no_change_to_the_bytes_makes_up_a_record(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
     path = create(tmp_path_factory.mktemp("journal"), 1)
     journal = Journal(path)
     written = [Void(f"a:{n}", n, "why" * n) for n in range(5)]

@@ -5,6 +5,7 @@ in use by another.
 """
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -27,6 +28,8 @@ def main() -> int:
     parser.add_argument("--parent-fd", type=int)
     parser.add_argument("--log-level", choices=["debug", "info", "warning", "error"], default="info")
     arguments = parser.parse_args()
+    # Whatever is made from here on (the database, above all) is the owner's alone.
+    os.umask(0o077)
     options = Options(arguments.config, arguments.data, arguments.parent_fd, arguments.log_level)
     try:
         uvloop.run(serve(options))

@@ -1,10 +1,10 @@
 """The admin listener's application: every path, behind the edge."""
 
 from collections.abc import Mapping
-from typing import Any
 
 from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.routing import APIRoute
+from pydantic import BaseModel
 
 from penstock import __version__
 from penstock.config.settings import DeclaredLimit, DeclaredModel, DeclaredProject, DeclaredProvider, DeclaredTeam
@@ -15,7 +15,7 @@ from penstock.surfaces.admin import documents, objects, problems, reports, stops
 from penstock.surfaces.admin.edge import Edge
 from penstock.surfaces.admin.plane import Plane
 
-SHAPES: Mapping[str, type[Any]] = {
+SHAPES: Mapping[str, type[BaseModel]] = {
     "Team": DeclaredTeam,
     "Project": DeclaredProject,
     "User": users.User,

@@ -5,11 +5,12 @@ from typing import Any, TypeVar
 
 import msgspec
 from fastapi import Request
+from pydantic import BaseModel
 
 from penstock.control import nouns
 from penstock.errors import ControlError, InvalidNoun
 
-S = TypeVar("S", bound=msgspec.Struct)
+M = TypeVar("M", bound=BaseModel)
 
 _decoder = msgspec.json.Decoder(float_hook=Decimal)
 
@@ -30,6 +31,6 @@ async def read_object(request: Request) -> dict[str, Any]:
     return value
 
 
-async def read_as(shape: type[S], request: Request) -> S:
+async def read_as(shape: type[M], request: Request) -> M:
     """The body as `shape`. An unknown, missing or wrongly typed field is a 422 with its place."""
-    return nouns.decode(shape, await read_object(request))
+    return nouns.validated(shape, await read_object(request))

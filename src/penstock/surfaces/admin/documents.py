@@ -5,12 +5,11 @@ first asked for.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
-import msgspec
 from fastapi import FastAPI
-from pydantic import TypeAdapter
-from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
+from pydantic import BaseModel
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue, JsonSchemaWarningKind
 
 PATH = "/admin/openapi.json"
 _REF = "#/components/schemas/{name}"
@@ -43,7 +42,10 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
 
 
 class _Schemas(GenerateJsonSchema):
-    """A field that only its own validator understands may hold anything, as far as the document is concerned."""
+    """A field that only its own validator understands may hold anything, as far as the document is concerned, and a
+    default that JSON does not have is left out."""
+
+    ignored_warning_kinds: ClassVar[set[JsonSchemaWarningKind]] = {"skipped-choice", "non-serializable-default"}  # type: ignore[misc]
 
     def handle_invalid_for_json_schema(self, schema: Any, error_info: str) -> JsonSchemaValue:
         return {}
@@ -60,7 +62,7 @@ def changes_of(name: str) -> dict[str, Any]:
     return body_of(f"{name}Changes")
 
 
-def install(application: FastAPI, shapes: Mapping[str, type[Any]]) -> None:
+def install(application: FastAPI, shapes: Mapping[str, type[BaseModel]]) -> None:
     """Makes `application.openapi()` answer the whole document, with a schema for each of `shapes`."""
     plain = application.openapi
 
@@ -72,7 +74,7 @@ def install(application: FastAPI, shapes: Mapping[str, type[Any]]) -> None:
     application.openapi = openapi  # type: ignore[method-assign]
 
 
-def _completed(document: dict[str, Any], shapes: Mapping[str, type[Any]]) -> dict[str, Any]:
+def _completed(document: dict[str, Any], shapes: Mapping[str, type[BaseModel]]) -> dict[str, Any]:
     schemas: dict[str, Any] = {"Problem": _PROBLEM}
     for name, shape in shapes.items():
         schema = _schema(shape, schemas)
@@ -90,13 +92,10 @@ def _completed(document: dict[str, Any], shapes: Mapping[str, type[Any]]) -> dic
     return document
 
 
-def _schema(shape: type[Any], others: dict[str, Any]) -> dict[str, Any]:
+def _schema(shape: type[BaseModel], others: dict[str, Any]) -> dict[str, Any]:
     """The schema of `shape`; what it refers to is added to `others`."""
-    if issubclass(shape, msgspec.Struct):
-        _, found = msgspec.json.schema_components([shape], ref_template=_REF)
-        schema: dict[str, Any] = found.pop(shape.__name__)
-        others.update(found)
-        return schema
-    schema = TypeAdapter(shape).json_schema(ref_template=_REF.replace("{name}", "{model}"), schema_generator=_Schemas)
+    schema = shape.model_json_schema(ref_template=_REF.replace("{name}", "{model}"), schema_generator=_Schemas)
     others.update(schema.pop("$defs", {}))
+    # The description is the code's own, of the value as it is kept and not as it is written.
+    schema.pop("description", None)
     return schema

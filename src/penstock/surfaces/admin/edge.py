@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from penstock.domain.snapshot import Secret
-from penstock.surfaces.admin.problems import problem
+from penstock.surfaces.admin.problems import problem, unforeseen
 
 OPEN_PATHS = frozenset({"/metrics", "/healthz"})
 MAX_BODY_BYTES = 1024 * 1024
@@ -48,8 +48,7 @@ class Edge:
         except Exception:
             log.exception("an admin request failed", request_id=request_id, path=scope["path"])
             if not answer.started:
-                detail = f"the gateway failed to answer; its log has the reason under {request_id}"
-                await problem(500, detail, request_id=request_id)(scope, receive, answer)
+                await unforeseen(request_id)(scope, receive, answer)
 
     def _refuse_stranger(self, scope: Scope) -> Response | None:
         given = [value for name, value in scope["headers"] if name == b"authorization"]

@@ -62,10 +62,12 @@ def problem(
 
 
 def install(application: FastAPI) -> None:
-    """Every refusal that a handler meets becomes a problem. What is left is the edge's: a 500 without a word."""
+    """Every refusal that a handler meets becomes a problem, and so does what nobody foresaw; that one is raised again
+    behind the answer, for the edge to log."""
     application.add_exception_handler(ControlError, _refused)
     application.add_exception_handler(RequestValidationError, _invalid_parameters)
     application.add_exception_handler(HTTPException, _http)
+    application.add_exception_handler(Exception, _unforeseen)
 
 
 async def _refused(request: Request, error: Exception) -> Response:
@@ -87,6 +89,15 @@ async def _http(request: Request, error: Exception) -> Response:
     detail = error.detail if isinstance(error.detail, str) else HTTPStatus(error.status_code).phrase
     headers = dict(error.headers) if error.headers else None
     return problem(error.status_code, detail, headers=headers, request_id=request_id(request))
+
+
+async def _unforeseen(request: Request, _error: Exception) -> Response:
+    return unforeseen(request_id(request))
+
+
+def unforeseen(request_id: str) -> Response:
+    detail = f"the gateway failed to answer; its log has the reason under {request_id}"
+    return problem(500, detail, request_id=request_id)
 
 
 def request_id(request: Request) -> str:

@@ -6,10 +6,10 @@ DELETE /admin/v1/kill/7 {"reason": "..."}                               the kill
 GET    /admin/v1/kills?limit=&after=                                    {"items": [...], "next": ...}
 """
 
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request, Response
-from msgspec import Struct
+from fastapi import APIRouter, Path, Query, Request, Response
+from pydantic import BaseModel, ConfigDict
 
 from penstock.control import kills
 from penstock.control.paging import MAX_PAGE, Page
@@ -18,18 +18,22 @@ from penstock.surfaces.admin.documents import body_of
 from penstock.surfaces.admin.plane import ACTOR, Plane
 from penstock.surfaces.admin.problems import JsonResponse
 
-MAX_GENERATION = 2**62
+Generation = Annotated[int, Path(ge=1, lt=2**63)]
 
 
-class KillRequest(Struct, frozen=True, forbid_unknown_fields=True):
+class KillRequest(BaseModel):
     """`scope`: one of key, team, project, user, organisation, customer, tag, provider, model with its value, or
     `{"all": true}`."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
 
     scope: dict[str, Any]
     reason: str
 
 
-class LiftRequest(Struct, frozen=True, forbid_unknown_fields=True):
+class LiftRequest(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
     reason: str
 
 
@@ -49,7 +53,7 @@ def routes(plane: Plane) -> APIRouter:
         return JsonResponse({"generation": generation}, 202, {"location": f"/admin/v1/kill/{generation}"})
 
     @router.get("/kill/{generation}", operation_id="show_kill", summary="Show a kill and which nodes obey it")
-    async def show_kill(generation: int) -> Response:
+    async def show_kill(generation: Generation) -> Response:
         async with plane.door.read() as conn:
             kill = await kills.show(conn, generation)
         return JsonResponse({**kill, "nodes": plane.kill_nodes(generation)})
@@ -60,7 +64,7 @@ def routes(plane: Plane) -> APIRouter:
         summary="Lift a kill; it needs a reason",
         openapi_extra=body_of("Lift"),
     )
-    async def lift_kill(generation: int, request: Request) -> Response:
+    async def lift_kill(generation: Generation, request: Request) -> Response:
         asked = await read_as(LiftRequest, request)
         return JsonResponse(await plane.door.change(ACTOR, kills.lift, generation, asked.reason))
 

@@ -114,15 +114,17 @@ def memory(leader: int) -> Memory:
     return Memory(rss_kib, pss_kib)
 
 
-def settle(leader: int, most_s: float = 15.0) -> None:
-    """Waits until the tree has done what it put off: three tenths of a second with less than 2 % of a core each."""
+def settle(leader: int, rest_ms: float = 0.0, most_s: float = 15.0) -> None:
+    """Waits until the tree has done what it put off: three tenths of a second in each of which it uses little more
+    than the `rest_ms` of CPU time per second that it takes at rest."""
+    enough_ns = int(2_000_000 + 0.15 * rest_ms * 1_000_000)
     quiet = 0
     before_ns = sum(cpu_ns(leader).values())
     end_s = time.monotonic() + most_s
     while quiet < 3 and time.monotonic() < end_s:
         time.sleep(0.1)
         now_ns = sum(cpu_ns(leader).values())
-        quiet = quiet + 1 if now_ns - before_ns < 2_000_000 else 0
+        quiet = quiet + 1 if now_ns - before_ns < enough_ns else 0
         before_ns = now_ns
 
 

@@ -21,30 +21,11 @@ from penstock.testing.bench.gateways import DIRECT, NGINX
 from penstock.testing.bench.run import Footprint, Phase, Results, Sample
 from penstock.testing.bench.traffic import Workload
 
-CALL_COLUMNS = (
-    "calls",
-    "gateway",
-    "CPU us/call",
-    "x nginx",
-    "steady CPU us/call",
-    "x nginx",
-    "added p50 ms",
-    "added p99 ms",
-    "first byte p50 ms",
-    "first byte p99 ms",
-    "calls/s",
-)
-ROLE_COLUMNS = ("calls", "gateway", "CPU us/call by process")
-FOOTPRINT_COLUMNS = (
-    "gateway",
-    "ready ms",
-    "first answer ms",
-    "idle RSS MiB",
-    "idle PSS MiB",
-    "RSS MiB after",
-    "PSS MiB after",
-    "idle CPU ms/s",
-)
+CPU_COLUMNS = ("calls", "gateway", "CPU us", "x nginx", "steady CPU us", "x nginx", "calls/s")
+LATENCY_COLUMNS = ("calls", "gateway", "p50 ms", "p99 ms", "first p50 ms", "first p99 ms")
+ROLE_COLUMNS = ("calls", "gateway", "CPU us by process")
+FOOTPRINT_COLUMNS = ("gateway", "idle RSS", "idle PSS", "RSS after", "PSS after", "ready ms", "first answer ms")
+REST_COLUMNS = ("gateway", "CPU ms per second at rest, by process")
 
 
 class Latency(Struct, frozen=True):
@@ -76,6 +57,14 @@ class Row(Struct, frozen=True):
     roles_us: dict[str, float]
 
 
+class Sheet(Struct, frozen=True):
+    """A table, on the terminal or on the page."""
+
+    title: str
+    columns: tuple[str, ...]
+    lines: list[tuple[str, ...]]
+
+
 def rows(results: Results) -> list[Row]:
     """In the order of the workloads, and within one of the contenders."""
     return [
@@ -92,7 +81,7 @@ def _row(samples: tuple[Sample, ...], workload: Workload, contender: str) -> Row
     own = _latency(steady or busy)
     roles = sorted({role for sample in busy for role in sample.cpu_ns})
     return Row(
-        workload.title,
+        workload.name,
         contender,
         _cpu(busy, _select(samples, workload, NGINX, "busy")),
         _cpu(steady, _select(samples, workload, NGINX, "steady")) if steady else None,
@@ -139,12 +128,14 @@ def call_cells(row: Row) -> tuple[str, ...]:
         row.contender,
         *cpu_cells(row.busy),
         *(cpu_cells(row.steady) if row.steady else ("", "")),
-        f"{row.added.whole_p50:.2f}",
-        f"{row.added.whole_p99:.2f}",
-        f"{row.added.first_p50:.2f}",
-        f"{row.added.first_p99:.2f}",
         "" if row.calls_per_s is None else f"{row.calls_per_s:.0f}",
     )
+
+
+def latency_cells(row: Row) -> tuple[str, ...]:
+    added = row.added
+    figures = (added.whole_p50, added.whole_p99, added.first_p50, added.first_p99)
+    return row.workload, row.contender, *(f"{figure:.2f}" for figure in figures)
 
 
 def cpu_cells(cpu: Cpu) -> tuple[str, str]:
@@ -154,33 +145,45 @@ def cpu_cells(cpu: Cpu) -> tuple[str, str]:
 
 
 def role_cells(row: Row) -> tuple[str, ...]:
-    parts = sorted(row.roles_us.items(), key=lambda item: -item[1])
-    return row.workload, row.contender, ", ".join(f"{role} {us:.0f}" for role, us in parts)
+    return row.workload, row.contender, shares(row.roles_us)
+
+
+def rest_cells(footprint: Footprint) -> tuple[str, ...]:
+    return footprint.contender, shares(footprint.rest_ms)
+
+
+def shares(by_role: dict[str, float]) -> str:
+    """`worker 230.0, control 57.1`: the largest first."""
+    return ", ".join(f"{role} {figure:.1f}" for role, figure in sorted(by_role.items(), key=lambda item: -item[1]))
 
 
 def footprint_cells(footprint: Footprint) -> tuple[str, ...]:
+    sizes = (footprint.idle.rss_kib, footprint.idle.pss_kib, footprint.worked.rss_kib, footprint.worked.pss_kib)
     return (
         footprint.contender,
+        *(f"{kib / 1024:.0f} MiB" for kib in sizes),
         f"{statistics.median(footprint.ready_ms):.0f}",
         f"{statistics.median(footprint.answered_ms):.0f}",
-        f"{footprint.idle.rss_kib / 1024:.0f}",
-        f"{footprint.idle.pss_kib / 1024:.0f}",
-        f"{footprint.worked.rss_kib / 1024:.0f}",
-        f"{footprint.worked.pss_kib / 1024:.0f}",
-        f"{footprint.idle_cpu_ms:.1f}",
     )
+
+
+def tables(results: Results) -> list[Sheet]:
+    found = rows(results)
+    footprints = results.footprints
+    return [
+        Sheet("CPU time per call", CPU_COLUMNS, [call_cells(row) for row in found]),
+        Sheet("Added latency", LATENCY_COLUMNS, [latency_cells(row) for row in found]),
+        Sheet("Where the CPU time of a call goes", ROLE_COLUMNS, [role_cells(row) for row in found]),
+        Sheet("Memory and start-up", FOOTPRINT_COLUMNS, [footprint_cells(footprint) for footprint in footprints]),
+        Sheet("At rest", REST_COLUMNS, [rest_cells(footprint) for footprint in footprints]),
+    ]
 
 
 def show(results: Results, console: Console) -> None:
     """Prints the tables."""
-    found = rows(results)
-    for title, columns, cells in (
-        ("What a call costs", CALL_COLUMNS, [call_cells(row) for row in found]),
-        ("Where the CPU time goes", ROLE_COLUMNS, [role_cells(row) for row in found]),
-        ("At rest", FOOTPRINT_COLUMNS, [footprint_cells(footprint) for footprint in results.footprints]),
-    ):
-        table = Table(*columns, title=title, title_justify="left")
-        for line in cells:
+    for sheet in tables(results):
+        table = Table(*sheet.columns, title=sheet.title, title_justify="left")
+        for line in sheet.lines:
             table.add_row(*line)
         console.print(table)
     for sentence in remarks(results):
@@ -197,19 +200,15 @@ def remarks(results: Results) -> list[str]:
 
 def page(results: Results, command: str) -> str:
     """The page of documentation, in Markdown."""
-    found = rows(results)
     plan = results.plan
+    workloads = "\n".join(f"- **{workload.name}**: {workload.title}" for workload in plan.workloads)
     sections = [
         "# Benchmarks",
-        f"Written by `{command}` on {datetime.now(UTC):%Y-%m-%d}. {machine()}",
-        _METHOD.format(rounds=plan.rounds),
-        "## What a call costs",
-        markdown(CALL_COLUMNS, [call_cells(row) for row in found]),
-        "## Where the CPU time goes",
-        markdown(ROLE_COLUMNS, [role_cells(row) for row in found]),
-        "## At rest",
-        f'Start-up is the median of {plan.starts}. "After" is after the whole run, {_calls(results)} calls.',
-        markdown(FOOTPRINT_COLUMNS, [footprint_cells(footprint) for footprint in results.footprints]),
+        f"Written by `{command}` on {datetime.now(UTC):%Y-%m-%d}.\n{machine()}",
+        f"{workloads}",
+        *(f"## {sheet.title}\n\n{markdown(sheet)}" for sheet in tables(results)),
+        "## How it is measured",
+        _METHOD.format(rounds=plan.rounds, starts=plan.starts, calls=_calls(results)),
         *remarks(results),
     ]
     return "\n\n".join(sections) + "\n"
@@ -221,8 +220,9 @@ def _calls(results: Results) -> int:
     return sum(sample.calls for sample in results.samples if sample.contender == contender)
 
 
-def markdown(columns: tuple[str, ...], lines: list[tuple[str, ...]]) -> str:
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in [columns, tuple("---" for _ in columns), *lines])
+def markdown(sheet: Sheet) -> str:
+    lines = [sheet.columns, tuple("---" for _ in sheet.columns), *sheet.lines]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
 def machine() -> str:
@@ -250,24 +250,25 @@ def _nginx_version() -> list[str]:
 
 
 _METHOD = """\
-All gateways run at the same time, with one worker each, in front of the same upstream; the upstream and the load
+All gateways are up at the same time, with one worker each, in front of the same upstream; the upstream and the load
 generator are processes of their own, on the same cores. A round gives every workload to every gateway, in an order that
 turns around from round to round; there were {rounds} rounds after one to warm up. Every answer is checked.
 
 - **nginx** is a bare reverse proxy: keep-alive on both sides, no buffering, no log. It is the floor.
 - **penstock** has everything on: virtual key, four limits (dollars per month, tokens per day, requests per minute,
   concurrent calls), journal with its fsync, ledger, usage records, metrics and its log of exchanges.
-- **CPU us/call** is user and system time of the gateway's whole process tree, as the kernel counts it, under
-  saturation: 16 connections for plain calls, 32 for streams, each calling again as soon as it has its answer; 100 for
-  paced streams. Work that is put off is waited for and counted. Median of the rounds.
+- **CPU us** is user and system time per call, in microseconds, of the gateway's whole process tree as the kernel counts
+  it, at saturation: 16 connections for plain calls, 32 for streams, each calling again as soon as it has its answer;
+  100 at a time for paced streams. Work that is put off is waited for and counted. Median of the rounds.
 - **x nginx** is that figure over nginx's in the same round: the median, and the lowest and highest of the rounds.
-- **steady** is the same at one fixed rate for all, below saturation (1,000 plain calls or 100 streams a second). Work is
-  done in smaller pieces, and waking up and what a process does at rest weigh more.
-- **added** is what the gateway adds to the time of the whole answer, and **first byte** to that of the first byte of
-  its body: the difference of percentiles to calls straight to the upstream, at the steady rate.
-  A gateway that cannot keep up with that rate shows its queue here.
-- **calls/s** is the throughput at saturation, which load generator and upstream share the cores for.
-- **usage added and stripped**: the caller did not ask for usage, so Penstock asks for it and takes it out of the
-  answer again; nginx passes a stream without usage.
+- **steady CPU us** is the same at one rate for all, below saturation: 1,000 plain calls or 100 streams a second. Work
+  is done in smaller pieces there, and waking up and what a process does at rest weigh more.
+- **calls/s** is the throughput at saturation, on cores that load generator and upstream share.
+- **Added latency** is the difference of percentiles to calls straight to the upstream, at the steady rate: of the whole
+  answer, and of the first byte of its body. A gateway that cannot keep up with that rate shows its queue here.
+- **stripped**: the caller did not ask for usage, so Penstock asks for it and takes it out of the answer again; nginx
+  passes a stream without usage.
 - An upstream that does not pace its chunks gets them bunched together when a gateway reads slowly; one chunk at a time
-  is the paced row."""
+  is the paced row.
+- Memory is of the whole tree: RSS counts shared pages once per process, PSS once in all. "After": after {calls} calls.
+  Start-up is the median of {starts}, from exec to readiness and to the first answered call."""

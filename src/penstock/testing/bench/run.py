@@ -25,6 +25,9 @@ from penstock.testing.bench.load import Job, Outcome
 from penstock.testing.bench.processes import Launch, Memory
 from penstock.testing.bench.traffic import CHUNKS, PACE_S, WORKLOADS, Workload, request
 
+REST_S = 3.0
+"""How long contenders are left alone to see what they use at rest."""
+
 START_S = 90.0
 """The longest that a contender may take to become ready, and again to its first answer."""
 
@@ -46,12 +49,14 @@ class Plan(Struct, frozen=True):
 
 
 class Target(Struct, frozen=True):
-    """Where calls are sent. `pid`: the leader of the process tree that is counted, 0 for none."""
+    """Where calls are sent. `pid`: the leader of the process tree that is counted, 0 for none. `rest_ms`: the CPU time
+    that each of its roles takes in a second without calls."""
 
     name: str
     port: int
     key: str
     pid: int = 0
+    rest_ms: dict[str, float] = {}
 
 
 class Running(Struct, frozen=True):
@@ -78,13 +83,13 @@ class Sample(Struct, frozen=True):
 
 
 class Footprint(Struct, frozen=True):
-    """What a contender costs beside its calls. `idle_cpu_ms`: per second of doing nothing."""
+    """What a contender costs beside its calls. `rest_ms`: CPU time by role, per second without calls."""
 
     contender: str
     ready_ms: tuple[float, ...]
     answered_ms: tuple[float, ...]
     idle: Memory
-    idle_cpu_ms: float
+    rest_ms: dict[str, float]
     worked: Memory
 
 
@@ -117,15 +122,23 @@ def measure(plan: Plan, folder: Path, tell: Tell) -> Results:
                     starts[name].append(running)
             contender = gateways.make(name, folder / name, upstream_port)
             starts[name].append(stack.enter_context(answering(contender)))
-        targets = [runs[-1].target for runs in starts.values()]
         tell("the contenders at rest")
-        rests = [_rest(target) for target in targets]
+        time.sleep(REST_S)
+        targets = [_rested(runs[-1].target) for runs in starts.values()]
+        idle = [processes.memory(target.pid) for target in targets]
         direct = Target(DIRECT, upstream_port, "pk-unused")
         samples = tuple(_rounds(plan, [direct, *targets], tell))
         worked = [processes.memory(target.pid) for target in targets]
     footprints = tuple(
-        Footprint(name, tuple(r.ready_ms for r in runs), tuple(r.answered_ms for r in runs), idle, cpu_ms, after)
-        for (name, runs), (idle, cpu_ms), after in zip(starts.items(), rests, worked, strict=True)
+        Footprint(
+            target.name,
+            tuple(start.ready_ms for start in starts[target.name]),
+            tuple(start.answered_ms for start in starts[target.name]),
+            memory_idle,
+            target.rest_ms,
+            memory_worked,
+        )
+        for target, memory_idle, memory_worked in zip(targets, idle, worked, strict=True)
     )
     return Results(plan, samples, footprints, missing)
 
@@ -167,13 +180,13 @@ def _last_words(contender: Contender) -> str:
     return " / ".join(lines[-5:]) or "it said nothing"
 
 
-def _rest(target: Target) -> tuple[Memory, float]:
-    """Memory at rest, and the CPU time in milliseconds that a second of rest takes."""
-    processes.settle(target.pid)
-    before_ns = sum(processes.cpu_ns(target.pid).values())
-    time.sleep(3)
-    used_ns = sum(processes.cpu_ns(target.pid).values()) - before_ns
-    return processes.memory(target.pid), used_ns / 3e6
+def _rested(target: Target) -> Target:
+    """The target, which nobody calls, with what it uses meanwhile."""
+    before_ns = processes.cpu_ns(target.pid)
+    time.sleep(REST_S)
+    after_ns = processes.cpu_ns(target.pid)
+    rest_ms = {role: (ns - before_ns.get(role, 0)) / 1e6 / REST_S for role, ns in after_ns.items()}
+    return msgspec.structs.replace(target, rest_ms=rest_ms)
 
 
 def _rounds(plan: Plan, targets: list[Target], tell: Tell) -> Iterator[Sample]:
@@ -223,7 +236,8 @@ def run_job(job: Job, target: Target) -> tuple[Outcome, dict[str, int]]:
     """What the load generator saw, and the CPU time by role that the target used for it.
 
     The counting begins when the connections are open and the uncounted calls are settled, and ends when the target is
-    at rest again, so that work it put off (its commits, its fsync) is in.
+    at rest again, so that work it put off (its commits, its fsync) is in. What it uses at rest anyway is taken off for
+    the time of that waiting, not for the time of the calls.
     """
     command = (sys.executable, "-m", "penstock.testing.bench.load")
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as generator:
@@ -234,22 +248,28 @@ def run_job(job: Job, target: Target) -> tuple[Outcome, dict[str, int]]:
         line = generator.stdout.readline()
         before_ns: dict[str, int] = {}
         if line == b"ready\n":
-            before_ns = _settled_cpu_ns(target)
+            _settle(target)
+            before_ns = _cpu_ns(target)
             generator.stdin.write(b"go\n")
             generator.stdin.flush()
             line = generator.stdout.readline()
     outcome = msgspec.json.decode(line, type=Outcome)
     if outcome.fault:
         raise BenchFailed(f"{target.name} failed: {outcome.fault}")
-    after_ns = _settled_cpu_ns(target)
-    return outcome, {role: used_ns - before_ns.get(role, 0) for role, used_ns in after_ns.items()}
+    ended_s = time.monotonic()
+    _settle(target)
+    waited_s = time.monotonic() - ended_s
+    used_ns = {role: ns - before_ns.get(role, 0) for role, ns in _cpu_ns(target).items()}
+    return outcome, {role: ns - int(target.rest_ms.get(role, 0) * 1e6 * waited_s) for role, ns in used_ns.items()}
 
 
-def _settled_cpu_ns(target: Target) -> dict[str, int]:
-    if not target.pid:
-        return {}
-    processes.settle(target.pid)
-    return processes.cpu_ns(target.pid)
+def _settle(target: Target) -> None:
+    if target.pid:
+        processes.settle(target.pid, sum(target.rest_ms.values()))
+
+
+def _cpu_ns(target: Target) -> dict[str, int]:
+    return processes.cpu_ns(target.pid) if target.pid else {}
 
 
 @contextmanager

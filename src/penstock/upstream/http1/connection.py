@@ -75,17 +75,15 @@ class Connection(asyncio.Protocol):
             self._is_request_sent = await self._upload(transport, body, response)
         await response.head()
 
+    def is_usable(self) -> bool:
+        """Whether it can be written to, as far as the loop knows: a new connection asks no more, since after a TLS
+        handshake the peer has more to say of its own accord."""
+        return self.is_open and self._transport is not None and not self._transport.is_closing()
+
     def is_fit(self) -> bool:
         """Whether an idle connection may carry a call. It asks the kernel too: a close (or bytes that nobody asked
         for) which the loop has not seen yet is already there, and the call would be lost on it."""
-        transport = self._transport
-        return (
-            self.is_open
-            and transport is not None
-            and not transport.is_closing()
-            and self._loop.time() < self._deadline_s
-            and not self._poller.poll(0)
-        )
+        return self.is_usable() and self._loop.time() < self._deadline_s and not self._poller.poll(0)
 
     def abort(self) -> None:
         """Closes the socket at once. Idempotent."""
@@ -169,6 +167,8 @@ class Connection(asyncio.Protocol):
         """Writes `body` at the pace of the peer. False when the answer made the rest of it pointless."""
         view = memoryview(body)
         for start in range(0, len(view), STEP_BYTES):
+            if transport.is_closing():
+                return False  # a write failed; `connection_lost` is on its way
             response.begin_upload_step()
             transport.write(view[start : start + STEP_BYTES])
             while self._is_write_paused and not response.wants_no_more:

@@ -153,12 +153,10 @@ class Pool:
             self._free_slot()
             raise
         self._owned.add(connection)
-        if self._is_closed:
+        if self._is_closed or not connection.is_usable():
             connection.abort()
-            raise _closed()
-        if not connection.is_open:
-            self.forget(connection)
-            raise UpstreamConnectFailed("The provider closed the connection at once.")
+            self.forget(connection)  # one that ended before it was owned has not said so
+            raise _closed() if self._is_closed else UpstreamConnectFailed("The provider closed the connection at once.")
         return connection
 
 

@@ -42,7 +42,6 @@ class Http1Response:
     a body that nobody reads up is kept here while the connection serves the next call."""
 
     __slots__ = (
-        "__weakref__",
         "_between_chunks_s",
         "_buffered_bytes",
         "_chunks",

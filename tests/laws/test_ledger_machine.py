@@ -1,0 +1,209 @@
+"""The state machine against a model that never forgets and never optimises: whatever happens, they agree."""
+
+from dataclasses import dataclass, field
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
+
+from penstock.domain.policy import Charge, Denial, Limit
+from penstock.ledger.machine import OTHERS, STEADY_S, Ask, Machine, Reservation
+from penstock.ledger.matching import Index
+from penstock.ledger.windows import window
+
+MAX_VALUES = 2
+START = 1_795_200_000
+PERS = ("second", "minute", "hour", "day", "month", "total")
+UNITS = ("usd", "tokens", "input_tokens", "output_tokens", "requests", "concurrent")
+
+Key = tuple[str, int, str]
+"""Limit, serial number of its window, value."""
+
+
+@dataclass
+class Line:
+    amount: int = 0
+    settled: int = 0
+    held: int = 0
+    open: int = 0
+    excused: bool = False
+    """A bill went over its hold, or the amount was lowered: more than the amount may lie here."""
+
+
+@dataclass
+class Model:
+    now: int = START
+    pages: dict[str, tuple[int, int]] = field(default_factory=dict)
+    lines: dict[Key, Line] = field(default_factory=dict)
+
+    def move(self, at: int) -> None:
+        if at >= self.now or self.now - at > STEADY_S:
+            self.now = at
+
+    def key(self, limit: Limit, dims: dict[str, str]) -> Key:
+        start = window(limit.per, self.now)[0]
+        serial, known = self.pages.get(limit.id, (0, None))
+        if known != start:
+            serial += 1
+            self.pages[limit.id] = (serial, start)
+        value = dims[limit.each] if limit.each else ""
+        used = {k[2] for k, x in self.lines.items() if k[:2] == (limit.id, serial) and (x.open or x.settled)}
+        return (limit.id, serial, value if value in used or len(used) < MAX_VALUES else OTHERS)
+
+    def line(self, key: Key) -> Line:
+        return self.lines.setdefault(key, Line())
+
+    def denying(self, wanted: list[tuple[Limit, Key, int]]) -> dict[str, int]:
+        """The limits that deny, with what they have left."""
+        left = {x.id: x.amount - self.line(k).settled - self.line(k).held for x, k, _ in wanted}
+        return {x.id: max(left[x.id], 0) for x, _, n in wanted if n and x.mode == "strict" and n > left[x.id]}
+
+
+@st.composite
+def limit_trees(draw: st.DrawFn) -> dict[str, Limit]:
+    limits = {}
+    for n in range(draw(st.integers(1, 5))):
+        unit = draw(st.sampled_from(UNITS))
+        limits[f"l{n}"] = Limit(
+            id=f"l{n}",
+            name=f"l{n}",
+            unit=unit,
+            amount=draw(st.integers(0, 30)),
+            per="total" if unit == "concurrent" else draw(st.sampled_from(PERS)),
+            match=draw(st.sampled_from([(), (("team", "a"),), (("team", "b"),)])),
+            each=draw(st.sampled_from([None, None, "customer"])),
+            mode=draw(st.sampled_from(["strict", "strict", "strict", "observe"])),
+        )
+    return limits
+
+
+Held = tuple[Reservation, list[tuple[Key, int]], dict[str, str]]
+
+
+class MachineAgainstModel(RuleBasedStateMachine):
+    holds = Bundle("holds")
+
+    @initialize(limits=limit_trees())
+    def begin(self, limits: dict[str, Limit]) -> None:
+        self.limits = limits
+        self.machine = Machine(MAX_VALUES)
+        self.model = Model()
+        self.at = START
+        self.open: list[Held] = []
+
+    @rule(by=st.sampled_from([0, 1, 30, 60, 3_600, 86_400, 40 * 86_400, -1, -30, -60, -3_600, -40 * 86_400]))
+    def time_moves(self, by: int) -> None:
+        self.at += by
+
+    @rule(n=st.integers(0, 4), amount=st.integers(0, 40))
+    def an_amount_changes(self, n: int, amount: int) -> None:
+        limit = self.limits.get(f"l{n}")
+        if limit is None:
+            return
+        changed = {name: getattr(limit, name) for name in limit.__struct_fields__}
+        self.limits = {**self.limits, limit.id: Limit(**{**changed, "amount": amount})}
+        for key, line in self.model.lines.items():
+            if key[0] == limit.id and line.settled + line.held > amount:
+                line.excused = True
+
+    @rule(
+        target=holds,
+        team=st.sampled_from(["a", "b"]),
+        customer=st.sampled_from(["", "x", "y", "z", "w"]),
+        usd=st.integers(0, 12),
+        tokens=st.tuples(st.integers(0, 12), st.integers(0, 12)),
+    )
+    def a_call_is_reserved(self, team: str, customer: str, usd: int, tokens: tuple[int, int]) -> Held | None:
+        return self._reserve({"team": team, "customer": customer}, Ask(usd, *tokens))
+
+    def _reserve(self, dims: dict[str, str], ask: Ask) -> Held | None:
+        limits = Index(self.limits).applying(dims)
+        self.model.move(self.at)
+        amounts = ask.amounts()
+        wanted = [(limit, self.model.key(limit, dims), amounts[limit.unit]) for limit in limits]
+        denying = self.model.denying(wanted)
+        outcome = self.machine.reserve(limits, dims, ask, self.at)
+        if isinstance(outcome, Denial):
+            assert denying[outcome.limit.id] == outcome.left
+            return None
+        assert not denying
+        for _, key, amount in wanted:
+            line = self.model.line(key)
+            line.held += amount
+            line.open += 1
+        chargeable = [w for w in wanted if w[0].unit != "concurrent"]
+        assert [c.amount for c in outcome.charges] == [amount for *_, amount in chargeable]
+        assert [c.value for c in outcome.charges] == [key[2] for _, key, _ in chargeable]
+        held: Held = (outcome, [(key, amount) for _, key, amount in wanted], dims)
+        self.open.append(held)
+        return held
+
+    @rule(held=consumes(holds), owed=st.lists(st.integers(0, 14), min_size=5, max_size=5))
+    def a_call_is_settled(self, held: Held | None, owed: list[int]) -> None:
+        if held is None or held not in self.open:
+            return
+        reservation, lines, _ = held
+        charges = [
+            Charge(c.limit, c.window_start, c.value, amount, c.per)
+            for c, amount in zip(reservation.charges, owed, strict=False)
+        ]
+        exceeded = self.machine.settle(reservation, charges)
+        assert exceeded == any(n.amount > h.amount for n, h in zip(charges, reservation.charges, strict=True))
+        by_limit = {charge.limit: charge.amount for charge in charges}
+        for key, amount in lines:
+            line = self.model.line(key)
+            line.settled += by_limit.get(key[0], 0)
+            line.excused |= by_limit.get(key[0], 0) > amount
+        self._free(held)
+
+    @rule(held=consumes(holds))
+    def a_call_is_released(self, held: Held | None) -> None:
+        if held is not None and held in self.open:
+            self.machine.release(held[0])
+            self._free(held)
+
+    @rule(target=holds, held=consumes(holds), usd=st.integers(0, 12))
+    def a_call_tries_another_target(self, held: Held | None, usd: int) -> Held | None:
+        if held is None or held not in self.open:
+            return None
+        self.a_call_is_released(held)
+        return self._reserve(held[2], Ask(usd, 1, 1))
+
+    def _free(self, held: Held) -> None:
+        self.open.remove(held)
+        for key, amount in held[1]:
+            line = self.model.line(key)
+            line.held -= amount
+            line.open -= 1
+
+    @invariant()
+    def they_agree(self) -> None:
+        if not hasattr(self, "machine"):
+            return
+        held: dict[str, int] = {}
+        for (limit, _, _), line in self.model.lines.items():
+            held[limit] = held.get(limit, 0) + line.held
+        assert self.machine.held() == {limit: amount for limit, amount in held.items() if amount}
+        current = {
+            (limit, value): line.settled
+            for (limit, serial, value), line in self.model.lines.items()
+            if serial == self.model.pages[limit][0] and line.settled
+        }
+        assert {(c.limit, c.value): c.amount for c in self.machine.settled() if c.amount} == current
+
+    @invariant()
+    def no_strict_limit_is_passed(self) -> None:
+        for (id, _, _), line in getattr(self, "model", Model()).lines.items():
+            limit = self.limits[id]
+            if limit.mode == "strict" and not line.excused:
+                assert line.settled + line.held <= limit.amount
+
+    def teardown(self) -> None:
+        if hasattr(self, "machine"):
+            for held in list(self.open):
+                self.machine.release(held[0])
+            assert self.machine.held() == {}
+
+
+TestMachineAgainstModel = MachineAgainstModel.TestCase
+TestMachineAgainstModel.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)

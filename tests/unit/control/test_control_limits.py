@@ -1,0 +1,133 @@
+"""Limits in the control plane: exact amounts, references, contradictions, what may change."""
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from control_plane import PEPPER, Plane
+
+from penstock.control import keys, limits, teams
+from penstock.domain.policy import Limit
+from penstock.errors import Conflict, InvalidNoun
+
+DAILY = {"name": "daily", "match": {"team": "growth"}, "unit": "usd", "amount": 100, "per": "day"}
+
+
+@pytest.mark.parametrize(
+    ("written", "nanousd", "shown"),
+    [
+        (100, 100_000_000_000, "100"),
+        ("0.1", 100_000_000, "0.1"),
+        (0.1, 100_000_000, "0.1"),
+        (Decimal("0.000000001"), 1, "0.000000001"),
+        ("9223372036.854775807", 2**63 - 1, "9223372036.854775807"),
+    ],
+)
+async def test_dollars_become_whole_nano_dollars_exactly(plane: Plane, written: Any, nanousd: int, shown: str) -> None:
+    await plane.seed()
+    made = await plane.change(limits.create, {**DAILY, "amount": written})
+    assert (made["amount"], made["amount_nanousd"]) == (shown, nanousd)
+    assert plane.door.publisher.snapshot.limits[made["id"]].amount == nanousd
+
+
+async def test_a_limit_is_published_as_workers_match_it(plane: Plane) -> None:
+    await plane.seed()
+    match = {"team": "growth", "tag": {"feature": "search"}, "tag:tier": "gold"}
+    fields = {"match": match, "each": "customer", "unit": "tokens", "amount": 5, "per": "hour", "mode": "observe"}
+    made = await plane.change(limits.create, {**fields, "alert_at": [0.5, 0.8]})
+    assert made["match"] == {"team": "growth", "tag": {"feature": "search", "tier": "gold"}}
+    assert plane.door.publisher.snapshot.limits == {
+        made["id"]: Limit(
+            id=made["id"],
+            name=made["name"],
+            unit="tokens",
+            amount=5,
+            per="hour",
+            match=(("tag:feature", "search"), ("tag:tier", "gold"), ("team", "growth")),
+            each="customer",
+            mode="observe",
+            alert_at=(0.5, 0.8),
+        )
+    }
+
+
+@pytest.mark.parametrize(
+    ("fields", "place"),
+    [
+        ({"amount": 0}, "amount"),
+        ({"amount": -5}, "amount"),
+        ({"amount": "many"}, "amount"),
+        ({"amount": True}, "amount"),
+        ({"amount": "0.0000000001"}, "amount"),
+        ({"amount": Decimal("1e999999")}, "amount"),
+        ({"amount": Decimal("NaN")}, "amount"),
+        ({"amount": 10**30}, "amount"),
+        ({"unit": "requests", "amount": 1.5}, "amount"),
+        ({"unit": "euros"}, "unit"),
+        ({"per": "fortnight"}, "per"),
+        ({"mode": "metered"}, "mode"),
+        ({"window": "sliding"}, "window"),
+        ({"each": "colour"}, "each"),
+        ({"match": {"team": "nobody"}}, "match.team"),
+        ({"match": {"project": "nothing"}}, "match.project"),
+        ({"match": {"key": "nothing"}}, "match.key"),
+        ({"match": {"provider": "nobody"}}, "match.provider"),
+        ({"match": {"environment": "moon"}}, "match.environment"),
+        ({"match": {"organisation": "acme"}}, "match.organisation"),
+        ({"match": {"colour": "red"}}, "match.colour"),
+        ({"match": {"project": "search", "team": "other"}}, "match.team"),
+        ({"match": {"key": "ci", "team": "growth"}}, "match.team"),
+        ({"match": {"key": "ci", "tag": {"feature": "other"}}}, "match.tag:feature"),
+    ],
+)
+async def test_a_limit_that_breaks_a_rule_is_refused_with_its_place(
+    plane: Plane, fields: dict[str, Any], place: str
+) -> None:
+    await plane.seed()
+    await plane.change(keys.create, PEPPER, {"name": "ci", "tags": {"feature": "search"}})
+    if fields.get("match", {}).get("team") == "other":
+        await plane.change(_create_other_team)
+    with pytest.raises(InvalidNoun) as refusal:
+        await plane.change(limits.create, {**DAILY, **fields})
+    assert refusal.value.place == place
+
+
+async def _create_other_team(write: Any) -> None:
+    await teams.create(write, {"name": "other"})
+
+
+async def test_the_amount_changes_and_the_identity_stays(plane: Plane) -> None:
+    await plane.seed()
+    made = await plane.change(limits.create, DAILY)
+    raised = await plane.change(limits.update, "daily", {"amount": "250.50", "mode": "observe"})
+    assert raised["id"] == made["id"] and raised["amount_nanousd"] == 250_500_000_000 and raised["mode"] == "observe"
+    assert plane.changes[-1].put_limits[made["id"]].amount == 250_500_000_000
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("unit", "tokens"), ("per", "month"), ("match", {}), ("each", "customer")]
+)
+async def test_what_a_limit_counts_cannot_be_changed(plane: Plane, field: str, value: Any) -> None:
+    await plane.seed()
+    await plane.change(limits.create, DAILY)
+    with pytest.raises(InvalidNoun, match="create another limit") as refusal:
+        await plane.change(limits.update, "daily", {field: value})
+    assert refusal.value.place == field
+
+
+async def test_what_a_limit_is_shown_as_can_be_sent_back(plane: Plane) -> None:
+    await plane.seed()
+    made = await plane.change(limits.create, DAILY)
+    fields = ("name", "match", "each", "unit", "amount", "per", "mode", "alert_at")
+    assert await plane.change(limits.update, made["id"], {field: made[field] for field in fields}) == made
+
+
+async def test_a_limit_made_again_starts_with_empty_balances(plane: Plane) -> None:
+    await plane.seed()
+    first = await plane.change(limits.create, DAILY)
+    with pytest.raises(Conflict):
+        await plane.change(limits.create, DAILY)
+    await plane.change(limits.delete, "daily")
+    second = await plane.change(limits.create, DAILY)
+    assert first["id"] != second["id"]
+    assert plane.door.publisher.snapshot.limits.keys() == {second["id"]}

@@ -1,0 +1,173 @@
+"""The publisher: differences that add up to the whole, and a door through which changes go one at a time."""
+
+import asyncio
+import random
+from typing import Any
+
+import pytest
+from control_plane import LAB_URL, PEPPER, Plane
+
+from penstock.control import keys, kills, limits, models, projects, providers, teams, users
+from penstock.control.door import Door
+from penstock.control.publisher import Publisher, Sources
+from penstock.domain.snapshot import Change, Snapshot, applied
+from penstock.errors import ControlError
+
+
+async def _from_the_store(plane: Plane) -> Snapshot:
+    """What a control process that starts now would publish."""
+    publisher = Publisher(Sources(plane.resolve, plane.credentials), plane.clock)
+    return await Door(plane.door.engine, publisher, plane.clock).load()
+
+
+def _whole(snapshot: Snapshot) -> dict[str, Any]:
+    tables = ("generation", "keys", "providers", "aliases", "limits", "kills")
+    return {table: getattr(snapshot, table) for table in tables}
+
+
+async def test_a_first_snapshot_holds_everything_and_follows_from_empty(plane: Plane) -> None:
+    await plane.seed()
+    snapshot = await _from_the_store(plane)
+    assert _whole(snapshot) == _whole(plane.door.publisher.snapshot)
+    alias = snapshot.aliases["big"]
+    assert [(it.provider, it.model) for it in alias.targets] == [("lab", "big-2025")]
+    assert alias.targets[0].price is not None and alias.targets[0].price.rates["input"].base == 2_000_000_000
+    assert snapshot.aliases["lab/*"].targets == ()
+    assert snapshot.providers["lab"].base_url == LAB_URL
+
+
+async def test_a_change_names_only_what_differs(plane: Plane) -> None:
+    await plane.seed()
+    await plane.change(keys.create, PEPPER, {"name": "ci", "project": "search"})
+    await plane.change(keys.create, PEPPER, {"name": "other"})
+    before = plane.door.publisher.snapshot
+    await plane.change(teams.update, "growth", {"required_tags": []})
+    change = plane.changes[-1]
+    assert [key.name for key in change.put_keys.values()] == ["ci"], "a team's keys carry its required tags"
+    assert change.version == before.version + 1
+    assert change == Change(change.version, change.generation, put_keys=change.put_keys)
+
+
+async def test_a_provider_that_changes_takes_its_aliases_along(plane: Plane) -> None:
+    await plane.seed()
+    plane.resolved.clear()
+    await plane.change(providers.create, {"name": "lab2", "kind": "simulated"})
+    assert plane.resolved == []
+    await plane.change(providers.update, "lab", {"base_url": "http://127.0.0.1:9002/v1"})
+    assert plane.resolved == ["big-2025"]
+    assert plane.changes[-1].put_providers["lab"].base_url == "http://127.0.0.1:9002/v1"
+
+
+async def test_a_rotated_credential_is_published_and_an_unchanged_one_is_not(plane: Plane) -> None:
+    await plane.seed()
+    async with plane.door.engine.begin() as conn:
+        await conn.exec_driver_sql("""UPDATE providers SET credentials = '["main"]'""")
+    await plane.door.refresh()
+    assert plane.door.publisher.snapshot.providers["lab"].credentials[0].value.reveal() == "vendor-key-one"
+    published = len(plane.changes)
+    await plane.door.refresh()
+    assert len(plane.changes) == published
+    plane.credential = "vendor-key-two"
+    await plane.door.refresh()
+    assert plane.changes[-1].put_providers["lab"].credentials[0].value.reveal() == "vendor-key-two"
+    assert "vendor-key" not in repr(plane.changes[-1])
+
+
+async def test_a_credential_never_goes_to_another_address(plane: Plane) -> None:
+    await plane.seed()
+    async with plane.door.engine.begin() as conn:
+        await conn.exec_driver_sql("""UPDATE providers SET credentials = '["main"]'""")
+    await plane.change(providers.update, "lab", {"base_url": "http://127.0.0.1:666/v1"})
+    assert plane.door.publisher.snapshot.providers["lab"].credentials == ()
+
+
+async def test_versions_grow_over_a_restart(plane: Plane) -> None:
+    await plane.seed()
+    plane.clock.now_ns += 1_000_000_000
+    assert (await _from_the_store(plane)).version > plane.door.publisher.snapshot.version
+
+
+async def test_an_undeclared_model_gets_a_deployment_when_its_provider_is_known(plane: Plane) -> None:
+    await plane.seed()
+    deployment = plane.door.publisher.deployment("lab", "anything")
+    assert deployment is not None and (deployment.provider, deployment.model) == ("lab", "anything")
+    assert plane.door.publisher.deployment("nobody", "anything") is None
+
+
+async def test_differences_add_up_to_what_the_store_says_whatever_happens(plane: Plane) -> None:
+    await plane.seed()
+    start = plane.door.publisher.snapshot
+    seen = len(plane.changes)
+    dice = random.Random(7)
+    lists: list[tuple[Any, ...]] = [(None,), ("big",), ("lab/x",)]
+
+    def name(letter: str) -> str:
+        return f"{letter}{dice.randrange(3)}"
+
+    steps: list[Any] = [
+        lambda: (teams.create, {"name": name("t")}),
+        lambda: (teams.update, name("t"), {"required_tags": dice.choice([[], ["feature"], ["a", "b"]])}),
+        lambda: (teams.delete, name("t")),
+        lambda: (projects.create, {"name": name("p"), "team": name("t")}),
+        lambda: (projects.update, name("p"), {"environment": dice.choice(["", "test", "live"])}),
+        lambda: (projects.update, name("p"), {"team": name("t")}),
+        lambda: (projects.delete, name("p")),
+        lambda: (keys.create, PEPPER, {"name": name("k"), "team": name("t")}),
+        lambda: (keys.create, PEPPER, {"name": name("k"), "project": name("p")}),
+        lambda: (keys.update, name("k"), {"models": [it for it in dice.choice(lists) if it]}),
+        lambda: (keys.revoke, name("k")),
+        lambda: (keys.delete, name("k")),
+        lambda: (models.create, {"name": name("m"), "targets": [{"provider": "lab", "model": name("v")}]}),
+        lambda: (models.update, name("m"), {"max_output": dice.choice([None, 10])}),
+        lambda: (models.delete, name("m")),
+        lambda: (
+            limits.create,
+            {"name": name("l"), "match": {"team": name("t")}, "unit": "usd", "amount": 1, "per": "day"},
+        ),
+        lambda: (limits.update, name("l"), {"amount": dice.randrange(1, 5)}),
+        lambda: (limits.delete, name("l")),
+        lambda: (providers.update, "lab", {"headers": dice.choice([{}, {"x-a": "b"}])}),
+        lambda: (users.create, {"name": name("u")}),
+        lambda: (kills.raise_kill, dice.choice([{"all": True}, {"team": name("t")}]), "dice"),
+        lambda: (kills.lift, dice.randrange(1, 6), "dice"),
+    ]
+    done = 0
+    for _ in range(250):
+        try:
+            await plane.change(*dice.choice(steps)())
+            done += 1
+        except ControlError:
+            continue
+    assert done > 80
+    followed = start
+    for change in plane.changes[seen:]:
+        assert change.version == followed.version + 1
+        followed = applied(followed, change)
+    assert _whole(followed) == _whole(plane.door.publisher.snapshot) == _whole(await _from_the_store(plane))
+
+
+async def test_a_change_once_begun_ends_and_is_published_when_its_asker_hangs_up(plane: Plane) -> None:
+    reached, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow_stop(write: Any) -> int:
+        generation = await kills.raise_kill(write, {"all": True}, "incident")
+        reached.set()
+        await go_on.wait()
+        return generation
+
+    asker = asyncio.create_task(plane.change(slow_stop))
+    await reached.wait()
+    asker.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asker
+    go_on.set()
+    await plane.change(teams.create, {"name": "after"})
+    assert plane.door.publisher.snapshot.generation == 1
+
+
+async def test_changes_at_the_same_moment_go_one_after_another(plane: Plane) -> None:
+    generations = await asyncio.gather(
+        *(plane.change(kills.raise_kill, {"customer": f"c{n}"}, "incident") for n in range(10))
+    )
+    assert sorted(generations) == list(range(1, 11))
+    assert [change.generation for change in plane.changes[-10:]] == list(range(1, 11))

@@ -1,0 +1,398 @@
+"""The committer: exactly once, whatever the journals and the database go through."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Connection, Engine, text
+
+from penstock.domain.events import UsageEvent
+from penstock.domain.journal import Hold, Note, Post
+from penstock.domain.policy import Charge, Limit
+from penstock.domain.usage import Usage
+from penstock.errors import PenstockError, StoreUnavailable
+from penstock.ledger import journal as journals
+from penstock.ledger.committer import Alert, Committer, Watch
+from penstock.ledger.frames import scan
+from penstock.ledger.journal import Journal
+from penstock.ledger.ledger import Admission, Ask, Ledger
+from penstock.ledger.verify import verify
+
+MakeEvent = Callable[..., UsageEvent]
+MONEY = Limit("usd", "growth", "usd", 1_000, "month", alert_at=(0.5, 0.8))
+CALLS = Limit("calls", "calls", "requests", 100, "minute")
+LIMITS = (MONEY, CALLS)
+ASK = Ask(usd_nanousd=100, input_tokens=20, output_tokens=10)
+
+
+class Worker:
+    """A worker's ledger on the journal that a committer opened for it."""
+
+    def __init__(self, path: str, clock: Callable[[], int], event: MakeEvent) -> None:
+        self.path = Path(path)
+        self.journal = Journal(self.path)
+        self.ledger = Ledger(self.journal, clock)
+        self._event = event
+
+    def hold(self, name: str) -> Admission:
+        admission = self.ledger.reserve(LIMITS, {}, ASK, f"{name}:1")
+        admission.dispatch(self._event(name, 100))
+        return admission
+
+    def post(self, admission: Admission, amount: int) -> None:
+        event = self._event(admission.attempt_id.split(":")[0], amount)
+        admission.post(admission.owed(amount, Usage(input=1)), "computed", event)
+
+    def call(self, name: str, amount: int) -> None:
+        self.post(self.hold(name), amount)
+
+    def die(self) -> None:
+        """Gives the lock up as the kernel does for a dead process."""
+        journals.os.close(self.journal._descriptor)
+        for descriptor in self.journal._retired:
+            journals.os.close(descriptor)
+
+
+@pytest.fixture
+async def worker(committer: Committer, clock: Callable[[], int], event: MakeEvent) -> Worker:
+    return Worker((await committer.open_epoch()).journal, clock, event)
+
+
+def rows(engine: Engine, query: str) -> list[tuple[object, ...]]:
+    with engine.begin() as connection:
+        return [tuple(row) for row in connection.execute(text(query))]
+
+
+def settled(engine: Engine) -> dict[str, int]:
+    found = rows(engine, "SELECT limit_id, settled FROM balances UNION SELECT limit_id, settled FROM shares")
+    return {str(limit): int(str(amount)) for limit, amount in found}
+
+
+async def test_a_call_becomes_entries_balances_and_its_event(
+    committer: Committer, worker: Worker, engine: Engine, events: list[UsageEvent]
+) -> None:
+    worker.call("a", 70)
+    assert committer.backlog_bytes() > 0
+    assert await committer.drain() == 2
+    assert committer.backlog_bytes() == 0
+    assert await committer.drain() == 0
+    assert rows(engine, "SELECT attempt_id, step, kind, cause FROM entries ORDER BY step") == [
+        ("a:1", 0, "hold", ""),
+        ("a:1", 1, "post", "computed"),
+    ]
+    assert settled(engine) == {"usd": 70, "calls": 1}
+    assert [event.cost_nanousd for event in events] == [70]
+    assert await verify(engine) == []
+
+
+async def test_a_hold_that_straddles_batches_is_open_in_between(
+    committer: Committer, worker: Worker, engine: Engine
+) -> None:
+    admission = worker.hold("a")
+    await committer.drain()
+    window = admission.charges[0].window_start
+    assert (await committer.held())[("usd", window, "")] == 100
+    assert rows(engine, "SELECT attempt_id FROM open_holds") == [("a:1",)]
+    assert await verify(engine) == []
+    admission.void("cut", None)
+    await committer.drain()
+    assert await committer.held() == {}
+    assert settled(engine) == {}
+    assert rows(engine, "SELECT kind, cause FROM entries WHERE step = 1") == [("void", "cut")]
+    assert await verify(engine) == []
+
+
+async def test_a_note_is_its_event_and_no_entry(
+    committer: Committer, worker: Worker, engine: Engine, events: list[UsageEvent], event: MakeEvent
+) -> None:
+    worker.ledger.note(Note(1, event("refused")))
+    await committer.drain()
+    assert [one.event_id for one in events] == ["evt_refused"]
+    assert rows(engine, "SELECT * FROM entries") == []
+
+
+async def test_more_records_than_a_batch_holds_are_all_moved(
+    committer: Committer, worker: Worker, engine: Engine
+) -> None:
+    limits: tuple[Limit, ...] = ()
+    for n in range(1_300):
+        admission = worker.ledger.reserve(limits, {}, ASK, f"{n}:1")
+        admission.dispatch(worker._event(str(n)))
+        admission.void("cut", None)
+    assert await committer.drain() == 2_600
+    assert rows(engine, "SELECT count(*) FROM entries") == [(2_600,)]
+    assert rows(engine, "SELECT count(*) FROM open_holds") == [(0,)]
+
+
+async def test_a_batch_that_fails_is_read_again_and_counts_once(
+    engine: Engine, tmp_path: Path, clock: Callable[[], int], event: MakeEvent
+) -> None:
+    handed: list[UsageEvent] = []
+    broken = True
+
+    def on_events(_connection: Connection, batch: Sequence[UsageEvent]) -> None:
+        if broken:
+            raise RuntimeError("the records room is broken")
+        handed.extend(batch)
+
+    committer = Committer(engine, tmp_path / "journals", on_events, clock=clock)
+    worker = Worker((await committer.open_epoch()).journal, clock, event)
+    worker.call("a", 70)
+    for _ in range(2):
+        with pytest.raises(RuntimeError):
+            await committer.drain()
+    assert settled(engine) == {}
+    broken = False
+    await committer.drain()
+    assert settled(engine) == {"usd": 70, "calls": 1}
+    assert len(handed) == 1
+    await committer.close()
+
+
+async def test_drains_that_come_together_share_a_pass_and_each_sees_what_was_written_before_it(
+    committer: Committer, worker: Worker, engine: Engine
+) -> None:
+    seen = []
+
+    async def write_and_read(n: int) -> None:
+        await asyncio.sleep(n / 1_000)
+        worker.call(str(n), 1)
+        await committer.drain()
+        seen.append(rows(engine, f"SELECT count(*) FROM entries WHERE attempt_id = '{n}:1'") == [(2,)])
+
+    await asyncio.gather(*[write_and_read(n) for n in range(30)])
+    assert seen == [True] * 30
+    assert committer._passes_begun < 30
+
+
+async def test_a_cancelled_drain_finishes_its_pass(committer: Committer, worker: Worker, engine: Engine) -> None:
+    worker.call("a", 5)
+    task = asyncio.create_task(committer.drain())
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    worker.call("b", 5)
+    await committer.drain()
+    assert settled(engine) == {"usd": 10, "calls": 2}
+
+
+async def test_a_new_worker_begins_with_what_is_settled_in_open_windows(
+    committer: Committer, worker: Worker, clock: Callable[[], int], event: MakeEvent
+) -> None:
+    worker.call("a", 70)
+    worker.journal.close()
+    opened = await committer.open_epoch()
+    assert opened.epoch == 2
+    assert {(charge.limit, charge.amount, charge.per) for charge in opened.balances} == {
+        ("usd", 70, "month"),
+        ("calls", 1, "minute"),
+    }
+    clock.pass_s(60)  # type: ignore[attr-defined]
+    opened = await committer.open_epoch()
+    assert {charge.limit for charge in opened.balances} == {"usd"}
+
+
+async def test_the_holds_of_a_dead_worker_become_estimates(
+    committer: Committer, worker: Worker, engine: Engine, tmp_path: Path, events: list[UsageEvent]
+) -> None:
+    worker.call("a", 70)
+    worker.hold("b")
+    assert committer.live(1)
+    worker.die()
+    assert not committer.live(1)
+    opened = await committer.open_epoch()
+    assert settled(engine) == {"usd": 170, "calls": 2}
+    assert {(charge.limit, charge.amount) for charge in opened.balances} == {("usd", 170), ("calls", 2)}
+    assert rows(engine, "SELECT kind, cause FROM entries WHERE attempt_id = 'b:1' AND step = 1") == [
+        ("estimate", "estimated")
+    ]
+    crash = events[-1]
+    assert (crash.request_id, crash.cause, crash.cost_basis, crash.cost_nanousd) == (
+        "req_b",
+        "failed",
+        "estimated",
+        100,
+    )
+    assert "crash" in crash.flags
+    assert crash.attempts[-1].basis == "estimated"
+    assert {(charged.limit, charged.amount) for charged in crash.limits_charged} == {("usd", 100), ("calls", 1)}
+    assert await committer.held() == {}
+    assert [path.name for path in (tmp_path / "journals").iterdir()] == ["2-0.journal"]
+    assert await verify(engine) == []
+
+
+async def test_the_journal_of_a_living_worker_is_left_alone(
+    committer: Committer, worker: Worker, engine: Engine
+) -> None:
+    admission = worker.hold("a")
+    await committer.open_epoch()
+    worker.post(admission, 30)
+    await committer.drain()
+    assert settled(engine) == {"usd": 30, "calls": 1}
+    assert await verify(engine) == []
+
+
+async def test_a_worker_that_comes_too_late_to_its_journal_is_sent_away(committer: Committer) -> None:
+    late = (await committer.open_epoch()).journal
+    await committer.open_epoch()
+    with pytest.raises(StoreUnavailable):
+        Journal(Path(late))
+
+
+async def test_a_restarted_committer_goes_on_where_the_last_one_was(
+    committer: Committer, worker: Worker, engine: Engine, tmp_path: Path, clock: Callable[[], int]
+) -> None:
+    worker.call("a", 70)
+    await committer.drain()
+    admission = worker.hold("b")
+    again = Committer(engine, tmp_path / "journals", lambda _connection, _events: None, clock=clock)
+    assert await again.drain() == 1
+    worker.post(admission, 30)
+    assert await again.drain() == 1
+    assert settled(engine) == {"usd": 100, "calls": 2}
+    await again.close()
+
+
+async def test_two_committers_on_one_journal_cannot_both_count(
+    committer: Committer, worker: Worker, engine: Engine, tmp_path: Path, clock: Callable[[], int]
+) -> None:
+    other = Committer(engine, tmp_path / "journals", lambda _connection, _events: None, clock=clock)
+    await other.drain()
+    worker.call("a", 70)
+    await committer.drain()
+    with pytest.raises(PenstockError):
+        await other.drain()
+    assert settled(engine) == {"usd": 70, "calls": 1}
+    await other.close()
+
+
+async def test_a_journal_of_several_files_is_read_through_and_cleared_away(
+    committer: Committer, worker: Worker, engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journals, "PART_BYTES", 3_000)
+    for n in range(10):
+        worker.call(f"a{n}", 1)
+        if n % 4 == 3:
+            await committer.drain()
+    open_hold = worker.hold("b")
+    await committer.drain()
+    assert settled(engine) == {"usd": 10, "calls": 10}
+    assert len(list((tmp_path / "journals").iterdir())) == 1
+    assert committer.backlog_bytes() == 0
+    assert committer.live(1)
+    worker.post(open_hold, 1)
+    worker.die()
+    await committer.open_epoch()
+    assert settled(engine) == {"usd": 11, "calls": 11}
+    assert [path.name for path in (tmp_path / "journals").iterdir()] == ["2-0.journal"]
+
+
+async def test_a_journal_the_database_has_never_heard_of_is_counted(
+    committer: Committer, worker: Worker, engine: Engine, tmp_path: Path, clock: Callable[[], int]
+) -> None:
+    worker.call("a", 70)
+    with engine.begin() as connection:
+        connection.execute(text("DELETE FROM journals"))
+    again = Committer(engine, tmp_path / "journals", lambda _connection, _events: None, clock=clock)
+    assert await again.drain() == 2
+    assert (await again.open_epoch()).epoch == 2
+    assert settled(engine) == {"usd": 70, "calls": 1}
+    await again.close()
+
+
+async def test_damage_loses_what_it_covers_and_is_told_by_verify(
+    committer: Committer, worker: Worker, engine: Engine, tmp_path: Path
+) -> None:
+    worker.call("a", 10)
+    worker.call("b", 20)
+    worker.call("c", 40)
+    offsets = [offset for _, offset in scan(worker.path)]
+    content = bytearray(worker.path.read_bytes())
+    content[offsets[2] + 30] ^= 0xFF
+    worker.path.write_bytes(content)
+    worker.die()
+    await committer.open_epoch()
+    assert settled(engine) == {"usd": 10 + 100 + 40, "calls": 3}
+    assert [fault.kind for fault in await verify(engine)] == ["journal_damaged"]
+    assert sorted(path.name for path in (tmp_path / "journals").iterdir()) == ["1-0.damaged", "2-0.journal"]
+
+
+async def test_a_torn_tail_was_never_written(committer: Committer, worker: Worker, engine: Engine) -> None:
+    worker.call("a", 10)
+    admission = worker.hold("b")
+    size = worker.path.stat().st_size
+    worker.post(admission, 20)
+    worker.die()
+    with worker.path.open("r+b") as file:
+        file.truncate(size + 50)
+    await committer.open_epoch()
+    assert settled(engine) == {"usd": 110, "calls": 2}
+    assert await verify(engine) == []
+
+
+async def test_a_second_resolution_is_refused_by_the_key_and_the_first_stands(
+    committer: Committer, worker: Worker, engine: Engine, event: MakeEvent
+) -> None:
+    worker.call("a", 10)
+    await committer.drain()
+    charge = Charge("usd", 0, "", 999)
+    worker.journal.append(Post("a:1", 1, (charge,), "computed", event("a", 999)))
+    worker.journal.append(Hold("a:1", 1, (charge,), event("a")))
+    worker.call("b", 20)
+    await committer.drain()
+    assert settled(engine) == {"usd": 30, "calls": 2}
+    assert [fault.kind for fault in await verify(engine)] == ["journal_damaged"]
+
+
+async def test_a_bill_beyond_all_numbers_stays_a_whole_number(
+    committer: Committer, worker: Worker, engine: Engine
+) -> None:
+    for name in ("a", "b"):
+        admission = worker.ledger.reserve((), {}, ASK, f"{name}:1")
+        admission.dispatch(worker._event(name))
+        charge = Charge("usd", 0, "", 2**63 - 1)
+        worker.journal.append(Post(f"{name}:1", 1, (charge,), "computed"))
+        await committer.drain()
+    assert rows(engine, "SELECT settled, typeof(settled) FROM balances") == [(2**63 - 1, "integer")]
+
+
+async def test_alerts_are_raised_once_when_spend_crosses_them(
+    engine: Engine, tmp_path: Path, clock: Callable[[], int], event: MakeEvent
+) -> None:
+    alerts: list[Alert] = []
+    watch = Watch(lambda: {limit.id: limit for limit in LIMITS}, alerts.append)
+    committer = Committer(engine, tmp_path / "journals", lambda _connection, _events: None, watch, clock)
+    worker = Worker((await committer.open_epoch()).journal, clock, event)
+    crossed = []
+    for n in range(10):
+        worker.call(str(n), 100)
+        await committer.drain()
+        crossed.append([alert.fraction for alert in alerts])
+        alerts.clear()
+    assert crossed == [[], [], [], [], [0.5], [], [], [0.8], [], []]
+    await committer.close()
+
+
+async def test_shares_of_windows_long_over_are_dropped(
+    committer: Committer, worker: Worker, engine: Engine, clock: Callable[[], int]
+) -> None:
+    worker.call("a", 1)
+    await committer.drain()
+    clock.pass_s(7_200)  # type: ignore[attr-defined]
+    await committer.drain()
+    assert rows(engine, "SELECT * FROM shares") == []
+
+
+async def test_a_share_keeps_its_newest_window(
+    committer: Committer, worker: Worker, engine: Engine, clock: Callable[[], int]
+) -> None:
+    late = worker.hold("a")
+    clock.pass_s(60)  # type: ignore[attr-defined]
+    worker.call("b", 1)
+    await committer.drain()
+    worker.post(late, 1)
+    worker.call("c", 1)
+    await committer.drain()
+    assert settled(engine)["calls"] == 2

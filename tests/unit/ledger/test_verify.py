@@ -1,0 +1,97 @@
+"""Verification finds each way in which a ledger can disagree with itself, and nothing in a good one."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import pytest
+from sqlalchemy import Engine, text
+
+from penstock.domain.events import UsageEvent
+from penstock.domain.policy import Charge, Limit
+from penstock.domain.usage import Usage
+from penstock.ledger.committer import Committer
+from penstock.ledger.journal import Journal
+from penstock.ledger.ledger import Ask, Ledger
+from penstock.ledger.verify import verify
+
+MONEY = Limit("usd", "growth", "usd", 1_000)
+
+
+def packed(*charges: Charge) -> bytes:
+    return msgspec.msgpack.encode(charges)
+
+
+@pytest.fixture
+async def ledger_of_three(
+    committer: Committer, engine: Engine, clock: Callable[[], int], event: Callable[..., UsageEvent]
+) -> Engine:
+    """`a:1` posted 70, `b:1` voided, `c:1` open with 100."""
+    ledger = Ledger(Journal(Path((await committer.open_epoch()).journal)), clock)
+    for name in ("a", "b", "c"):
+        admission = ledger.reserve([MONEY], {}, Ask(100, 1, 1), f"{name}:1")
+        admission.dispatch(event(name))
+        if name == "a":
+            admission.post(admission.owed(70, Usage()), "computed", event(name))
+        elif name == "b":
+            admission.void("cut", event(name))
+    await committer.drain()
+    assert await verify(engine) == []
+    return engine
+
+
+@pytest.mark.parametrize(
+    ("kind", "change"),
+    [
+        ("balance_differs", "UPDATE balances SET settled = settled + 1"),
+        ("balance_missing", "DELETE FROM balances"),
+        ("balance_differs", "INSERT INTO balances VALUES ('ghost', 0, '', 'total', 5)"),
+        ("resolved_without_hold", "DELETE FROM entries WHERE attempt_id = 'a:1' AND step = 0"),
+        ("hold_lost", "DELETE FROM open_holds"),
+        ("hold_left_open", "INSERT INTO open_holds VALUES ('a:1', 1, x'00')"),
+        ("open_hold_without_entry", "INSERT INTO open_holds VALUES ('ghost:1', 1, x'00')"),
+        ("hold_stranded", "UPDATE journals SET state = 'finished'"),
+        ("step_mismatch", "UPDATE entries SET kind = 'void' WHERE attempt_id = 'c:1'"),
+        ("entry_unreadable", "UPDATE entries SET charges = x'c1' WHERE attempt_id = 'b:1' AND step = 1"),
+        ("journal_damaged", "UPDATE journals SET damages = 2"),
+        ("share_damaged", "INSERT INTO shares VALUES ('rpm', '', 'minute', 0, -1)"),
+    ],
+)
+async def test_a_change_by_hand_is_found(ledger_of_three: Engine, kind: str, change: str) -> None:
+    with ledger_of_three.begin() as connection:
+        connection.execute(text(change))
+    assert kind in [fault.kind for fault in await verify(ledger_of_three)]
+
+
+async def test_a_post_on_other_balances_than_its_hold_is_found(ledger_of_three: Engine) -> None:
+    with ledger_of_three.begin() as connection:
+        connection.execute(
+            text("UPDATE entries SET charges = :charges WHERE attempt_id = 'a:1' AND step = 1"),
+            {"charges": packed(Charge("other", 0, "", 70))},
+        )
+    assert "balances_differ" in [fault.kind for fault in await verify(ledger_of_three)]
+
+
+async def test_a_negative_amount_is_found(ledger_of_three: Engine) -> None:
+    with ledger_of_three.begin() as connection:
+        connection.execute(
+            text("UPDATE entries SET charges = :charges WHERE attempt_id = 'a:1' AND step = 1"),
+            {"charges": packed(Charge("usd", 0, "", -70))},
+        )
+    assert "negative_amount" in [fault.kind for fault in await verify(ledger_of_three)]
+
+
+@pytest.mark.parametrize(("actor", "kinds"), [("ada", []), (None, ["adjustment_without_actor"])])
+async def test_an_adjustment_counts_and_has_an_actor(
+    ledger_of_three: Engine, actor: str | None, kinds: list[str]
+) -> None:
+    with ledger_of_three.begin() as connection:
+        connection.execute(
+            text(
+                "INSERT INTO entries (attempt_id, step, kind, at, epoch, charges, cause, actor) "
+                "VALUES ('a:1', 2, 'adjustment', 1, 0, :charges, 'refund', :actor)"
+            ),
+            {"charges": packed(Charge("usd", 0, "", -20)), "actor": actor},
+        )
+        connection.execute(text("UPDATE balances SET settled = 50"))
+    assert [fault.kind for fault in await verify(ledger_of_three)] == kinds
