@@ -32,7 +32,7 @@ class Line:
 
 @dataclass
 class Model:
-    now: int = START
+    now: int = 0
     pages: dict[str, tuple[int, int]] = field(default_factory=dict)
     lines: dict[Key, Line] = field(default_factory=dict)
 

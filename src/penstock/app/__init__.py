@@ -1,5 +1,7 @@
-"""The composition root: the only place where rooms are constructed and wired, one file per process.
+"""The composition root: the only place where rooms are constructed and wired, one file or folder per process.
 
-`supervisor` starts and restarts the other two and does nothing else; `control` is the control process; `worker` is one
-worker of the data plane; `link` is the Unix socket between them.
+Owns: `supervisor`, which starts the other two and starts again whichever dies; `control`, the control process; `worker`,
+one worker of the data plane; `link`, the Unix socket between them.
+Refuses: rules of any kind. What a process does is in the rooms; here is only who is handed to whom.
+Import from the modules; this file exports nothing, so that a worker never loads the control plane.
 """

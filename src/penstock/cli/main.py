@@ -19,6 +19,7 @@ from penstock.errors import ConfigError, PenstockError
 
 COMMANDS: Mapping[str, str] = {
     "demo": "demo:demo",
+    "demo": "demo:demo",
     "serve": "serve:serve",
     "check": "check:check",
     "doctor": "doctor:doctor",
@@ -39,6 +40,7 @@ COMMANDS: Mapping[str, str] = {
 
 EXAMPLES: Mapping[str, str] = {
     "check": "penstock check -c penstock.yaml",
+    "demo": "penstock demo --once",
     "demo": "penstock demo --once",
     "doctor": "penstock doctor -c penstock.yaml",
     "receipt": "penstock receipt req_0123456789abcdef",
@@ -80,7 +82,7 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback(epilog="Example: penstock check -c penstock.yaml")
+@app.callback(epilog="Example: penstock demo")
 def penstock(
     version: bool = typer.Option(False, "--version", callback=_print_version, is_eager=True, help="Print the version."),
 ) -> None:
@@ -128,3 +130,7 @@ def run(arguments: list[str]) -> int:
 def _sentence(text: str) -> str:
     """One line without a closing full stop; empty where the help was printed in place of an error."""
     return " ".join(text.split()).rstrip(".")
+
+
+if __name__ == "__main__":
+    main()

@@ -14,7 +14,6 @@ from penstock.config.settings import DeclaredProvider
 from penstock.control import nouns
 from penstock.control.paging import Listing, Page
 from penstock.control.write import Write
-from penstock.domain.http import Timeouts
 from penstock.errors import InvalidNoun
 from penstock.store.tables.control import providers
 
@@ -65,10 +64,6 @@ def columns(provider: DeclaredProvider) -> nouns.Row:
         "headers": provider.headers,
         "options": provider.options,
     }
-
-
-def timeouts(row: nouns.Row) -> Timeouts:
-    return msgspec.convert(row["timeouts"], Timeouts)
 
 
 def _given(fields: Mapping[str, Any]) -> DeclaredProvider:

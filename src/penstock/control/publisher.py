@@ -5,20 +5,21 @@ keys, a provider's aliases), and what differs is the `Change` that goes out: the
 the whole.
 """
 
+import asyncio
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import msgspec
 from msgspec import structs
-from sqlalchemy import Select, Table, select
+from sqlalchemy import ColumnElement, Select, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from penstock.config.checks import ORGANISATION
-from penstock.control import kills, providers
+from penstock.control import kills
 from penstock.control.limits import domain_limit
-from penstock.control.nouns import Row
+from penstock.domain.http import Timeouts
 from penstock.domain.money import PriceOverride
 from penstock.domain.policy import Limit
 from penstock.domain.snapshot import (
@@ -44,7 +45,15 @@ Subscriber = Callable[[Change], None]
 K = TypeVar("K")
 V = TypeVar("V")
 _IN_ONE_QUERY = 500
+_IN_ONE_TURN = 100
 _SECOND_NS = 1_000_000_000
+_KEY_COLUMNS = (
+    *(tables.keys.c[name] for name in ("id", "name", "digest", "team", "project", "user", "models", "tags")),
+    tables.keys.c.expires_at,
+    tables.keys.c.revoked_at,
+    tables.teams.c.required_tags,
+    tables.projects.c.environment,
+)
 
 
 @dataclass(frozen=True)
@@ -139,15 +148,15 @@ class Publisher:
 
     async def _read_providers(self, conn: AsyncConnection, names: set[str] | None) -> dict[str, Provider]:
         found = {}
-        async for row in _rows(conn, select(tables.providers), tables.providers, names):
-            found[row["name"]] = Provider(
-                name=row["name"],
-                kind=row["kind"],
-                base_url=row["base_url"],
-                credentials=self._sources.credentials(row["name"], row["base_url"]) if row["credentials"] else (),
-                timeouts=providers.timeouts(row),
-                options=row["options"],
-                headers=row["headers"],
+        async for row in _rows(conn, select(tables.providers), tables.providers.c.name, names):
+            found[row.name] = Provider(
+                name=row.name,
+                kind=row.kind,
+                base_url=row.base_url,
+                credentials=self._sources.credentials(row.name, row.base_url) if row.credentials else (),
+                timeouts=msgspec.convert(row.timeouts, Timeouts),
+                options=row.options,
+                headers=row.headers,
             )
         return found
 
@@ -163,8 +172,8 @@ class Publisher:
         self, conn: AsyncConnection, names: set[str] | None, known: Mapping[str, Provider]
     ) -> dict[str, Alias]:
         found = {}
-        async for row in _rows(conn, select(tables.models), tables.models, names):
-            body = row["body"]
+        async for row in _rows(conn, select(tables.models), tables.models.c.name, names):
+            body = row.body
             price = None if body["price"] is None else msgspec.convert(body["price"], PriceOverride)
             targets = tuple(
                 structs.replace(
@@ -173,7 +182,7 @@ class Publisher:
                 )
                 for target in body["targets"]
             )
-            found[row["name"]] = Alias(row["name"], targets, body["strategy"], body["max_output"])
+            found[row.name] = Alias(row.name, targets, body["strategy"], body["max_output"])
         return found
 
     def _deployment(
@@ -186,14 +195,14 @@ class Publisher:
         """The keys themselves, those of touched teams and those of touched projects, by digest."""
         keys, teams, projects = tables.keys, tables.teams, tables.projects
         query = (
-            select(keys, teams.c.required_tags, projects.c.environment)
+            select(*_KEY_COLUMNS)
             .outerjoin(teams, teams.c.name == keys.c.team)
             .outerjoin(projects, projects.c.name == keys.c.project)
         )
         found = {}
         for column, kind in ((keys.c.name, "key"), (keys.c.team, "team"), (keys.c.project, "project")):
-            async for row in _rows(conn, query, keys, touched.of(kind), column):
-                found[row["digest"]] = _key(row)
+            async for row in _rows(conn, query, column, touched.of(kind)):
+                found[row.digest] = _key(row)
             if touched.of(kind) is None:
                 break
         return found
@@ -207,21 +216,22 @@ class Publisher:
 
 
 async def _read_limits(conn: AsyncConnection, names: set[str] | None) -> dict[str, Limit]:
-    query = select(tables.limits)
-    return {row["id"]: domain_limit(row) async for row in _rows(conn, query, tables.limits, names)}
+    table = tables.limits
+    return {row.id: domain_limit(row._asdict()) async for row in _rows(conn, select(table), table.c.name, names)}
 
 
 async def _rows(
-    conn: AsyncConnection, query: Select[Any], table: Table, names: set[str] | None, column: Any = None
-) -> Any:
-    """The rows whose `column` (the name, unless told) is among `names`; all of them for None."""
-    column = table.c.name if column is None else column
+    conn: AsyncConnection, query: Select[Any], column: ColumnElement[Any], names: set[str] | None
+) -> AsyncIterator[Any]:
+    """The rows whose `column` is among `names`; all of them for None. Others get their turn on the event loop."""
     selections: Iterable[Select[Any]] = [query]
     if names is not None:
         selections = [query.where(column.in_(chunk)) for chunk in _chunks(sorted(names))]
     for selection in selections:
-        for row in (await conn.execute(selection)).mappings():
-            yield dict(row)
+        for count, row in enumerate(await conn.execute(selection), 1):
+            yield row
+            if count % _IN_ONE_TURN == 0:
+                await asyncio.sleep(0)
 
 
 def _chunks(names: list[str]) -> Iterator[list[str]]:
@@ -229,21 +239,22 @@ def _chunks(names: list[str]) -> Iterator[list[str]]:
         yield names[start : start + _IN_ONE_QUERY]
 
 
-def _key(row: Row) -> Key:
+def _key(row: Any) -> Key:
+    """A row of `_KEY_COLUMNS`."""
     return Key(
-        id=row["id"],
-        name=row["name"],
-        digest=row["digest"],
+        id=row.id,
+        name=row.name,
+        digest=row.digest,
         organisation=ORGANISATION,
-        team=row["team"],
-        project=row["project"],
-        environment=row["environment"] or "",
-        user=row["user"],
-        models=tuple(row["models"]),
-        tags=row["tags"],
-        required_tags=tuple(row["required_tags"] or ()),
-        expires_at=None if row["expires_at"] is None else row["expires_at"] / _SECOND_NS,
-        revoked_at=None if row["revoked_at"] is None else row["revoked_at"] / _SECOND_NS,
+        team=row.team,
+        project=row.project,
+        environment=row.environment or "",
+        user=row.user,
+        models=tuple(row.models),
+        tags=row.tags,
+        required_tags=tuple(row.required_tags or ()),
+        expires_at=None if row.expires_at is None else row.expires_at / _SECOND_NS,
+        revoked_at=None if row.revoked_at is None else row.revoked_at / _SECOND_NS,
     )
 
 

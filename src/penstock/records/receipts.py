@@ -28,7 +28,8 @@ def rfc3339(ns: int) -> str:
 def public(event: UsageEvent) -> dict[str, Any]:
     """Plain values only: times in RFC 3339, money as whole nano-USD and, for people, `cost_usd` as decimal text.
     A window that never ends (`total`) has `window_start` None."""
-    shown: dict[str, Any] = msgspec.to_builtins(event)
+    plain = msgspec.to_builtins(event)
+    shown = {name: list(value) if isinstance(value, tuple) else value for name, value in plain.items()}
     shown["started_at"], shown["ended_at"] = rfc3339(event.started_at), rfc3339(event.ended_at)
     shown["usage"] = public_usage(event.usage)
     shown["cost_usd"] = usd(event.cost_nanousd)

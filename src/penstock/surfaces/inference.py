@@ -87,7 +87,7 @@ class Inference:
         except GatewayError as error:
             exchange.cut = None
             self.refused_strangers += exchange.key is None
-            _refuse(request, error, dialect, request_id)
+            _refuse(request, error, dialect, request_id, len(exchange.attempts))
         except asyncio.CancelledError:
             if exchange.cut_by is None:
                 raise
@@ -222,9 +222,11 @@ async def _end_early(request: Request, dialect: Dialect, error: GatewayError | N
         request.abort()
 
 
-def _refuse(request: Request, error: GatewayError, dialect: Dialect, request_id: str) -> None:
+def _refuse(request: Request, error: GatewayError, dialect: Dialect, request_id: str, attempts: int = 0) -> None:
     """An error in the surface's own envelope, with the headers that tell a client what to do."""
     headers: HeaderList = [(b"x-request-id", request_id.encode()), (b"x-penstock-error", error.code.encode()), _JSON]
+    if attempts:
+        headers.append((b"x-penstock-attempts", str(attempts).encode()))
     status = error.status
     if isinstance(error, UpstreamRefused):
         status, body = error.upstream_status, dialect.envelope(error.body, error.upstream_status)

@@ -1,4 +1,4 @@
-"""A real control process for a test, alone: in a folder of its own, on a free port, with no worker but those it is given."""
+"""A real control process for a test, alone: in a folder of its own, on a free port, with the workers it is given."""
 
 import os
 import secrets
@@ -59,7 +59,7 @@ class ControlProcess:
         if parent_fd is not None:
             arguments += ["--parent-fd", str(parent_fd)]
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(  # noqa: S603  our own module with our own arguments
+            self.process = subprocess.Popen(
                 [*command, *arguments],
                 env=self.environment,
                 stdin=subprocess.DEVNULL,

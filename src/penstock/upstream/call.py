@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 
 from penstock.domain.events import UsageEvent
 from penstock.domain.exchange import Admitted
-from penstock.domain.http import Headers
+from penstock.domain.http import Headers, header
 from penstock.domain.snapshot import Provider
 from penstock.errors import UpstreamCredential, UpstreamError, UpstreamMalformed, UpstreamRefused
 from penstock.providers.base import forwarded
@@ -80,12 +80,14 @@ _OURS = {
 
 
 def passed_on(headers: Headers) -> list[tuple[bytes, bytes]]:
-    """The vendor's response headers that reach the caller: all but those of the connection, of the vendor's site, of
+    """The vendor's response headers that reach the caller: all but those of the connection (RFC 9110, 7.6.1), of the vendor's site, of
     the operator's account, and names that are ours. Its `x-request-id` goes as `x-upstream-request-id`."""
+    named = header(headers, "connection")
+    ours = _OURS if named is None else _OURS | {name.strip().lower() for name in named.split(",")}
     passed = []
     for name, value in headers:
         if name == "x-request-id":
             passed.append((b"x-upstream-request-id", value.encode("latin-1")))
-        elif name not in _OURS and not name.startswith(("x-penstock-", "access-control-")):
+        elif name not in ours and not name.startswith(("x-penstock-", "access-control-")):
             passed.append((name.encode("latin-1"), value.encode("latin-1")))
     return passed

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from control_plane import PEPPER, Plane
 
-from penstock.config import load
+from penstock.config.loading import load
 from penstock.control import declared, keys, limits, projects, providers, teams
 from penstock.control.credentials import DeclaredCredentials
 from penstock.control.paging import Page
@@ -161,7 +161,7 @@ async def test_objects_of_the_api_stay_and_a_clash_refuses_the_whole_file(plane:
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("teams: [{name: sales}]", "team 'growth' is used by key 'extra'"),
+        ("teams: [{name: sales}]", "project 'search' is used by key 'extra'"),
         (
             FILE.replace("teams: [{name: growth,", "teams: [{name: sales}, {name: growth,").replace(
                 "name: search, team: growth", "name: search, team: sales"

@@ -21,10 +21,10 @@ from penstock.testing.bench.gateways import DIRECT, NGINX
 from penstock.testing.bench.run import Footprint, Phase, Results, Sample
 from penstock.testing.bench.traffic import Workload
 
-CPU_COLUMNS = ("calls", "gateway", "CPU us", "x nginx", "steady CPU us", "x nginx", "calls/s")
-LATENCY_COLUMNS = ("calls", "gateway", "p50 ms", "p99 ms", "first p50 ms", "first p99 ms")
+BUSY_COLUMNS = ("calls", "gateway", "CPU us", "x nginx", "calls/s")
+STEADY_COLUMNS = ("calls", "gateway", "CPU us", "x nginx", "added p50/99", "first p50/99")
 ROLE_COLUMNS = ("calls", "gateway", "CPU us by process")
-FOOTPRINT_COLUMNS = ("gateway", "idle RSS", "idle PSS", "RSS after", "PSS after", "ready ms", "first answer ms")
+FOOTPRINT_COLUMNS = ("gateway", "idle RSS", "idle PSS", "RSS after", "PSS after", "ready ms", "answer ms")
 REST_COLUMNS = ("gateway", "CPU ms per second at rest, by process")
 
 
@@ -46,14 +46,14 @@ class Cpu(Struct, frozen=True):
 
 
 class Row(Struct, frozen=True):
-    """One workload at one contender. `steady` and `calls_per_s` None: the workload's pace is given, not found."""
+    """One workload at one contender. `busy`: at saturation, with the calls per second; None for a workload that has a
+    pace of its own. `roles_us`: the steady CPU time by process."""
 
     workload: str
     contender: str
-    busy: Cpu
-    steady: Cpu | None
+    busy: tuple[Cpu, float] | None
+    steady: Cpu
     added: Latency
-    calls_per_s: float | None
     roles_us: dict[str, float]
 
 
@@ -78,21 +78,21 @@ def _row(samples: tuple[Sample, ...], workload: Workload, contender: str) -> Row
     busy = _select(samples, workload, contender, "busy")
     steady = _select(samples, workload, contender, "steady")
     direct = _latency([s for s in samples if s.workload == workload.name and s.contender == DIRECT])
-    own = _latency(steady or busy)
-    roles = sorted({role for sample in busy for role in sample.cpu_ns})
+    own = _latency(steady)
+    calls_per_s = statistics.median(s.calls / s.elapsed_ns * 1e9 for s in busy) if busy else 0.0
+    roles = sorted({role for sample in steady for role in sample.cpu_ns})
     return Row(
         workload.name,
         contender,
-        _cpu(busy, _select(samples, workload, NGINX, "busy")),
-        _cpu(steady, _select(samples, workload, NGINX, "steady")) if steady else None,
+        (_cpu(busy, _select(samples, workload, NGINX, "busy")), calls_per_s) if busy else None,
+        _cpu(steady, _select(samples, workload, NGINX, "steady")),
         Latency(
             own.whole_p50 - direct.whole_p50,
             own.whole_p99 - direct.whole_p99,
             own.first_p50 - direct.first_p50,
             own.first_p99 - direct.first_p99,
         ),
-        statistics.median(s.calls / s.elapsed_ns * 1e9 for s in busy) if steady else None,
-        {role: statistics.median(s.cpu_ns.get(role, 0) / s.calls / 1000 for s in busy) for role in roles},
+        {role: statistics.median(s.cpu_ns.get(role, 0) / s.calls / 1000 for s in steady) for role in roles},
     )
 
 
@@ -122,26 +122,23 @@ def percentile(ascending_ns: list[int], percent: int) -> float:
     return ascending_ns[rank - 1] / 1e6
 
 
-def call_cells(row: Row) -> tuple[str, ...]:
-    return (
-        row.workload,
-        row.contender,
-        *cpu_cells(row.busy),
-        *(cpu_cells(row.steady) if row.steady else ("", "")),
-        "" if row.calls_per_s is None else f"{row.calls_per_s:.0f}",
-    )
+def busy_cells(row: Row) -> tuple[str, ...]:
+    if row.busy is None:
+        return ()
+    cpu, calls_per_s = row.busy
+    return row.workload, row.contender, *cpu_cells(cpu), f"{calls_per_s:.0f}"
 
 
-def latency_cells(row: Row) -> tuple[str, ...]:
-    added = row.added
-    figures = (added.whole_p50, added.whole_p99, added.first_p50, added.first_p99)
-    return row.workload, row.contender, *(f"{figure:.2f}" for figure in figures)
+def steady_cells(row: Row) -> tuple[str, ...]:
+    whole = f"{row.added.whole_p50:.2f} / {row.added.whole_p99:.2f}"
+    first = f"{row.added.first_p50:.2f} / {row.added.first_p99:.2f}"
+    return row.workload, row.contender, *cpu_cells(row.steady), whole, first
 
 
 def cpu_cells(cpu: Cpu) -> tuple[str, str]:
     if not cpu.ratios:
         return f"{cpu.us:.0f}", ""
-    return f"{cpu.us:.0f}", f"{statistics.median(cpu.ratios):.2f} ({min(cpu.ratios):.2f}-{max(cpu.ratios):.2f})"
+    return f"{cpu.us:.0f}", f"{statistics.median(cpu.ratios):.1f} ({min(cpu.ratios):.1f}-{max(cpu.ratios):.1f})"
 
 
 def role_cells(row: Row) -> tuple[str, ...]:
@@ -171,9 +168,9 @@ def tables(results: Results) -> list[Sheet]:
     found = rows(results)
     footprints = results.footprints
     return [
-        Sheet("CPU time per call", CPU_COLUMNS, [call_cells(row) for row in found]),
-        Sheet("Added latency", LATENCY_COLUMNS, [latency_cells(row) for row in found]),
-        Sheet("Where the CPU time of a call goes", ROLE_COLUMNS, [role_cells(row) for row in found]),
+        Sheet("At a steady rate", STEADY_COLUMNS, [steady_cells(row) for row in found]),
+        Sheet("At saturation", BUSY_COLUMNS, [cells for row in found if (cells := busy_cells(row))]),
+        Sheet("Where the CPU time goes at a steady rate", ROLE_COLUMNS, [role_cells(row) for row in found]),
         Sheet("Memory and start-up", FOOTPRINT_COLUMNS, [footprint_cells(footprint) for footprint in footprints]),
         Sheet("At rest", REST_COLUMNS, [rest_cells(footprint) for footprint in footprints]),
     ]
@@ -182,6 +179,8 @@ def tables(results: Results) -> list[Sheet]:
 def show(results: Results, console: Console) -> None:
     """Prints the tables."""
     for sheet in tables(results):
+        if not sheet.lines:
+            continue
         table = Table(*sheet.columns, title=sheet.title, title_justify="left")
         for line in sheet.lines:
             table.add_row(*line)
@@ -206,7 +205,7 @@ def page(results: Results, command: str) -> str:
         "# Benchmarks",
         f"Written by `{command}` on {datetime.now(UTC):%Y-%m-%d}.\n{machine()}",
         f"{workloads}",
-        *(f"## {sheet.title}\n\n{markdown(sheet)}" for sheet in tables(results)),
+        *(f"## {sheet.title}\n\n{markdown(sheet)}" for sheet in tables(results) if sheet.lines),
         "## How it is measured",
         _METHOD.format(rounds=plan.rounds, starts=plan.starts, calls=_calls(results)),
         *remarks(results),
@@ -257,15 +256,15 @@ turns around from round to round; there were {rounds} rounds after one to warm u
 - **nginx** is a bare reverse proxy: keep-alive on both sides, no buffering, no log. It is the floor.
 - **penstock** has everything on: virtual key, four limits (dollars per month, tokens per day, requests per minute,
   concurrent calls), journal with its fsync, ledger, usage records, metrics and its log of exchanges.
+- **At a steady rate** every gateway gets the same load, below saturation: 1,000 plain calls or 100 streams a second, or
+  100 paced streams at a time.
+- **At saturation** 16 connections (32 for streams) call again as soon as they have their answer, so a faster gateway
+  gets more calls and does them in larger pieces. **calls/s** is on cores that load generator and upstream share.
 - **CPU us** is user and system time per call, in microseconds, of the gateway's whole process tree as the kernel counts
-  it, at saturation: 16 connections for plain calls, 32 for streams, each calling again as soon as it has its answer;
-  100 at a time for paced streams. Work that is put off is waited for and counted. Median of the rounds.
+  it. Work that is put off is waited for and counted. Median of the rounds.
 - **x nginx** is that figure over nginx's in the same round: the median, and the lowest and highest of the rounds.
-- **steady CPU us** is the same at one rate for all, below saturation: 1,000 plain calls or 100 streams a second. Work
-  is done in smaller pieces there, and waking up and what a process does at rest weigh more.
-- **calls/s** is the throughput at saturation, on cores that load generator and upstream share.
-- **Added latency** is the difference of percentiles to calls straight to the upstream, at the steady rate: of the whole
-  answer, and of the first byte of its body. A gateway that cannot keep up with that rate shows its queue here.
+- **added** is the difference of percentiles, in milliseconds, to calls straight to the upstream: of the whole answer,
+  and (**first**) of the first byte of its body. A gateway that cannot keep up with the rate shows its queue here.
 - **stripped**: the caller did not ask for usage, so Penstock asks for it and takes it out of the answer again; nginx
   passes a stream without usage.
 - An upstream that does not pace its chunks gets them bunched together when a gateway reads slowly; one chunk at a time

@@ -224,7 +224,7 @@ def _jobs(workload: Workload, target: Target, share: float) -> Iterator[tuple[Ph
     busy_calls = max(workload.connections, int(workload.busy_calls * share))
     busy = Job(target.port, payload, workload.connections, busy_calls, workload.events)
     if not workload.steady_rate:
-        yield "busy", msgspec.structs.replace(busy, spread_s=PACE_S * CHUNKS)
+        yield "steady", msgspec.structs.replace(busy, spread_s=PACE_S * CHUNKS)
         return
     if target.pid:
         yield "busy", busy

@@ -26,9 +26,9 @@ _PROMPT = "Explain in a few sentences how a hydroelectric plant regulates the fl
 class Workload(Struct, frozen=True):
     """One kind of call and how much of it.
 
-    `busy_calls` over `connections`, each sending as soon as it has its answer, give CPU time and throughput.
-    `steady_calls` at `steady_rate` per second give the latencies; a rate of 0 takes them from the busy phase, which
-    is how the paced streams are measured: their pace is already a steady load. `events`: SSE events of a complete
+    `busy_calls` over `connections`, each sending as soon as it has its answer, are the load at saturation.
+    `steady_calls` at `steady_rate` per second are the load that is the same for all. A rate of 0 makes the first of
+    these the second: so many paced streams at a time are a steady load already. `events`: SSE events of a complete
     answer, 0 for a plain one.
     """
 

@@ -46,10 +46,10 @@ def results() -> Results:
 
 def test_ratios_are_taken_within_a_round() -> None:
     nginx, penstock = report.rows(results())
-    assert penstock.busy.us == pytest.approx(40)
-    assert penstock.busy.ratios == pytest.approx((3.0, 2.0, 5.0))
-    assert nginx.busy.ratios == ()
-    assert report.cpu_cells(penstock.busy) == ("40", "3.00 (2.00-5.00)")
+    assert penstock.steady.us == pytest.approx(40)
+    assert penstock.steady.ratios == pytest.approx((1.5, 1.0, 2.5))
+    assert nginx.steady.ratios == ()
+    assert report.cpu_cells(penstock.steady) == ("40", "1.5 (1.0-2.5)")
 
 
 def test_latencies_are_those_beyond_the_upstream_alone_at_the_steady_rate() -> None:
@@ -58,23 +58,26 @@ def test_latencies_are_those_beyond_the_upstream_alone_at_the_steady_rate() -> N
     assert penstock.added.first_p99 == pytest.approx(0.5)
 
 
-def test_throughput_and_roles_come_from_the_busy_phase() -> None:
+def test_throughput_comes_from_the_busy_phase_and_roles_from_the_steady_one() -> None:
     _, penstock = report.rows(results())
-    assert penstock.calls_per_s == pytest.approx(2000)
+    assert penstock.busy is not None
+    cpu, calls_per_s = penstock.busy
+    assert cpu.ratios == pytest.approx((3.0, 2.0, 5.0))
+    assert calls_per_s == pytest.approx(2000)
     assert penstock.roles_us == pytest.approx({"control": 10, "worker": 30})
     assert report.role_cells(penstock)[2] == "worker 30.0, control 10.0"
 
 
-def test_a_paced_workload_has_no_steady_phase_and_no_throughput() -> None:
+def test_a_paced_workload_has_no_busy_phase() -> None:
     samples = []
     for contender, cpu_us in (("direct", 0), ("nginx", 1500), ("penstock", 3000)):
-        plain = sample(contender, "busy", 1, cpu_us, 1000.0)
+        plain = sample(contender, "steady", 1, cpu_us, 1000.0)
         samples.append(Sample(*(["paced" if f == "workload" else getattr(plain, f) for f in plain.__struct_fields__])))
     found = Results(Plan(1, (PACED,)), tuple(samples), (footprint("nginx"), footprint("penstock")))
     _, penstock = report.rows(found)
-    assert penstock.steady is None
-    assert penstock.calls_per_s is None
-    assert penstock.busy.ratios == pytest.approx((2.0,))
+    assert penstock.busy is None
+    assert penstock.steady.ratios == pytest.approx((2.0,))
+    assert "At saturation" not in report.page(found, "penstock bench --only paced").partition("How it is measured")[0]
 
 
 @pytest.mark.parametrize(("percent", "expected"), [(50, 2.0), (99, 4.0), (25, 1.0), (100, 4.0)])
@@ -86,8 +89,8 @@ def test_the_page_shows_command_machine_and_tables_but_no_name_of_the_machine() 
     page = report.page(results(), "penstock bench --write")
     assert "`penstock bench --write`" in page
     assert "cores of" in page
-    assert "| plain | penstock | 40 | 3.00 (2.00-5.00) | 40 | 1.50 (1.00-2.50) | 2000 |" in page
-    assert "| plain | penstock | 1.00 | 1.00 | 0.50 | 0.50 |" in page
+    assert "| plain | penstock | 40 | 3.0 (2.0-5.0) | 2000 |" in page
+    assert "| plain | penstock | 40 | 1.5 (1.0-2.5) | 1.00 / 1.00 | 0.50 / 0.50 |" in page
     assert "| penstock | 2 MiB | 1 MiB | 4 MiB | 3 MiB | 20 | 50 |" in page
     assert "| penstock | worker 1.5 |" in page
     assert "600 calls" in page
@@ -103,7 +106,7 @@ def test_without_nginx_the_figures_are_absolute_and_the_report_says_so() -> None
     report.show(alone, Console(file=said, width=80))
     assert "nginx is not installed" in said.getvalue()
     assert "the figures are absolute" in " ".join(said.getvalue().split())
-    assert report.rows(alone)[0].busy.ratios == ()
+    assert report.rows(alone)[0].steady.ratios == ()
 
 
 def test_quick_and_only_make_a_small_plan() -> None:
