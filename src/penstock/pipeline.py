@@ -40,7 +40,7 @@ from penstock.identity.authenticate import authenticate
 from penstock.ledger.ledger import Admission, Ask, Ledger
 from penstock.providers.base import Vendor
 from penstock.providers.registry import provider_for
-from penstock.records.draft import event_of
+from penstock.records.draft import draft_of, event_of
 from penstock.routing.plan import plan
 from penstock.upstream.call import MAX_PLAIN_BODY_BYTES, Upstream, may_do_better_elsewhere, passed_on, refusal
 from penstock.upstream.transport import UpstreamResponse
@@ -276,13 +276,9 @@ class _Attempt:
     def _draft(self) -> UsageEvent:
         """Called at the moment of dispatch: the event as far as it is known, costed at the worst case."""
         self._dispatched = True
-        exchange, worst = self._exchange, self._plan.ask.usd_nanousd or 0
-        known, spent = exchange.attempts, exchange.cost_nanousd
-        exchange.attempts = [*known, self._record(NOTHING_USED, worst, "estimated", self._started_at)]
-        exchange.cost_nanousd = spent + worst
-        draft = event_of(exchange, self._started_at, self._gateway.snapshot.limits)
-        exchange.attempts, exchange.cost_nanousd = known, spent
-        return draft
+        worst = self._plan.ask.usd_nanousd or 0
+        attempt = self._record(NOTHING_USED, worst, "estimated", self._started_at)
+        return draft_of(self._exchange, attempt, worst)
 
     async def _plain(self, response: UpstreamResponse) -> Reply:
         body = await response.read_all(MAX_PLAIN_BODY_BYTES)

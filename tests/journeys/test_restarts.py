@@ -47,6 +47,7 @@ def test_the_data_plane_serves_while_its_control_process_is_dead(own: Lab) -> No
     while not own.gateway.admin_is_up():
         assert own.chat("ci").status == 200
         served += 1
+        time.sleep(0.02)
         assert time.monotonic() - began < 5
     assert time.monotonic() - began < 2
     assert served

@@ -23,7 +23,11 @@ class AdminClient:
 
     def __init__(self, url: str, key: Secret | None) -> None:
         parts = urlsplit(url)
-        if parts.scheme not in {"http", "https"} or not parts.hostname or "@" in parts.netloc or parts.query:
+        try:
+            self._address = (parts.hostname or "", parts.port)
+        except ValueError:
+            self._address = ("", None)
+        if parts.scheme not in {"http", "https"} or not self._address[0] or "@" in parts.netloc or parts.query:
             raise CommandFailed("PENSTOCK_ADMIN_URL must look like http://127.0.0.1:8081", 2)
         self.url = url.rstrip("/")
         self.answered_date: str | None = None
@@ -99,7 +103,7 @@ class AdminClient:
         return status, answer
 
     def _connection(self) -> HTTPConnection:
-        host, port = self._parts.hostname or "", self._parts.port
+        host, port = self._address
         if self._parts.scheme == "https":
             return HTTPSConnection(host, port, timeout=TIMEOUT_S, context=ssl.create_default_context())
         return HTTPConnection(host, port, timeout=TIMEOUT_S)

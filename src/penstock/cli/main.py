@@ -19,7 +19,6 @@ from penstock.errors import ConfigError, PenstockError
 
 COMMANDS: Mapping[str, str] = {
     "demo": "demo:demo",
-    "demo": "demo:demo",
     "serve": "serve:serve",
     "check": "check:check",
     "doctor": "doctor:doctor",
@@ -41,7 +40,6 @@ COMMANDS: Mapping[str, str] = {
 EXAMPLES: Mapping[str, str] = {
     "check": "penstock check -c penstock.yaml",
     "demo": "penstock demo --once",
-    "demo": "penstock demo --once",
     "doctor": "penstock doctor -c penstock.yaml",
     "receipt": "penstock receipt req_0123456789abcdef",
     "serve": "penstock serve -c penstock.yaml",
@@ -51,6 +49,11 @@ EXAMPLES: Mapping[str, str] = {
 
 class Commands(TyperGroup):
     """The commands of `COMMANDS`, each imported when it is first looked at."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        # Their names alone, from which a typing error is told what was meant.
+        self.commands = dict.fromkeys(COMMANDS)  # type: ignore[assignment]
 
     def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]
         return list(COMMANDS)

@@ -151,17 +151,22 @@ def field(fields: Mapping[str, Raw], name: str, kind: type[_T], what: str) -> _T
         raise InvalidRequest(f"'{name}' must be {what}.", param=name) from None
 
 
-def positive(fields: Mapping[str, Raw], name: str) -> int | None:
-    """A whole number of at least 1, None when absent or null."""
-    value = field(fields, name, int, "a whole number")
-    if value is not None and not 1 <= value <= MAX_OUTPUT_TOKENS:
-        raise InvalidRequest(f"'{name}' must be between 1 and {MAX_OUTPUT_TOKENS}.", param=name)
+def in_range(name: str, value: int | None, most: int = MAX_OUTPUT_TOKENS) -> int:
+    """The value when it is from 1 to `most`; 0 when it is absent."""
+    if value is None:
+        return 0
+    if not 1 <= value <= most:
+        raise InvalidRequest(f"'{name}' must be between 1 and {most}.", param=name)
     return value
 
 
 def model_name(fields: Mapping[str, Raw]) -> str:
-    """The caller's `model`: text of 1 to 256 characters without control characters."""
-    model = field(fields, "model", str, "a string")
+    """The caller's `model`."""
+    return checked_model(field(fields, "model", str, "a string") or "")
+
+
+def checked_model(model: str) -> str:
+    """A model's name: text of 1 to 256 characters without control characters."""
     if not model:
         raise InvalidRequest("'model' is required.", param="model")
     if len(model) > 256 or not model.isprintable():

@@ -16,13 +16,13 @@ from penstock.dialects.base import (
     Demand,
     Reading,
     believed,
+    checked_model,
     decode_reply,
     encode_object,
     estimate_tokens,
     field,
     first_count,
-    model_name,
-    positive,
+    in_range,
     read_object,
 )
 from penstock.domain.usage import Usage
@@ -31,6 +31,8 @@ from penstock.errors import GatewayError, InvalidRequest
 OVERHEAD_PER_REQUEST = 64
 """Tokens allowed for what a vendor adds around a request. The JSON around each message (at least 22 bytes) is counted
 as text and covers the four or so tokens that chat templates add per message."""
+
+MAX_CHOICES = 128
 
 OVERHEAD_WITH_TOOLS = 1024
 """Tokens allowed for the instructions a vendor puts before tools."""
@@ -78,47 +80,77 @@ class _StreamOptions(Struct):
     include_usage: bool | None = None
 
 
+class _Head(Struct):
+    """The members that decide what a call may cost, typed. Most requests fit; for those that do not, `_complain` finds
+    the member at fault."""
+
+    model: str
+    messages: Raw
+    stream: bool | None = None
+    stream_options: _StreamOptions | None = None
+    max_completion_tokens: int | None = None
+    max_tokens: int | None = None
+    n: int | None = None
+    modalities: list[str] | None = None
+    service_tier: str | None = None
+
+
+_head_decoder = msgspec.json.Decoder(_Head)
+
+
 def parse(body: bytes) -> Call:
     """A caller's request; `InvalidRequest` names the member at fault."""
     fields = read_object(body)
-    messages = fields.get("messages")
-    if messages is None:
-        raise InvalidRequest("'messages' is required.", param="messages")
-    text_bytes = sum(len(bytes(fields[name])) for name in _FREE_TEXT if name in fields)
+    try:
+        head = _head_decoder.decode(body)
+    except (msgspec.DecodeError, RecursionError):
+        _complain(fields)
+        raise InvalidRequest("The request body is not a chat completion request.") from None
+    text_bytes = sum([len(bytes(fields[name])) for name in _FREE_TEXT if name in fields])
     call = Call(
         fields=fields,
-        model=model_name(fields),
-        streaming=field(fields, "stream", bool, "true or false") or False,
-        max_output=_cap(fields),
-        choices=_choices(fields),
+        model=checked_model(head.model),
+        streaming=head.stream or False,
+        max_output=_cap(head, fields),
+        choices=_choices(head),
+        wants_usage=bool(head.stream_options and head.stream_options.include_usage),
+        audio_out="audio" in (head.modalities or ()),
+        service_tier="" if head.service_tier in (None, "auto", "default") else head.service_tier or "",
     )
-    text_bytes -= _read_messages(call, bytes(messages))
-    options = field(fields, "stream_options", _StreamOptions, "an object")
-    call.wants_usage = bool(options and options.include_usage)
-    modalities = field(fields, "modalities", list[str], "a list of strings")
-    call.audio_out = "audio" in (modalities or ())
-    tier = field(fields, "service_tier", str, "a string")
-    call.service_tier = "" if tier in (None, "auto", "default") else str(tier)
+    text_bytes -= _read_messages(call, bytes(head.messages))
     tools = OVERHEAD_WITH_TOOLS if "tools" in fields or "functions" in fields else 0
-    call.input_bound = text_bytes + OVERHEAD_PER_REQUEST + tools
+    call.input_bound += text_bytes + OVERHEAD_PER_REQUEST + tools
     call.input_estimate = -(-text_bytes // 3)
     return call
 
 
-def _cap(fields: dict[str, Raw]) -> int | None:
+def _complain(fields: dict[str, Raw]) -> None:
+    """Raises the refusal of the first member that is missing or wrongly typed."""
+    if "messages" not in fields:
+        raise InvalidRequest("'messages' is required.", param="messages")
+    field(fields, "model", str, "a string")
+    if "model" not in fields:
+        raise InvalidRequest("'model' is required.", param="model")
+    field(fields, "stream", bool, "true or false")
+    field(fields, "stream_options", _StreamOptions, "an object")
+    for name in ("max_completion_tokens", "max_tokens", "n"):
+        field(fields, name, int, "a whole number")
+    field(fields, "modalities", list[str], "a list of strings")
+    field(fields, "service_tier", str, "a string")
+
+
+def _cap(head: _Head, fields: dict[str, Raw]) -> int | None:
     """The caller's cap on one choice. Where both names are given the vendor decides, so the larger one is priced. A
     prediction that is rejected is billed as output on top."""
-    caps = [cap for name in ("max_completion_tokens", "max_tokens") if (cap := positive(fields, name)) is not None]
-    if not caps:
+    newer, older = head.max_completion_tokens, head.max_tokens
+    if newer is None and older is None:
         return None
-    return max(caps) + (len(bytes(fields["prediction"])) if "prediction" in fields else 0)
+    cap = max(in_range("max_completion_tokens", newer), in_range("max_tokens", older))
+    return cap + (len(bytes(fields["prediction"])) if "prediction" in fields else 0)
 
 
-def _choices(fields: dict[str, Raw]) -> int:
-    n = positive(fields, "n")
-    if n is not None and n > 128:
-        raise InvalidRequest("'n' must be between 1 and 128.", param="n")
-    return n or 1
+def _choices(head: _Head) -> int:
+    return in_range("n", head.n, MAX_CHOICES) or 1
 
 
 def _read_messages(call: Call, messages: bytes) -> int:

@@ -1,6 +1,6 @@
 """From an exchange to its usage event. Worker-safe: no store is imported here."""
 
-from penstock.domain.events import CostBasis, UsageEvent, charged
+from penstock.domain.events import AttemptRecord, CostBasis, UsageEvent, charged
 from penstock.domain.exchange import Exchange
 from penstock.domain.policy import Limit
 
@@ -45,6 +45,36 @@ def event_of(exchange: Exchange, ended_at: int, limits: dict[str, Limit]) -> Usa
         overhead_ms=max(0, ended_at - exchange.started_at - exchange.upstream_ns) / NS_PER_MS,
         cause=exchange.cause,
         flags=tuple(sorted(exchange.flags)),
+    )
+
+
+def draft_of(exchange: Exchange, attempt: AttemptRecord, worst_nanousd: int) -> UsageEvent:
+    """The event that goes with a HOLD: who called what, and what it costs at worst. It becomes the event of the call
+    only when nobody lives to write the real one."""
+    key, alias = exchange.key, exchange.alias
+    assert key is not None and alias is not None
+    return UsageEvent(
+        event_id=exchange.request_id.replace("req_", "evt_", 1),
+        request_id=exchange.request_id,
+        started_at=exchange.started_at,
+        ended_at=attempt.ended_at,
+        node=exchange.node,
+        organisation=key.organisation,
+        team=key.team,
+        project=key.project,
+        environment=key.environment,
+        key=key.name,
+        user=key.user,
+        customer=exchange.tags.get("customer", ""),
+        tags=exchange.tags,
+        surface=exchange.surface,
+        streaming=exchange.streaming,
+        alias=alias.name,
+        provider=attempt.provider,
+        model=attempt.model,
+        deployment=attempt.deployment,
+        cost_nanousd=exchange.cost_nanousd + worst_nanousd,
+        attempts=(*exchange.attempts, attempt),
     )
 
 

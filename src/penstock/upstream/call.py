@@ -1,6 +1,7 @@
 """One attempt: the vendor's request, its credential, the transport; and what a vendor's refusal means."""
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 
 from penstock.domain.events import UsageEvent
 from penstock.domain.exchange import Admitted
@@ -80,14 +81,23 @@ _OURS = {
 
 
 def passed_on(headers: Headers) -> list[tuple[bytes, bytes]]:
-    """The vendor's response headers that reach the caller: all but those of the connection (RFC 9110, 7.6.1), of the vendor's site, of
-    the operator's account, and names that are ours. Its `x-request-id` goes as `x-upstream-request-id`."""
+    """The vendor's response headers that reach the caller: all but those of the connection (RFC 9110, 7.6.1), of the
+    vendor's site, of the operator's account, and names that are ours. Its `x-request-id` goes as
+    `x-upstream-request-id`."""
     named = header(headers, "connection")
-    ours = _OURS if named is None else _OURS | {name.strip().lower() for name in named.split(",")}
-    passed = []
-    for name, value in headers:
-        if name == "x-request-id":
-            passed.append((b"x-upstream-request-id", value.encode("latin-1")))
-        elif name not in ours and not name.startswith(("x-penstock-", "access-control-")):
-            passed.append((name.encode("latin-1"), value.encode("latin-1")))
-    return passed
+    dropped = {name.strip().lower() for name in named.split(",")} if named else ()
+    return [
+        (passed, value.encode("latin-1"))
+        for name, value in headers
+        if (passed := _passed_name(name)) is not None and name not in dropped
+    ]
+
+
+@lru_cache(maxsize=1024)
+def _passed_name(name: str) -> bytes | None:
+    """What a header is called towards the caller; None when it does not pass."""
+    if name == "x-request-id":
+        return b"x-upstream-request-id"
+    if name in _OURS or name.startswith(("x-penstock-", "access-control-")):
+        return None
+    return name.encode("latin-1")

@@ -4,12 +4,15 @@ import csv
 import io
 import json
 import socket
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from penstock.testing.gateway import Gateway
-from tests.unit.cli.conftest import Command
+
+Command = Callable[..., Any]
 
 
 def _call(gateway: Gateway) -> str:
@@ -61,7 +64,9 @@ def test_a_keys_secret_is_shown_once(asked: Command) -> None:
     assert made["secret"].startswith("pk-")
     shown = asked("key", "show", "bot")
     assert made["secret"] not in shown.out
-    changed = json.loads(asked(*"key update bot --every-model --no-tags --never-expires --json".split()).out)
+    changed = json.loads(
+        asked(*["key", "update", "bot", "--every-model", "--no-tags", "--never-expires", "--json"]).out
+    )
     assert (changed["models"], changed["tags"], changed["expires_at"]) == ([], {}, None)
     assert json.loads(asked("key", "revoke", "bot", "--json").out)["revoked_at"] is not None
     assert asked("key", "delete", "bot").code == 0
@@ -93,7 +98,7 @@ def test_a_limit_takes_dollars_and_tags(asked: Command) -> None:
         ("team delete growth", 1, "penstock: team 'growth' is declared in the configuration file"),
         ("key update ci", 2, "penstock: nothing to change"),
         ("key create ci", 1, "penstock: name: there is a key 'ci' already"),
-        ("key create bad/name", 2, "penstock: name: "),
+        ("key create bad/name", 2, "penstock: 'bad/name' is not a name: use letters"),
         ("kill --key nobody --reason x", 2, "penstock: scope.key: there is no key 'nobody'"),
         ("kill lift 999 --reason x", 1, "penstock: there is no kill 999"),
         ("receipt no-such-call", 1, "penstock: there is no receipt 'no-such-call'"),
@@ -120,17 +125,17 @@ def test_a_call_has_a_receipt_and_counts_as_usage(asked: Command, gateway: Gatew
         assert part in shown
     assert json.loads(asked("receipt", request_id, "--json").out)["cost_nanousd"] > 0
 
-    report = json.loads(asked(*"usage --by team,model --since 1h --format json".split()).out)
+    report = json.loads(asked(*["usage", "--by", "team,model", "--since", "1h", "--format", "json"]).out)
     assert report["total"]["calls"] >= 1
-    (row,) = csv.DictReader(io.StringIO(asked(*"usage --by team --format csv".split()).out))
+    (row,) = csv.DictReader(io.StringIO(asked(*["usage", "--by", "team", "--format", "csv"]).out))
     assert (row["team"], row["cost_nanousd"]) == ("growth", str(report["total"]["cost_nanousd"]))
     assert "total" in asked("usage").out
 
 
 def test_usage_of_a_time_without_calls_is_an_empty_table(asked: Command) -> None:
-    told = asked(*"usage --since 2020-01-01 --until 2020-02-01".split())
+    told = asked(*["usage", "--since", "2020-01-01", "--until", "2020-02-01"])
     assert (told.code, told.sentence) == (0, "nothing here")
-    assert asked(*"usage --since 2020-01-01 --until 2020-02-01 --format csv".split()).out == "team\n"
+    assert asked(*["usage", "--since", "2020-01-01", "--until", "2020-02-01", "--format", "csv"]).out == "team\n"
 
 
 def test_the_ledger_is_shown_and_verified(asked: Command) -> None:

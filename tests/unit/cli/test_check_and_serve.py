@@ -1,11 +1,13 @@
 """`check` and `serve` on files with and without faults."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.unit.cli.conftest import Command
+Command = Callable[..., Any]
 
 GOLDENS = Path(__file__).parents[2] / "goldens" / "config"
 

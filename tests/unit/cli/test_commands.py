@@ -4,8 +4,10 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from threading import Thread
+from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, make_server
 
 import pytest
@@ -13,7 +15,8 @@ from typer.main import get_command
 
 from penstock.cli.main import COMMANDS, app
 from penstock.testing.gateway import command as console_script
-from tests.unit.cli.conftest import Command
+
+Command = Callable[..., Any]
 
 TREE = {name: get_command(app).get_command(None, name) for name in COMMANDS}
 PATHS = [(name,) for name in COMMANDS] + [
@@ -59,7 +62,7 @@ def test_a_group_alone_shows_its_help_and_fails_as_asked_wrongly(command: Comman
         ("kill --team a --key b --reason x", "penstock: name what to stop, once"),
         ("kill --team a", "penstock: say why: --reason 'key leaked'"),
         ("kill --team a list", "penstock: `kill list` takes its options after its name"),
-        ("kill lift x --reason y", "penstock: Invalid value for 'GENERATION'"),
+        ("kill lift x --reason y", "penstock: Invalid value for 'generation'"),
         ("serve", "penstock: name the configuration file: -c FILE, or set PENSTOCK_CONFIG"),
         ("check", "penstock: name the configuration file: -c FILE, or set PENSTOCK_CONFIG"),
         ("serve -c f --workers 2", "penstock: --workers above 1 is not available in this release, until leases"),

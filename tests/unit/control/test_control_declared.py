@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from control_plane import PEPPER, Plane
 
 from penstock.config.loading import load
 from penstock.control import declared, keys, limits, projects, providers, teams
@@ -34,34 +33,34 @@ limits:
 class File:
     """A configuration file that is edited and applied."""
 
-    def __init__(self, plane: Plane, path: Path) -> None:
+    def __init__(self, plane: Any, path: Path) -> None:
         self.plane = plane
         self.path = path
 
     async def apply(self, text: str, node: str = "here") -> list[tuple[str, str, str]]:
         self.path.write_text(text)
         config = load(self.path, require_secrets=True)
-        applied = await self.plane.door.change(declared.ACTOR, declared.apply, PEPPER, config, node)
+        applied = await self.plane.door.change(declared.ACTOR, declared.apply, self.plane.pepper, config, node)
         return [(step.action, step.kind, step.name) for step in applied.steps]
 
 
 @pytest.fixture
-def file(plane: Plane, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> File:
+def file(plane: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> File:
     monkeypatch.setenv("LAB_KEY", "sk-lab-secret")
     monkeypatch.setenv("CI_KEY", CI_SECRET)
     return File(plane, tmp_path / "penstock.yaml")
 
 
-def _snapshot(plane: Plane) -> Snapshot:
+def _snapshot(plane: Any) -> Snapshot:
     return plane.door.publisher.snapshot
 
 
-async def test_a_file_becomes_the_published_world_in_one_change(plane: Plane, file: File) -> None:
+async def test_a_file_becomes_the_published_world_in_one_change(plane: Any, file: File) -> None:
     steps = await file.apply(FILE)
     assert ("create", "user", "ada") in steps and {action for action, _, _ in steps} == {"create"}
     assert len(plane.changes) == 1
     snapshot = _snapshot(plane)
-    key = snapshot.keys[virtual_keys.digest(PEPPER, CI_SECRET)]
+    key = snapshot.keys[virtual_keys.digest(plane.pepper, CI_SECRET)]
     assert (key.name, key.team, key.project, key.environment, key.user) == (
         "ci",
         "growth",
@@ -76,7 +75,7 @@ async def test_a_file_becomes_the_published_world_in_one_change(plane: Plane, fi
     assert snapshot.aliases.keys() == {"big", "lab/*"}
 
 
-async def test_secrets_are_not_in_the_database(plane: Plane, file: File, tmp_path: Path) -> None:
+async def test_secrets_are_not_in_the_database(plane: Any, file: File, tmp_path: Path) -> None:
     await file.apply(FILE)
     async with plane.door.engine.begin() as conn:
         tables = (await conn.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'table'")).scalars().all()
@@ -84,7 +83,7 @@ async def test_secrets_are_not_in_the_database(plane: Plane, file: File, tmp_pat
     assert "growth" in dump and "sk-lab-secret" not in dump and CI_SECRET not in dump
 
 
-async def test_the_file_in_force_is_not_applied_again(plane: Plane, file: File) -> None:
+async def test_the_file_in_force_is_not_applied_again(plane: Any, file: File) -> None:
     await file.apply(FILE)
     assert await file.apply(FILE) == []
     assert len(plane.changes) == 1
@@ -92,7 +91,7 @@ async def test_the_file_in_force_is_not_applied_again(plane: Plane, file: File) 
         assert len((await declared.list_page(conn, Page())).items) == 1
 
 
-async def test_an_edited_file_changes_what_differs_and_nothing_else(plane: Plane, file: File) -> None:
+async def test_an_edited_file_changes_what_differs_and_nothing_else(plane: Any, file: File) -> None:
     await file.apply(FILE)
     ids = {limit.name: limit.id for limit in _snapshot(plane).limits.values()}
     steps = await file.apply(FILE.replace("amount: 100", "amount: 50").replace("required_tags: [feature]", ""))
@@ -100,7 +99,7 @@ async def test_an_edited_file_changes_what_differs_and_nothing_else(plane: Plane
     assert {limit.name: limit.id for limit in _snapshot(plane).limits.values()} == ids
 
 
-async def test_what_the_file_no_longer_declares_is_deleted(plane: Plane, file: File) -> None:
+async def test_what_the_file_no_longer_declares_is_deleted(plane: Any, file: File) -> None:
     await file.apply(FILE)
     steps = await file.apply("teams: [{name: sales}]")
     assert ("create", "team", "sales") in steps and ("delete", "user", "ada") in steps
@@ -110,7 +109,7 @@ async def test_what_the_file_no_longer_declares_is_deleted(plane: Plane, file: F
         assert [team["name"] for team in (await teams.list_page(conn, Page())).items] == ["sales"]
 
 
-async def test_an_older_file_comes_back_when_this_node_applied_the_newest(plane: Plane, file: File) -> None:
+async def test_an_older_file_comes_back_when_this_node_applied_the_newest(plane: Any, file: File) -> None:
     await file.apply(FILE)
     await file.apply(FILE.replace("amount: 100", "amount: 1000"))
     assert await file.apply(FILE) == [("update", "limit", "monthly")]
@@ -118,7 +117,7 @@ async def test_an_older_file_comes_back_when_this_node_applied_the_newest(plane:
         assert [item["version"] for item in (await declared.list_page(conn, Page())).items] == [3, 2, 1]
 
 
-async def test_a_node_with_a_stale_file_does_not_undo_what_another_applied(plane: Plane, file: File) -> None:
+async def test_a_node_with_a_stale_file_does_not_undo_what_another_applied(plane: Any, file: File) -> None:
     await file.apply(FILE, "one")
     await file.apply(FILE.replace("amount: 100", "amount: 1000"), "two")
     assert await file.apply(FILE, "one") == []
@@ -126,7 +125,7 @@ async def test_a_node_with_a_stale_file_does_not_undo_what_another_applied(plane
 
 
 async def test_a_limit_with_another_name_keeps_its_balances_and_one_with_another_meaning_does_not(
-    plane: Plane, file: File
+    plane: Any, file: File
 ) -> None:
     await file.apply(FILE)
     ids = {limit.name: limit.id for limit in _snapshot(plane).limits.values()}
@@ -138,15 +137,15 @@ async def test_a_limit_with_another_name_keeps_its_balances_and_one_with_another
 
 
 async def test_a_new_secret_behind_the_same_reference_is_taken_without_a_new_file(
-    plane: Plane, file: File, monkeypatch: pytest.MonkeyPatch
+    plane: Any, file: File, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await file.apply(FILE)
     monkeypatch.setenv("CI_KEY", "pk-" + "d" * 40)
     assert await file.apply(FILE) == [("rotate", "key", "ci")]
-    assert _snapshot(plane).keys.keys() == {virtual_keys.digest(PEPPER, "pk-" + "d" * 40)}
+    assert _snapshot(plane).keys.keys() == {virtual_keys.digest(plane.pepper, "pk-" + "d" * 40)}
 
 
-async def test_objects_of_the_api_stay_and_a_clash_refuses_the_whole_file(plane: Plane, file: File) -> None:
+async def test_objects_of_the_api_stay_and_a_clash_refuses_the_whole_file(plane: Any, file: File) -> None:
     await plane.change(teams.create, {"name": "mine"})
     await plane.change(teams.create, {"name": "growth"})
     with pytest.raises(Conflict, match="team 'growth' exists already"):
@@ -171,17 +170,17 @@ async def test_objects_of_the_api_stay_and_a_clash_refuses_the_whole_file(plane:
     ],
 )
 async def test_a_file_that_pulls_the_ground_from_under_the_api_is_refused(
-    plane: Plane, file: File, text: str, sentence: str
+    plane: Any, file: File, text: str, sentence: str
 ) -> None:
     await file.apply(FILE)
-    await plane.change(keys.create, PEPPER, {"name": "extra", "team": "growth", "project": "search"})
+    await plane.change(keys.create, plane.pepper, {"name": "extra", "team": "growth", "project": "search"})
     with pytest.raises(Conflict, match=sentence):
         await file.apply(text)
     async with plane.door.read() as conn:
         assert (await projects.show(conn, "search"))["team"] == "growth"
 
 
-async def test_objects_may_trade_references_and_names_within_one_file(plane: Plane, file: File) -> None:
+async def test_objects_may_trade_references_and_names_within_one_file(plane: Any, file: File) -> None:
     first = FILE.replace("{match: {key: ci}", "{name: calls, match: {key: ci}")
     await file.apply(first)
     second = first.replace("name: ci,", "name: bot,").replace("key: ci}", "key: bot}").replace("growth", "sales")
@@ -190,14 +189,14 @@ async def test_objects_may_trade_references_and_names_within_one_file(plane: Pla
     assert {dict(limit.match).get("team") for limit in _snapshot(plane).limits.values()} == {"sales", None}
 
 
-async def test_a_user_whom_the_api_took_up_stays(plane: Plane, file: File) -> None:
+async def test_a_user_whom_the_api_took_up_stays(plane: Any, file: File) -> None:
     await file.apply(FILE)
-    await plane.change(keys.create, PEPPER, {"name": "extra", "user": "ada"})
+    await plane.change(keys.create, plane.pepper, {"name": "extra", "user": "ada"})
     steps = await file.apply(FILE.replace("user: ada, ", ""))
     assert ("delete", "user", "ada") not in steps
 
 
-async def test_limits_of_the_api_may_stand_on_declared_objects(plane: Plane, file: File) -> None:
+async def test_limits_of_the_api_may_stand_on_declared_objects(plane: Any, file: File) -> None:
     await file.apply(FILE)
     fields: dict[str, Any] = {"name": "extra", "match": {"key": "ci"}, "unit": "usd", "amount": 1, "per": "day"}
     await plane.change(limits.create, fields)
@@ -225,7 +224,7 @@ async def test_credentials_are_bound_to_the_address_beside_them_and_read_again(
         DeclaredCredentials(load(file.path).providers)
 
 
-async def test_a_declared_provider_shows_the_names_of_its_credentials_alone(plane: Plane, file: File) -> None:
+async def test_a_declared_provider_shows_the_names_of_its_credentials_alone(plane: Any, file: File) -> None:
     await file.apply(FILE)
     async with plane.door.read() as conn:
         shown = await providers.show(conn, "lab")

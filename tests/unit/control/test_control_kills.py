@@ -3,7 +3,6 @@
 from typing import Any
 
 import pytest
-from control_plane import PEPPER, Plane
 from sqlalchemy import update
 
 from penstock.control import audit, keys, kills
@@ -13,7 +12,7 @@ from penstock.errors import Conflict, InvalidNoun, NotFoundNoun
 from penstock.store.tables import control as tables
 
 
-async def test_generations_grow_and_are_never_reused(plane: Plane) -> None:
+async def test_generations_grow_and_are_never_reused(plane: Any) -> None:
     await plane.seed()
     assert await plane.change(kills.raise_kill, {"team": "growth"}, "incident") == 1
     assert await plane.change(kills.raise_kill, {"all": True}, "worse") == 2
@@ -39,10 +38,10 @@ async def test_generations_grow_and_are_never_reused(plane: Plane) -> None:
     ],
 )
 async def test_a_kill_is_durable_published_and_listed_when_it_returns(
-    plane: Plane, scope: dict[str, Any], dimensions: dict[str, str]
+    plane: Any, scope: dict[str, Any], dimensions: dict[str, str]
 ) -> None:
     await plane.seed()
-    await plane.change(keys.create, PEPPER, {"name": "ci"})
+    await plane.change(keys.create, plane.pepper, {"name": "ci"})
     generation = await plane.change(kills.raise_kill, scope, " incident ")
     snapshot = plane.door.publisher.snapshot
     assert snapshot.generation == generation == plane.changes[-1].generation
@@ -55,13 +54,13 @@ async def test_a_kill_is_durable_published_and_listed_when_it_returns(
     assert row["action"] == "raise" and row["after"] == item
 
 
-async def test_a_key_can_be_named_by_its_id(plane: Plane) -> None:
-    made = await plane.change(keys.create, PEPPER, {"name": "ci"})
+async def test_a_key_can_be_named_by_its_id(plane: Any) -> None:
+    made = await plane.change(keys.create, plane.pepper, {"name": "ci"})
     generation = await plane.change(kills.raise_kill, {"key": made["id"]}, "leaked")
     assert plane.door.publisher.snapshot.kills[generation].scope == {"key": "ci"}
 
 
-async def test_what_the_file_declares_can_be_killed(plane: Plane) -> None:
+async def test_what_the_file_declares_can_be_killed(plane: Any) -> None:
     await plane.seed()
     async with plane.door.engine.begin() as conn:
         await conn.execute(update(tables.teams).values(origin="file"))
@@ -87,7 +86,7 @@ async def test_what_the_file_declares_can_be_killed(plane: Plane) -> None:
         ({"organisation": "acme"}, "scope.organisation"),
     ],
 )
-async def test_a_scope_that_stops_nothing_is_refused(plane: Plane, scope: dict[str, Any], place: str) -> None:
+async def test_a_scope_that_stops_nothing_is_refused(plane: Any, scope: dict[str, Any], place: str) -> None:
     await plane.seed()
     with pytest.raises(InvalidNoun) as refusal:
         await plane.change(kills.raise_kill, scope, "incident")
@@ -95,12 +94,12 @@ async def test_a_scope_that_stops_nothing_is_refused(plane: Plane, scope: dict[s
 
 
 @pytest.mark.parametrize("reason", ["", "  ", "a" * 1_001])
-async def test_a_kill_says_why(plane: Plane, reason: str) -> None:
+async def test_a_kill_says_why(plane: Any, reason: str) -> None:
     with pytest.raises(InvalidNoun, match="say why"):
         await plane.change(kills.raise_kill, {"all": True}, reason)
 
 
-async def test_a_lifted_kill_is_out_of_force_and_keeps_its_generation(plane: Plane) -> None:
+async def test_a_lifted_kill_is_out_of_force_and_keeps_its_generation(plane: Any) -> None:
     first = await plane.change(kills.raise_kill, {"all": True}, "incident")
     second = await plane.change(kills.raise_kill, {"customer": "acme"}, "abuse")
     lifted = await plane.change(kills.lift, first, "over")

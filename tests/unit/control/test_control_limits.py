@@ -4,7 +4,6 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from control_plane import PEPPER, Plane
 
 from penstock.control import keys, limits, teams
 from penstock.domain.policy import Limit
@@ -23,14 +22,14 @@ DAILY = {"name": "daily", "match": {"team": "growth"}, "unit": "usd", "amount": 
         ("9223372036.854775807", 2**63 - 1, "9223372036.854775807"),
     ],
 )
-async def test_dollars_become_whole_nano_dollars_exactly(plane: Plane, written: Any, nanousd: int, shown: str) -> None:
+async def test_dollars_become_whole_nano_dollars_exactly(plane: Any, written: Any, nanousd: int, shown: str) -> None:
     await plane.seed()
     made = await plane.change(limits.create, {**DAILY, "amount": written})
     assert (made["amount"], made["amount_nanousd"]) == (shown, nanousd)
     assert plane.door.publisher.snapshot.limits[made["id"]].amount == nanousd
 
 
-async def test_a_limit_is_published_as_workers_match_it(plane: Plane) -> None:
+async def test_a_limit_is_published_as_workers_match_it(plane: Any) -> None:
     await plane.seed()
     match = {"team": "growth", "tag": {"feature": "search"}, "tag:tier": "gold"}
     fields = {"match": match, "each": "customer", "unit": "tokens", "amount": 5, "per": "hour", "mode": "observe"}
@@ -81,10 +80,10 @@ async def test_a_limit_is_published_as_workers_match_it(plane: Plane) -> None:
     ],
 )
 async def test_a_limit_that_breaks_a_rule_is_refused_with_its_place(
-    plane: Plane, fields: dict[str, Any], place: str
+    plane: Any, fields: dict[str, Any], place: str
 ) -> None:
     await plane.seed()
-    await plane.change(keys.create, PEPPER, {"name": "ci", "tags": {"feature": "search"}})
+    await plane.change(keys.create, plane.pepper, {"name": "ci", "tags": {"feature": "search"}})
     if fields.get("match", {}).get("team") == "other":
         await plane.change(_create_other_team)
     with pytest.raises(InvalidNoun) as refusal:
@@ -96,7 +95,7 @@ async def _create_other_team(write: Any) -> None:
     await teams.create(write, {"name": "other"})
 
 
-async def test_the_amount_changes_and_the_identity_stays(plane: Plane) -> None:
+async def test_the_amount_changes_and_the_identity_stays(plane: Any) -> None:
     await plane.seed()
     made = await plane.change(limits.create, DAILY)
     raised = await plane.change(limits.update, "daily", {"amount": "250.50", "mode": "observe"})
@@ -107,7 +106,7 @@ async def test_the_amount_changes_and_the_identity_stays(plane: Plane) -> None:
 @pytest.mark.parametrize(
     ("field", "value"), [("unit", "tokens"), ("per", "month"), ("match", {}), ("each", "customer")]
 )
-async def test_what_a_limit_counts_cannot_be_changed(plane: Plane, field: str, value: Any) -> None:
+async def test_what_a_limit_counts_cannot_be_changed(plane: Any, field: str, value: Any) -> None:
     await plane.seed()
     await plane.change(limits.create, DAILY)
     with pytest.raises(InvalidNoun, match="create another limit") as refusal:
@@ -115,14 +114,14 @@ async def test_what_a_limit_counts_cannot_be_changed(plane: Plane, field: str, v
     assert refusal.value.place == field
 
 
-async def test_what_a_limit_is_shown_as_can_be_sent_back(plane: Plane) -> None:
+async def test_what_a_limit_is_shown_as_can_be_sent_back(plane: Any) -> None:
     await plane.seed()
     made = await plane.change(limits.create, DAILY)
     fields = ("name", "match", "each", "unit", "amount", "per", "mode", "alert_at")
     assert await plane.change(limits.update, made["id"], {field: made[field] for field in fields}) == made
 
 
-async def test_a_limit_made_again_starts_with_empty_balances(plane: Plane) -> None:
+async def test_a_limit_made_again_starts_with_empty_balances(plane: Any) -> None:
     await plane.seed()
     first = await plane.change(limits.create, DAILY)
     with pytest.raises(Conflict):

@@ -3,7 +3,6 @@
 from typing import Any
 
 import pytest
-from control_plane import LAB_URL, PEPPER, Plane
 from sqlalchemy import update
 
 from penstock.control import audit, keys, limits, models, projects, providers, teams, users
@@ -12,7 +11,7 @@ from penstock.errors import Conflict, ControlError, Declared, InvalidNoun, NotFo
 from penstock.store.tables import control as tables
 
 
-async def test_what_is_created_is_shown_listed_changed_and_deleted(plane: Plane) -> None:
+async def test_what_is_created_is_shown_listed_changed_and_deleted(plane: Any) -> None:
     made = await plane.change(teams.create, {"name": "growth", "required_tags": ["feature"]})
     assert made["required_tags"] == ["feature"] and made["origin"] == "api" and made["created_by"] == "tester"
     changed = await plane.change(teams.update, "growth", {"required_tags": []})
@@ -74,7 +73,7 @@ async def test_what_is_created_is_shown_listed_changed_and_deleted(plane: Plane)
     ],
 )
 async def test_a_broken_rule_is_refused_with_its_place(
-    plane: Plane, verb: Any, fields: dict[str, Any], place: str, sentence: str
+    plane: Any, verb: Any, fields: dict[str, Any], place: str, sentence: str
 ) -> None:
     await plane.seed()
     published = len(plane.changes)
@@ -84,9 +83,9 @@ async def test_a_broken_rule_is_refused_with_its_place(
     assert len(plane.changes) == published
 
 
-async def test_what_is_in_use_cannot_be_deleted_and_the_refusal_names_its_users(plane: Plane) -> None:
+async def test_what_is_in_use_cannot_be_deleted_and_the_refusal_names_its_users(plane: Any) -> None:
     await plane.seed()
-    await plane.change(keys.create, PEPPER, {"name": "ci", "project": "search", "user": "ada", "models": ["big"]})
+    await plane.change(keys.create, plane.pepper, {"name": "ci", "project": "search", "user": "ada", "models": ["big"]})
     await plane.change(limits.create, {"name": "cap", "match": {"key": "ci"}, "unit": "usd", "amount": 1, "per": "day"})
     for verb, name, users_of_it in (
         (teams.delete, "growth", "project 'search', key 'ci'"),
@@ -100,15 +99,15 @@ async def test_what_is_in_use_cannot_be_deleted_and_the_refusal_names_its_users(
             await plane.change(verb, name)
 
 
-async def test_a_long_list_of_users_is_cut(plane: Plane) -> None:
+async def test_a_long_list_of_users_is_cut(plane: Any) -> None:
     await plane.seed()
     for n in range(8):
-        await plane.change(keys.create, PEPPER, {"name": f"k{n}", "user": "ada"})
+        await plane.change(keys.create, plane.pepper, {"name": f"k{n}", "user": "ada"})
     with pytest.raises(Conflict, match="key 'k0', key 'k1', key 'k2', key 'k3', key 'k4' and others"):
         await plane.change(users.delete, "ada")
 
 
-async def test_what_the_file_declares_is_changed_in_the_file_alone(plane: Plane) -> None:
+async def test_what_the_file_declares_is_changed_in_the_file_alone(plane: Any) -> None:
     await plane.seed()
     async with plane.door.engine.begin() as conn:
         await conn.execute(update(tables.teams).values(origin="file"))
@@ -117,29 +116,29 @@ async def test_what_the_file_declares_is_changed_in_the_file_alone(plane: Plane)
             await plane.change(verb, *arguments)
 
 
-async def test_a_name_is_for_life_and_a_project_with_keys_keeps_its_team(plane: Plane) -> None:
+async def test_a_name_is_for_life_and_a_project_with_keys_keeps_its_team(plane: Any) -> None:
     await plane.seed()
     with pytest.raises(InvalidNoun, match="cannot be changed"):
         await plane.change(teams.update, "growth", {"name": "sales"})
     await plane.change(teams.create, {"name": "sales"})
     moved = await plane.change(projects.update, "search", {"team": "sales"})
     assert moved["team"] == "sales"
-    await plane.change(keys.create, PEPPER, {"name": "ci", "project": "search"})
+    await plane.change(keys.create, plane.pepper, {"name": "ci", "project": "search"})
     with pytest.raises(Conflict, match="used by key 'ci'"):
         await plane.change(projects.update, "search", {"team": "growth"})
 
 
-async def test_a_change_of_a_provider_keeps_what_it_does_not_name(plane: Plane) -> None:
+async def test_a_change_of_a_provider_keeps_what_it_does_not_name(plane: Any) -> None:
     await plane.seed()
     await plane.change(providers.update, "lab", {"timeouts": {"connect": "250ms"}})
     shown = await plane.change(providers.update, "lab", {"timeouts": {"total": "20s"}, "headers": {"x-team": "a"}})
     assert shown["timeouts"]["connect"] == "250ms" and shown["timeouts"]["total"] == "20000ms"
-    assert shown["base_url"] == LAB_URL and shown["headers"] == {"x-team": "a"}
+    assert shown["base_url"] == plane.lab_url and shown["headers"] == {"x-team": "a"}
     provider = plane.door.publisher.snapshot.providers["lab"]
     assert provider.timeouts.connect_ms == 250 and provider.timeouts.total_ms == 20_000
 
 
-async def test_what_a_model_is_shown_as_can_be_sent_back(plane: Plane) -> None:
+async def test_what_a_model_is_shown_as_can_be_sent_back(plane: Any) -> None:
     await plane.seed()
     async with plane.door.read() as conn:
         shown = await models.show(conn, "big")
@@ -148,7 +147,7 @@ async def test_what_a_model_is_shown_as_can_be_sent_back(plane: Plane) -> None:
     assert await plane.change(models.update, "big", own_fields) == shown
 
 
-async def test_pages_go_on_where_the_last_one_ended(plane: Plane) -> None:
+async def test_pages_go_on_where_the_last_one_ended(plane: Any) -> None:
     for name in "edcba":
         await plane.change(users.create, {"name": name})
     seen, cursor = [], None
@@ -163,9 +162,9 @@ async def test_pages_go_on_where_the_last_one_ended(plane: Plane) -> None:
         Page(0)
 
 
-async def test_every_change_is_audited_with_both_pictures_and_without_secrets(plane: Plane) -> None:
+async def test_every_change_is_audited_with_both_pictures_and_without_secrets(plane: Any) -> None:
     await plane.seed()
-    made = await plane.change(keys.create, PEPPER, {"name": "ci", "team": "growth"})
+    made = await plane.change(keys.create, plane.pepper, {"name": "ci", "team": "growth"})
     await plane.change(keys.update, "ci", {"user": "ada"})
     await plane.change(keys.delete, "ci")
     async with plane.door.read() as conn:
@@ -179,7 +178,7 @@ async def test_every_change_is_audited_with_both_pictures_and_without_secrets(pl
     assert digest and digest not in str(listing.items) and made["secret"] not in str(listing.items)
 
 
-async def test_a_refused_change_leaves_no_trace(plane: Plane) -> None:
+async def test_a_refused_change_leaves_no_trace(plane: Any) -> None:
     async def create_and_fail(write: Any) -> None:
         await teams.create(write, {"name": "ghost"})
         raise InvalidNoun("no")
@@ -191,7 +190,7 @@ async def test_a_refused_change_leaves_no_trace(plane: Plane) -> None:
         assert (await audit.list_page(conn, Page())).items == []
 
 
-async def test_an_update_that_changes_nothing_is_no_change(plane: Plane) -> None:
+async def test_an_update_that_changes_nothing_is_no_change(plane: Any) -> None:
     await plane.seed()
     published = len(plane.changes)
     await plane.change(teams.update, "growth", {"required_tags": ["feature"]})

@@ -5,7 +5,6 @@ import random
 from typing import Any
 
 import pytest
-from control_plane import LAB_URL, PEPPER, Plane
 
 from penstock.control import keys, kills, limits, models, projects, providers, teams, users
 from penstock.control.door import Door
@@ -14,7 +13,7 @@ from penstock.domain.snapshot import Change, Snapshot, applied
 from penstock.errors import ControlError
 
 
-async def _from_the_store(plane: Plane) -> Snapshot:
+async def _from_the_store(plane: Any) -> Snapshot:
     """What a control process that starts now would publish."""
     publisher = Publisher(Sources(plane.resolve, plane.credentials), plane.clock)
     return await Door(plane.door.engine, publisher, plane.clock).load()
@@ -25,7 +24,7 @@ def _whole(snapshot: Snapshot) -> dict[str, Any]:
     return {table: getattr(snapshot, table) for table in tables}
 
 
-async def test_a_first_snapshot_holds_everything_and_follows_from_empty(plane: Plane) -> None:
+async def test_a_first_snapshot_holds_everything_and_follows_from_empty(plane: Any) -> None:
     await plane.seed()
     snapshot = await _from_the_store(plane)
     assert _whole(snapshot) == _whole(plane.door.publisher.snapshot)
@@ -33,13 +32,13 @@ async def test_a_first_snapshot_holds_everything_and_follows_from_empty(plane: P
     assert [(it.provider, it.model) for it in alias.targets] == [("lab", "big-2025")]
     assert alias.targets[0].price is not None and alias.targets[0].price.rates["input"].base == 2_000_000_000
     assert snapshot.aliases["lab/*"].targets == ()
-    assert snapshot.providers["lab"].base_url == LAB_URL
+    assert snapshot.providers["lab"].base_url == plane.lab_url
 
 
-async def test_a_change_names_only_what_differs(plane: Plane) -> None:
+async def test_a_change_names_only_what_differs(plane: Any) -> None:
     await plane.seed()
-    await plane.change(keys.create, PEPPER, {"name": "ci", "project": "search"})
-    await plane.change(keys.create, PEPPER, {"name": "other"})
+    await plane.change(keys.create, plane.pepper, {"name": "ci", "project": "search"})
+    await plane.change(keys.create, plane.pepper, {"name": "other"})
     before = plane.door.publisher.snapshot
     await plane.change(teams.update, "growth", {"required_tags": []})
     change = plane.changes[-1]
@@ -48,7 +47,7 @@ async def test_a_change_names_only_what_differs(plane: Plane) -> None:
     assert change == Change(change.version, change.generation, put_keys=change.put_keys)
 
 
-async def test_a_provider_that_changes_takes_its_aliases_along(plane: Plane) -> None:
+async def test_a_provider_that_changes_takes_its_aliases_along(plane: Any) -> None:
     await plane.seed()
     plane.resolved.clear()
     await plane.change(providers.create, {"name": "lab2", "kind": "simulated"})
@@ -58,7 +57,7 @@ async def test_a_provider_that_changes_takes_its_aliases_along(plane: Plane) -> 
     assert plane.changes[-1].put_providers["lab"].base_url == "http://127.0.0.1:9002/v1"
 
 
-async def test_a_rotated_credential_is_published_and_an_unchanged_one_is_not(plane: Plane) -> None:
+async def test_a_rotated_credential_is_published_and_an_unchanged_one_is_not(plane: Any) -> None:
     await plane.seed()
     async with plane.door.engine.begin() as conn:
         await conn.exec_driver_sql("""UPDATE providers SET credentials = '["main"]'""")
@@ -73,7 +72,7 @@ async def test_a_rotated_credential_is_published_and_an_unchanged_one_is_not(pla
     assert "vendor-key" not in repr(plane.changes[-1])
 
 
-async def test_a_credential_never_goes_to_another_address(plane: Plane) -> None:
+async def test_a_credential_never_goes_to_another_address(plane: Any) -> None:
     await plane.seed()
     async with plane.door.engine.begin() as conn:
         await conn.exec_driver_sql(
@@ -84,20 +83,20 @@ async def test_a_credential_never_goes_to_another_address(plane: Plane) -> None:
     assert provider.base_url == "http://elsewhere/v1" and provider.credentials == ()
 
 
-async def test_versions_grow_over_a_restart(plane: Plane) -> None:
+async def test_versions_grow_over_a_restart(plane: Any) -> None:
     await plane.seed()
     plane.clock.now_ns += 1_000_000_000
     assert (await _from_the_store(plane)).version > plane.door.publisher.snapshot.version
 
 
-async def test_an_undeclared_model_gets_a_deployment_when_its_provider_is_known(plane: Plane) -> None:
+async def test_an_undeclared_model_gets_a_deployment_when_its_provider_is_known(plane: Any) -> None:
     await plane.seed()
     deployment = plane.door.publisher.deployment("lab", "anything")
     assert deployment is not None and (deployment.provider, deployment.model) == ("lab", "anything")
     assert plane.door.publisher.deployment("nobody", "anything") is None
 
 
-async def test_differences_add_up_to_what_the_store_says_whatever_happens(plane: Plane) -> None:
+async def test_differences_add_up_to_what_the_store_says_whatever_happens(plane: Any) -> None:
     await plane.seed()
     start = plane.door.publisher.snapshot
     seen = len(plane.changes)
@@ -115,8 +114,8 @@ async def test_differences_add_up_to_what_the_store_says_whatever_happens(plane:
         lambda: (projects.update, name("p"), {"environment": dice.choice(["", "test", "live"])}),
         lambda: (projects.update, name("p"), {"team": name("t")}),
         lambda: (projects.delete, name("p")),
-        lambda: (keys.create, PEPPER, {"name": name("k"), "team": name("t")}),
-        lambda: (keys.create, PEPPER, {"name": name("k"), "project": name("p")}),
+        lambda: (keys.create, plane.pepper, {"name": name("k"), "team": name("t")}),
+        lambda: (keys.create, plane.pepper, {"name": name("k"), "project": name("p")}),
         lambda: (keys.update, name("k"), {"models": [it for it in dice.choice(lists) if it]}),
         lambda: (keys.revoke, name("k")),
         lambda: (keys.delete, name("k")),
@@ -149,7 +148,7 @@ async def test_differences_add_up_to_what_the_store_says_whatever_happens(plane:
     assert _whole(followed) == _whole(plane.door.publisher.snapshot) == _whole(await _from_the_store(plane))
 
 
-async def test_a_change_once_begun_ends_and_is_published_when_its_asker_hangs_up(plane: Plane) -> None:
+async def test_a_change_once_begun_ends_and_is_published_when_its_asker_hangs_up(plane: Any) -> None:
     reached, go_on = asyncio.Event(), asyncio.Event()
 
     async def slow_stop(write: Any) -> int:
@@ -168,7 +167,7 @@ async def test_a_change_once_begun_ends_and_is_published_when_its_asker_hangs_up
     assert plane.door.publisher.snapshot.generation == 1
 
 
-async def test_changes_at_the_same_moment_go_one_after_another(plane: Plane) -> None:
+async def test_changes_at_the_same_moment_go_one_after_another(plane: Any) -> None:
     generations = await asyncio.gather(
         *(plane.change(kills.raise_kill, {"customer": f"c{n}"}, "incident") for n in range(10))
     )

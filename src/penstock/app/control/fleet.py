@@ -99,6 +99,7 @@ class Fleet:
         self._nodes: dict[str, Node] = {}
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._serving: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
 
     async def listen(self, path: Path) -> None:
         """Serves the socket at `path`, for this user only. Raises OSError."""
@@ -113,10 +114,9 @@ class Fleet:
             task.cancel()
         if self._server is not None:
             self._server.close()
-        for node in self._nodes.values():
-            if node.writer is not None:
-                node.writer.close()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for writer in self._serving.values():
+            writer.close()
+        await asyncio.gather(*self._tasks, *self._serving, return_exceptions=True)
 
     def publish(self, change: Change) -> None:
         """Sends `change` to every connected worker."""
@@ -146,7 +146,7 @@ class Fleet:
         node: Node | None = None
         task = asyncio.current_task()
         assert task is not None
-        self._tasks.add(task)
+        self._serving[task] = writer
         try:
             incoming = messages(reader)
             async with asyncio.timeout(HELLO_TIMEOUT_S):
@@ -166,7 +166,7 @@ class Fleet:
             log.exception("a worker could not be served", node=node.name if node else "")
             await asyncio.sleep(REFUSAL_PAUSE_S)
         finally:
-            self._tasks.discard(task)
+            del self._serving[task]
             writer.close()
             if node is not None:
                 self._leave(node)

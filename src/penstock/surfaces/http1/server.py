@@ -8,6 +8,11 @@ from penstock.surfaces.http1.protocol import Connection, Handle, ServerLimits, S
 
 BACKLOG = 2048
 SWEEP_S = 0.5
+"""How far behind its deadline a connection may be noticed."""
+
+POLL_S = 0.01
+FAREWELL_S = 1.0
+"""How long a handler may take to end once its peer is gone, when the server closes."""
 
 
 class HttpServer:
@@ -33,23 +38,27 @@ class HttpServer:
         return bound
 
     def stop_accepting(self) -> None:
-        """No new connections; idle ones close now, busy ones after their answer."""
+        """No new connections; idle ones close now, busy ones after their answer. Idempotent."""
         self._shared.stopping = True
         if self._server is not None:
             self._server.close()
         for connection in list(self._shared.connections):
-            if connection.idle:
-                connection.abort()
+            connection.close_if_idle()
 
     async def close(self, within_s: float) -> None:
-        """Waits for the answers under way, then closes what is left."""
+        """Waits for the answers under way, to their last byte, then closes what is left."""
         self.stop_accepting()
-        if self._shared.tasks:
-            await asyncio.wait(list(self._shared.tasks), timeout=within_s)
+        shared, deadline = self._shared, monotonic() + within_s
+        while monotonic() < deadline and (shared.tasks or any(c.is_busy for c in shared.connections)):
+            await asyncio.sleep(POLL_S)
         if self._sweeper is not None:
             self._sweeper.cancel()
-        for connection in list(self._shared.connections):
-            connection.abort()
+        for connection in list(shared.connections):
+            connection.cut()
+        if shared.tasks:
+            _, late = await asyncio.wait(list(shared.tasks), timeout=FAREWELL_S)
+            for task in late:
+                task.cancel()
 
     def _sweep(self) -> None:
         now = monotonic()
