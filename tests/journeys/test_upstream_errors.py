@@ -166,6 +166,19 @@ def test_an_error_event_inside_a_200_stream_passes_and_is_recorded(lab: Lab) -> 
     _nothing_held(lab)
 
 
+@pytest.mark.parametrize("size", [10_000, 7])
+@pytest.mark.parametrize("asked", [False, True])
+def test_an_error_event_at_the_start_of_a_200_stream_is_answered_as_an_error(lab: Lab, size: int, asked: bool) -> None:
+    told = {"error": {"message": "Overloaded.", "type": "server_error", "param": None, "code": 503}}
+    sent = event(told) + b"data: [DONE]\n\n"
+    lab.provider.on("lab-upstream", pieces(*(sent[at : at + size] for at in range(0, len(sent), size))))
+    answer = lab.chat("ci", stream=True, stream_options={"include_usage": asked})
+    assert answer.status == 503
+    assert answer.json() == told
+    assert lab.gateway.receipt(answer.request_id)["cause"] == "failed"
+    _nothing_held(lab)
+
+
 def test_bytes_that_are_not_http_are_502(lab: Lab) -> None:
     lab.provider.on("lab-upstream", garbage())
     _envelope(lab.chat("ci"), 502, "upstream_malformed")

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Connection, Engine, event, text
 
@@ -62,6 +62,7 @@ STEPS = st.lists(
         st.tuples(st.just("die and cut"), st.integers(1, 12)),
         st.tuples(st.just("wait"), st.sampled_from([1, 61, 3_700])),
     ),
+    min_size=12,
     max_size=40,
 )
 
@@ -299,6 +300,7 @@ async def run(steps: Sequence[tuple[object, ...]]) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(steps=STEPS)
+@example(steps=[("call", "x", 1), ("drain",), ("wait", 61), ("call", "x", 1)])
 def test_every_call_counts_exactly_once_wherever_it_is_interrupted(steps: list[tuple[object, ...]]) -> None:
     with pytest.MonkeyPatch.context() as small:
         small.setattr(journals, "PART_BYTES", 1_500)

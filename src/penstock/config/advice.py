@@ -81,6 +81,4 @@ def _worst_output(model: DeclaredModel) -> tuple[int, str]:
 
 def _may_count(limit: DeclaredLimit, model: DeclaredModel) -> bool:
     provider, name = limit.match.get("provider"), limit.match.get("model")
-    return any(
-        provider in {None, target.provider} and name in {None, model.name, target.model} for target in model.targets
-    )
+    return name in {None, model.name} and any(provider in {None, target.provider} for target in model.targets)

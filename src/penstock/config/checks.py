@@ -204,10 +204,8 @@ class _Known:
                 yield dimension, f"there is no {dimension} {shown(value)}"
 
     def _has_model(self, value: str) -> bool:
-        """An alias, a target's model, or anything that a `provider/*` may admit."""
-        names = self.names["model"]
-        targets = {target.model for model in self.models for target in model.targets}
-        return value in targets or (value in names and not value.endswith("/*")) or any(n.endswith("/*") for n in names)
+        """What callers can write as `model`: an alias, or a name that a `provider/*` admits."""
+        return not value.endswith("/*") and _covered(value, self.names["model"])
 
     def contradiction(self, match: Mapping[str, str]) -> str | None:
         """Why no call can have all of these at once; None when one can."""
@@ -215,6 +213,8 @@ class _Known:
             for dimension, actual in self._of_key(key).items():
                 if dimension in match and match[dimension] != actual:
                     return f"the key {shown(key.name)} has {dimension} {shown(actual)}, not {shown(match[dimension])}"
+            if "model" in match and key.models and not _covered(match["model"], set(key.models)):
+                return f"the key {shown(key.name)} may not use the model {shown(match['model'])}"
         if project := self.projects.get(match.get("project", "")):
             for dimension, actual in (("team", project.team), ("environment", project.environment)):
                 if dimension in match and match[dimension] != actual:
@@ -231,13 +231,11 @@ class _Known:
             "project": key.project,
             "environment": project.environment if project else "",
             **({"user": key.user} if key.user else {}),
+            **({"customer": key.tags["customer"]} if "customer" in key.tags else {}),
             **{f"tag:{name}": value for name, value in key.tags.items()},
         }
 
     def _unserved(self, provider: str, model: str) -> str | None:
-        for declared in self.models:
-            if declared.wildcard == provider:
-                return None
-            if any(t.provider == provider and model in {t.model, declared.name} for t in declared.targets):
-                return None
-        return f"the provider {shown(provider)} serves no model {shown(model)}"
+        alias = next((declared for declared in self.models if declared.name == model), None)
+        serving = {target.provider for target in alias.targets} if alias else {model.partition("/")[0]}
+        return None if provider in serving else f"the provider {shown(provider)} serves no model {shown(model)}"

@@ -129,6 +129,11 @@ async def _check_match(conn: AsyncConnection, match: Mapping[str, str]) -> None:
             raise InvalidNoun(f"no project is in the environment {match['environment']!r}", "match.environment")
     if "model" in match and not await references.is_callable(conn, match["model"]):
         raise InvalidNoun(f"there is no model {match['model']!r}", "match.model")
+    if {"model", "provider"} <= match.keys() and match["provider"] not in await references.serving(
+        conn, match["model"]
+    ):
+        sentence = f"no call can match: provider {match['provider']!r} serves no model {match['model']!r}"
+        raise InvalidNoun(sentence, "match.provider")
     if "project" in match:
         query = select(projects.c.team, projects.c.environment).where(projects.c.name == match["project"])
         facts = dict((await conn.execute(query)).mappings().one())

@@ -89,14 +89,14 @@ def covered(name: str, declared: Iterable[str]) -> bool:
 
 
 async def is_callable(conn: AsyncConnection, name: str) -> bool:
-    """Whether calls can have the model `name`: an alias, a target's own name, or what a wildcard admits."""
-    declared = await model_names(conn)
-    if name.endswith("*"):
-        return False
-    if covered(name, declared) or any(alias.endswith("/*") for alias in declared):
-        return True
-    bodies = (await conn.execute(select(models.c.body))).scalars()
-    return any(target["model"] == name for body in bodies for target in body["targets"])
+    """Whether callers can write `name` as the model of a call: an alias, or what a wildcard admits."""
+    return not name.endswith("/*") and covered(name, await model_names(conn))
+
+
+async def serving(conn: AsyncConnection, name: str) -> set[str]:
+    """The providers to which calls for the model `name` can go."""
+    body = (await conn.execute(select(models.c.body).where(models.c.name == name))).scalar()
+    return {name.partition("/")[0]} if body is None else {target["provider"] for target in body["targets"]}
 
 
 async def model_names(conn: AsyncConnection) -> list[str]:

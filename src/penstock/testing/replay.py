@@ -29,6 +29,13 @@ class RecordedRequest(Struct, frozen=True):
     headers: dict[str, str] = {}
     body: Any = None
 
+    @property
+    def json(self) -> Any:
+        """The body as it was sent; some recorders wrapped it as `{"b64": ...}`."""
+        if isinstance(self.body, dict) and set(self.body) == {"b64"}:
+            return msgspec.json.decode(base64.b64decode(self.body["b64"]))
+        return self.body
+
 
 class RecordedResponse(Struct, frozen=True):
     status: int

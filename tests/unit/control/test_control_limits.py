@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from penstock.control import keys, limits, teams
+from penstock.control import keys, limits, providers, teams
 from penstock.domain.policy import Limit
 from penstock.errors import Conflict, InvalidNoun
 
@@ -71,6 +71,9 @@ async def test_a_limit_is_published_as_workers_match_it(plane: Any) -> None:
         ({"match": {"project": "nothing"}}, "match.project"),
         ({"match": {"key": "nothing"}}, "match.key"),
         ({"match": {"provider": "nobody"}}, "match.provider"),
+        ({"match": {"model": "big-2025"}}, "match.model"),
+        ({"match": {"model": "lab/*"}}, "match.model"),
+        ({"match": {"model": "big", "provider": "lab2"}}, "match.provider"),
         ({"match": {"environment": "moon"}}, "match.environment"),
         ({"match": {"organisation": "acme"}}, "match.organisation"),
         ({"match": {"colour": "red"}}, "match.colour"),
@@ -84,15 +87,18 @@ async def test_a_limit_that_breaks_a_rule_is_refused_with_its_place(
 ) -> None:
     await plane.seed()
     await plane.change(keys.create, plane.pepper, {"name": "ci", "tags": {"feature": "search"}})
-    if fields.get("match", {}).get("team") == "other":
-        await plane.change(_create_other_team)
+    await plane.change(teams.create, {"name": "other"})
+    await plane.change(providers.create, {"name": "lab2", "kind": "simulated"})
     with pytest.raises(InvalidNoun) as refusal:
         await plane.change(limits.create, {**DAILY, **fields})
     assert refusal.value.place == place
 
 
-async def _create_other_team(write: Any) -> None:
-    await teams.create(write, {"name": "other"})
+@pytest.mark.parametrize("model", ["big", "lab/undeclared"])
+async def test_a_limit_may_name_a_model_together_with_a_provider_that_serves_it(plane: Any, model: str) -> None:
+    await plane.seed()
+    made = await plane.change(limits.create, {**DAILY, "match": {"model": model, "provider": "lab"}})
+    assert made["match"] == {"model": model, "provider": "lab"}
 
 
 async def test_the_amount_changes_and_the_identity_stays(plane: Any) -> None:
