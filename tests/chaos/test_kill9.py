@@ -137,7 +137,7 @@ def _events(gateway: Gateway) -> dict[str, dict[str, Any]]:
             found[call] = item
         if not page["next"]:
             return found
-        cursor = f"&cursor={page['next']}"
+        cursor = f"&after={page['next']}"
 
 
 @pytest.mark.timeout(120 + 20 * CYCLES)

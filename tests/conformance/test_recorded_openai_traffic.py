@@ -306,7 +306,7 @@ def test_the_receipt_says_what_the_recording_says(stage: Stage, recording: Recor
     assert sum(line["cost_nanousd"] for line in receipt["cost_lines"]) == owed
     if "midstream_error" not in recording.features:
         assert receipt["cause"] == "completed"
-        assert receipt["finish_reason"] == _said_finish(recording)
+        assert recording.surface == "embeddings" or receipt["finish_reason"] == _said_finish(recording)
 
 
 # -- streams under other conditions ------------------------------------------------------------------------------------

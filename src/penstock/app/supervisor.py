@@ -19,7 +19,9 @@ WATCHED = {signal.SIGCHLD, signal.SIGTERM, signal.SIGINT}
 STABLE_AFTER_S = 5.0
 FIRST_PAUSE_S = 0.05
 LONGEST_PAUSE_S = 5.0
-DRAIN_S = 60.0
+STOP_WITHIN_S = 900.0
+"""A child bounds its own stop (`server.drain_timeout`); this only ends one that hangs."""
+
 EXIT_CONFIG = 2
 EXIT_IN_USE = 3
 FATAL = {EXIT_CONFIG, EXIT_IN_USE}
@@ -96,7 +98,7 @@ class Supervisor:
 
     def _stop(self) -> None:
         for child in reversed(self.children):
-            child.stop(DRAIN_S)
+            child.stop(STOP_WITHIN_S)
 
 
 def _unblock_signals() -> None:
@@ -115,7 +117,7 @@ def main() -> int:
     Path(arguments.data).mkdir(mode=0o700, parents=True, exist_ok=True)
     signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)
     read_end, _write_end = os.pipe()
-    python = [sys.executable, "-m"]
+    python = [sys.executable, "-P", "-m"]
     control = [*python, "penstock.app.control", "--config", arguments.config, "--data", arguments.data]
     node = f"{socket.gethostname()}/worker-0"
     worker = [*python, "penstock.app.worker", "--data", arguments.data, "--node", node]

@@ -14,7 +14,6 @@ from penstock.config.settings import (
     DeclaredModel,
     DeclaredProject,
     DeclaredProvider,
-    DeclaredTeam,
 )
 from penstock.config.values import shown
 from penstock.errors import ConfigError
@@ -126,14 +125,14 @@ def _models(parsed: Parsed) -> Iterator[Fault]:
 
 
 def _keys(parsed: Parsed) -> Iterator[Fault]:
-    teams, aliases = parsed.names("teams"), parsed.names("models")
+    teams, named, aliases = parsed.names("teams"), parsed.names("projects"), parsed.names("models")
     projects = {project.name: cast(DeclaredProject, project) for _, project in parsed.objects("projects")}
     secrets: dict[str, str] = {}
     for path, item in parsed.objects("keys"):
         key = cast(DeclaredKey, item)
         if key.team and key.team not in teams:
             yield parsed.document.fault((*path, "team"), f"there is no team {shown(key.team)}")
-        if key.project and key.project not in parsed.names("projects"):
+        if key.project and key.project not in named:
             yield parsed.document.fault((*path, "project"), f"there is no project {shown(key.project)}")
         project = projects.get(key.project)
         if project and key.team and project.team != key.team:
@@ -173,9 +172,10 @@ class _Known:
     """What a limit can refer to. `names`: dimension -> declared names, those of faulty objects too."""
 
     names: Mapping[str, set[str]]
+    environments: set[str]
+    users: set[str]
     projects: Mapping[str, DeclaredProject]
     keys: Mapping[str, DeclaredKey]
-    teams: Mapping[str, DeclaredTeam]
     models: list[DeclaredModel]
 
     @classmethod
@@ -183,9 +183,10 @@ class _Known:
         sections = {"team": "teams", "project": "projects", "key": "keys", "provider": "providers", "model": "models"}
         return cls(
             names={dimension: parsed.names(section) for dimension, section in sections.items()},
+            environments={item.environment for _, item in parsed.objects("projects")},
+            users={item.user for _, item in parsed.objects("keys")},
             projects={item.name: item for _, item in parsed.objects("projects")},
             keys={item.name: item for _, item in parsed.objects("keys")},
-            teams={item.name: item for _, item in parsed.objects("teams")},
             models=[item for _, item in parsed.objects("models")],
         )
 
@@ -194,9 +195,9 @@ class _Known:
         for dimension, value in match.items():
             if dimension == "organisation" and value != ORGANISATION:
                 yield dimension, f"there is no organisation {shown(value)}; this release has one, {ORGANISATION!r}"
-            elif dimension == "environment" and value not in {p.environment for p in self.projects.values()}:
+            elif dimension == "environment" and value not in self.environments:
                 yield dimension, f"no project has the environment {shown(value)}"
-            elif dimension == "user" and value not in {key.user for key in self.keys.values()}:
+            elif dimension == "user" and value not in self.users:
                 yield dimension, f"no key is of the user {shown(value)}"
             elif dimension == "model" and not self._has_model(value):
                 yield dimension, f"there is no model {shown(value)}"

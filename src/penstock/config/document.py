@@ -14,7 +14,7 @@ import yaml
 
 MAX_BYTES = 8 * 1024 * 1024
 MAX_DEPTH = 32
-MAX_VALUES = 500_000
+MAX_VALUES = 250_000
 
 Path = tuple[str | int, ...]
 Spot = tuple[int, int]

@@ -87,7 +87,7 @@ async def _story(parts: list[bytes], **limits: int) -> tuple[list[Heard], bytes,
             connection.data_received(part)
         for _ in range(3):
             await asyncio.sleep(0)
-    for _ in range(20):
+    for _ in range(300 if shared.tasks else 3):
         await asyncio.sleep(0)
     connection.connection_lost(None)
     await asyncio.sleep(0)

@@ -233,12 +233,12 @@ class Connection(asyncio.Protocol):
             self._feed(data)
         except httptools.HttpParserError as error:
             cause = error.__context__
-            if isinstance(cause, BadRequest):
-                self._refuse(cause.status, cause.message)
-            elif self._parsing is None:
-                self._refuse(400, "The request is not valid HTTP/1.1.")
-            else:
+            if self._parsing is not None:
                 self._break(self._parsing)
+            elif isinstance(cause, BadRequest):
+                self._refuse(cause.status, cause.message)
+            else:
+                self._refuse(400, "The request is not valid HTTP/1.1.")
             return
         if self._is_fruitful:
             self._fruitless_bytes = 0
@@ -399,8 +399,9 @@ class Connection(asyncio.Protocol):
         try:
             if not request.gone:
                 await shared.handle(request)
-        except Exception:  # noqa: BLE001  the edge: a fault of ours ends one request, not the server
-            _log.exception("a request was not answered")
+        except Exception as error:  # noqa: BLE001  the edge: a fault of ours ends one request, not the server
+            if not (request.gone and isinstance(error, ConnectionResetError)):
+                _log.exception("a request was not answered")
         finally:
             if request.task is not None:
                 shared.tasks.discard(request.task)

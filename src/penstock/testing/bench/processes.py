@@ -105,6 +105,13 @@ def cpu_ns(leader: int) -> dict[str, int]:
     return used
 
 
+def machine_ns() -> int:
+    """CPU time that all processes of the machine have used since it started, what its host took away included."""
+    ticks = [int(field) for field in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
+    user, nice, system, _idle, _iowait, irq, softirq, steal = ticks
+    return (user + nice + system + irq + softirq + steal) * _TICK_NS
+
+
 def memory(leader: int) -> Memory:
     rss_kib = pss_kib = 0
     for pid in tree(leader):

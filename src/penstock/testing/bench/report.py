@@ -190,11 +190,12 @@ def show(results: Results, console: Console) -> None:
 
 
 def remarks(results: Results) -> list[str]:
-    """What is missing from the comparison."""
-    absent = [f"{name} is not installed on this machine and was left out." for name in results.missing]
+    """What else a reader should know: how quiet the machine was, and what is missing from the comparison."""
+    said = [f"Other work on the machine took {max(0.0, results.others_cores):.1f} cores meanwhile."]
+    said += [f"{name} is not installed on this machine and was left out." for name in results.missing]
     if NGINX in results.missing:
-        absent.append("Without nginx there is no floor to compare with: the figures are absolute.")
-    return absent
+        said.append("Without nginx there is no floor to compare with: the figures are absolute.")
+    return said
 
 
 def page(results: Results, command: str) -> str:
@@ -204,11 +205,11 @@ def page(results: Results, command: str) -> str:
     sections = [
         "# Benchmarks",
         f"Written by `{command}` on {datetime.now(UTC):%Y-%m-%d}.\n{machine()}",
-        f"{workloads}",
+        "\n".join(remarks(results)),
+        workloads,
         *(f"## {sheet.title}\n\n{markdown(sheet)}" for sheet in tables(results) if sheet.lines),
         "## How it is measured",
         _METHOD.format(rounds=plan.rounds, starts=plan.starts, calls=_calls(results)),
-        *remarks(results),
     ]
     return "\n\n".join(sections) + "\n"
 

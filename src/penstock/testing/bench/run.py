@@ -6,6 +6,7 @@ on all of them alike. The upstream alone (`direct`) is measured as well: what it
 latencies are compared with.
 """
 
+import os
 import socket
 import subprocess
 import sys
@@ -94,9 +95,12 @@ class Footprint(Struct, frozen=True):
 
 
 class Results(Struct, frozen=True):
+    """`others_cores`: how much of the machine went to work that is none of the benchmark's, in cores."""
+
     plan: Plan
     samples: tuple[Sample, ...]
     footprints: tuple[Footprint, ...]
+    others_cores: float
     missing: tuple[str, ...] = ()
 
 
@@ -127,7 +131,9 @@ def measure(plan: Plan, folder: Path, tell: Tell) -> Results:
         targets = [_rested(runs[-1].target) for runs in starts.values()]
         idle = [processes.memory(target.pid) for target in targets]
         direct = Target(DIRECT, upstream_port, "pk-unused")
+        began_s, began_ns = time.monotonic(), _others_ns()
         samples = tuple(_rounds(plan, [direct, *targets], tell))
+        others_cores = (_others_ns() - began_ns) / 1e9 / (time.monotonic() - began_s)
         worked = [processes.memory(target.pid) for target in targets]
     footprints = tuple(
         Footprint(
@@ -140,7 +146,12 @@ def measure(plan: Plan, folder: Path, tell: Tell) -> Results:
         )
         for target, memory_idle, memory_worked in zip(targets, idle, worked, strict=True)
     )
-    return Results(plan, samples, footprints, missing)
+    return Results(plan, samples, footprints, others_cores, missing)
+
+
+def _others_ns() -> int:
+    """What the machine spent outside of this process and all that it started."""
+    return processes.machine_ns() - sum(processes.cpu_ns(os.getpid()).values())
 
 
 @contextmanager

@@ -77,6 +77,13 @@ def test_cpu_time_of_ended_children_is_counted(tmp_path: Path) -> None:
         assert sum(processes.cpu_ns(pid).values()) >= 290_000_000
 
 
+def test_the_machine_uses_at_least_what_one_process_does(tmp_path: Path) -> None:
+    before_ns = processes.machine_ns()
+    with processes.started(launch(tmp_path, BUSY.format(seconds=0.5) + "print('done', flush=True)\n")):
+        wait_for(tmp_path, "done")
+    assert processes.machine_ns() - before_ns >= 400_000_000
+
+
 def test_a_tree_is_settled_when_it_has_stopped_working(tmp_path: Path) -> None:
     code = BUSY.format(seconds=0.5) + "print('done', flush=True)\ntime.sleep(60)\n"
     with processes.started(launch(tmp_path, code)) as pid:

@@ -41,7 +41,7 @@ def results() -> Results:
             sample("penstock", "busy", number, own_us, 4.0),
             sample("penstock", "steady", number, own_us, 2.0),
         ]
-    return Results(Plan(3, (PLAIN,)), tuple(samples), (footprint("nginx"), footprint("penstock")))
+    return Results(Plan(3, (PLAIN,)), tuple(samples), (footprint("nginx"), footprint("penstock")), 0.04)
 
 
 def test_ratios_are_taken_within_a_round() -> None:
@@ -73,7 +73,7 @@ def test_a_paced_workload_has_no_busy_phase() -> None:
     for contender, cpu_us in (("direct", 0), ("nginx", 1500), ("penstock", 3000)):
         plain = sample(contender, "steady", 1, cpu_us, 1000.0)
         samples.append(Sample(*(["paced" if f == "workload" else getattr(plain, f) for f in plain.__struct_fields__])))
-    found = Results(Plan(1, (PACED,)), tuple(samples), (footprint("nginx"), footprint("penstock")))
+    found = Results(Plan(1, (PACED,)), tuple(samples), (footprint("nginx"), footprint("penstock")), 0.04)
     _, penstock = report.rows(found)
     assert penstock.busy is None
     assert penstock.steady.ratios == pytest.approx((2.0,))
@@ -94,6 +94,7 @@ def test_the_page_shows_command_machine_and_tables_but_no_name_of_the_machine() 
     assert "| penstock | 2 MiB | 1 MiB | 4 MiB | 3 MiB | 20 | 50 |" in page
     assert "| penstock | worker 1.5 |" in page
     assert "600 calls" in page
+    assert "took 0.0 cores meanwhile" in page
     assert platform.node() not in page.split()
     assert all(len(line) < 130 for line in page.splitlines())
 
@@ -101,10 +102,11 @@ def test_the_page_shows_command_machine_and_tables_but_no_name_of_the_machine() 
 def test_without_nginx_the_figures_are_absolute_and_the_report_says_so() -> None:
     whole = results()
     samples = tuple(s for s in whole.samples if s.contender != "nginx")
-    alone = Results(whole.plan, samples, whole.footprints[1:], ("nginx",))
+    alone = Results(whole.plan, samples, whole.footprints[1:], 1.2, ("nginx",))
     said = io.StringIO()
     report.show(alone, Console(file=said, width=80))
     assert "nginx is not installed" in said.getvalue()
+    assert "took 1.2 cores meanwhile" in said.getvalue()
     assert "the figures are absolute" in " ".join(said.getvalue().split())
     assert report.rows(alone)[0].steady.ratios == ()
 
