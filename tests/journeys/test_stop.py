@@ -92,9 +92,8 @@ def test_live_streams_are_cut_on_both_sides_and_settled(stoppable: Lab) -> None:
         told = json.loads(last.removeprefix("data: "))
         assert told["error"]["code"] == "killed"
         assert told["error"]["message"]
-        first, second = lab.provider.calls("other-upstream")
-        gone = first if first.gone_at else second
-        eventually(lambda: gone.gone_at, 1, "the upstream is closed")
+        both = lab.provider.calls("other-upstream")
+        (gone,) = eventually(lambda: [one for one in both if one.gone_at], 1, "the upstream is closed")
         assert gone.gone_at - began < 1
         assert sum(node["streams_cut"] for node in _confirmed(lab, generation)) == 1
         assert spared.read_some()

@@ -40,8 +40,11 @@ def streams(draw: st.DrawFn) -> tuple[bytes, bytes]:
     separators = (",", ":") if compact else (", ", ": ")
     for text in texts:
         body = _delta(text)
-        plain = json.dumps(_chunk(**body), separators=(",", ":"))
-        asked = json.dumps(_chunk(**body, usage=None), separators=separators)
+        members: dict[str, object] = {"usage": None, **body} if draw(st.booleans()) else {**body, "usage": None}
+        nested: dict[str, object] = {"x": {"usage": None}} if draw(st.booleans()) else {}
+        padding = {"obfuscation": draw(st.text(max_size=5))} if draw(st.booleans()) else {}
+        plain = json.dumps(_chunk(**body, **nested, **padding), separators=(",", ":"))
+        asked = json.dumps(_chunk(**members, **nested, **padding), separators=separators)
         put("data: " + asked, "data: " + plain)
         if draw(st.booleans()):
             put(": comment", ": comment")

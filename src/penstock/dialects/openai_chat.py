@@ -319,6 +319,11 @@ def normalise(reported: _Usage) -> Usage | None:
 
 _TELLING = re.compile(rb'"usage"\s*:\s*\{|"finish_reason"\s*:\s*"|"error"\s*:\s*[{"]')
 _NULL_USAGE = b',"usage":null'
+_LAST_NULL_USAGE = re.compile(rb',"usage":null((?:,"obfuscation":"[^"\\]*")?\}\r?\n)')
+"""`usage: null` as the last member of a chunk, or before OpenAI's padding: the closing brace and the line's end behind it
+prove that it is the chunk's own and not a nested one, so it can go without parsing."""
+_EARLY_NULL_USAGE = re.compile(rb'^(data: \{(?:"\w+":(?:"[^"\\]*"|\d+|null),)*)"usage":null,', re.MULTILINE)
+"""The same among the plain members before the first nested one."""
 _HELD_FOR_COUNTING_BYTES = 64 * 1024
 
 
@@ -403,12 +408,13 @@ class ChatTee:
         self._kept_bytes += len(run)
         if self._kept_bytes > _HELD_FOR_COUNTING_BYTES:
             self._count_kept()
-        after = 0
-        for match in _TELLING.finditer(run):
-            if match.start() < after:
-                continue
-            start, after = _event_around(run, match.start())
-            self._learn(sse.data_of(run[start:after]))
+        if _may_tell(run):
+            after = 0
+            for match in _TELLING.finditer(run):
+                if match.start() < after:
+                    continue
+                start, after = _event_around(run, match.start())
+                self._learn(sse.data_of(run[start:after]))
         if b"[DONE]" in run and any(sse.data_of(event).strip() == b"[DONE]" for event in sse.events(run)[-3:]):
             self.ended = True
 
@@ -429,7 +435,11 @@ class ChatTee:
         """The run without the usage report that the caller did not ask for."""
         if b'"usage"' not in run:
             return run
-        return b"".join(map(_without_usage, sse.events(run)))
+        run = _LAST_NULL_USAGE.sub(rb"\1", run)
+        if b'"usage"' not in run:
+            return run
+        run = _EARLY_NULL_USAGE.sub(rb"\1", run)
+        return b"".join(map(_without_usage, sse.events(run))) if b'"usage"' in run else run
 
     def _count_kept(self) -> None:
         for run in self._kept:
@@ -439,6 +449,15 @@ class ChatTee:
                     self._counted += estimate_tokens(_text_sizes(data))
         self._kept.clear()
         self._kept_bytes = 0
+
+
+def _may_tell(run: bytes) -> bool:
+    """Whether the closer look at a run is worth it: counting is many times faster, and most runs tell nothing."""
+    return (
+        run.count(b'"finish_reason"') != run.count(b'"finish_reason":null')
+        or run.count(b'"usage"') != run.count(b'"usage":null')
+        or b'"error"' in run
+    )
 
 
 def _event_around(run: bytes, at: int) -> tuple[int, int]:

@@ -48,10 +48,10 @@ class Caller:
                 return status, fields, await self.reader.readexactly(int(fields["content-length"]))
             if "transfer-encoding" not in fields:
                 return status, fields, await self.reader.read()
-            body = b""
+            body = bytearray()
             while piece := await self.chunk():
                 body += piece
-            return status, fields, body
+            return status, fields, bytes(body)
 
     async def chunk(self) -> bytes:
         size = int(await self.reader.readuntil(b"\r\n"), 16)

@@ -98,7 +98,8 @@ http {{
   server {{
     listen 127.0.0.1:{port};
     location /old/ {{ proxy_http_version 1.0; proxy_pass http://behind; }}
-    location / {{ proxy_pass http://behind; proxy_http_version 1.1; proxy_set_header Connection ""; proxy_buffering off; }}
+    location / {{ proxy_pass http://behind; proxy_http_version 1.1; proxy_set_header Connection "";
+                 proxy_buffering off; }}
   }}
 }}
 """

@@ -63,7 +63,9 @@ async def test_a_caller_that_leaves_is_noticed_at_once(serve: Any, eventually: A
     watched = Watched(place)
     served = await serve(watched)
     caller = await served.call()
-    caller.say(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\n" + (b"half" if place == "body" else b"0123456789"))
+    caller.say(
+        b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\n" + (b"half" if place == "body" else b"0123456789")
+    )
     await watched.began.wait()
     await asyncio.sleep(0.05)
     began = time.monotonic()
@@ -290,7 +292,9 @@ async def test_a_handler_may_take_longer_than_every_timeout(serve: Any) -> None:
         await asyncio.sleep(1.3)
         request.respond(200, [], body)
 
-    bounds = dict.fromkeys(("header_read_timeout_ms", "keep_alive_timeout_ms", "body_timeout_ms", "send_timeout_ms"), 100)
+    bounds = dict.fromkeys(
+        ("header_read_timeout_ms", "keep_alive_timeout_ms", "body_timeout_ms", "send_timeout_ms"), 100
+    )
     caller = await (await serve(handle, **bounds)).call()
     caller.post(b"patient")
     assert (await caller.answer())[2] == b"patient"
@@ -402,5 +406,3 @@ async def test_two_thousand_connections_are_served_and_forgotten(serve: Any, eve
     for caller in callers:
         caller.reset()
     await eventually(lambda: served.server.connections == 1500)
-
-

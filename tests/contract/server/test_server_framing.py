@@ -307,7 +307,14 @@ async def test_what_could_be_read_in_two_ways_is_refused(echo: Any, is_refusal: 
     assert await caller.closed(1) == b""
 
 
-BAD_CHUNKS = [b"5 \r\nhello\r\n", b"5\nhello\r\n", b"5\r\nhelloX0\r\n", b"0x5\r\nhello\r\n", b"-5\r\nhello\r\n", b"f" * 17 + b"\r\n"]
+BAD_CHUNKS = [
+    b"5 \r\nhello\r\n",
+    b"5\nhello\r\n",
+    b"5\r\nhelloX0\r\n",
+    b"0x5\r\nhello\r\n",
+    b"-5\r\nhello\r\n",
+    b"f" * 17 + b"\r\n",
+]
 
 
 @pytest.mark.parametrize("chunk", BAD_CHUNKS)

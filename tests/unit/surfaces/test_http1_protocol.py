@@ -18,11 +18,16 @@ SAMPLES = {
     "length": HEAD + b"Content-Length: 11\r\n\r\nhello world",
     "chunked": HEAD + b"transfer-encoding: Chunked\r\n\r\n5\r\nhello\r\n6;x=y\r\n world\r\n0\r\nx-twice: 3\r\n\r\n",
     "no-body": b"\r\nGET / HTTP/1.1\r\nhost: x\r\n\r\n",
-    "pipelined": b"GET /1 HTTP/1.1\r\nhost: x\r\n\r\n" + HEAD + b"content-length: 2\r\n\r\nokGET /3 HTTP/1.1\r\nhost: x\r\n\r\n",
-    "trailers-then": HEAD + b"transfer-encoding: chunked\r\n\r\n0\r\nauthorization: evil\r\n\r\nGET / HTTP/1.1\r\nhost: x\r\n\r\n",
+    "pipelined": b"GET /1 HTTP/1.1\r\nhost: x\r\n\r\n"
+    + HEAD
+    + b"content-length: 2\r\n\r\nokGET /3 HTTP/1.1\r\nhost: x\r\n\r\n",
+    "trailers-then": HEAD
+    + b"transfer-encoding: chunked\r\n\r\n0\r\nauthorization: evil\r\n\r\nGET / HTTP/1.1\r\nhost: x\r\n\r\n",
     "upgrade": HEAD
-    + b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\ncontent-length: 2\r\n\r\nokGET /2 HTTP/1.1\r\nhost: x\r\n\r\n",
-    "upgrade-chunked": HEAD + b"connection: upgrade\r\nupgrade: h2c\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+    + b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\ncontent-length: 2\r\n\r\n"
+    + b"okGET /2 HTTP/1.1\r\nhost: x\r\n\r\n",
+    "upgrade-chunked": HEAD
+    + b"connection: upgrade\r\nupgrade: h2c\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
     "old": b"GET / HTTP/1.0\r\nconnection: keep-alive\r\n\r\n",
     "close": b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\nGET /2 HTTP/1.1\r\nhost: x\r\n\r\n",
     "bad-chunk": HEAD + b"transfer-encoding: chunked\r\n\r\n5\r\nhello\r\nzz\r\nworld\r\n0\r\n\r\n",

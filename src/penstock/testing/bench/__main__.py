@@ -55,6 +55,9 @@ def main(words: list[str]) -> int:
     except BenchFailed as fault:
         notes.print(f"penstock bench: {fault}", markup=False)
         return 1
+    except KeyboardInterrupt:
+        notes.print("penstock bench: interrupted; everything it started was ended")
+        return 1
     report.show(results, Console())
     if arguments.write:
         command = " ".join(["penstock bench", *words])

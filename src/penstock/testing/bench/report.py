@@ -231,7 +231,7 @@ def machine() -> str:
     memory_kib = next(int(line.split()[1]) for line in _proc("meminfo") if line.startswith("MemTotal"))
     kernel = ".".join(platform.release().split(".")[:2])
     programs = [f"Python {platform.python_version()}", f"Penstock {version('penstock')}"]
-    programs += [f"Granian {version('granian')}", *_nginx_version()]
+    programs += [f"uvloop {version('uvloop')}", *_nginx_version()]
     model = processors[0] if processors else platform.machine()
     cores = len(processors) or 1
     return f"{cores} cores of {model}, {memory_kib / 2**20:.0f} GiB, Linux {kernel}; {', '.join(programs)}."
