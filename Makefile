@@ -38,7 +38,7 @@ format: .venv/.dev ## rewrite the code in the house's format
 	$(BIN)/ruff check --fix src tests
 
 bench: .venv/.dev ## the benchmark beside nginx; ARGS are passed on
-	$(BIN)/penstock bench $(ARGS)
+	$(BIN)/penstock bench --write $(ARGS)
 
 lock: .venv/.dev ## resolve the dependencies again (hashes, no index addresses)
 	$(BIN)/python -m pip install --quiet uv

@@ -8,6 +8,7 @@ import os
 import re
 import shlex
 import subprocess
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -101,9 +102,7 @@ class Reader:
 
 
 @pytest.fixture
-def reader(
-    gateway: Gateway, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Iterator[Reader]:
+def reader(gateway: Gateway, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Reader]:
     for name, value in gateway.environment.items():
         monkeypatch.setenv(name, value)
     for name in ("PENSTOCK_KEY", "ADMIN"):
@@ -151,7 +150,7 @@ def test_the_worked_example_of_a_limit_is_what_happens(gateway: Gateway, reader:
     page = (ROOT / "docs" / "limits.md").read_text()
     slow = {"provider": "slow", "model": "gpt-4.1"}
     model = {"name": "slow", "targets": [slow], "price": {"input": 2, "output": 8}, "max_output": 32_768}
-    gateway.admin("POST", "/admin/v1/providers", {"name": "slow", "kind": "simulated", "options": {"latency_ms": 700}})
+    gateway.admin("POST", "/admin/v1/providers", {"name": "slow", "kind": "simulated", "options": {"latency_ms": 1500}})
     assert gateway.admin("POST", "/admin/v1/models", model).status == 201
     for line in commands(ROOT / "docs" / "limits.md"):
         if "key create example" in line:
@@ -197,4 +196,5 @@ def _until_held(gateway: Gateway) -> int:
         held = [row["held"] for row in gateway.limits() if row["limit"] == "example-daily"]
         if any(held):
             return sum(held)
+        time.sleep(0.02)
     raise TimeoutError("nothing was held")

@@ -7,6 +7,7 @@ admin listener, the look at what changes outside the store, and the pruning of o
 """
 
 import asyncio
+import gc
 import os
 import signal
 import socket
@@ -129,6 +130,9 @@ class Control:
         await self._fleet.listen(self._options.data / "control.sock")
         host, _, port = self._config.server.admin.rpartition(":")
         self._listener = Listener.start(self._admin(), host.strip("[]"), int(port))
+        # What is here now stays: the collector, which the module's entry turned off, need not look at it again.
+        gc.freeze()
+        gc.enable()
         log.info(
             "the control process is ready",
             admin=self._config.server.admin,
@@ -255,9 +259,10 @@ class Control:
 
     async def _ledger_rows(self) -> list[dict[str, Any]]:
         held = await self._committer.held()
+        limits = self._publisher.snapshot.limits
         async with self._door.read() as conn:
-            settled = await balances.settled_places(conn)
-        return balances.shown(self._publisher.snapshot.limits, settled, held, self._fleet.held())
+            settled = await balances.settled_places(conn, balances.open_windows(limits))
+        return balances.shown(limits, settled, held, self._fleet.held())
 
     async def _verify(self) -> list[dict[str, str]]:
         return [{"kind": fault.kind, "detail": fault.detail} for fault in await verify.verify(self._ledger_engine)]
@@ -265,8 +270,8 @@ class Control:
     async def _refresh_gauges(self) -> None:
         self._metrics.backlog_bytes = self._committer.backlog_bytes()
         async with self._door.read() as conn:
-            settled = await balances.settled_places(conn)
-        self._metrics.settled_ratios(balances.settled_ratios(self._publisher.snapshot.limits, settled))
+            ratios = await balances.settled_ratios(conn, self._publisher.snapshot.limits)
+        self._metrics.settled_ratios(ratios)
 
     def _failures(self) -> dict[str, float]:
         drain = self._drain.failing_since

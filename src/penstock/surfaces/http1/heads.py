@@ -1,13 +1,14 @@
 """Heads: what a request's must be (RFC 9112, sections 2 to 7), and how an answer's is written."""
 
 from email.utils import formatdate
+from functools import lru_cache
 from http import HTTPStatus
 from time import time
 from urllib.parse import unquote_to_bytes
 
 from penstock.surfaces.http1.request import HeaderList, Request
 
-_STATUS_LINES = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\n".encode() for s in HTTPStatus}
+_STATUS_LINES = {s.value: f"HTTP/1.1 {s.value} {s.phrase}".encode() for s in HTTPStatus}
 
 _USUAL = (
     *("accept", "accept-encoding", "accept-language", "api-key", "authorization", "connection", "content-length"),
@@ -55,6 +56,7 @@ def check_head(request: Request) -> None:
         raise BadRequest(405, "This server is not a proxy.")
 
 
+@lru_cache(128)
 def path_of(target: bytes) -> str:
     """The path of a request's target, decoded once: `/a%20b?c` and `http://host/a%20b` have `/a b`.
 
@@ -71,9 +73,8 @@ def path_of(target: bytes) -> str:
 
 def answer_head(status: int, headers: HeaderList) -> bytes:
     """Status line and fields, without the empty line. `ValueError` for what would end a field early."""
-    head = (_STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status) + b"".join(
-        [b"%b: %b\r\n" % field for field in headers]
-    )
+    status_line = _STATUS_LINES.get(status) or b"HTTP/1.1 %d " % status
+    head = b"\r\n".join([status_line, *map(b": ".join, headers), b""])
     lines = len(headers) + 1
     if head.count(b"\n") != lines or head.count(b"\r") != lines or b"\0" in head:
         raise ValueError("a response header holds a line break")

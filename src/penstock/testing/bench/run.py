@@ -254,16 +254,20 @@ def run_job(job: Job, target: Target) -> tuple[Outcome, dict[str, int]]:
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as generator:
         assert generator.stdin is not None
         assert generator.stdout is not None
-        generator.stdin.write(msgspec.json.encode(job) + b"\n")
-        generator.stdin.flush()
-        line = generator.stdout.readline()
-        before_ns: dict[str, int] = {}
-        if line == b"ready\n":
-            _settle(target)
-            before_ns = _cpu_ns(target)
-            generator.stdin.write(b"go\n")
+        try:
+            generator.stdin.write(msgspec.json.encode(job) + b"\n")
             generator.stdin.flush()
             line = generator.stdout.readline()
+            before_ns: dict[str, int] = {}
+            if line == b"ready\n":
+                _settle(target)
+                before_ns = _cpu_ns(target)
+                generator.stdin.write(b"go\n")
+                generator.stdin.flush()
+                line = generator.stdout.readline()
+        except BaseException:
+            generator.kill()
+            raise
     outcome = msgspec.json.decode(line, type=Outcome)
     if outcome.fault:
         raise BenchFailed(f"{target.name} failed: {outcome.fault}")
