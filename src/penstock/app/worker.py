@@ -29,6 +29,7 @@ from penstock.app.link import (
     Message,
     Pulse,
     Question,
+    Refused,
     Welcome,
     encode,
     messages,
@@ -125,16 +126,17 @@ class Worker:
             except OSError:
                 await asyncio.sleep(RECONNECT_S)
                 continue
-            self._writer, welcomed = writer, False
+            self._writer, refused = writer, False
             self._send(Hello(self._node, os.getpid(), self._epoch))
             async for message in messages(reader):
-                welcomed = True
+                refused = isinstance(message, Refused)
                 await self._obey(message)
             self._writer = None
             writer.close()
             self._fail_questions()
-            if self._epoch and not welcomed:
+            if refused:
                 return
+            await asyncio.sleep(RECONNECT_S)
 
     async def _obey(self, message: Message) -> None:
         if isinstance(message, Welcome):

@@ -27,6 +27,7 @@ from penstock.errors import (
     ModelNotFound,
     NotFound,
     Overloaded,
+    UpstreamCredential,
     UpstreamRefused,
 )
 from penstock.identity.authenticate import authenticate
@@ -46,7 +47,7 @@ FAREWELL_S = 1.0
 _log = logging.getLogger("penstock.inference")
 
 MAY_PASS = frozenset({"internal_error", "upstream_unreachable", "upstream_timeout", "upstream_reset"})
-"""Errors without a time of their own that may be gone at the next try; every other stays until somebody does something."""
+"""Errors without a time of their own that may be gone at the next try; the others stay until somebody acts."""
 
 _JSON = (b"content-type", b"application/json")
 
@@ -237,6 +238,8 @@ def _refuse(request: Request, error: GatewayError, dialect: Dialect, request_id:
         headers += [(name, value) for name, value in passed_on(error.headers) if name != b"content-type"]
     else:
         body = dialect.error_body(error)
+        if isinstance(error, UpstreamCredential):
+            headers += passed_on(error.headers)
         if error.retry_after_s is not None:
             headers.append((b"retry-after", str(max(1, -int(-error.retry_after_s // 1))).encode()))
         elif error.code in MAY_PASS:
