@@ -9,7 +9,9 @@ resolves its hold once and the exchange leaves one usage event.
 """
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from contextlib import suppress
 from typing import NamedTuple
 
 from msgspec import structs
@@ -22,16 +24,18 @@ from penstock.domain.events import AttemptRecord, Cause, CostBasis, UsageEvent
 from penstock.domain.exchange import Exchange
 from penstock.domain.http import header
 from penstock.domain.journal import Note
-from penstock.domain.money import usd
+from penstock.domain.money import MAX_NANOUSD, usd
 from penstock.domain.policy import Limit
-from penstock.domain.snapshot import Deployment, Snapshot
+from penstock.domain.snapshot import Deployment, Provider, Snapshot
 from penstock.domain.usage import Usage
 from penstock.errors import (
     GatewayError,
+    InternalError,
     InvalidApiKey,
     Killed,
     Overloaded,
     StoreUnavailable,
+    UpstreamConnectFailed,
     UpstreamCredential,
     UpstreamError,
     UpstreamRefused,
@@ -52,6 +56,10 @@ UNUSED = Usage(requests=0)
 NOTHING_USED = Usage(requests=1)
 """What a dispatched attempt that the provider refused is charged: the request itself."""
 
+UNSEEN_INPUT_TOKENS = 2_000_000
+"""What content that the gateway never sees is held at where the model's context window is not known: the largest
+window sold."""
+
 LINGER_S = 0.25
 """How long a finished stream's connection may take to end cleanly before it is closed instead of kept."""
 
@@ -65,8 +73,14 @@ class Reply(NamedTuple):
     chunks: AsyncGenerator[bytes, None] | None = None
 
 
+def uptime_ns() -> int:
+    """Nanoseconds since the machine started, the time it was suspended included: nobody can set this clock back."""
+    return time.clock_gettime_ns(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+
 class Gateway:
-    """What a worker holds: the world as it stands, and the rooms. `snapshot` is replaced whole, never changed."""
+    """What a worker holds: the world as it stands, and the rooms. `snapshot` is replaced whole, never changed.
+    `clock` gives Unix nanoseconds, `uptime` those since some moment, and never goes backwards."""
 
     def __init__(
         self,
@@ -74,6 +88,7 @@ class Gateway:
         upstream: Upstream,
         resolve: Callable[[str, str], Awaitable[Deployment]],
         clock: Callable[[], int],
+        uptime: Callable[[], int] = uptime_ns,
     ) -> None:
         self.snapshot = Snapshot()
         self.pepper = b""
@@ -82,15 +97,20 @@ class Gateway:
         self.resolve = resolve
         self.clock = clock
         self.live: dict[str, Exchange] = {}
-        self.fresh_until = 0
         self.draining = False
+        self._uptime = uptime
+        self._fresh_until = 0
+
+    def confirm_fresh(self) -> None:
+        """The control process has said that this snapshot is the newest: it holds for `stop.freshness`."""
+        self._fresh_until = self._uptime() + self.snapshot.server.freshness_ms * 1_000_000
 
     def require_ready(self) -> None:
         """Raises when this box may not admit: it drains, is full, or has not heard from its control process for longer
         than `stop.freshness`, so that a stop might not have reached it."""
         if self.draining:
             raise Overloaded("The gateway is restarting. Try again.", retry_after_s=1)
-        if self.clock() > self.fresh_until:
+        if self._uptime() > self._fresh_until:
             raise StoreUnavailable("The gateway's control process cannot be reached. Try again.", retry_after_s=2)
         if len(self.live) >= self.snapshot.server.max_concurrent_calls:
             raise Overloaded("The gateway serves as many calls as it may. Try again.", retry_after_s=1)
@@ -119,7 +139,13 @@ async def serve(
         gateway.require_ready()
         exchange.key = authenticate(snapshot, exchange.headers, gateway.pepper, exchange.started_at / 1e9)
         exchange.tags = tags_of(exchange.key, exchange.headers)
-        call = dialect.parse(await read_body())
+        body = await read_body()
+        gateway.require_ready()
+        if gateway.snapshot is not snapshot:  # a body can take its time, and the key may be gone by now
+            snapshot = gateway.snapshot
+            exchange.key = authenticate(snapshot, exchange.headers, gateway.pepper, gateway.clock() / 1e9)
+            exchange.tags = tags_of(exchange.key, exchange.headers)
+        call = dialect.parse(body)
         exchange.streaming = call.streaming
         exchange.dims = dimensions(exchange.key, exchange.tags, call.model)
         refuse_killed(snapshot, exchange.dims)
@@ -139,13 +165,28 @@ def _record_refusal(gateway: Gateway, exchange: Exchange, error: BaseException) 
     """The event of a call that no attempt has recorded. Strangers leave none: they must not fill the disk."""
     if exchange.recorded or exchange.key is None or isinstance(error, InvalidApiKey):
         return
-    exchange.cause = exchange.cut_by or "failed"
-    if isinstance(error, GatewayError):
-        exchange.status, exchange.error_code = error.status, error.code
-        exchange.cause = "killed" if isinstance(error, Killed) else "refused" if not exchange.attempts else "failed"
+    _tell(exchange, error)
     now = gateway.clock()
     exchange.recorded = True
     gateway.ledger.note(Note(now, event_of(exchange, now, gateway.snapshot.limits)))
+
+
+def _tell(exchange: Exchange, error: BaseException) -> None:
+    """What the exchange's event says of the error that ended it: what its caller is told. A cancellation is the cut's:
+    the caller went, or a kill."""
+    if isinstance(error, asyncio.CancelledError | GeneratorExit):
+        exchange.cause = exchange.cut_by or "aborted"
+        exchange.error_code = "killed" if exchange.cause == "killed" else ""
+        exchange.status = exchange.status or 499
+        return
+    told = error if isinstance(error, GatewayError) else InternalError("The gateway met a fault of its own.")
+    exchange.status = told.upstream_status if isinstance(told, UpstreamRefused) else told.status
+    exchange.error_code = told.code
+    if isinstance(told, Killed):
+        exchange.cause = "killed"
+    else:
+        is_fault = exchange.attempts or isinstance(told, UpstreamError | InternalError)
+        exchange.cause = "failed" if is_fault else "refused"
 
 
 async def _first_answer(gateway: Gateway, exchange: Exchange, dialect: Dialect, call: Call) -> Reply:
@@ -172,14 +213,16 @@ async def _first_answer(gateway: Gateway, exchange: Exchange, dialect: Dialect, 
             if not goes_on:
                 raise
             failure = error
-        except BaseException:
-            attempt.interrupt()
+        except BaseException as error:
+            attempt.interrupt(error)
             raise
     raise failure
 
 
 def _is_about_target(error: GatewayError) -> bool:
-    """Whether a limit of the provider's own denied the call: another target may be free."""
+    """Whether the provider is gone, or a limit of its own denied the call: another target may be free."""
+    if isinstance(error, UpstreamError):
+        return True
     limit = error.denial.limit if error.denial else None
     return limit is not None and (limit.each == "provider" or any(name == "provider" for name, _ in limit.match))
 
@@ -195,38 +238,48 @@ def _reserve(gateway: Gateway, exchange: Exchange, dialect: Dialect, call: Call,
     snapshot = gateway.snapshot
     exchange.dims["provider"] = target.provider
     refuse_killed(snapshot, exchange.dims)
-    provider = snapshot.providers[target.provider]
+    provider = snapshot.providers.get(target.provider)
+    if provider is None:
+        raise UpstreamConnectFailed("The provider was removed while the call was under way.")
     vendor = provider_for(provider.kind)
     limits = gateway.ledger.applying(snapshot.limits, exchange.dims)
     cap, demand = _demand(exchange, dialect, call, target, (vendor, limits))
     input_tokens = call.input_bound + call.images * target.image_tokens
-    output_tokens = None if cap is None else cap * call.choices
+    if call.unseen:
+        input_tokens = max(input_tokens, target.context_window or UNSEEN_INPUT_TOKENS)
+    output_tokens = None if cap is None else (cap + call.predicted) * call.choices
     worst = None
     if target.price is not None:
         bounds = Bounds(input_tokens, output_tokens or 0, audio_in=call.audio_in, audio_out=call.audio_out)
         worst = worst_cost(target.price, bounds, (call.service_tier,) if call.service_tier else ())
+        worst = min(worst, MAX_NANOUSD)
     ask = Ask(worst, input_tokens, output_tokens)
     attempt_id = f"{exchange.request_id}:{len(exchange.attempts) + 1}"
     admission = gateway.ledger.reserve(limits, exchange.dims, ask, attempt_id)
-    return _Attempt(gateway, exchange, _Plan(dialect, call, target, vendor, demand, ask), admission)
+    return _Attempt(gateway, exchange, _Plan(dialect, call, target, provider, vendor, demand, ask), admission)
 
 
 def _demand(
     exchange: Exchange, dialect: Dialect, call: Call, target: Deployment, context: tuple[Vendor, tuple[Limit, ...]]
 ) -> tuple[int | None, Demand]:
     """The cap on one choice's output, and how the call is sent. The caller's cap stands; else the alias's, else the
-    catalogue's is injected where a strict limit needs one, so that the provider enforces our bound."""
+    catalogue's is injected where a strict limit needs one, so that the provider enforces our bound. The newer of its
+    two names goes as the older one to servers that may know that one alone: they would ignore it."""
     vendor, limits = context
     ask_usage = call.streaming and vendor.asks_usage and not call.wants_usage
-    if call.max_output is not None:
-        return call.max_output, Demand(target.model, None, ask_usage)
     assert exchange.alias is not None
-    cap = exchange.alias.max_output or target.max_output
+    cap = call.max_output
+    if cap is None:
+        cap = exchange.alias.max_output or target.max_output
     if cap is None or not any(limit.mode == "strict" and limit.unit in _BOUNDED_UNITS for limit in limits):
         return cap, Demand(target.model, None, ask_usage)
-    if target.context_window is not None:
-        cap = min(cap, max(LEAST_INJECTED_CAP, target.context_window - call.input_estimate))
-    return cap, Demand(target.model, (vendor.output_cap_field(dialect.surface), cap), ask_usage)
+    name = vendor.output_cap_field(dialect.surface)
+    if call.max_output is None:
+        if target.context_window is not None:
+            cap = min(cap, max(LEAST_INJECTED_CAP, target.context_window - call.input_estimate))
+    elif not (name == "max_tokens" and call.cap_name == "max_completion_tokens"):
+        return cap, Demand(target.model, None, ask_usage)
+    return cap, Demand(target.model, (name, cap), ask_usage)
 
 
 class _Plan(NamedTuple):
@@ -235,6 +288,7 @@ class _Plan(NamedTuple):
     dialect: Dialect
     call: Call
     target: Deployment
+    provider: Provider
     vendor: Vendor
     demand: Demand
     ask: Ask
@@ -250,9 +304,10 @@ class _Attempt:
         self._admission = admission
         self._n = len(exchange.attempts) + 1
         self._started_at = gateway.clock()
-        self._dispatched = False
         self._resolved = False
         self._status = 0
+        self._body_bytes = 0
+        self._reported: Usage | None = None
         self._tee: Tee | None = None
         self._tier = plan.call.service_tier
 
@@ -263,11 +318,18 @@ class _Attempt:
         `UpstreamError` with nothing resolved."""
         plan, exchange = self._plan, self._exchange
         content = (plan.dialect.surface, plan.dialect.rebuild(plan.call, plan.demand))
-        provider = self._gateway.snapshot.providers[plan.target.provider]
         response = await self._gateway.upstream.attempt(
-            self._admission, provider, content, exchange.headers, self._draft
+            self._admission, plan.provider, content, exchange.headers, self._draft
         )
-        exchange.first_byte_at = self._gateway.clock()
+        try:
+            return await self._read(response)
+        except BaseException:
+            response.abort()
+            raise
+
+    async def _read(self, response: UpstreamResponse) -> Reply:
+        plan = self._plan
+        self._exchange.first_byte_at = self._gateway.clock()
         self._status = response.status
         if response.status >= 300:
             raise await refusal(response)
@@ -277,16 +339,16 @@ class _Attempt:
 
     def _draft(self) -> UsageEvent:
         """Called at the moment of dispatch: the event as far as it is known, costed at the worst case."""
-        self._dispatched = True
         worst = self._plan.ask.usd_nanousd or 0
         attempt = self._record(NOTHING_USED, worst, "estimated", self._started_at)
         return draft_of(self._exchange, attempt, worst)
 
     async def _plain(self, response: UpstreamResponse) -> Reply:
         body = await response.read_all(MAX_PLAIN_BODY_BYTES)
+        self._body_bytes = len(body)
         reading = self._plan.dialect.read(body)
         if reading.error is not None:
-            raise UpstreamRefused(reading.error_status or 502, response.headers, body)
+            raise self._refused(reading, response, body)
         self._complete(reading, -(-len(body) // 4))
         headers = self._headers(response)
         headers.append((b"x-penstock-cost-usd", usd(self._exchange.cost_nanousd).encode()))
@@ -295,17 +357,29 @@ class _Attempt:
     async def _stream(self, response: UpstreamResponse) -> Reply:
         """Waits for the first event, so that a provider that fails at once can still be replaced."""
         tee = self._tee = self._plan.dialect.tee(self._plan.call, self._plan.demand.ask_usage)
-        first = b""
+        data = await response.read()
+        if not data:
+            raise UpstreamReset("The provider's stream ended before it began.")
+        first = tee.feed(data)
         while not tee.begun and (data := await response.read()):
             first += tee.feed(data)
         if tee.reading.error is not None and not tee.counted_output():
-            response.abort()
-            raise UpstreamRefused(tee.reading.error_status or 502, response.headers, _only_data(first))
-        return Reply(response.status, self._headers(response), chunks=self._relay(response, tee, first))
+            raise self._refused(tee.reading, response, _only_data(first))
+        chunks = self._relay(response, tee, first)
+        await anext(chunks)
+        return Reply(response.status, self._headers(response), chunks=chunks)
+
+    def _refused(self, reading: Reading, response: UpstreamResponse, body: bytes) -> UpstreamRefused:
+        """An error that came with a success status. What it reports as used is owed all the same."""
+        self._reported = reading.usage
+        self._tier = reading.service_tier or self._tier
+        return UpstreamRefused(reading.error_status or 502, response.headers, body)
 
     async def _relay(self, response: UpstreamResponse, tee: Tee, out: bytes) -> AsyncGenerator[bytes, None]:
-        """The stream as the caller gets it. Raises `GatewayError`, with the call settled, when it breaks in between."""
+        """The stream as the caller gets it, after one empty piece: only what has begun is sure to resolve its hold when
+        it is closed. Raises `GatewayError`, with the call settled, when it breaks in between."""
         try:
+            yield b""
             while True:
                 if tee.ended and not self._resolved:
                     self._complete(tee.reading, tee.counted_output)
@@ -324,13 +398,16 @@ class _Attempt:
                 self._complete(tee.reading, tee.counted_output)
             if rest:
                 yield rest
+            self._exchange.cut = None  # the ending has been seen: there is nothing left to cut
             await _linger(response)
         except UpstreamError as error:
             if not self._resolved:
                 self.fail(error, final=True)
                 raise
+        except BaseException as error:
+            self.interrupt(error)
+            raise
         finally:
-            self.interrupt()
             response.abort()
             self._gateway.live.pop(self._exchange.request_id, None)
 
@@ -364,40 +441,46 @@ class _Attempt:
 
     def fail(self, error: UpstreamError, *, final: bool) -> None:
         """The provider refused or broke. A refusal costs nothing; what broke is charged with what had passed."""
-        exchange = self._exchange
-        exchange.status, exchange.error_code = error.status, error.code
-        exchange.cause = "failed"
-        if isinstance(error, UpstreamRefused):
-            exchange.status = error.upstream_status
-        if isinstance(error, UpstreamRefused | UpstreamCredential) or self._status >= 300 or not self._dispatched:
-            if final and self._dispatched:
-                self._settle(NOTHING_USED, "computed", error_code=error.code)
-            else:
-                self._void(error.code, final=final)
-            return
-        left_it_working = isinstance(error, UpstreamTimeout)
-        self._settle(self._cut_usage(left_it_working), "estimated", error_code=error.code, final=final)
+        if final:
+            _tell(self._exchange, error)
+            self._exchange.cause = "failed"
+        is_refusal = isinstance(error, UpstreamRefused | UpstreamCredential) or self._status >= 300
+        if not self._admission.dispatched:
+            self._void(error.code, final=final)
+        elif not is_refusal:
+            left_it_working = isinstance(error, UpstreamTimeout)
+            self._settle(self._cut_usage(left_it_working), "estimated", error_code=error.code, final=final)
+        elif final or self._reported is not None:
+            self._settle(self._reported or NOTHING_USED, "computed", error_code=error.code, final=final)
+        else:
+            self._void(error.code, final=False)
 
-    def interrupt(self) -> None:
+    def interrupt(self, error: BaseException) -> None:
         """The call is left where it stands: the caller went, a kill, a fault of ours. Nothing, when it had ended."""
         if self._resolved:
             return
         exchange = self._exchange
-        exchange.cause = exchange.cut_by or "aborted"
-        exchange.error_code = "killed" if exchange.cause == "killed" else exchange.error_code
-        exchange.status = exchange.status or self._status or 499
-        if self._dispatched:
-            self._settle(self._cut_usage(left_it_working=True), "estimated", error_code=exchange.error_code)
-        else:
-            self._void(exchange.cause, final=True)
+        exchange.status = self._status
+        _tell(exchange, error)
+        with suppress(StoreUnavailable):  # the journal keeps the record, and nobody waits for an ending any more
+            if self._admission.dispatched:
+                self._settle(self._cut_usage(left_it_working=True), "estimated", error_code=exchange.error_code)
+            else:
+                self._void(exchange.cause, final=True)
 
     def _cut_usage(self, left_it_working: bool) -> Usage:
-        """What a cut call is charged. A stream is counted. A plain call shows nothing to count: where it is we who
-        leave and the vendor may go on working, it is charged in full."""
+        """What a cut call is charged. A stream is counted, and is at least what it has reported. Of a plain call there
+        is nothing to count until all of it is there: where the vendor had done its work, which it has when the answer
+        begins, or may go on with it when it is we who leave, it is charged in full."""
+        plan = self._plan
         if self._tee is not None:
-            return self._estimate(self._tee.counted_output())
-        if left_it_working and not self._plan.call.streaming and self._plan.vendor.cancel_stops_billing != "yes":
-            return Usage(input=self._plan.ask.input_tokens, output=self._plan.ask.output_tokens or 0)
+            counted, reported = self._estimate(self._tee.counted_output()), self._tee.reading.usage
+            return counted if reported is None else _no_less(reported, counted.output)
+        if self._body_bytes:
+            return self._estimate(-(-self._body_bytes // 4))
+        is_worked_on = left_it_working and plan.vendor.cancel_stops_billing != "yes"
+        if not plan.call.streaming and (self._status or is_worked_on):
+            return Usage(input=plan.ask.input_tokens, output=plan.ask.output_tokens or 0)
         return self._estimate(0)
 
     def _estimate(self, output: int) -> Usage:
@@ -410,12 +493,12 @@ class _Attempt:
     def _settle(self, usage: Usage, basis: CostBasis, *, error_code: str = "", final: bool = True) -> None:
         """Posts what is owed and, with the last attempt, the exchange's event: one write. The request itself is charged
         to the last attempt alone, so that a limit on requests counts each exchange once."""
-        if not final:
-            usage = structs.replace(usage, requests=0)
         exchange, price = self._exchange, self._plan.target.price
         self._resolved = True
         now = self._gateway.clock()
         owed_nanousd, lines = cost(price, usage, self._tier)
+        if not final:
+            usage = structs.replace(usage, requests=0)
         if price is None and basis == "computed":
             basis = "unpriced"
         exchange.attempts.append(self._record(usage, owed_nanousd, basis, now, error_code))
@@ -432,6 +515,7 @@ class _Attempt:
         """Frees the hold: nothing is owed."""
         self._resolved = True
         now = self._gateway.clock()
+        self._exchange.upstream_ns += now - self._started_at
         self._exchange.attempts.append(self._record(UNUSED, 0, "computed", now, cause))
         self._admission.void(cause, self._event(now) if final else None)
 
@@ -456,6 +540,11 @@ class _Attempt:
             cost_nanousd=cost_nanousd,
             basis=basis,
         )
+
+
+def _no_less(reported: Usage, output: int) -> Usage:
+    """A report that may have come before the end: what was counted is the least that was put out."""
+    return structs.replace(reported, output=max(reported.output, output - reported.audio_out))
 
 
 def _only_data(run: bytes) -> bytes:

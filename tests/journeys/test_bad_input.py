@@ -30,7 +30,7 @@ def _refused(answer: Answer, status: int = 400, code: str = "invalid_request") -
     assert answer.error["code"] == code == answer.headers["x-penstock-error"]
     assert answer.headers["content-type"].startswith("application/json")
     assert answer.request_id
-    assert answer.elapsed_ms < 500
+    assert answer.elapsed_ms < 5_000  # refused, not held; how fast is the benchmark's to say
 
 
 def _raw(**members: str) -> bytes:

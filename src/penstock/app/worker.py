@@ -153,9 +153,10 @@ class Worker:
                 self._spawn(self._catch_up())
         elif isinstance(message, Pulse):
             gateway = self._require_gateway()
-            gateway.fresh_until = gateway.clock() + gateway.snapshot.server.freshness_ms * 1_000_000
             if message.version > gateway.snapshot.version or message.generation > gateway.snapshot.generation:
                 self._spawn(self._catch_up())
+            else:
+                gateway.confirm_fresh()
 
     async def _welcome(self, welcome: Welcome) -> None:
         if self._gateway is None:
@@ -169,8 +170,8 @@ class Worker:
             self._spawn(journal.keep_synced())
             self._spawn(self._beat())
             self._spawn(self._listen(welcome.snapshot.server))
-        self._gateway.fresh_until = self._gateway.clock() + welcome.snapshot.server.freshness_ms * 1_000_000
         self._adopt(welcome.snapshot)
+        self._gateway.confirm_fresh()
 
     def _adopt(self, snapshot: Snapshot) -> None:
         """From here on every admission sees `snapshot`. A newer kill also cuts what runs, and is confirmed."""
@@ -180,8 +181,11 @@ class Worker:
         self._send(Confirm(snapshot.generation, gateway.cut_killed() if snapshot.kills else 0))
 
     async def _catch_up(self) -> None:
-        """A push was lost: take the whole snapshot."""
-        value = await self._ask("snapshot")
+        """A push was lost: take the whole snapshot. Until that has worked, what is here grows stale."""
+        try:
+            value = await self._ask("snapshot")
+        except StoreUnavailable:
+            return  # the next pulse asks again
         if value is not None:
             snapshot = msgspec.msgpack.decode(value, type=Snapshot)
             if snapshot.version >= self._require_gateway().snapshot.version:
@@ -235,9 +239,10 @@ class Worker:
         """What an undeclared model can do and cost; remembered until the world changes."""
         cached = self._deployments.get((provider, model))
         if cached is None:
+            version = self._require_gateway().snapshot.version
             value = await self._ask("deployment", provider, model)
             cached = Deployment(provider, model) if value is None else msgspec.msgpack.decode(value, type=Deployment)
-            if len(self._deployments) < 10_000:
+            if len(self._deployments) < 10_000 and version == self._require_gateway().snapshot.version:
                 self._deployments[provider, model] = cached
         return cached
 

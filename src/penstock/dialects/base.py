@@ -26,20 +26,25 @@ _T = TypeVar("_T")
 class Call(Struct):
     """What the gateway must know of a request; the rest goes verbatim in `fields`.
 
-    `max_output`: the caller's cap in tokens for one choice, None without one. `input_bound`: the most tokens the text
-    of the request can be (its UTF-8 bytes plus the documented overhead); `images` and `documents` are counted, never
-    measured by their encoded size. `input_estimate`: what the text probably is, for calls that are cut.
+    `max_output`: the caller's cap in tokens for one choice, None without one; `cap_name`: the member it came in.
+    `input_bound`: the most tokens the text of the request can be (its UTF-8 bytes plus the documented overhead);
+    `images` and `documents` are counted, never measured by their encoded size. `unseen`: there is content elsewhere (a
+    file's id, a film's URL) that only the model's context window bounds. `predicted`: output tokens that can be billed
+    on top of the cap of each choice. `input_estimate`: what the text probably is, for calls that are cut.
     """
 
     fields: dict[str, Raw]
     model: str
     streaming: bool = False
     max_output: int | None = None
+    cap_name: str = ""
     choices: int = 1
     wants_usage: bool = False
     input_bound: int = 0
     input_estimate: int = 0
     images: int = 0
+    unseen: bool = False
+    predicted: int = 0
     audio_in: bool = False
     audio_out: bool = False
     service_tier: str = ""
@@ -48,7 +53,7 @@ class Call(Struct):
 
 class Demand(NamedTuple):
     """How a call is sent to one target: the vendor's model name, the cap to inject as `(field, tokens)` when the
-    caller gave none, and whether a usage report must be asked for."""
+    caller gave none, or instead of the name that it was given under, and whether a usage report must be asked for."""
 
     model: str
     cap: tuple[str, int] | None = None
@@ -180,6 +185,11 @@ def checked_model(model: str) -> str:
 def encode_object(fields: Mapping[str, Any]) -> bytes:
     """The JSON object of these members; `Raw` values go verbatim."""
     return _encoder.encode(fields)
+
+
+def members_of(reply: bytes) -> dict[str, Raw]:
+    """The top level of a provider's JSON object; `UpstreamMalformed` for what is not one."""
+    return decode_reply(_object_decoder, reply)
 
 
 def decode_reply(decoder: "msgspec.json.Decoder[_T]", body: bytes) -> _T:

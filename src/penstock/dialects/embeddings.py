@@ -26,16 +26,14 @@ from penstock.errors import InvalidRequest
 OVERHEAD_PER_INPUT = 8
 """Tokens allowed for the markers a vendor puts around each input."""
 
+_NO_TEXT = frozenset({"model", "input", "encoding_format", "dimensions", "user"})
+"""Members that never become a part of the prompt. Whatever else is sent is counted as text."""
+
 _input_decoder = msgspec.json.Decoder(str | list[str | int | list[int] | dict[str, Any]])
 
 
-class _Usage(Struct):
-    prompt_tokens: Any = None
-    total_tokens: Any = None
-
-
 class _Reply(Struct):
-    usage: _Usage | None = None
+    usage: Any = None
     error: Any = None
 
 
@@ -44,7 +42,7 @@ _reply_decoder = msgspec.json.Decoder(_Reply)
 
 def parse(body: bytes) -> Call:
     """A caller's request; `InvalidRequest` names the member at fault. Input given as token numbers is bounded by its
-    JSON text, which has at least one byte for each."""
+    JSON text, which has at least one byte for each; each object in it may be an image."""
     fields = read_object(body)
     raw = fields.get("input")
     if raw is None:
@@ -58,13 +56,15 @@ def parse(body: bytes) -> Call:
     if not inputs:
         raise InvalidRequest("'input' must not be empty.", param="input")
     count = len(inputs) if isinstance(inputs, list) else 1
-    size = len(bytes(raw))
+    size = len(bytes(raw)) + sum([len(bytes(value)) for name, value in fields.items() if name not in _NO_TEXT])
+    objects = [part for part in inputs if isinstance(part, dict)] if isinstance(inputs, list) else []
     return Call(
         fields=fields,
         model=model_name(fields),
         max_output=0,
         input_bound=size + OVERHEAD_PER_INPUT * count,
         input_estimate=-(-size // 3),
+        images=bytes(raw).count(b"{") if objects else 0,
     )
 
 
@@ -79,7 +79,8 @@ def read(body: bytes) -> Reading:
     reported = reply.usage
     if reported is None:
         return Reading(error=message, error_status=status)
-    tokens = reported.prompt_tokens if reported.prompt_tokens is not None else reported.total_tokens
+    told = reported if isinstance(reported, dict) else {}
+    tokens = told.get("total_tokens") if told.get("prompt_tokens") is None else told["prompt_tokens"]
     if tokens is None or not believed(tokens):
         return Reading(error=message, error_status=status, hostile=True)
     return Reading(usage=Usage(input=tokens), error=message, error_status=status)

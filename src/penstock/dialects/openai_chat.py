@@ -23,22 +23,37 @@ from penstock.dialects.base import (
     field,
     first_count,
     in_range,
+    members_of,
     read_object,
 )
 from penstock.domain.usage import Usage
-from penstock.errors import GatewayError, InvalidRequest
+from penstock.errors import GatewayError, InvalidRequest, UpstreamMalformed
 
 OVERHEAD_PER_REQUEST = 64
 """Tokens allowed for what a vendor adds around a request. The JSON around each message (at least 22 bytes) is counted
 as text and covers the four or so tokens that chat templates add per message."""
 
 MAX_CHOICES = 128
+_CAPS = ("max_tokens", "max_completion_tokens")
 
 OVERHEAD_WITH_TOOLS = 1024
 """Tokens allowed for the instructions a vendor puts before tools."""
 
-_PART = re.compile(rb'"type"\s*:\s*"(image_url|input_image|input_audio|file|input_file)"')
-_FREE_TEXT = ("messages", "tools", "functions", "response_format", "prediction", "tool_choice", "web_search_options")
+_QUOTE, _N = b'"n'
+"""How JSON text and `null` begin."""
+
+_TEXT_PARTS = frozenset({"text", "refusal", "input_text", "output_text", "thinking", "reasoning"})
+
+_NO_TEXT = frozenset(
+    (
+        *("model", "stream", "stream_options", "max_tokens", "max_completion_tokens", "n", "modalities", "audio"),
+        *("service_tier", "temperature", "top_p", "top_k", "seed", "stop", "presence_penalty", "frequency_penalty"),
+        *("logit_bias", "logprobs", "top_logprobs", "parallel_tool_calls", "reasoning_effort", "verbosity", "store"),
+        *("metadata", "user", "safety_identifier", "prompt_cache_key", "prompt_cache_retention"),
+    )
+)
+"""Members that never become a part of the prompt. Whatever else is sent is counted as text, known or not: `tools`,
+`response_format`, `prediction`, and what some servers put into their templates (`documents`, ...)."""
 
 
 # -- the request ------------------------------------------------------------------------------------------------------
@@ -53,7 +68,7 @@ class _Audio(Struct):
 
 
 class _File(Struct):
-    file_data: str = ""
+    file_data: str | None = None
 
 
 class _Part(Struct):
@@ -63,17 +78,19 @@ class _Part(Struct):
     file: _File | None = None
 
 
+_NULL = Raw(b"null")
+
+
 class _Message(Struct):
+    """`content` is text, or parts; only parts are worth a look."""
+
     role: str
-    content: str | list[_Part] | None = None
+    content: Raw = _NULL
+    audio: Raw = _NULL
 
 
-class _PlainMessage(Struct):
-    role: str
-
-
+_parts_decoder = msgspec.json.Decoder(list[_Part])
 _messages_decoder = msgspec.json.Decoder(list[_Message])
-_plain_messages_decoder = msgspec.json.Decoder(list[_PlainMessage])
 
 
 class _StreamOptions(Struct):
@@ -85,7 +102,7 @@ class _Head(Struct):
     the member at fault."""
 
     model: str
-    messages: Raw
+    messages: list[_Message]
     stream: bool | None = None
     stream_options: _StreamOptions | None = None
     max_completion_tokens: int | None = None
@@ -106,18 +123,20 @@ def parse(body: bytes) -> Call:
     except (msgspec.DecodeError, RecursionError):
         _complain(fields)
         raise InvalidRequest("The request body is not a chat completion request.") from None
-    text_bytes = sum([len(bytes(fields[name])) for name in _FREE_TEXT if name in fields])
+    text_bytes = sum([len(bytes(value)) for name, value in fields.items() if name not in _NO_TEXT])
     call = Call(
         fields=fields,
         model=checked_model(head.model),
         streaming=head.stream or False,
-        max_output=_cap(head, fields),
+        max_output=_cap(head),
+        cap_name="max_completion_tokens" if head.max_tokens is None else "max_tokens",
+        predicted=len(bytes(fields["prediction"])) if "prediction" in fields else 0,
         choices=_choices(head),
         wants_usage=bool(head.stream_options and head.stream_options.include_usage),
         audio_out="audio" in (head.modalities or ()),
         service_tier="" if head.service_tier in (None, "auto", "default") else head.service_tier or "",
     )
-    text_bytes -= _read_messages(call, bytes(head.messages))
+    text_bytes -= _read_messages(call, head.messages)
     tools = OVERHEAD_WITH_TOOLS if "tools" in fields or "functions" in fields else 0
     call.input_bound += text_bytes + OVERHEAD_PER_REQUEST + tools
     call.input_estimate = -(-text_bytes // 3)
@@ -128,6 +147,10 @@ def _complain(fields: dict[str, Raw]) -> None:
     """Raises the refusal of the first member that is missing or wrongly typed."""
     if "messages" not in fields:
         raise InvalidRequest("'messages' is required.", param="messages")
+    try:
+        _messages_decoder.decode(fields["messages"])
+    except (msgspec.DecodeError, RecursionError):
+        raise _bad_messages() from None
     field(fields, "model", str, "a string")
     if "model" not in fields:
         raise InvalidRequest("'model' is required.", param="model")
@@ -139,47 +162,74 @@ def _complain(fields: dict[str, Raw]) -> None:
     field(fields, "service_tier", str, "a string")
 
 
-def _cap(head: _Head, fields: dict[str, Raw]) -> int | None:
-    """The caller's cap on one choice. Where both names are given the vendor decides, so the larger one is priced. A
-    prediction that is rejected is billed as output on top."""
+def _cap(head: _Head) -> int | None:
+    """The caller's cap on one choice. Where both names are given the vendor decides, so the larger one is priced."""
     newer, older = head.max_completion_tokens, head.max_tokens
     if newer is None and older is None:
         return None
-    cap = max(in_range("max_completion_tokens", newer), in_range("max_tokens", older))
-    return cap + (len(bytes(fields["prediction"])) if "prediction" in fields else 0)
+    return max(in_range("max_completion_tokens", newer), in_range("max_tokens", older))
 
 
 def _choices(head: _Head) -> int:
     return in_range("n", head.n, MAX_CHOICES) or 1
 
 
-def _read_messages(call: Call, messages: bytes) -> int:
+def _bad_messages() -> InvalidRequest:
+    return InvalidRequest(
+        "'messages' must be a list of messages, each with a 'role' and a 'content'.", param="messages"
+    )
+
+
+def _read_messages(call: Call, messages: list[_Message]) -> int:
     """Checks the messages and counts their parts; returns the bytes that are encoded media and not text."""
-    try:
-        if _PART.search(messages) is None:
-            if not _plain_messages_decoder.decode(messages):
-                raise InvalidRequest("'messages' must not be empty.", param="messages")
-            return 0
-        decoded = _messages_decoder.decode(messages)
-    except (msgspec.DecodeError, RecursionError):
-        raise InvalidRequest(
-            "'messages' must be a list of messages, each with a 'role' and a 'content'.", param="messages"
-        ) from None
+    if not messages:
+        raise InvalidRequest("'messages' must not be empty.", param="messages")
     media = 0
-    for message in decoded:
-        for part in message.content if isinstance(message.content, list) else ():
-            if part.image_url is not None:
-                url = part.image_url if isinstance(part.image_url, str) else part.image_url.url
-                media += len(url) if url.startswith("data:") else 0
-                call.images += 1
-            if part.input_audio is not None:
-                media += len(part.input_audio.data)
-                call.audio_in = True
-                call.input_bound += audio_tokens(len(part.input_audio.data))
-            if part.file is not None:
-                media += len(part.file.file_data)
-                call.images += document_pages(len(part.file.file_data))
+    for message in messages:
+        if message.audio is not _NULL and memoryview(message.audio)[0] != _N:  # an earlier answer that the vendor keeps
+            call.unseen = call.audio_in = True
+        kind = memoryview(message.content)[0]
+        if kind in (_QUOTE, _N):
+            continue
+        try:
+            parts = _parts_decoder.decode(message.content)
+        except (msgspec.DecodeError, RecursionError):
+            raise _bad_messages() from None
+        for part in parts:
+            media += _read_part(call, part)
     return media
+
+
+def _read_part(call: Call, part: _Part) -> int:
+    """Counts one part of a message; returns the bytes of it that are encoded media. What it holds decides, and not the
+    type that it says it has, which some vendors do not look at."""
+    media = 0
+    if part.image_url is not None:
+        url = part.image_url if isinstance(part.image_url, str) else part.image_url.url
+        media += len(url) if url.startswith("data:") else 0
+        call.images += 1
+    if part.input_audio is not None:
+        call.audio_in = True
+        if _is_elsewhere(part.input_audio.data):
+            call.unseen = True
+        else:
+            media += len(part.input_audio.data)
+            call.input_bound += audio_tokens(len(part.input_audio.data))
+    if part.file is not None:
+        if _is_elsewhere(part.file.file_data):
+            call.unseen = True
+        else:
+            media += len(part.file.file_data or "")
+            call.images += document_pages(len(part.file.file_data or ""))
+    is_medium = part.image_url is not None or part.input_audio is not None or part.file is not None
+    if not is_medium and part.type not in _TEXT_PARTS:
+        call.unseen = call.audio_in = True
+    return media
+
+
+def _is_elsewhere(data: str | None) -> bool:
+    """Whether media are not here: named by an id beside it, or by a URL that the vendor fetches."""
+    return not data or data.startswith(("http:", "https:", "gs:", "s3:"))
 
 
 def audio_tokens(base64_size: int) -> int:
@@ -199,11 +249,13 @@ def rebuild(call: Call, demand: Demand) -> bytes:
     fields["model"] = demand.model
     if demand.cap is not None:
         name, tokens = demand.cap
+        for known in _CAPS:
+            fields.pop(known, None)
         fields[name] = tokens
-    if demand.ask_usage:
+    if demand.ask_usage or call.wants_usage:
         options = call.fields.get("stream_options")
-        known = read_object(bytes(options)) if options is not None and bytes(options) != b"null" else {}
-        fields["stream_options"] = {**known, "include_usage": True}
+        given = read_object(bytes(options)) if options is not None and bytes(options) != b"null" else {}
+        fields["stream_options"] = {**given, "include_usage": True}
     return encode_object(fields)
 
 
@@ -244,18 +296,33 @@ class _Reply(Struct):
     service_tier: Any = None
 
 
+class _BareReply(Struct):
+    choices: list[_Choice] | None = None
+    error: Any = None
+
+
 _reply_decoder = msgspec.json.Decoder(_Reply)
+_bare_decoder = msgspec.json.Decoder(_BareReply)
 
 
 def read(body: bytes) -> Reading:
-    """What a plain answer, or one chunk of a stream, says about itself."""
-    reply = decode_reply(_reply_decoder, body)
+    """What a plain answer, or one chunk of a stream, says about itself. A report whose members are of other types than
+    the reference has is not believed; the answer is the caller's all the same."""
+    try:
+        reply = decode_reply(_reply_decoder, body)
+    except UpstreamMalformed:
+        bare = decode_reply(_bare_decoder, body)
+        return Reading(None, _finish(bare.choices), *read_error(bare.error), True)
     reported = reply.usage or (reply.x_groq.usage if reply.x_groq else None)
     usage = normalise(reported) if reported is not None else None
-    finish = next((c.finish_reason for c in reply.choices or () if isinstance(c.finish_reason, str)), "")
+    finish = _finish(reply.choices)
     message, status = read_error(reply.error)
     tier = reply.service_tier if isinstance(reply.service_tier, str) else ""
     return Reading(usage, finish, message, status, reported is not None and usage is None, tier)
+
+
+def _finish(choices: list[_Choice] | None) -> str:
+    return next((c.finish_reason for c in choices or () if isinstance(c.finish_reason, str)), "")
 
 
 def read_error(error: Any) -> tuple[str | None, int]:
@@ -263,7 +330,7 @@ def read_error(error: Any) -> tuple[str | None, int]:
     if not error:
         return None, 0
     if not isinstance(error, dict):
-        return str(error)[:1000], 0
+        return (error if isinstance(error, str) else "The provider reported an error.")[:1000], 0
     code = error.get("code")
     status = code if isinstance(code, int) and 400 <= code <= 599 else 0
     return str(error.get("message") or "The provider reported an error.")[:1000], status
@@ -295,6 +362,8 @@ def normalise(reported: _Usage) -> Usage | None:
     if not believed(*counts) or (prompt is None and total is None):
         return None
     prompt = prompt if prompt is not None else total - (completion or 0)
+    if prompt < 0:
+        return None
     completion, reasoning = completion or 0, reasoning or 0
     cached = min(cached, prompt)
     written = min(into.cache_write_tokens or 0, prompt - cached)
@@ -449,6 +518,8 @@ class ChatTee:
                 data = sse.data_of(event)
                 if data.startswith(b"{"):
                     self._counted += estimate_tokens(_text_sizes(data))
+                elif event.startswith(b"{"):  # an answer that is no stream at all
+                    self._counted += estimate_tokens([len(event)])
         self._kept.clear()
         self._kept_bytes = 0
 
@@ -485,7 +556,7 @@ def _without_usage(event: bytes) -> bytes:
         return b"" if bytes(shape.choices) == b"[]" else event
     if event.count(b'"usage"') == 1 and _NULL_USAGE in event:
         return event.replace(_NULL_USAGE, b"")
-    members = read_object(data)
+    members = members_of(data)
     del members["usage"]
     return b"data: " + encode_object(members) + b"\n\n"
 
@@ -546,7 +617,10 @@ def envelope(body: bytes, status: int) -> bytes:
         for name in ("type", "param", "code"):
             if isinstance(original.get(name), str):
                 error[name] = original[name]
-    return encode_object({"error": {**error, "upstream": original}})
+    try:
+        return encode_object({"error": {**error, "upstream": original}})
+    except RecursionError:
+        return encode_object({"error": error})
 
 
 class ChatCompletions:

@@ -17,7 +17,7 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from penstock.domain.journal import Post, Record, Void
+from penstock.domain.journal import Note, Post, Record, Void
 from penstock.errors import JournalDamaged, StoreUnavailable
 from penstock.ledger.frames import VERSION, Header, frame_of, header_of
 
@@ -59,7 +59,7 @@ class Journal:
             raise
         self._size = os.fstat(self._descriptor).st_size
         self._torn = False
-        self._kept: list[Post | Void] = []
+        self._kept: list[Post | Void | Note] = []
         self._dirty = True
         self._directory_dirty = True
         self._failing_sync = False
@@ -78,9 +78,9 @@ class Journal:
         self.retry_kept()
         self._write([record])
 
-    def append_or_keep(self, record: Post | Void) -> bool:
-        """As `append`, for a resolution: one that cannot be written is kept in memory and goes out before anything
-        else does. Returns whether it is written."""
+    def append_or_keep(self, record: Post | Void | Note) -> bool:
+        """As `append`, for what must not be lost: a record that cannot be written is kept in memory and goes out before
+        anything else does. Returns whether it is written."""
         try:
             self.append(record)
         except StoreUnavailable:
@@ -137,6 +137,7 @@ class Journal:
             for descriptor in (*self._retired, self._descriptor):
                 os.close(descriptor)
             self._retired = []
+            self._descriptor = -1  # the number may be another file's soon: a late record must not go there
 
     def _write(self, records: Sequence[Record]) -> None:
         """In one write, so that all of them are written or none."""

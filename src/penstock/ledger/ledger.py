@@ -60,12 +60,21 @@ class Ledger:
         return Admission(self, attempt_id, outcome)
 
     def note(self, note: Note) -> None:
-        """Journals the event of an exchange that dispatched nothing. Raises `StoreUnavailable`."""
-        self._journal.append(note)
+        """Journals the event of an exchange that no attempt records. Raises `StoreUnavailable` when it cannot be
+        written; that of an exchange that had sent something goes out as soon as it can even then."""
+        if not _was_sent(note.event):
+            self._journal.append(note)
+        elif not self._journal.append_or_keep(note):
+            raise StoreUnavailable("The journal cannot be written. Try again.", retry_after_s=1)
 
     def held(self) -> dict[str, int]:
         """Limit id -> what is held now, over all values and windows."""
         return self._machine.held()
+
+
+def _was_sent(event: UsageEvent) -> bool:
+    """Whether any attempt had left: one that had not has neither a status nor usage."""
+    return any(attempt.status or attempt.usage.total_input for attempt in event.attempts)
 
 
 class Admission:
@@ -88,6 +97,11 @@ class Admission:
     @property
     def resolved(self) -> bool:
         return not self._reservation.open
+
+    @property
+    def dispatched(self) -> bool:
+        """Whether the hold is journaled, so that a byte can have reached the vendor."""
+        return self._dispatched
 
     def dispatch(self, draft: UsageEvent) -> None:
         """Journals the hold: from here on, the attempt counts as sent. Once, immediately before the first upstream
@@ -137,7 +151,7 @@ class Admission:
         if self._dispatched:
             ledger._journal.append_or_keep(Void(self.attempt_id, ledger._clock(), cause, event))
         elif event is not None:
-            ledger._journal.append(Note(ledger._clock(), event))
+            ledger.note(Note(ledger._clock(), event))
 
     def renew(self, limits: Sequence[Limit], dims: Mapping[str, str], ask: Ask, attempt_id: str) -> "Admission":
         """The admission of another attempt of the same exchange, in one step with the end of this one: the hold, if it

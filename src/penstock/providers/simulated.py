@@ -66,7 +66,7 @@ class _Ask(Struct):
     model: str = ""
     messages: list[dict[str, Any]] = []
     input: Any = None
-    stream: bool = False
+    stream: bool | None = None
     stream_options: dict[str, Any] | None = None
     max_tokens: int | None = None
     max_completion_tokens: int | None = None
@@ -165,6 +165,11 @@ def _embedding(ask: _Ask) -> dict[str, Any]:
         }
         for i, text in enumerate(inputs)
     ]
-    tokens = sum(len(text.split()) if isinstance(text, str) else len(text or ()) for text in inputs)
+    tokens = sum(map(_tokens, inputs))
     usage = {"prompt_tokens": tokens, "total_tokens": tokens}
     return {"object": "list", "data": data, "model": ask.model, "usage": usage}
+
+
+def _tokens(piece: Any) -> int:
+    """Of one piece of an embedding's input: its words or numbers; anything else is one."""
+    return len(piece.split()) if isinstance(piece, str) else len(piece) if isinstance(piece, list) else 1

@@ -112,8 +112,8 @@ class Inference:
             request.respond(reply.status, headers, reply.body)
             return
         chunks = reply.chunks
-        request.start(reply.status, headers)
         try:
+            request.start(reply.status, headers)
             async for chunk in chunks:
                 await request.write(chunk)
             exchange.cut = None
