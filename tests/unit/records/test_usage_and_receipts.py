@@ -3,12 +3,12 @@
 import random
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 from sqlalchemy import Engine
+from sqlalchemy.engine import URL
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from penstock.domain.events import AttemptRecord, LimitCharged, UsageEvent
@@ -19,7 +19,7 @@ from penstock.records.events import write_events
 from penstock.records.receipts import own_receipt, public, receipt, rfc3339
 from penstock.records.retention import prune
 from penstock.records.usage import usage
-from penstock.store.engine import committer_engine, control_engine, database_url
+from penstock.store.engine import committer_engine, control_engine
 from penstock.store.migrate import upgrade
 from penstock.store.tables.control import keys
 from penstock.store.tables.records import rollups
@@ -44,11 +44,10 @@ class Store:
 
 
 @pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[Store]:
-    url = database_url("sqlite", tmp_path)
-    control = control_engine(url)
+async def store(store_url: URL) -> AsyncIterator[Store]:
+    control = control_engine(store_url)
     await upgrade(control)
-    committer = committer_engine(url)
+    committer = committer_engine(store_url)
     yield Store(committer, control)
     committer.dispose()
     await control.dispose()
