@@ -37,15 +37,14 @@ def migrate(
         raise typer.Exit(EXIT_FAULTY) from None
     data = Environment.read().data or Path(found.server.data)
     try:
-        if found.store == "sqlite" and not check:
-            # As `serve` makes them: the owner's alone.
-            os.umask(0o077)
-            data.mkdir(mode=0o700, parents=True, exist_ok=True)
-        before, after = asyncio.run(_migrate(database_url(found.store, data), check))
+        url = database_url(found.store, data)
+        if found.store == "sqlite" and not Path(url.database or "").exists():
+            _prepare(data, check)
+        before, after = asyncio.run(_migrate(url, check))
     except (SQLAlchemyError, OSError) as error:
         raise CommandFailed(f"the store cannot be used: {reason(error)}") from None
     if check and before != after:
-        raise CommandFailed(f"the store is {_at(before)}, and this release needs revision {after}: penstock migrate")
+        raise CommandFailed(f"the store is {_at(before)}, this release is at revision {after}")
     print_line(f"the store is at revision {after}" + ("" if before == after else f"; it was {_at(before)}"))
 
 
@@ -57,6 +56,14 @@ async def _migrate(url: URL, check: bool) -> tuple[str | None, str]:
         return before, newest_revision() if check else await upgrade(engine)
     finally:
         await engine.dispose()
+
+
+def _prepare(data: Path, check: bool) -> None:
+    """The directory for a new database, as `serve` makes it: the owner's alone."""
+    if check:
+        raise CommandFailed("the store is not there yet: penstock migrate makes it, and so does penstock serve")
+    os.umask(0o077)
+    data.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
 def _at(found: str | None) -> str:
