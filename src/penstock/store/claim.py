@@ -5,8 +5,8 @@ boxes, which must not serve from it too, as nothing divides limits between boxes
 session's advisory lock on it for as long as it runs. Where that session is lost, nothing connects to the database
 before it is claimed again; when somebody else has it by then, this process has to end.
 
-The same session asks the database once a second whether it is there. Whoever must not rely on a database that went
-away (a pulse that vouches for the newest kill, an administrator's question) looks at `is_confirmed`.
+The same session asks the database once a second whether it is there. Whoever must not wait for one that hangs looks at
+`require` first (an administrator's question), or at `is_fresh` (a pulse that vouches for the newest kill).
 """
 
 import asyncio
@@ -24,7 +24,9 @@ from penstock.store.engine import postgresql_url
 
 POLL_S = 1.0
 CONFIRMED_FOR_S = 5.0
-"""How long an answer of the database vouches for it."""
+"""How long an answer of the database vouches for it towards administrators."""
+FRESH_FOR_S = 2.0
+"""How long it vouches for the newest kill towards workers, whose `stop.freshness` runs from then on."""
 TAKE_WITHIN_S = 3.0
 """How long a predecessor may take to stop: a service manager may start the next one at once."""
 RETAKE_WITHIN_S = 40.0
@@ -53,6 +55,10 @@ class Claim:
     def is_confirmed(self) -> bool:
         """Whether the database has answered within `CONFIRMED_FOR_S`."""
         return self.silent_s() < CONFIRMED_FOR_S
+
+    def is_fresh(self) -> bool:
+        """Whether the database has answered within `FRESH_FOR_S`."""
+        return self.silent_s() < FRESH_FOR_S
 
     def require(self) -> None:
         """Raises StoreDown unless the database is confirmed."""

@@ -305,3 +305,24 @@ def test_times_are_rfc_3339_to_the_microsecond(ns: int) -> None:
     assert text.endswith("Z") and "+" not in text
     moment = datetime.fromisoformat(text)
     assert round(moment.timestamp()) == round(ns // 1_000 / 1e6)
+
+
+async def test_a_call_with_the_longest_names_there_are_is_counted(store: Store) -> None:
+    """PostgreSQL's index takes 2,704 bytes, of which a pathological set of names would need more."""
+    noise = random.Random(7)
+
+    def long(count: int) -> str:
+        return "".join(chr(noise.randrange(0x4E00, 0x9FFF)) for _ in range(count))
+
+    names = {"team": long(128), "project": long(128), "key": long(128), "environment": long(128)}
+    names |= {"user": long(256), "customer": long(256), "alias": long(385), "model": long(256), "deployment": long(385)}
+    store.write(event(1, cost_nanousd=3, **names), event(2, cost_nanousd=4, **names))
+    store.write(event(3, cost_nanousd=5, **{**names, "model": long(256)}))
+    answer = await store.usage("team,model")
+    assert answer["total"]["cost_nanousd"] == 12 and len(answer["rows"]) == 2
+    assert len({row["team"] for row in answer["rows"]}) == 1
+
+
+async def test_a_receipt_is_not_found_under_an_id_that_no_database_can_hold(store: Store) -> None:
+    async with store.control.connect() as conn:
+        assert await receipt(conn, "req_\x00") is None

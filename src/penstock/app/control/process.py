@@ -117,7 +117,7 @@ class Control:
             "deployment": self._answer_deployment,
             "snapshot": self._answer_snapshot,
         }
-        answers = Answers(self._welcome, lambda: self._publisher.snapshot, questions, self._claim.is_confirmed)
+        answers = Answers(self._welcome, lambda: self._publisher.snapshot, questions, self._claim.is_fresh)
         self._fleet = Fleet(answers, self._metrics)
         self._listener: Listener | None = None
 
