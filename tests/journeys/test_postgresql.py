@@ -130,6 +130,7 @@ def test_the_data_plane_refuses_when_the_store_was_away_for_the_freshness_and_go
     eventually(lambda: _status(lab) == 503, 20, "the data plane stops")
     assert time.monotonic() - began > 2
     assert lab.chat("ci").headers["x-penstock-error"] == "store_unavailable"
+    eventually(lambda: not _healthy(lab), 15, "the control process has noticed")
     _problem(lab, "GET", "/admin/v1/keys")
     own_postgres.thaw()
     eventually(lambda: _status(lab) == 200, 15, "the data plane goes on")
