@@ -179,7 +179,13 @@ class UpstreamMalformed(UpstreamError):
 
 
 class UpstreamCredential(UpstreamError):
+    """`headers`: those of the vendor's answer that name the request, for the caller's own enquiries."""
+
     code = "upstream_credential"
+
+    def __init__(self, message: str, headers: Headers) -> None:
+        super().__init__(message)
+        self.headers = headers
 
 
 class UpstreamRefused(UpstreamError):

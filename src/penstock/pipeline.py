@@ -12,6 +12,8 @@ import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from typing import NamedTuple
 
+from msgspec import structs
+
 from penstock.admission.admit import dimensions, find_alias, kill_on, refuse_killed
 from penstock.admission.tags import tags_of
 from penstock.catalog.cost import Bounds, cost, worst_cost
@@ -293,12 +295,9 @@ class _Attempt:
     async def _stream(self, response: UpstreamResponse) -> Reply:
         """Waits for the first event, so that a provider that fails at once can still be replaced."""
         tee = self._tee = self._plan.dialect.tee(self._plan.call, self._plan.demand.ask_usage)
-        data, first = b"", b""
-        while not first:
-            data = await response.read()
-            if not data:
-                break
-            first = tee.feed(data)
+        first = b""
+        while not tee.begun and (data := await response.read()):
+            first += tee.feed(data)
         if tee.reading.error is not None and not tee.counted_output():
             response.abort()
             raise UpstreamRefused(tee.reading.error_status or 502, response.headers, _only_data(first))
@@ -409,7 +408,10 @@ class _Attempt:
         return Usage(input=min(estimate, ask.input_tokens), output=bound)
 
     def _settle(self, usage: Usage, basis: CostBasis, *, error_code: str = "", final: bool = True) -> None:
-        """Posts what is owed and, with the last attempt, the exchange's event: one write."""
+        """Posts what is owed and, with the last attempt, the exchange's event: one write. The request itself is charged
+        to the last attempt alone, so that a limit on requests counts each exchange once."""
+        if not final:
+            usage = structs.replace(usage, requests=0)
         exchange, price = self._exchange, self._plan.target.price
         self._resolved = True
         now = self._gateway.clock()

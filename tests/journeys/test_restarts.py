@@ -1,5 +1,6 @@
 """Either side restarts alone, streams are drained on SIGTERM, and nothing that was settled is lost."""
 
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -43,6 +44,14 @@ def _back_after(lab: Lab, role: str, is_back: Callable[[], bool]) -> float:
     return time.monotonic() - began
 
 
+@pytest.fixture
+def quiet() -> None:
+    """Skips a test of how long something takes where others use the machine."""
+    if os.getloadavg()[0] > 2 * (os.cpu_count() or 1):
+        pytest.skip("the machine is too busy to time a restart")
+
+
+@pytest.mark.usefixtures("quiet")
 def test_the_data_plane_is_back_within_two_seconds_of_its_workers_death(own: Lab) -> None:
     assert own.chat("ci").status == 200
     assert _fastest(*(_back_after(own, "worker", lambda: _answers(own)) for _ in range(3))) < 2
@@ -50,6 +59,7 @@ def test_the_data_plane_is_back_within_two_seconds_of_its_workers_death(own: Lab
     assert own.gateway.held() == 0
 
 
+@pytest.mark.usefixtures("quiet")
 def test_the_admin_plane_is_back_within_two_seconds_of_its_process_death(own: Lab) -> None:
     assert _fastest(*(_back_after(own, "control", own.gateway.admin_is_up) for _ in range(3))) < 2
 

@@ -303,9 +303,10 @@ async def run(steps: Sequence[tuple[object, ...]]) -> None:
 
 
 # A failure is told as it was found: making it smaller takes minutes, since every example is a database.
-@settings(max_examples=60, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])
+@settings(max_examples=30, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])
 @given(steps=STEPS)
 @example(steps=[("call", "x", 1), ("drain",), ("wait", 61), ("call", "x", 1)])
+@example(steps=[("hold", "x"), ("wait", 61), ("call", "x", 1), ("drain",), ("post", 0, 5), ("drain",)])
 def test_every_call_counts_exactly_once_wherever_it_is_interrupted(steps: list[tuple[object, ...]]) -> None:
     with pytest.MonkeyPatch.context() as small:
         small.setattr(journals, "PART_BYTES", 1_500)

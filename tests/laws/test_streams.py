@@ -113,7 +113,8 @@ def test_a_cut_stream_is_counted_by_its_pieces() -> None:
 
 def test_usage_on_a_chunk_with_choices_counts_and_stays() -> None:
     tee = ChatTee(strips_usage=True)
-    event = b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}],"usage":{"prompt_tokens":2,"completion_tokens":1}}\n\n'
+    choices = b'"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]'
+    event = b"data: {" + choices + b',"usage":{"prompt_tokens":2,"completion_tokens":1}}\n\n'
     assert tee.feed(event) == event
     assert tee.reading.usage == Usage(input=2, output=1)
     assert tee.close() == (b"", True)

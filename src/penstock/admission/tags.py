@@ -1,33 +1,39 @@
 """Tags: the caller's own words for what a call is for, in `x-penstock-tags: feature=search,customer=acme`."""
 
-import re
 from collections.abc import Mapping
 
 from penstock.domain.snapshot import Key
+from penstock.domain.tags import MAX_TAG_NAME, MAX_TAG_VALUE, is_tag_name, is_tag_value
 from penstock.errors import InvalidRequest, NotPermitted
 
 MAX_TAGS = 20
-_NAME = re.compile(r"[a-z][a-z0-9_.-]{0,63}")
-_VALUE = re.compile(r"[A-Za-z0-9_.:@/+ -]{1,128}")
 
 
 def read_tags(header: str | None) -> dict[str, str]:
     """The caller's tags. Raises `InvalidRequest` for what is not `name=value,...` within the bounds."""
     tags: dict[str, str] = {}
-    for pair in (header or "").split(","):
+    for pair in _text(header or "").split(","):
         if not pair.strip():
             continue
         name, _, value = (part.strip() for part in pair.partition("="))
-        if not _NAME.fullmatch(name) or not _VALUE.fullmatch(value):
+        if not is_tag_name(name) or not is_tag_value(value):
             raise InvalidRequest(
-                "'x-penstock-tags' must be name=value pairs: names of a-z, 0-9, '_', '.', '-' (at most 64), "
-                "values of letters, digits, spaces and _.:@/+- (at most 128).",
+                f"'x-penstock-tags' must be name=value pairs: names of at most {MAX_TAG_NAME} letters, digits, '.', "
+                f"'_' and '-', values of at most {MAX_TAG_VALUE} printable characters without ',' and '='.",
                 param="x-penstock-tags",
             )
         tags[name] = value
     if len(tags) > MAX_TAGS:
         raise InvalidRequest(f"'x-penstock-tags' may hold at most {MAX_TAGS} tags.", param="x-penstock-tags")
     return tags
+
+
+def _text(header: str) -> str:
+    """HTTP hands header bytes over as latin-1; those that are UTF-8 are meant as UTF-8."""
+    try:
+        return header.encode("latin-1").decode("utf-8")
+    except UnicodeError:
+        return header
 
 
 def tags_of(key: Key, headers: Mapping[str, str]) -> dict[str, str]:

@@ -37,6 +37,11 @@ class Welcome(Struct, frozen=True, tag="welcome"):
     balances: tuple[Charge, ...] = ()
 
 
+class Refused(Struct, frozen=True, tag="refused"):
+    """The control process does not know this worker's epoch any more: it must end, and a new one start. A link that is
+    closed without this word says nothing: the worker tries again."""
+
+
 class Changed(Struct, frozen=True, tag="changed"):
     change: Change
 
@@ -86,7 +91,7 @@ class Answer(Struct, frozen=True, tag="answer"):
     value: bytes | None
 
 
-Message = Hello | Welcome | Changed | Confirm | Beat | Pulse | Question | Answer
+Message = Hello | Welcome | Refused | Changed | Confirm | Beat | Pulse | Question | Answer
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Message)

@@ -18,7 +18,7 @@ from pathlib import Path
 WATCHED = {signal.SIGCHLD, signal.SIGTERM, signal.SIGINT}
 STABLE_AFTER_S = 5.0
 FIRST_PAUSE_S = 0.05
-LONGEST_PAUSE_S = 5.0
+LONGEST_PAUSE_S = 1.0
 STOP_WITHIN_S = 900.0
 """A child bounds its own stop (`server.drain_timeout`); this only ends one that hangs."""
 

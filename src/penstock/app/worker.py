@@ -8,6 +8,7 @@ import argparse
 import asyncio
 import gc
 import itertools
+import logging
 import os
 import signal
 import sys
@@ -28,6 +29,7 @@ from penstock.app.link import (
     Message,
     Pulse,
     Question,
+    Refused,
     Welcome,
     encode,
     messages,
@@ -46,8 +48,29 @@ from penstock.upstream.http1 import Http1Transport
 RECONNECT_S = 0.05
 ANSWER_TIMEOUT_S = 5.0
 BEAT_S = 1.0
+EXIT_IN_USE = 3
+"""The address of the data plane is taken; the supervisor stops the whole."""
+
 EXIT_RESTART = 75
 """The control process no longer knows this worker's epoch: a new process starts with a new one."""
+
+
+_log = logging.getLogger("penstock.worker")
+
+
+class JsonLines(logging.Formatter):
+    """One JSON object per record. A traceback is in it without local variables: they hold content and keys."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(record.created)),
+            "level": record.levelname.lower(),
+            "event": record.getMessage(),
+            "logger": record.name,
+        }
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        return msgspec.json.encode(line).decode()
 
 
 class Worker:
@@ -68,6 +91,7 @@ class Worker:
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop_lag_ms = 0.0
         self._stop = asyncio.Event()
+        self._exit_code = 0
 
     async def run(self, parent_fd: int | None) -> int:
         loop = asyncio.get_running_loop()
@@ -84,7 +108,7 @@ class Worker:
         if link.done() and not stopped.done():
             link.result()
             return EXIT_RESTART
-        return 0
+        return self._exit_code
 
     def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
         task = asyncio.get_running_loop().create_task(coroutine)
@@ -102,16 +126,17 @@ class Worker:
             except OSError:
                 await asyncio.sleep(RECONNECT_S)
                 continue
-            self._writer, welcomed = writer, False
+            self._writer, refused = writer, False
             self._send(Hello(self._node, os.getpid(), self._epoch))
             async for message in messages(reader):
-                welcomed = True
+                refused = isinstance(message, Refused)
                 await self._obey(message)
             self._writer = None
             writer.close()
             self._fail_questions()
-            if self._epoch and not welcomed:
+            if refused:
                 return
+            await asyncio.sleep(RECONNECT_S)
 
     async def _obey(self, message: Message) -> None:
         if isinstance(message, Welcome):
@@ -228,10 +253,16 @@ class Worker:
     # -- the listener -------------------------------------------------------------------------------------------------
 
     async def _listen(self, settings: ServerSettings) -> None:
+        """Ends the process when the address cannot be had: starting again would not cure it."""
         assert self._app is not None
         limits = ServerLimits(header_read_timeout_ms=settings.header_read_timeout_ms)
         self._server = HttpServer(self._app.handle, limits)
-        await self._server.listen(settings.listen_host, settings.listen_port)
+        try:
+            await self._server.listen(settings.listen_host, settings.listen_port)
+        except OSError as error:
+            _log.error("cannot listen on %s:%d: %s", settings.listen_host, settings.listen_port, error.strerror)
+            self._exit_code = EXIT_IN_USE
+            self._stop.set()
 
     async def _drain(self) -> None:
         """Admits nothing more, lets live calls end within the drain timeout, cuts the rest, closes."""
@@ -266,6 +297,9 @@ def main() -> int:
     parser.add_argument("--parent-fd", type=int)
     arguments = parser.parse_args()
 
+    handler = logging.StreamHandler()
+    handler.setFormatter(JsonLines())
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
     # A call makes some hundred small objects and no cycles: the collector need not look after every 700 of them, nor
     # ever again at what the imports left.
     gc.freeze()

@@ -14,10 +14,10 @@ from pydantic import AfterValidator, BeforeValidator
 
 from penstock.config.environment import check_reference
 from penstock.domain.money import MAX_NANOUSD, NANO
+from penstock.domain.tags import MAX_TAG_VALUE, is_tag_name, is_tag_value
 from penstock.errors import ConfigError
 
 MAX_NAME = 128
-MAX_TAG_VALUE = 256
 MAX_DURATION_MS = 24 * 3600 * 1000
 SHOWN_CHARACTERS = 60
 STORE_SETTINGS = ("host", "port", "sslmode", "sslrootcert", "sslcert", "sslkey", "connect_timeout")
@@ -78,7 +78,7 @@ def alias_name(value: object) -> str:
 def tag_value(value: object) -> str:
     """What a tag, a customer or a user can be: 1 to 256 printable characters without comma or equals sign."""
     text = _text(value)
-    if not text or len(text) > MAX_TAG_VALUE or not text.isprintable() or "," in text or "=" in text:
+    if not is_tag_value(text):
         raise ValueError(f"must be 1 to {MAX_TAG_VALUE} printable characters without ',' and '='")
     return text
 
@@ -242,7 +242,7 @@ def moment(value: object) -> datetime:
 def each_dimension(value: object) -> str:
     """A dimension whose values get a balance each, or `tag:<name>`."""
     text = _text(value)
-    if text.startswith("tag:") and _NAME.fullmatch(text[4:]) and len(text) <= MAX_NAME:
+    if text.startswith("tag:") and is_tag_name(text[4:]):
         return text
     if text not in EACH:
         raise ValueError(f"{shown(text)} is not known here; available: {', '.join(EACH)}, tag:NAME")

@@ -72,7 +72,10 @@ class Tee(Protocol):
     """Reads a stream while it passes. `feed` returns what goes to the caller, which is `data` itself unless the
     gateway asked for a usage report that the caller did not."""
 
+    begun: bool
+    """Whether a whole event has passed."""
     ended: bool
+    """Whether the stream's normal ending has passed."""
     reading: Reading
 
     def feed(self, data: bytes) -> bytes: ...

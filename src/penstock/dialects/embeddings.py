@@ -82,7 +82,7 @@ def read(body: bytes) -> Reading:
     tokens = reported.prompt_tokens if reported.prompt_tokens is not None else reported.total_tokens
     if tokens is None or not believed(tokens):
         return Reading(error=message, error_status=status, hostile=True)
-    return Reading(usage=Usage(input=tokens), finish_reason="stop", error=message, error_status=status)
+    return Reading(usage=Usage(input=tokens), error=message, error_status=status)
 
 
 class Embeddings:

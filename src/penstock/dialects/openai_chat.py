@@ -320,8 +320,8 @@ def normalise(reported: _Usage) -> Usage | None:
 _TELLING = re.compile(rb'"usage"\s*:\s*\{|"finish_reason"\s*:\s*"|"error"\s*:\s*[{"]')
 _NULL_USAGE = b',"usage":null'
 _LAST_NULL_USAGE = re.compile(rb',"usage":null((?:,"obfuscation":"[^"\\]*")?\}\r?\n)')
-"""`usage: null` as the last member of a chunk, or before OpenAI's padding: the closing brace and the line's end behind it
-prove that it is the chunk's own and not a nested one, so it can go without parsing."""
+"""`usage: null` as the last member of a chunk, or before OpenAI's padding: the closing brace and the line's end behind
+it prove that it is the chunk's own and not a nested one, so it can go without parsing."""
 _EARLY_NULL_USAGE = re.compile(rb'^(data: \{(?:"\w+":(?:"[^"\\]*"|\d+|null),)*)"usage":null,', re.MULTILINE)
 """The same among the plain members before the first nested one."""
 _HELD_FOR_COUNTING_BYTES = 64 * 1024
@@ -376,6 +376,7 @@ class ChatTee:
     """
 
     def __init__(self, strips_usage: bool) -> None:
+        self.begun = False
         self.ended = False
         self.reading = Reading()
         self._splitter = sse.Splitter()
@@ -404,6 +405,7 @@ class ChatTee:
         return self._counted
 
     def _observe(self, run: bytes) -> None:
+        self.begun = True
         self._kept.append(run)
         self._kept_bytes += len(run)
         if self._kept_bytes > _HELD_FOR_COUNTING_BYTES:

@@ -16,7 +16,7 @@ CostBasis = Literal["computed", "provider", "estimated", "unpriced"]
 Cause = Literal["completed", "refused", "failed", "aborted", "killed"]
 
 
-class AttemptRecord(Struct, frozen=True):
+class AttemptRecord(Struct, frozen=True, array_like=True):
     """One try at one target. `status` is the upstream's, 0 when none came. Times are Unix nanoseconds."""
 
     n: int
@@ -32,7 +32,7 @@ class AttemptRecord(Struct, frozen=True):
     basis: CostBasis = "computed"
 
 
-class LimitCharged(Struct, frozen=True):
+class LimitCharged(Struct, frozen=True, array_like=True):
     limit: str
     window_start: int
     value: str
@@ -47,8 +47,12 @@ def charged(charge: Charge, limits: Mapping[str, Limit]) -> LimitCharged:
     return LimitCharged(name, charge.window_start, charge.value, unit, charge.amount)
 
 
-class UsageEvent(Struct, frozen=True, kw_only=True):
-    """See CONTRACT: the public names. Times are Unix nanoseconds here and RFC 3339 in every public form."""
+class UsageEvent(Struct, frozen=True, kw_only=True, array_like=True):
+    """The public names are those of the fields. Times are Unix nanoseconds here and RFC 3339 in every public form.
+
+    In the journal and in the store an event is an array, less than half the size of a mapping: a new field goes to the
+    end and has a default.
+    """
 
     event_id: str
     request_id: str

@@ -72,7 +72,7 @@ class PriceOverride(Struct, frozen=True):
     request: Decimal | None = None
 
 
-class CostLine(Struct, frozen=True):
+class CostLine(Struct, frozen=True, array_like=True):
     """One line of a receipt: `cost_nanousd = ceil(quantity * unit_price / 1e6)`."""
 
     meter: str

@@ -45,17 +45,21 @@ def amounts_owed(usd_nanousd: int, usage: Usage) -> dict[Unit, int]:
 
 def _by_unit(usd_nanousd: int, input_tokens: int, output_tokens: int, requests: int, places: int) -> dict[Unit, int]:
     """The one place where amounts are given their units; each is at least 0 and at most what the store can hold."""
-    amounts: dict[Unit, int] = {
+    tokens = input_tokens + output_tokens
+    if not (0 <= usd_nanousd <= MAX_NANOUSD and 0 <= input_tokens <= tokens <= MAX_NANOUSD and requests >= 0):
+        usd_nanousd = min(max(usd_nanousd, 0), MAX_NANOUSD)
+        input_tokens = min(max(input_tokens, 0), MAX_NANOUSD)
+        output_tokens = min(max(output_tokens, 0), MAX_NANOUSD)
+        tokens = min(input_tokens + output_tokens, MAX_NANOUSD)
+        requests = max(requests, 0)
+    return {
         "usd": usd_nanousd,
-        "tokens": input_tokens + output_tokens,
+        "tokens": tokens,
         "input_tokens": input_tokens,
         "output_tokens": output_tokens,
         "requests": requests,
         "concurrent": places,
     }
-    if max(amounts.values()) > MAX_NANOUSD or min(amounts.values()) < 0:
-        return {unit: min(max(amount, 0), MAX_NANOUSD) for unit, amount in amounts.items()}
-    return amounts
 
 
 class Balance:

@@ -29,8 +29,11 @@ class Shelf:
         return self._directory / journal_name(epoch, part)
 
     def size(self, epoch: int, part: int) -> int:
-        """In bytes."""
-        return self.path(epoch, part).stat().st_size
+        """In bytes; 0 for a file that was discarded meanwhile."""
+        try:
+            return self.path(epoch, part).stat().st_size
+        except FileNotFoundError:
+            return 0
 
     def add(self, epoch: int) -> Path:
         return create(self._directory, epoch)
@@ -47,7 +50,10 @@ class Shelf:
         is still the newest after it was locked is the one.
         """
         while parts := self.parts().get(epoch):
-            descriptor = lock(self.path(epoch, parts[-1]))
+            try:
+                descriptor = lock(self.path(epoch, parts[-1]))
+            except FileNotFoundError:
+                continue
             if descriptor is None:
                 yield False
                 return

@@ -6,7 +6,7 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import msgspec
+from msgspec import structs
 from sqlalchemy import or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -28,8 +28,11 @@ def rfc3339(ns: int) -> str:
 def public(event: UsageEvent) -> dict[str, Any]:
     """Plain values only: times in RFC 3339, money as whole nano-USD and, for people, `cost_usd` as decimal text.
     A window that never ends (`total`) has `window_start` None."""
-    plain = msgspec.to_builtins(event)
-    shown = {name: list(value) if isinstance(value, tuple) else value for name, value in plain.items()}
+    shown = structs.asdict(event)
+    for name in ("cost_lines", "attempts", "limits_charged"):
+        shown[name] = [structs.asdict(part) for part in shown[name]]
+    for name in ("guardrails", "dropped", "flags"):
+        shown[name] = list(shown[name])
     shown["started_at"], shown["ended_at"] = rfc3339(event.started_at), rfc3339(event.ended_at)
     shown["usage"] = public_usage(event.usage)
     shown["cost_usd"] = usd(event.cost_nanousd)

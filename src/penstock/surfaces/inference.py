@@ -21,11 +21,13 @@ from penstock.domain.policy import Denial
 from penstock.errors import (
     GatewayError,
     InternalError,
+    InvalidApiKey,
     Killed,
     MethodNotAllowed,
     ModelNotFound,
     NotFound,
     Overloaded,
+    UpstreamCredential,
     UpstreamRefused,
 )
 from penstock.identity.authenticate import authenticate
@@ -43,6 +45,9 @@ FAREWELL_S = 1.0
 """How long a cut stream's caller may take to accept its last event."""
 
 _log = logging.getLogger("penstock.inference")
+
+MAY_PASS = frozenset({"internal_error", "upstream_unreachable", "upstream_timeout", "upstream_reset"})
+"""Errors without a time of their own that may be gone at the next try; the others stay until somebody acts."""
 
 _JSON = (b"content-type", b"application/json")
 
@@ -86,7 +91,7 @@ class Inference:
             await self._reply(request, reply, exchange, dialect)
         except GatewayError as error:
             exchange.cut = None
-            self.refused_strangers += exchange.key is None
+            self.refused_strangers += isinstance(error, InvalidApiKey)
             _refuse(request, error, dialect, request_id, len(exchange.attempts))
         except asyncio.CancelledError:
             if exchange.cut_by is None:
@@ -233,9 +238,13 @@ def _refuse(request: Request, error: GatewayError, dialect: Dialect, request_id:
         headers += [(name, value) for name, value in passed_on(error.headers) if name != b"content-type"]
     else:
         body = dialect.error_body(error)
+        if isinstance(error, UpstreamCredential):
+            headers += passed_on(error.headers)
         if error.retry_after_s is not None:
             headers.append((b"retry-after", str(max(1, -int(-error.retry_after_s // 1))).encode()))
-        elif 400 <= status < 500 and error.source != "upstream":
+        elif error.code in MAY_PASS:
+            headers.append((b"retry-after", b"1"))
+        else:
             headers.append((b"x-should-retry", b"false"))
         if error.denial is not None:
             headers += _limit_headers(error.denial)

@@ -71,7 +71,6 @@ class Gateway:
         self.environment = {
             "PATH": os.environ.get("PATH", ""),
             "HOME": str(directory),
-            "PYTHONDONTWRITEBYTECODE": "1",
             "PENSTOCK_ADMIN_KEY": self.admin_key,
             "PENSTOCK_ADMIN_URL": self.admin_url,
             "PENSTOCK_SECRET": self.root_secret,

@@ -60,7 +60,10 @@ async def refusal(response: UpstreamResponse) -> UpstreamError:
     status = response.status
     body = await response.read_all(MAX_ERROR_BODY_BYTES)
     if status in (401, 407):
-        return UpstreamCredential("The provider rejected the gateway's credential. An operator must look at it.")
+        return UpstreamCredential(
+            "The provider rejected the gateway's credential. An operator must look at it.",
+            [field for field in response.headers if field[0].endswith("request-id")],
+        )
     if status < 400:
         return UpstreamMalformed(f"The provider answered with a redirect ({status}), which is not followed.")
     return UpstreamRefused(status, response.headers, body)

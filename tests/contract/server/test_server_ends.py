@@ -192,7 +192,7 @@ async def test_a_reader_that_never_reads_is_cut_in_time(serve: Any, eventually: 
     watched = Watched("reader")
     served = await serve(watched, send_timeout_ms=300)
     caller = await served.call(receive_bytes=4096)
-    caller.get()
+    caller.say(b"GET / HTTP/1.1\r\nhost: x\r\n\r\nGET /half")
     await eventually(lambda: watched.gone_at, 3)
     await eventually(lambda: served.server.connections == 0)
 

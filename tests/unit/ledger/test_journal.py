@@ -222,7 +222,7 @@ def test_a_resolution_that_cannot_be_written_goes_out_before_anything_else(
 def test_a_large_journal_goes_on_in_another_file_that_is_locked_too(
     path: Path, event: MakeEvent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(journals, "PART_BYTES", 2_000)
+    monkeypatch.setattr(journals, "PART_BYTES", 1_000)
     journal, written = Journal(path), records(event, 20)
     for record in written:
         journal.append(record)

@@ -18,7 +18,7 @@ from penstock.errors import StoreDown
 from penstock.ledger.committer import Committer
 from penstock.store.claim import reason
 
-POLL_S = 0.1
+POLL_S = 0.25
 STUCK_POLL_S = 1.0
 FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 5.0
@@ -66,7 +66,7 @@ class Drain:
         return moved
 
     async def keep(self) -> None:
-        """Drains as long as it runs. Looks at the journals' sizes ten times a second. A backlog that does not shrink
+        """Drains as long as it runs. Looks at the journals' sizes four times a second. A backlog that does not shrink
         (the torn last record of a worker that died) is looked into once a second only."""
         pause_s = FIRST_PAUSE_S
         while True:

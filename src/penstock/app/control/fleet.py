@@ -26,6 +26,7 @@ from penstock.app.link import (
     Message,
     Pulse,
     Question,
+    Refused,
     Welcome,
     encode,
     messages,
@@ -177,6 +178,7 @@ class Fleet:
         welcome = await self._answers.welcome(hello.epoch)
         if welcome is None:
             log.warning("a worker came back with an epoch that is over", node=hello.node, epoch=hello.epoch)
+            writer.write(encode(Refused()))
             return None
         # From taking the snapshot to being in `_nodes` nothing is awaited, so no change falls between the two.
         welcome = msgspec.structs.replace(welcome, snapshot=self._answers.snapshot())

@@ -194,7 +194,7 @@ class Connection(asyncio.Protocol):
             self._await_peer()
         elif self._serving is not None and self._body_waiter is not None:
             self._break(self._serving)
-        elif self._in_head and not self._is_deaf:
+        elif self._in_head and self._serving is None and not self._is_deaf:
             self._refuse(408, "The request did not arrive in time.")
         else:
             self.cut()

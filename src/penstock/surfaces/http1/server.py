@@ -1,7 +1,6 @@
 """The listener: accepts, watches the deadlines of all connections with one timer, and stops in good order."""
 
 import asyncio
-import socket
 from time import monotonic
 
 from penstock.surfaces.http1.protocol import Connection, Handle, ServerLimits, Shared
@@ -31,7 +30,7 @@ class HttpServer:
         """Starts to accept; returns the port. Raises `OSError` when the address cannot be had."""
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(
-            lambda: Connection(self._shared), host, port, backlog=BACKLOG, reuse_port=hasattr(socket, "SO_REUSEPORT")
+            lambda: Connection(self._shared), host, port, backlog=BACKLOG, reuse_address=True
         )
         self._sweep()
         bound: int = self._server.sockets[0].getsockname()[1]
