@@ -34,6 +34,8 @@
     |   |-- Conflict                   409 conflict             the name is taken, or the object is in use
     |   `-- Declared                   409 declared             the configuration file owns it
     |-- StoreTooNew                    the database was written by a newer release
+    |-- StoreInUse                     another box serves from the database
+    |-- StoreDown                      the database cannot be reached; trying again helps
     `-- JournalDamaged                 the journal's middle does not check; `.offset` says where
 
 Messages are written for the person who reads them and hold no exception text, path or secret.
@@ -226,6 +228,14 @@ class Declared(ControlError):
 
 class StoreTooNew(PenstockError):
     """The store's schema is of a release that this one does not know; going on could damage it."""
+
+
+class StoreInUse(PenstockError):
+    """Another box serves from the database; two would each spend the same limits."""
+
+
+class StoreDown(PenstockError):
+    """The database cannot be reached. Nothing is lost: the journals keep what it has not taken."""
 
 
 class JournalDamaged(PenstockError):

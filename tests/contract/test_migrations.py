@@ -1,16 +1,22 @@
-"""The schema that migrations make is the one that the code is written against."""
+"""The schema that migrations make is the one that the code is written against, on both databases."""
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import Connection, text
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, inspect, text
+from sqlalchemy.engine import URL
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from penstock.errors import StoreTooNew
 from penstock.store.engine import control_engine, database_url
-from penstock.store.migrate import newest_revision, revision, upgrade
+from penstock.store.migrate import DIRECTORY, newest_revision, revision, upgrade
 from penstock.store.tables import control, ledger, records
 from penstock.store.tables.schema import metadata
 
@@ -30,27 +36,75 @@ def _normal(sql: str) -> str:
     return "\n".join([head.replace('"', "").strip(), *lines, tail.strip()])
 
 
-async def test_the_migrations_make_exactly_the_tables_of_the_code(tmp_path: Path) -> None:
+def _differences(connection: Connection) -> list[Any]:
+    found: list[Any] = compare_metadata(MigrationContext.configure(connection, opts={"compare_type": True}), metadata)
+    return found
+
+
+def _columns(connection: Connection) -> dict[tuple[str, str], dict[str, Any]]:
+    """Table and column -> what the database says of it."""
+    seen = inspect(connection)
+    return {
+        (table, column["name"]): dict(column) for table in seen.get_table_names() for column in seen.get_columns(table)
+    }
+
+
+async def _upgrade_to(engine: AsyncEngine, target: str) -> dict[tuple[str, str], dict[str, Any]]:
+    def run(connection: Connection) -> dict[tuple[str, str], dict[str, Any]]:
+        config = Config()
+        config.set_main_option("script_location", str(DIRECTORY))
+        config.set_main_option("path_separator", "os")
+        config.attributes["connection"] = connection
+        command.upgrade(config, target)
+        return _columns(connection)
+
+    async with engine.begin() as conn:
+        return await conn.run_sync(run)
+
+
+async def test_the_migrations_make_exactly_the_tables_of_the_code(store_url: URL) -> None:
+    engine = control_engine(store_url)
+    await upgrade(engine)
+    async with engine.connect() as conn:
+        differences = await conn.run_sync(_differences)
+    await engine.dispose()
+    assert differences == []
+
+
+async def test_the_migrations_make_exactly_the_tables_of_the_code_down_to_sqlites_own_words(tmp_path: Path) -> None:
     migrated = control_engine(database_url(str(tmp_path / "migrated.db"), tmp_path))
     created = control_engine(database_url(str(tmp_path / "created.db"), tmp_path))
     await upgrade(migrated)
     async with created.begin() as conn:
         await conn.run_sync(metadata.create_all)
     async with migrated.connect() as conn:
-        differences = await conn.run_sync(
-            lambda sync: compare_metadata(MigrationContext.configure(sync, opts={"compare_type": True}), metadata)
-        )
         by_migrations = await conn.run_sync(_schema)
     async with created.connect() as conn:
         by_code = await conn.run_sync(_schema)
     await migrated.dispose()
     await created.dispose()
-    assert differences == []
     assert by_migrations == by_code
 
 
-async def test_a_database_is_migrated_once_and_keeps_its_data(tmp_path: Path) -> None:
-    engine = control_engine(database_url("sqlite", tmp_path))
+async def test_amounts_and_times_have_64_bits(store_url: URL) -> None:
+    engine = control_engine(store_url)
+    await upgrade(engine)
+    async with engine.connect() as conn:
+        columns = await conn.run_sync(_columns)
+    await engine.dispose()
+    wide = "BIGINT" if store_url.get_backend_name() == "postgresql" else "INTEGER"
+    for table, column in (
+        ("entries", "at"),
+        ("balances", "settled"),
+        ("rollups", "cost_nanousd"),
+        ("shares", "settled"),
+    ):
+        assert str(columns[table, column]["type"]) == wide
+    assert str(columns["limits", "amount"]["type"]) == "BIGINT"
+
+
+async def test_a_database_is_migrated_once_and_keeps_its_data(store_url: URL) -> None:
+    engine = control_engine(store_url)
     assert await revision(engine) is None
     assert await upgrade(engine) == newest_revision()
     async with engine.begin() as conn:
@@ -63,19 +117,43 @@ async def test_a_database_is_migrated_once_and_keeps_its_data(tmp_path: Path) ->
     await engine.dispose()
 
 
-async def test_two_processes_that_start_together_migrate_one_after_the_other(tmp_path: Path) -> None:
-    engines = [control_engine(database_url("sqlite", tmp_path)) for _ in range(4)]
+async def test_two_processes_that_start_together_migrate_one_after_the_other(store_url: URL) -> None:
+    engines = [control_engine(store_url) for _ in range(4)]
     revisions = await asyncio.gather(*(upgrade(engine) for engine in engines))
     assert set(revisions) == {newest_revision()}
     for engine in engines:
         await engine.dispose()
 
 
-async def test_a_database_of_a_later_release_is_refused(tmp_path: Path) -> None:
-    engine = control_engine(database_url("sqlite", tmp_path))
+async def test_a_migration_only_adds_so_that_the_release_before_it_still_runs(store_url: URL) -> None:
+    """What is there stays as it is, and what is new has a value where an older release does not write one."""
+    engine = control_engine(store_url)
+    config = Config()
+    config.set_main_option("script_location", str(DIRECTORY))
+    config.set_main_option("path_separator", "os")
+    scripts = [script.revision for script in ScriptDirectory.from_config(config).walk_revisions()]
+    before: dict[tuple[str, str], dict[str, Any]] = {}
+    for target in reversed(scripts):
+        after = await _upgrade_to(engine, target)
+        tables = {table for table, _ in before}
+        for place, column in before.items():
+            assert place in after, f"{target} takes {place} away"
+            assert str(after[place]["type"]) == str(column["type"]), f"{target} changes the type of {place}"
+        for (table, name), column in after.items():
+            if table in tables and (table, name) not in before:
+                assert column["nullable"] or column["default"] is not None, (
+                    f"{target} demands a value in {table}.{name}"
+                )
+        before = after
+    await engine.dispose()
+
+
+async def test_a_database_of_a_later_release_is_refused_and_left_alone(store_url: URL) -> None:
+    engine = control_engine(store_url)
     await upgrade(engine)
     async with engine.begin() as conn:
         await conn.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     with pytest.raises(StoreTooNew, match="9999"):
         await upgrade(engine)
+    assert await revision(engine) == "9999"
     await engine.dispose()

@@ -1,9 +1,13 @@
 """Scope and the kill switch."""
 
+import re
 from collections.abc import Iterable, Mapping
 
 from penstock.domain.snapshot import Alias, Deployment, Key, Kill, Snapshot
 from penstock.errors import Killed, ModelNotFound, NotPermitted
+
+_MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@/+-]{0,255}")
+"""What a vendor's name for a model can be, where a caller writes one that no operator has declared."""
 
 
 def dimensions(key: Key, tags: Mapping[str, str], model: str) -> dict[str, str]:
@@ -56,7 +60,7 @@ def find_alias(snapshot: Snapshot, key: Key, model: str) -> Alias:
     alias = snapshot.aliases.get(model) if not model.endswith("/*") else None
     if alias is None:
         provider, slash, name = model.partition("/")
-        wildcard = snapshot.aliases.get(f"{provider}/*") if slash and name else None
+        wildcard = snapshot.aliases.get(f"{provider}/*") if slash and _MODEL.fullmatch(name) else None
         if wildcard is None or provider not in snapshot.providers:
             raise ModelNotFound(
                 f"The model '{model}' does not exist here. GET /v1/models lists those that do.", param="model"

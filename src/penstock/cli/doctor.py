@@ -155,7 +155,9 @@ def _store(client: AdminClient) -> Finding:
         failing = ", ".join(f"{task} since {since}" for task, since in json.loads(content)["failing_since"].items())
     except (ValueError, KeyError, TypeError, AttributeError):
         failing = f"/healthz answers {status}"
-    return Finding("store", "fail", failing, "the control process's log has the reason; disk full or store locked?")
+    return Finding(
+        "store", "fail", failing, "the control process's log has the reason; disk full, store locked, database away?"
+    )
 
 
 def _workers(status: dict[str, Any]) -> Finding:

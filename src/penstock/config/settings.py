@@ -12,7 +12,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     GetPydanticSchema,
@@ -36,6 +35,7 @@ from penstock.config.values import (
     Name,
     PriceUsd,
     Reference,
+    StoreAddress,
     TagValue,
     nanousd,
     not_yet,
@@ -67,15 +67,6 @@ def _read_as(model: type[_Section], convert: Callable[[Any], object]) -> GetPyda
     return GetPydanticSchema(
         lambda _, handler: core_schema.no_info_after_validator_function(convert, handler.generate_schema(model))
     )
-
-
-def _sqlite(value: object) -> object:
-    """The store's address may hold a password, so a fault does not repeat it."""
-    if isinstance(value, str) and value.startswith("postgres"):
-        raise ValueError("PostgreSQL is not available in this release; use sqlite")
-    if value != "sqlite":
-        raise ValueError("must be sqlite, which keeps the store in the data directory")
-    return value
 
 
 def _written(section: _Section) -> dict[str, Any]:
@@ -342,7 +333,7 @@ class Contents(_Section):
 
     server: Server = Server()
     stop: Stop = Stop()
-    store: Annotated[str, BeforeValidator(_sqlite)] = "sqlite"
+    store: StoreAddress = "sqlite"
     providers: list[DeclaredProvider] = []
     models: list[DeclaredModel] = []
     teams: list[DeclaredTeam] = []

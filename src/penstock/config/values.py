@@ -8,7 +8,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Annotated, Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator
 
@@ -20,6 +20,8 @@ from penstock.errors import ConfigError
 MAX_NAME = 128
 MAX_DURATION_MS = 24 * 3600 * 1000
 SHOWN_CHARACTERS = 60
+STORE_SETTINGS = ("host", "port", "sslmode", "sslrootcert", "sslcert", "sslkey", "connect_timeout")
+"""What may stand behind the `?` of a PostgreSQL address; libpq's words."""
 
 EACH = ("team", "project", "key", "user", "customer", "model", "provider")
 
@@ -78,6 +80,30 @@ def tag_value(value: object) -> str:
     text = _text(value)
     if not is_tag_value(text):
         raise ValueError(f"must be 1 to {MAX_TAG_VALUE} printable characters without ',' and '='")
+    return text
+
+
+def store_address(value: object) -> str:
+    """`sqlite`, or `postgresql://[user@]host[:port]/database[?setting=value]`. A fault does not repeat it, because
+    there may be a password in it."""
+    text = _text(value)
+    if text == "sqlite":
+        return text
+    if not text.startswith("postgresql://"):
+        raise ValueError("must be sqlite (a file in the data directory) or postgresql://user@host/database")
+    try:
+        parts = urlsplit(text)
+        _ = parts.port
+        query = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
+    except ValueError:
+        raise ValueError("cannot be read: write postgresql://user@host:port/database") from None
+    if parts.password or "password" in dict(query):
+        raise ValueError("must not hold a password: set PGPASSWORD or PGPASSFILE in the gateway's environment")
+    for setting, _ in query:
+        if setting not in STORE_SETTINGS:
+            raise ValueError(f"{shown(setting)} is not a setting here: use {', '.join(STORE_SETTINGS)}")
+    if len(parts.path) < 2 or parts.fragment:
+        raise ValueError("names no database: write postgresql://user@host:port/database")
     return text
 
 
@@ -264,6 +290,7 @@ def _by(check: Callable[[object], Any]) -> BeforeValidator:
 
 
 Name = Annotated[str, _by(name)]
+StoreAddress = Annotated[str, _by(store_address)]
 ModelName = Annotated[str, _by(model_name)]
 AliasName = Annotated[str, _by(alias_name)]
 TagValue = Annotated[str, _by(tag_value)]

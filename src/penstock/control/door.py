@@ -29,10 +29,18 @@ T = TypeVar("T")
 
 
 class Door:
-    """`clock`: Unix nanoseconds."""
+    """`clock`: Unix nanoseconds. `require_store` raises StoreDown while the store is away, so that nobody waits for
+    one that hangs."""
 
-    def __init__(self, engine: AsyncEngine, publisher: Publisher, clock: Callable[[], int] = time.time_ns) -> None:
+    def __init__(
+        self,
+        engine: AsyncEngine,
+        publisher: Publisher,
+        clock: Callable[[], int] = time.time_ns,
+        require_store: Callable[[], None] = lambda: None,
+    ) -> None:
         self.engine = engine
+        self._require_store = require_store
         self.publisher = publisher
         self._clock = clock
         self._one_at_a_time = asyncio.Lock()
@@ -47,6 +55,8 @@ class Door:
     ) -> T:
         """What `verb(write, ...)` returns, after its effect is durable and published. Raises ControlError and leaves
         everything as it was when the verb refuses."""
+
+        self._require_store()
 
         async def run() -> T:
             async with self._one_at_a_time:
@@ -66,6 +76,7 @@ class Door:
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
         """A connection for the verbs that only look: one consistent picture, and no waiting for writers."""
+        self._require_store()
         async with reading(self.engine).connect() as conn:
             yield conn
 

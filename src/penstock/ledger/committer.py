@@ -161,11 +161,20 @@ class Committer:
 
     async def _in_thread(self, work: Callable[[], _T]) -> _T:
         """Runs `work` to its end even where the caller is cancelled, so that the turn is not given up half-way."""
-        future = asyncio.get_running_loop().run_in_executor(self._thread, work)
+        future = asyncio.get_running_loop().run_in_executor(self._thread, self._attempt, work)
         try:
             return await asyncio.shield(future)
         except asyncio.CancelledError:
             await asyncio.wait([future])
+            raise
+
+    def _attempt(self, work: Callable[[], _T]) -> _T:
+        """A commit whose answer was lost may stand all the same: after an error the database says again how far each
+        journal is read."""
+        try:
+            return work()
+        except Exception:
+            self._cursors = {}
             raise
 
     def _raise_alerts(self) -> None:

@@ -70,6 +70,8 @@ async def own_receipt(conn: AsyncConnection, request_id: str, asker: str) -> dic
 
 
 async def find(conn: AsyncConnection, request_id: str) -> UsageEvent | None:
+    if "\x00" in request_id:
+        return None  # PostgreSQL would refuse the question: no text in it has a zero byte
     query = select(usage_events.c.body).where(usage_events.c.request_id == request_id)
     body = (await conn.execute(query)).scalar()
     return None if body is None else decode(body)

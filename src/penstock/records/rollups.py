@@ -4,7 +4,9 @@ A call belongs to the hour in which it began. Sums are exact whole numbers; time
 """
 
 from collections.abc import Iterable, Sequence
+from hashlib import sha256
 from operator import add
+from typing import Any
 
 from sqlalchemy import Connection
 
@@ -23,13 +25,17 @@ _COLUMNS = ", ".join(f'"{name}"' for name in ("hour", *DIMENSIONS, *SUMS))
 _KEY = ", ".join(f'"{name}"' for name in ("hour", *DIMENSIONS))
 _ADDED = ", ".join(f'"{name}" = rollups."{name}" + excluded."{name}"' for name in SUMS)
 _WIDTH = 1 + len(DIMENSIONS) + len(SUMS)
+_LONG_PLACE = 600
+"""Characters, of up to four bytes each: from here on a place might not fit into PostgreSQL's index."""
+_LONG_VALUE_BYTES = 190
+"""Thirteen of these fit, whatever they are."""
 
 
 def add_to_rollups(conn: Connection, events: Sequence[UsageEvent]) -> None:
     """Adds the events to their hours, inside the caller's transaction."""
     totals: dict[tuple[int | str, ...], Sums] = {}
     for event in events:
-        place = (
+        place: tuple[Any, ...] = (
             event.started_at // HOUR_NS * HOUR_S,
             event.organisation,
             event.team,
@@ -45,6 +51,8 @@ def add_to_rollups(conn: Connection, events: Sequence[UsageEvent]) -> None:
             event.deployment,
             event.cause,
         )
+        if sum(map(len, place[1:])) > _LONG_PLACE:
+            place = (place[0], *map(_shortened, place[1:]))
         sums = sums_of(event)
         present = totals.get(place)
         totals[place] = sums if present is None else tuple(map(add, present, sums))
@@ -52,6 +60,14 @@ def add_to_rollups(conn: Connection, events: Sequence[UsageEvent]) -> None:
     marks = ", ".join([mark] * _WIDTH)
     statement = f"INSERT INTO rollups ({_COLUMNS}) VALUES ({marks}) ON CONFLICT ({_KEY}) DO UPDATE SET {_ADDED}"  # noqa: S608 - names of columns
     conn.exec_driver_sql(statement, [place + sums for place, sums in totals.items()])
+
+
+def _shortened(value: str) -> str:
+    """What is too long, with a digest of the whole in place of its end."""
+    encoded = value.encode()
+    if len(encoded) <= _LONG_VALUE_BYTES:
+        return value
+    return f"{encoded[: _LONG_VALUE_BYTES - 20].decode(errors='ignore')}~{sha256(encoded).hexdigest()[:16]}"
 
 
 def sums_of(event: UsageEvent) -> Sums:

@@ -27,7 +27,9 @@ class World:
         self.epochs = {5}
         self.metrics = Metrics()
         questions = {"receipt": self._receipt, "broken": self._broken}
-        self.fleet = Fleet(Answers(self._welcome, lambda: self.snapshot, questions), self.metrics)
+        self.is_fresh = True
+        answers = Answers(self._welcome, lambda: self.snapshot, questions, lambda: self.is_fresh)
+        self.fleet = Fleet(answers, self.metrics)
 
     async def _welcome(self, epoch: int) -> Welcome | None:
         if epoch and epoch not in self.epochs:
@@ -106,6 +108,21 @@ async def test_a_pulse_says_what_is_newest_without_being_asked(
     worker = await FakeWorker(tmp_path).connect()
     world.snapshot = msgspec.structs.replace(world.snapshot, version=8, generation=2)
     await worker.until(lambda: worker.pulse == Pulse(2, 8))
+    await worker.close()
+
+
+async def test_no_pulse_vouches_for_a_store_that_is_away(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(subject, "PULSE_S", 0.02)
+    world.is_fresh = False
+    worker = await FakeWorker(tmp_path).connect()
+    await asyncio.sleep(1.2)  # the pulse before the first look may have been a slow one
+    worker.pulse = None
+    await asyncio.sleep(0.2)
+    assert worker.pulse is None
+    world.is_fresh = True
+    await worker.until(lambda: worker.pulse is not None)
     await worker.close()
 
 

@@ -1,11 +1,11 @@
-"""A control plane over a real SQLite database, without workers: what is published is collected."""
+"""A control plane over a real database, without workers: what is published is collected."""
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy.engine import URL
 
 from penstock.control import models, projects, providers, teams, users
 from penstock.control.door import Door
@@ -13,7 +13,7 @@ from penstock.control.publisher import Publisher, Sources
 from penstock.domain.money import NANO, PriceOverride, Rate, RateCard
 from penstock.domain.snapshot import Change, Credential, Deployment, Provider, Secret
 from penstock.identity.secret import pepper
-from penstock.store.engine import control_engine, database_url
+from penstock.store.engine import control_engine
 from penstock.store.migrate import upgrade
 
 LAB_URL = "http://127.0.0.1:9001/v1"
@@ -66,8 +66,8 @@ class Plane:
 
 
 @pytest.fixture
-async def plane(tmp_path: Path) -> AsyncIterator[Plane]:
-    engine = control_engine(database_url("sqlite", tmp_path))
+async def plane(store_url: URL) -> AsyncIterator[Plane]:
+    engine = control_engine(store_url)
     await upgrade(engine)
     clock = Clock()
 

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import inspect
 
 from penstock.config.loading import load
 from penstock.control import declared, keys, limits, projects, providers, teams
@@ -75,10 +76,10 @@ async def test_a_file_becomes_the_published_world_in_one_change(plane: Any, file
     assert snapshot.aliases.keys() == {"big", "lab/*"}
 
 
-async def test_secrets_are_not_in_the_database(plane: Any, file: File, tmp_path: Path) -> None:
+async def test_secrets_are_not_in_the_database(plane: Any, file: File) -> None:
     await file.apply(FILE)
     async with plane.door.engine.begin() as conn:
-        tables = (await conn.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'table'")).scalars().all()
+        tables = await conn.run_sync(lambda sync: inspect(sync).get_table_names())
         dump = str([(await conn.exec_driver_sql(f'SELECT * FROM "{table}"')).all() for table in tables])
     assert "growth" in dump and "sk-lab-secret" not in dump and CI_SECRET not in dump
 

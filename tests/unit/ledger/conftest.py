@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import Connection, Engine
+from sqlalchemy.engine import URL
 
 from penstock.domain.events import AttemptRecord, UsageEvent
 from penstock.ledger.committer import Committer
-from penstock.store.engine import committer_engine, database_url
+from penstock.store.engine import committer_engine
 from penstock.store.tables.ledger import balances, entries, journals, open_holds, shares
 from penstock.store.tables.schema import metadata
 
@@ -44,8 +45,8 @@ def event() -> Callable[..., UsageEvent]:
 
 
 @pytest.fixture
-def engine(tmp_path: Path) -> Iterator[Engine]:
-    engine = committer_engine(database_url("sqlite", tmp_path))
+def engine(store_url: URL) -> Iterator[Engine]:
+    engine = committer_engine(store_url)
     metadata.create_all(engine, tables=[entries, balances, shares, open_holds, journals])
     yield engine
     engine.dispose()

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import Connection, Engine, text
@@ -52,6 +53,18 @@ class Worker:
         journals.os.close(self.journal._descriptor)
         for descriptor in self.journal._retired:
             journals.os.close(descriptor)
+
+
+def _lose_the_next_answer(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next commit stands, and whoever made it is told that it failed."""
+    commit = engine.dialect.do_commit
+
+    def commit_and_fail(connection: Any) -> None:
+        commit(connection)
+        monkeypatch.setattr(engine.dialect, "do_commit", commit)
+        raise ConnectionError("the server went away after it had committed")
+
+    monkeypatch.setattr(engine.dialect, "do_commit", commit_and_fail)
 
 
 @pytest.fixture
@@ -164,6 +177,19 @@ async def test_drains_that_come_together_share_a_pass_and_each_sees_what_was_wri
     await asyncio.gather(*[write_and_read(n) for n in range(30)])
     assert seen == [True] * 30
     assert committer._passes_begun < 30
+
+
+async def test_a_commit_whose_answer_was_lost_counts_once_and_is_no_damage(
+    committer: Committer, worker: Worker, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker.call("a", 70)
+    _lose_the_next_answer(engine, monkeypatch)
+    with pytest.raises(ConnectionError):
+        await committer.drain()
+    worker.call("b", 30)
+    await committer.drain()
+    assert settled(engine) == {"usd": 100, "calls": 2}
+    assert await verify(engine) == []
 
 
 async def test_a_cancelled_drain_finishes_its_pass(committer: Committer, worker: Worker, engine: Engine) -> None:
@@ -355,7 +381,8 @@ async def test_a_bill_beyond_all_numbers_stays_a_whole_number(
         charge = Charge("usd", 0, "", 2**63 - 1)
         worker.journal.append(Post(f"{name}:1", 1, (charge,), "computed"))
         await committer.drain()
-    assert rows(engine, "SELECT settled, typeof(settled) FROM balances") == [(2**63 - 1, "integer")]
+    ((settled_amount,),) = rows(engine, "SELECT settled FROM balances")
+    assert type(settled_amount) is int and settled_amount == 2**63 - 1
 
 
 async def test_alerts_are_raised_once_when_spend_crosses_them(

@@ -48,18 +48,18 @@ async def ledger_of_three(
         ("balance_differs", "INSERT INTO balances VALUES ('ghost', 0, '', 'total', 5)"),
         ("resolved_without_hold", "DELETE FROM entries WHERE attempt_id = 'a:1' AND step = 0"),
         ("hold_lost", "DELETE FROM open_holds"),
-        ("hold_left_open", "INSERT INTO open_holds VALUES ('a:1', 1, x'00')"),
-        ("open_hold_without_entry", "INSERT INTO open_holds VALUES ('ghost:1', 1, x'00')"),
+        ("hold_left_open", "INSERT INTO open_holds VALUES ('a:1', 1, :blob)"),
+        ("open_hold_without_entry", "INSERT INTO open_holds VALUES ('ghost:1', 1, :blob)"),
         ("hold_stranded", "UPDATE journals SET state = 'finished'"),
         ("step_mismatch", "UPDATE entries SET kind = 'void' WHERE attempt_id = 'c:1'"),
-        ("entry_unreadable", "UPDATE entries SET charges = x'c1' WHERE attempt_id = 'b:1' AND step = 1"),
+        ("entry_unreadable", "UPDATE entries SET charges = :blob WHERE attempt_id = 'b:1' AND step = 1"),
         ("journal_damaged", "UPDATE journals SET damages = 2"),
         ("share_damaged", "INSERT INTO shares VALUES ('rpm', '', 'minute', 0, -1)"),
     ],
 )
 async def test_a_change_by_hand_is_found(ledger_of_three: Engine, kind: str, change: str) -> None:
     with ledger_of_three.begin() as connection:
-        connection.execute(text(change))
+        connection.execute(text(change), {"blob": b"\xc1"} if ":blob" in change else {})
     assert kind in [fault.kind for fault in await verify(ledger_of_three)]
 
 

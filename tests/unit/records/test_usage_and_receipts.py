@@ -3,12 +3,12 @@
 import random
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 from sqlalchemy import Engine
+from sqlalchemy.engine import URL
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from penstock.domain.events import AttemptRecord, LimitCharged, UsageEvent
@@ -19,7 +19,7 @@ from penstock.records.events import write_events
 from penstock.records.receipts import own_receipt, public, receipt, rfc3339
 from penstock.records.retention import prune
 from penstock.records.usage import usage
-from penstock.store.engine import committer_engine, control_engine, database_url
+from penstock.store.engine import committer_engine, control_engine
 from penstock.store.migrate import upgrade
 from penstock.store.tables.control import keys
 from penstock.store.tables.records import rollups
@@ -44,11 +44,10 @@ class Store:
 
 
 @pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[Store]:
-    url = database_url("sqlite", tmp_path)
-    control = control_engine(url)
+async def store(store_url: URL) -> AsyncIterator[Store]:
+    control = control_engine(store_url)
     await upgrade(control)
-    committer = committer_engine(url)
+    committer = committer_engine(store_url)
     yield Store(committer, control)
     committer.dispose()
     await control.dispose()
@@ -306,3 +305,24 @@ def test_times_are_rfc_3339_to_the_microsecond(ns: int) -> None:
     assert text.endswith("Z") and "+" not in text
     moment = datetime.fromisoformat(text)
     assert round(moment.timestamp()) == round(ns // 1_000 / 1e6)
+
+
+async def test_a_call_with_the_longest_names_there_are_is_counted(store: Store) -> None:
+    """PostgreSQL's index takes 2,704 bytes, of which a pathological set of names would need more."""
+    noise = random.Random(7)
+
+    def long(count: int) -> str:
+        return "".join(chr(noise.randrange(0x4E00, 0x9FFF)) for _ in range(count))
+
+    names = {"team": long(128), "project": long(128), "key": long(128), "environment": long(128)}
+    names |= {"user": long(256), "customer": long(256), "alias": long(385), "model": long(256), "deployment": long(385)}
+    store.write(event(1, cost_nanousd=3, **names), event(2, cost_nanousd=4, **names))
+    store.write(event(3, cost_nanousd=5, **{**names, "model": long(256)}))
+    answer = await store.usage("team,model")
+    assert answer["total"]["cost_nanousd"] == 12 and len(answer["rows"]) == 2
+    assert len({row["team"] for row in answer["rows"]}) == 1
+
+
+async def test_a_receipt_is_not_found_under_an_id_that_no_database_can_hold(store: Store) -> None:
+    async with store.control.connect() as conn:
+        assert await receipt(conn, "req_\x00") is None

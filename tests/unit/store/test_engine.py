@@ -7,9 +7,13 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import InternalError
 
 from penstock.errors import ConfigError
-from penstock.store.engine import committer_engine, control_engine, database_url, durably, reading
+from penstock.store import engine as engine_module
+from penstock.store.engine import committer_engine, control_engine, database_url, durably, postgresql_url, reading
+from penstock.testing.postgres import Postgres
 
 FULL, NORMAL = 2, 1
 
@@ -75,15 +79,50 @@ def test_two_writers_wait_for_each_other_instead_of_failing(tmp_path: Path) -> N
     engine.dispose()
 
 
-async def test_a_reader_does_not_wait_for_a_writer_and_sees_one_moment(tmp_path: Path) -> None:
-    engine = control_engine(database_url("sqlite", tmp_path))
+async def test_a_reader_does_not_wait_for_a_writer_and_sees_one_moment(store_url: URL) -> None:
+    engine = control_engine(store_url)
+    count = text("SELECT count(*) FROM t")
     async with engine.begin() as connection:
         await connection.execute(text("CREATE TABLE t (n INTEGER)"))
-    async with engine.begin() as writer, asyncio.timeout(2):
-        await writer.execute(text("INSERT INTO t VALUES (1)"))
-        async with reading(engine).begin() as reader:
-            assert (await reader.execute(text("SELECT count(*) FROM t"))).scalar() == 0
+    async with asyncio.timeout(5), reading(engine).begin() as reader:
+        assert (await reader.execute(count)).scalar() == 0
+        async with engine.begin() as writer:
+            await writer.execute(text("INSERT INTO t VALUES (1)"))
+            assert (await reader.execute(count)).scalar() == 0
+        assert (await reader.execute(count)).scalar() == 0
+    async with reading(engine).begin() as reader:
+        assert (await reader.execute(count)).scalar() == 1
     await engine.dispose()
+
+
+async def test_a_reader_cannot_write_to_postgresql(postgres: Postgres, tmp_path: Path) -> None:
+    engine = control_engine(database_url(postgres.url("postgres"), tmp_path))
+    with pytest.raises(InternalError, match="read-only"):
+        async with reading(engine).begin() as connection:
+            await connection.execute(text("CREATE TABLE refused (n INTEGER)"))
+    await engine.dispose()
+
+
+def test_a_connection_that_broke_is_replaced_when_it_is_next_asked_for(postgres: Postgres, tmp_path: Path) -> None:
+    engine = committer_engine(database_url(postgres.url("postgres"), tmp_path))
+    with engine.connect() as connection:
+        pid = connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
+    assert postgres.run(f"SELECT pg_terminate_backend({pid}, 5000)") == "t"
+    with engine.connect() as connection:
+        assert connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one() != pid
+    engine.dispose()
+
+
+def test_what_the_url_says_goes_before_the_settings_of_the_house(tmp_path: Path) -> None:
+    url = postgresql_url(database_url("postgresql://u@h/db?connect_timeout=60", tmp_path))
+    assert url.query["connect_timeout"] == "60" and url.query["keepalives_idle"] == "10"
+
+
+def test_without_the_driver_the_extra_is_named_in_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_module, "find_spec", lambda _: None)
+    for make in (control_engine, committer_engine):
+        with pytest.raises(ConfigError, match=r"pip install 'penstock\[postgres\]'$"):
+            make(database_url("postgresql://u@h/db", tmp_path))
 
 
 def test_the_file_is_an_ordinary_database(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """`python -m penstock.app.control --config FILE --data DIR`: what the supervisor runs.
 
-Exit codes: 0 told to stop, 1 failed (starting again may help), 2 configuration, 3 the data directory or the address is
-in use by another.
+Exit codes: 0 told to stop, 1 failed (starting again may help), 2 configuration, 3 the data directory, the store or the
+address is in use by another.
 """
 
 import argparse
@@ -15,11 +15,20 @@ from pathlib import Path
 gc.disable()
 
 import uvloop  # noqa: E402
+from sqlalchemy.exc import SQLAlchemyError  # noqa: E402
 
 from penstock.app.control.bootstrap import DataInUse  # noqa: E402
 from penstock.app.control.listener import AddressInUse  # noqa: E402
 from penstock.app.control.process import Options, serve  # noqa: E402
-from penstock.errors import ConfigError, ConfigFaults, ControlError, PenstockError, StoreTooNew  # noqa: E402
+from penstock.errors import (  # noqa: E402
+    ConfigError,
+    ConfigFaults,
+    ControlError,
+    PenstockError,
+    StoreInUse,
+    StoreTooNew,
+)
+from penstock.store.claim import reason  # noqa: E402
 
 EXIT_FAILED = 1
 EXIT_CONFIG = 2
@@ -44,11 +53,14 @@ def main() -> int:
     except (ConfigError, ControlError, StoreTooNew) as error:
         _say(f"penstock: {error}")
         return EXIT_CONFIG
-    except (DataInUse, AddressInUse) as error:
+    except (DataInUse, StoreInUse, AddressInUse) as error:
         _say(f"penstock: {error}")
         return EXIT_IN_USE
     except PenstockError as error:
         _say(f"penstock: {error}")
+        return EXIT_FAILED
+    except SQLAlchemyError as error:
+        _say(f"penstock: the store refuses: {reason(error)}")
         return EXIT_FAILED
     return 0
 

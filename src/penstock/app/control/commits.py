@@ -5,14 +5,18 @@ because the journals keep what the store has not taken.
 """
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Sequence
 
 import structlog
 from sqlalchemy import Connection, Engine, event
+from sqlalchemy.exc import OperationalError
 
 from penstock.domain.events import UsageEvent
+from penstock.errors import StoreDown
 from penstock.ledger.committer import Committer
+from penstock.store.claim import reason
 
 POLL_S = 0.25
 STUCK_POLL_S = 1.0
@@ -71,9 +75,16 @@ class Drain:
                 stuck = not moved and self._committer.backlog_bytes()
                 pause_s = FIRST_PAUSE_S
                 await asyncio.sleep(STUCK_POLL_S if stuck else POLL_S)
-            except Exception:
+            except Exception as error:
                 self.failing_since = self.failing_since or time.time()
                 self._on_error("commit")
-                log.exception("the journals could not be committed; trying again", pause_s=pause_s)
+                foreseen = isinstance(error, OperationalError | StoreDown)
+                log.log(
+                    logging.WARNING if foreseen else logging.ERROR,
+                    "the journals could not be committed; trying again",
+                    reason=reason(error),
+                    pause_s=pause_s,
+                    exc_info=not foreseen,
+                )
                 await asyncio.sleep(pause_s)
                 pause_s = min(pause_s * 2, LONGEST_PAUSE_S)

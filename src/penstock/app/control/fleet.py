@@ -51,11 +51,13 @@ class Answers:
 
     `welcome(epoch)`: the welcome of a new worker (epoch 0) or of one that comes back; None for an epoch that is not
     known any more. `questions`: kind -> the coroutine function that answers with the encoded value or None.
+    `is_fresh`: whether the store was heard of just now; while it was not, no pulse vouches for the snapshot.
     """
 
     welcome: Callable[[int], Awaitable[Welcome | None]]
     snapshot: Callable[[], Snapshot]
     questions: dict[str, Callable[..., Awaitable[bytes | None]]]
+    is_fresh: Callable[[], bool] = lambda: True
 
 
 @dataclass
@@ -252,8 +254,9 @@ class Fleet:
 
     async def _pulse(self) -> None:
         while True:
-            snapshot = self._answers.snapshot()
-            self._broadcast(Pulse(snapshot.generation, snapshot.version))
+            if self._answers.is_fresh():
+                snapshot = self._answers.snapshot()
+                self._broadcast(Pulse(snapshot.generation, snapshot.version))
             await asyncio.sleep(PULSE_S)
 
     def _spawn(self, coroutine: Any) -> None:

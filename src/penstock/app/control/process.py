@@ -21,6 +21,7 @@ from typing import Any
 import msgspec
 import structlog
 from sqlalchemy import Connection
+from sqlalchemy.exc import SQLAlchemyError
 
 from penstock import __version__
 from penstock.app.control import balances
@@ -39,7 +40,7 @@ from penstock.control.door import Door
 from penstock.control.publisher import Publisher, Sources
 from penstock.domain.events import UsageEvent
 from penstock.domain.snapshot import Change, Secret, Snapshot
-from penstock.errors import ConfigError
+from penstock.errors import ConfigError, PenstockError, StoreDown
 from penstock.identity.secret import pepper as pepper_of
 from penstock.ledger import verify
 from penstock.ledger.committer import Alert, Committer, Watch
@@ -49,6 +50,7 @@ from penstock.records.log import Level, LineWriter, configure, exchange_lines
 from penstock.records.metrics import Metrics
 from penstock.records.receipts import own_receipt, rfc3339
 from penstock.records.retention import prune
+from penstock.store.claim import claim_on, reason
 from penstock.store.engine import committer_engine, control_engine, database_url
 from penstock.store.migrate import upgrade
 from penstock.surfaces.admin import application
@@ -92,12 +94,16 @@ class Control:
         url = database_url(config.store, options.data)
         self._engine = control_engine(url)
         self._ledger_engine = committer_engine(url)
+        self._claim = claim_on(url)
+        self._claim.guard(self._engine.sync_engine)
+        self._claim.guard(self._ledger_engine)
+        self._keeping: asyncio.Task[None] | None = None
         self._metrics = Metrics()
         self._prices = Prices()
         credentials = DeclaredCredentials(config.providers)
         self._outside = Outside(config, credentials, secrets.pepper, self._node)
         self._publisher = Publisher(Sources(self._prices.resolve, credentials, config.server_settings()))
-        self._door = Door(self._engine, self._publisher)
+        self._door = Door(self._engine, self._publisher, require_store=self._claim.require)
         self._committed = Committed(self._ledger_engine, self._on_committed)
         self._committer = Committer(
             self._ledger_engine,
@@ -111,13 +117,16 @@ class Control:
             "deployment": self._answer_deployment,
             "snapshot": self._answer_snapshot,
         }
-        self._fleet = Fleet(Answers(self._welcome, lambda: self._publisher.snapshot, questions), self._metrics)
+        answers = Answers(self._welcome, lambda: self._publisher.snapshot, questions, self._claim.is_fresh)
+        self._fleet = Fleet(answers, self._metrics)
         self._listener: Listener | None = None
 
     # -- the life of the process --------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Raises ConfigError, StoreTooNew, AddressInUse or ControlError when it cannot."""
+        """Raises ConfigError, ControlError, AddressInUse, or what the store is: StoreTooNew, StoreInUse, StoreDown."""
+        await self._claim.take()
+        self._keeping = asyncio.ensure_future(self._claim.keep())
         await upgrade(self._engine)
         await self._door.load()
         applied = await self._door.change(
@@ -143,9 +152,10 @@ class Control:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serves until `stop`. An error in what must run for ever ends the process: the supervisor starts it again."""
-        assert self._listener is not None
+        assert self._listener is not None and self._keeping is not None
         essential = [
             asyncio.ensure_future(stop.wait()),
+            self._keeping,
             asyncio.ensure_future(self._drain.keep()),
             asyncio.ensure_future(self._every(OUTSIDE_S, "outside", self._refresh_outside)),
             asyncio.ensure_future(self._every(PRUNE_S, "prune", self._prune)),
@@ -162,13 +172,25 @@ class Control:
         """Takes nothing more in, brings the journals into the store, lets go of everything."""
         if self._listener is not None:
             await self._listener.stop()
+            await self._last_drain()
+        if self._keeping is not None:
+            self._keeping.cancel()
+        await self._fleet.close()
+        await self._committer.close()
+        await self._engine.dispose()
+        self._ledger_engine.dispose()
+        await self._claim.release()
+
+    async def _last_drain(self) -> None:
         try:
-            await self._drain.now()
-        finally:
-            await self._fleet.close()
-            await self._committer.close()
-            await self._engine.dispose()
-            self._ledger_engine.dispose()
+            await self._drain_confirmed()
+        except (SQLAlchemyError, PenstockError) as error:
+            log.warning("the journals keep what the store has not taken, until the next start", reason=reason(error))
+
+    async def _drain_confirmed(self) -> int:
+        """`Drain.now` where the store is there; StoreDown where it is not, instead of waiting for it."""
+        self._claim.require()
+        return await self._drain.now()
 
     async def _every(self, interval_s: float, name: str, work: Callable[[], Awaitable[None]]) -> None:
         """Does `work` once per interval. A failure is logged, counted and shown in `/healthz` until it works again."""
@@ -230,7 +252,7 @@ class Control:
         return Welcome(opened.epoch, opened.journal, Snapshot(), pepper, opened.balances)
 
     async def _answer_receipt(self, request_id: str, asker: str) -> bytes | None:
-        await self._drain.now()
+        await self._drain_confirmed()
         async with self._door.read() as conn:
             found = await own_receipt(conn, request_id, asker)
         return None if found is None else msgspec.msgpack.encode(found)
@@ -249,7 +271,7 @@ class Control:
             door=self._door,
             admin_key=self._secrets.admin_key,
             pepper=self._secrets.pepper,
-            drain=self._drain.now,
+            drain=self._drain_confirmed,
             ledger=self._ledger_rows,
             verify=self._verify,
             kill_nodes=self._fleet.kill_status,
@@ -268,14 +290,24 @@ class Control:
         return [{"kind": fault.kind, "detail": fault.detail} for fault in await verify.verify(self._ledger_engine)]
 
     async def _refresh_gauges(self) -> None:
+        """Without the store the gauges that come from it stay as they were: whoever scrapes needs the others."""
         self._metrics.backlog_bytes = self._committer.backlog_bytes()
-        async with self._door.read() as conn:
-            ratios = await balances.settled_ratios(conn, self._publisher.snapshot.limits)
+        try:
+            async with self._door.read() as conn:
+                ratios = await balances.settled_ratios(conn, self._publisher.snapshot.limits)
+        except (SQLAlchemyError, StoreDown) as error:
+            self._metrics.failed("gauges")
+            log.warning("the gauges of the limits are old: the store does not answer", reason=reason(error))
+            return
         self._metrics.settled_ratios(ratios)
 
     def _failures(self) -> dict[str, float]:
-        drain = self._drain.failing_since
-        return {**self._failing, **({} if drain is None else {"commit": drain})}
+        failing = dict(self._failing)
+        if self._drain.failing_since is not None:
+            failing["commit"] = self._drain.failing_since
+        if not self._claim.is_confirmed():
+            failing["store"] = time.time() - self._claim.silent_s()
+        return failing
 
     def _status(self) -> dict[str, Any]:
         snapshot = self._publisher.snapshot

@@ -8,13 +8,21 @@ from http import HTTPStatus
 from typing import Any
 
 import msgspec
+import structlog
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from sqlalchemy import exc
 from starlette.exceptions import HTTPException
 
-from penstock.errors import ControlError
+from penstock.errors import ControlError, StoreDown
+from penstock.store.claim import reason
 
 PROBLEM_TYPE = "application/problem+json"
+STORE_AWAY = (StoreDown, exc.OperationalError, exc.InterfaceError, exc.TimeoutError)
+"""What is raised while the store cannot be reached, or does not take what it is given."""
+RETRY_AFTER_S = 2
+
+log = structlog.get_logger()
 
 _encoder = msgspec.json.Encoder()
 _CODES = {
@@ -67,6 +75,9 @@ def install(application: FastAPI) -> None:
     application.add_exception_handler(ControlError, _refused)
     application.add_exception_handler(RequestValidationError, _invalid_parameters)
     application.add_exception_handler(HTTPException, _http)
+    for away in STORE_AWAY:
+        application.add_exception_handler(away, _store_away)
+    application.add_exception_handler(exc.DataError, _unstorable)
     application.add_exception_handler(Exception, _unforeseen)
 
 
@@ -89,6 +100,17 @@ async def _http(request: Request, error: Exception) -> Response:
     detail = error.detail if isinstance(error.detail, str) else HTTPStatus(error.status_code).phrase
     headers = dict(error.headers) if error.headers else None
     return problem(error.status_code, detail, headers=headers, request_id=request_id(request))
+
+
+async def _store_away(request: Request, error: Exception) -> Response:
+    log.warning("an admin request found no store", request_id=request_id(request), reason=reason(error))
+    detail = "the store does not answer: try again, and look whether what was asked for has happened"
+    return problem(503, detail, headers={"retry-after": str(RETRY_AFTER_S)}, request_id=request_id(request))
+
+
+async def _unstorable(request: Request, _error: Exception) -> Response:
+    """PostgreSQL keeps no text with a zero byte, and no number that is too large for its column."""
+    return problem(422, "a value in this request cannot be stored", request_id=request_id(request))
 
 
 async def _unforeseen(request: Request, _error: Exception) -> Response:

@@ -1,0 +1,141 @@
+"""The claim: one box per database, given up when its session ends, and connections only while it is held."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.engine import URL
+
+from penstock.errors import StoreDown, StoreInUse
+from penstock.store import claim as claims
+from penstock.store.claim import Claim, RemoteClaim, claim_on, reason
+from penstock.store.engine import committer_engine, control_engine, database_url
+from penstock.testing.postgres import Postgres
+
+
+@pytest.fixture(autouse=True)
+def _hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, seconds in (("POLL_S", 0.05), ("TAKE_WITHIN_S", 0.3), ("RETAKE_WITHIN_S", 0.6), ("CONFIRMED_FOR_S", 0.4)):
+        monkeypatch.setattr(claims, name, seconds)
+
+
+@pytest.fixture
+def url(postgres: Postgres, tmp_path: Path) -> URL:
+    return database_url(postgres.url("postgres"), tmp_path)
+
+
+@pytest.fixture
+async def claim(url: URL) -> AsyncIterator[Claim]:
+    claim = claim_on(url)
+    yield claim
+    await claim.release()
+
+
+async def end_sessions(url: URL) -> None:
+    """As the server does when it is restarted; sessions of this test's own database only, and not its own."""
+    engine = control_engine(url)
+    async with engine.connect() as connection:
+        await connection.execute(
+            text(
+                "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND pid <> pg_backend_pid()"
+            )
+        )
+    await engine.dispose()
+
+
+def test_a_file_of_this_box_needs_no_claim(tmp_path: Path) -> None:
+    claim = claim_on(database_url("sqlite", tmp_path))
+    assert not isinstance(claim, RemoteClaim) and claim.is_confirmed()
+
+
+async def test_a_second_box_is_refused_until_the_first_one_is_gone(url: URL, claim: Claim) -> None:
+    await claim.take()
+    second = claim_on(url)
+    with pytest.raises(StoreInUse, match="another gateway"):
+        await second.take()
+    await claim.release()
+    await second.take()
+    await second.release()
+
+
+async def test_a_successor_waits_for_its_predecessor_to_stop(url: URL, claim: Claim) -> None:
+    await claim.take()
+    second = claim_on(url)
+    taking = asyncio.ensure_future(second.take())
+    await asyncio.sleep(0.1)
+    await claim.release()
+    await taking
+    await second.release()
+
+
+async def test_nothing_connects_before_the_database_is_claimed(url: URL, claim: Claim) -> None:
+    engine, ledger_engine = control_engine(url), committer_engine(url)
+    claim.guard(engine.sync_engine)
+    claim.guard(ledger_engine)
+    with pytest.raises(StoreDown):
+        await engine.connect()
+    with pytest.raises(StoreDown):
+        ledger_engine.connect()
+    await claim.take()
+    async with engine.connect() as connection:
+        assert await connection.scalar(text("SELECT 1")) == 1
+    with ledger_engine.connect() as sync_connection:
+        assert sync_connection.scalar(text("SELECT 1")) == 1
+    await engine.dispose()
+    ledger_engine.dispose()
+
+
+async def test_a_lost_session_is_claimed_again(url: URL, claim: Claim) -> None:
+    await claim.take()
+    keeping = asyncio.ensure_future(claim.keep())
+    for _ in range(2):
+        await end_sessions(url)
+        await asyncio.sleep(0.5)
+        assert claim.is_confirmed()
+        with pytest.raises(StoreInUse):
+            await claim_on(url).take()
+    keeping.cancel()
+
+
+async def test_a_box_whose_database_was_taken_over_ends(url: URL, claim: Claim) -> None:
+    await claim.take()
+    other = claim_on(url)
+    taking = asyncio.ensure_future(other.take())
+    await asyncio.sleep(0.05)
+    await end_sessions(url)
+    await taking
+    with pytest.raises(StoreInUse):
+        await asyncio.wait_for(claim.keep(), 5)
+    await other.release()
+
+
+async def test_a_database_that_hangs_is_not_confirmed_and_is_again_when_it_goes_on(tmp_path: Path) -> None:
+    with Postgres() as own:
+        claim = claim_on(database_url(own.url("postgres"), tmp_path))
+        await claim.take()
+        keeping = asyncio.ensure_future(claim.keep())
+        claim.require()
+        own.freeze()
+        await asyncio.sleep(0.6)
+        with pytest.raises(StoreDown):
+            claim.require()
+        own.thaw()
+        await asyncio.sleep(0.3)
+        claim.require()
+        keeping.cancel()
+        await claim.release()
+
+
+async def test_a_server_that_is_not_there_is_said_in_one_line(tmp_path: Path) -> None:
+    claim = claim_on(database_url("postgresql://u:hunter2@127.0.0.1:1/db", tmp_path))
+    with pytest.raises(StoreDown) as refused:
+        await claim.take()
+    assert "cannot be reached" in str(refused.value) and "\n" not in str(refused.value)
+    assert "hunter2" not in str(refused.value)
+
+
+def test_the_reason_of_an_error_is_its_last_line() -> None:
+    assert reason(ValueError("one\n  two  three\n")) == "two three"
+    assert reason(ValueError()) == "ValueError"
