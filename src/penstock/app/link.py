@@ -28,13 +28,15 @@ class Hello(Struct, frozen=True, tag="hello"):
 
 class Welcome(Struct, frozen=True, tag="welcome"):
     """`journal`: the path of the file that this epoch writes. `balances`: what is settled in every open window, the
-    predecessor's journal included; empty for a worker that resumes. `pepper`: the key of callers' digests."""
+    predecessor's journal included, and adjustments up to number `adjusted`; both empty for a worker that resumes.
+    `pepper`: the key of callers' digests."""
 
     epoch: int
     journal: str
     snapshot: Snapshot
     pepper: bytes
     balances: tuple[Charge, ...] = ()
+    adjusted: int = 0
 
 
 class Refused(Struct, frozen=True, tag="refused"):
@@ -44,6 +46,14 @@ class Refused(Struct, frozen=True, tag="refused"):
 
 class Changed(Struct, frozen=True, tag="changed"):
     change: Change
+
+
+class Adjusted(Struct, frozen=True, tag="adjusted"):
+    """Adjustment `number` moved what is settled on a balance by `charge.amount`. A worker applies adjustments in the
+    order of their numbers, each once; one that misses some asks for them."""
+
+    number: int
+    charge: Charge
 
 
 class Confirm(Struct, frozen=True, tag="confirm"):
@@ -69,15 +79,17 @@ class Beat(Struct, frozen=True, tag="beat"):
 
 class Pulse(Struct, frozen=True, tag="pulse"):
     """Control to worker, once a second: the newest kill generation and snapshot version. It is the poll that
-    guarantees a kill when a push was lost: a worker behind either asks for the whole snapshot."""
+    guarantees a kill when a push was lost: a worker behind either asks for the whole snapshot. `adjusted`: the newest
+    adjustment's number; a worker behind that asks for those that it lacks."""
 
     generation: int
     version: int
+    adjusted: int = 0
 
 
 class Question(Struct, frozen=True, tag="question"):
     """`kind` `receipt` (`arguments`: request id, digest of the asking key), `deployment` (provider, model),
-    `snapshot` (none)."""
+    `snapshot` (none), `adjustments` (the number after which)."""
 
     id: int
     kind: str
@@ -91,7 +103,7 @@ class Answer(Struct, frozen=True, tag="answer"):
     value: bytes | None
 
 
-Message = Hello | Welcome | Refused | Changed | Confirm | Beat | Pulse | Question | Answer
+Message = Hello | Welcome | Refused | Changed | Adjusted | Confirm | Beat | Pulse | Question | Answer
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Message)

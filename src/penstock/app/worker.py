@@ -21,6 +21,7 @@ import msgspec
 import uvloop
 
 from penstock.app.link import (
+    Adjusted,
     Answer,
     Beat,
     Changed,
@@ -80,6 +81,7 @@ class Worker:
         self._socket = data / "control.sock"
         self._node = node
         self._epoch = 0
+        self._adjusted = 0
         self._ids = itertools.count(1)
         self._questions: dict[int, asyncio.Future[bytes | None]] = {}
         self._deployments: dict[tuple[str, str], Deployment] = {}
@@ -151,16 +153,23 @@ class Worker:
                 self._adopt(applied(gateway.snapshot, message.change))
             elif message.change.version > gateway.snapshot.version:
                 self._spawn(self._catch_up())
+        elif isinstance(message, Adjusted):
+            if message.number > self._adjusted + 1:
+                self._spawn(self._catch_up_adjustments())
+            else:
+                self._adjust(message)
         elif isinstance(message, Pulse):
             gateway = self._require_gateway()
             if message.version > gateway.snapshot.version or message.generation > gateway.snapshot.generation:
                 self._spawn(self._catch_up())
             else:
                 gateway.confirm_fresh()
+            if message.adjusted > self._adjusted:
+                self._spawn(self._catch_up_adjustments())
 
     async def _welcome(self, welcome: Welcome) -> None:
         if self._gateway is None:
-            self._epoch = welcome.epoch
+            self._epoch, self._adjusted = welcome.epoch, welcome.adjusted
             journal = self._journal = Journal(Path(welcome.journal))
             ledger = Ledger(journal, time.time_ns)
             ledger.seed(welcome.balances)
@@ -190,6 +199,20 @@ class Worker:
             snapshot = msgspec.msgpack.decode(value, type=Snapshot)
             if snapshot.version >= self._require_gateway().snapshot.version:
                 self._adopt(snapshot)
+
+    def _adjust(self, told: Adjusted) -> None:
+        """Applies the adjustment unless it was applied already."""
+        if told.number > self._adjusted:
+            self._require_gateway().ledger.adjust(told.charge)
+            self._adjusted = told.number
+
+    async def _catch_up_adjustments(self) -> None:
+        """Pushes were lost: ask for what came after the last adjustment that was applied. The next pulse tells whether
+        that was all."""
+        value = await self._ask("adjustments", str(self._adjusted))
+        if value is not None:
+            for told in msgspec.msgpack.decode(value, type=list[Adjusted]):
+                self._adjust(told)
 
     async def _beat(self) -> None:
         gateway, app = self._require_gateway(), self._app

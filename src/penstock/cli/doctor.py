@@ -126,6 +126,7 @@ def _running(environment: Environment, config: Config | None) -> Iterator[Findin
     yield Finding("admin API", "ok", f"{client.url} answers")
     yield _skew(client.answered_date)
     yield _store(client)
+    yield _ledger(status)
     yield _workers(status)
     yield _freshness(status)
     if config is not None:
@@ -149,15 +150,33 @@ def _skew(date: str | None) -> Finding:
 
 def _store(client: AdminClient) -> Finding:
     status, content = client.exchange("GET", "/healthz")
+    committed = Finding("store", "ok", "journals are committed")
     if status == 200:
-        return Finding("store", "ok", "journals are committed")
+        return committed
     try:
-        failing = ", ".join(f"{task} since {since}" for task, since in json.loads(content)["failing_since"].items())
+        tasks = {task: since for task, since in json.loads(content)["failing_since"].items() if task != "ledger"}
+        if not tasks:
+            return committed
+        failing = ", ".join(f"{task} since {since}" for task, since in tasks.items())
     except (ValueError, KeyError, TypeError, AttributeError):
         failing = f"/healthz answers {status}"
     return Finding(
         "store", "fail", failing, "the control process's log has the reason; disk full, store locked, database away?"
     )
+
+
+def _ledger(status: dict[str, Any]) -> Finding:
+    """What the gateway's own check of its books found last."""
+    check = status.get("ledger") or {}
+    at, faults = check.get("checked_at"), check.get("faults") or []
+    if at is None:
+        return Finding("ledger", "ok", "its first check is under way")
+    if faults:
+        detail = f"{check['fault_count']} faults at {at}, the first: {faults[0]['kind']}: {faults[0]['detail']}"
+        return Finding("ledger", "fail", detail, "keep the data directory as it is; penstock ledger verify says more")
+    if not check.get("complete"):
+        return Finding("ledger", "warn", f"the check at {at} ran out of time", "run penstock ledger verify at night")
+    return Finding("ledger", "ok", f"its invariants held at {at}")
 
 
 def _workers(status: dict[str, Any]) -> Finding:

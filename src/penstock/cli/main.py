@@ -34,16 +34,20 @@ COMMANDS: Mapping[str, str] = {
     "usage": "usage:usage",
     "receipt": "receipt:receipt",
     "ledger": "ledger:app",
+    "backup": "backup:backup",
+    "restore": "backup:restore",
     "bench": "bench:bench",
 }
 """Command -> module of this room and what it calls its group or function; in the order of the help."""
 
 EXAMPLES: Mapping[str, str] = {
+    "backup": "penstock backup /var/backups/penstock-monday",
     "check": "penstock check -c penstock.yaml",
     "demo": "penstock demo --once",
     "doctor": "penstock doctor -c penstock.yaml",
     "migrate": "penstock migrate -c penstock.yaml",
     "receipt": "penstock receipt req_0123456789abcdef",
+    "restore": "penstock restore /var/backups/penstock-monday --data /var/lib/penstock",
     "serve": "penstock serve -c penstock.yaml",
     "usage": "penstock usage --by team,model --since 7d --format csv",
 }

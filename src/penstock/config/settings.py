@@ -105,6 +105,12 @@ class Stop(_Section):
     freshness_ms: DurationMs = Field(default=45_000, alias="freshness")
 
 
+class Retention(_Section):
+    """How long records stay. The ledger, the roll-ups and the audit log have no end."""
+
+    usage_events_days: int = Field(default=90, ge=1, le=36_500)
+
+
 class DeclaredCredential(_Section):
     name: Name
     value: Reference
@@ -334,6 +340,7 @@ class Contents(_Section):
     server: Server = Server()
     stop: Stop = Stop()
     store: StoreAddress = "sqlite"
+    retention: Retention = Retention()
     providers: list[DeclaredProvider] = []
     models: list[DeclaredModel] = []
     teams: list[DeclaredTeam] = []
@@ -366,6 +373,7 @@ SHAPES: dict[tuple[str, ...], type[BaseModel]] = {
     (): Contents,
     ("server",): Server,
     ("stop",): Stop,
+    ("retention",): Retention,
     ("providers",): DeclaredProvider,
     ("providers", "credentials"): DeclaredCredential,
     ("providers", "timeouts"): TimeoutSettings,

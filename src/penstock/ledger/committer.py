@@ -24,6 +24,7 @@ from sqlalchemy.exc import IntegrityError
 from penstock.domain.events import UsageEvent
 from penstock.domain.policy import Charge, Limit
 from penstock.errors import JournalDamaged
+from penstock.ledger.adjustments import newest
 from penstock.ledger.batch import Batch, crashed, decode_hold
 from penstock.ledger.frames import after_damage, frames
 from penstock.ledger.postings import (
@@ -72,11 +73,13 @@ class Watch(Struct, frozen=True):
 
 
 class Opened(Struct, frozen=True):
-    """What a new worker begins with: its epoch, the file that it opens, and what is settled in every open window."""
+    """What a new worker begins with: its epoch, the file that it opens, and what is settled in every open window, the
+    adjustments up to number `adjusted` included."""
 
     epoch: int
     journal: str
     balances: tuple[Charge, ...]
+    adjusted: int = 0
 
 
 class Committer:
@@ -313,8 +316,9 @@ class Committer:
         with durably(self._engine) as connection:
             add_journal(connection, cursor, self._clock())
             balances = open_balances(connection, self._clock() // NS_PER_S)
+            adjusted = newest(connection)
         self._cursors[epoch] = cursor
-        return Opened(epoch, str(path), tuple(balances))
+        return Opened(epoch, str(path), tuple(balances), adjusted)
 
     def _finish(self, epoch: int) -> None:
         """Reads a dead journal to its end, estimates what it left open, and deletes it."""

@@ -40,6 +40,11 @@ class Ledger:
         """Takes over what is settled in the windows that are open. Once, before the first call."""
         self._machine.seed(balances)
 
+    def adjust(self, charge: Charge) -> None:
+        """Moves what is settled on one balance, as the control process already did in the store. It is journaled
+        there, and nowhere else."""
+        self._machine.adjust(charge)
+
     def applying(self, limits: Mapping[str, Limit], dims: Mapping[str, str]) -> tuple[Limit, ...]:
         """The limits that count a call with these dimensions. `limits` is the snapshot's table, which never changes."""
         if self._matching.knows(limits):

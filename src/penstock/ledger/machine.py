@@ -192,6 +192,22 @@ class Machine:
         _close(reservation)
         _free(reservation)
 
+    def adjust(self, charge: Charge) -> None:
+        """Moves what is settled on one balance, up or down. A window that is over here has no balance to move; one that
+        no call has come to yet begins with this."""
+        book = self._books.get(charge.limit)
+        if book is None or book.per != charge.per:
+            book = self._books[charge.limit] = Book(charge.per)
+        if not book.end or charge.window_start > book.start:
+            start, end = window(charge.per, charge.window_start)
+            book.turn(start, FOREVER_S if end is None else end)
+        if charge.window_start != book.start:
+            return
+        balance = book.balances.setdefault(charge.value, Balance(book, charge.value))
+        # A clock that was set back by far makes windows begin anew, with less on them than the store knows of.
+        balance.settled = max(balance.settled + charge.amount, 0)
+        book.forget_if_empty(balance)
+
     def held(self) -> dict[str, int]:
         """Limit id -> what is held now, over all values and windows; limits on which nothing is held are left out."""
         return {limit: book.held for limit, book in self._books.items() if book.held}

@@ -13,9 +13,11 @@ and that no journal had damaged places and no finished journal left a hold open.
 """
 
 import asyncio
+import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import groupby
+from typing import Any, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -36,6 +38,12 @@ _OPEN_HOLDS = """
     LEFT JOIN journals ON journals.epoch = open_holds.epoch ORDER BY open_holds.attempt_id"""
 _DAMAGED = "SELECT epoch, damages FROM journals WHERE damages > 0 ORDER BY epoch"
 _RESOLUTIONS = ("post", "estimate", "void")
+_T = TypeVar("_T")
+
+
+BATCH_ATTEMPTS = 500
+REST_S = 0.005
+"""After each batch the thread that verifies rests, so that the process it runs in goes on with its work."""
 
 
 class Fault(Struct, frozen=True):
@@ -45,28 +53,58 @@ class Fault(Struct, frozen=True):
     detail: str
 
 
+class Checked(Struct, frozen=True):
+    """What a look at the ledger found. `complete`: it came to the end of the ledger within its time."""
+
+    faults: list[Fault]
+    complete: bool
+
+
 async def verify(engine: Engine) -> list[Fault]:
     """Every fault of the ledger behind a committer's engine; empty when it is good."""
-    return await asyncio.to_thread(_verify, engine)
+    return (await asyncio.to_thread(check, engine, None)).faults
 
 
-def _verify(engine: Engine) -> list[Fault]:
+def check(engine: Engine, within_s: float | None) -> Checked:
+    """The faults found within that time (None: however long it takes). Blocks; call it from a thread."""
+    ends_at = None if within_s is None else time.monotonic() + within_s
+    faults: list[Fault] = []
     with reading(engine).connect().execution_options(yield_per=1_000) as connection, connection.begin():
-        sums: defaultdict[BalanceKey, int] = defaultdict(int)
-        open_holds: dict[str, str | None] = {row[0]: row[1] for row in run(connection, _OPEN_HOLDS)}
-        return [
-            *_stray_hold_faults(open_holds),
-            *_entry_faults(connection, sums, open_holds),
-            *_balance_faults(connection, sums),
-            *_damage_faults(connection),
-        ]
+        try:
+            for fault in _faults(connection, ends_at):
+                faults.append(fault)
+        except TimeoutError:
+            return Checked(faults, complete=False)
+    return Checked(faults, complete=True)
+
+
+def _faults(connection: Connection, ends_at: float | None) -> Iterator[Fault]:
+    sums: defaultdict[BalanceKey, int] = defaultdict(int)
+    open_holds: dict[str, str | None] = {row[0]: row[1] for row in run(connection, _OPEN_HOLDS)}
+    yield from _stray_hold_faults(open_holds)
+    entries = groupby(run(connection, _ENTRIES), key=lambda row: row[0])
+    yield from _entry_faults(_paced(entries, ends_at), sums, open_holds)
+    yield from _balance_faults(connection, sums)
+    yield from _damage_faults(connection)
+
+
+def _paced(attempts: Iterable[_T], ends_at: float | None) -> Iterator[_T]:
+    """The same, with rests in between. Raises TimeoutError when the monotonic clock is past `ends_at`."""
+    for count, attempt in enumerate(attempts, 1):
+        yield attempt
+        if count % BATCH_ATTEMPTS == 0:
+            if ends_at is not None and time.monotonic() > ends_at:
+                raise TimeoutError
+            time.sleep(REST_S)
 
 
 def _entry_faults(
-    connection: Connection, sums: defaultdict[BalanceKey, int], open_holds: dict[str, str | None]
+    entries: Iterable[tuple[str, Iterable[Any]]],
+    sums: defaultdict[BalanceKey, int],
+    open_holds: dict[str, str | None],
 ) -> Iterator[Fault]:
     """Attempt by attempt; sums up what was posted."""
-    for attempt, rows in groupby(run(connection, _ENTRIES), key=lambda row: row[0]):
+    for attempt, rows in entries:
         held: tuple[Charge, ...] | None = None
         resolved = False
         for _, step, kind, blob, actor in rows:

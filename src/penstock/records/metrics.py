@@ -87,6 +87,8 @@ class Metrics(Collector):
         self.generation = 0
         self.version = 0
         self.backlog_bytes = 0
+        self.ledger_faults = 0
+        self.ledger_checked_at_s = 0.0
         self._registry = CollectorRegistry()
         self._registry.register(self)
 
@@ -233,6 +235,14 @@ class Metrics(Collector):
         yield GaugeMetricFamily("penstock_snapshot_version", "The newest published snapshot.", self.version)
         yield GaugeMetricFamily(
             "penstock_journal_backlog_bytes", "Journal bytes that are not in the store yet.", self.backlog_bytes
+        )
+        yield GaugeMetricFamily(
+            "penstock_ledger_faults", "Faults that the last check of the ledger found.", self.ledger_faults
+        )
+        yield GaugeMetricFamily(
+            "penstock_ledger_checked_timestamp_seconds",
+            "When the ledger was checked last, in Unix seconds; 0 before the first check.",
+            self.ledger_checked_at_s,
         )
 
 

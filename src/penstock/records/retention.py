@@ -6,12 +6,11 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from penstock.records.rollups import HOUR_NS
 from penstock.store.tables.records import usage_events
 
-DEFAULT_DAYS = 90
 _DAY_NS = 24 * HOUR_NS
 _CHUNK = 2_000
 
 
-async def prune(engine: AsyncEngine, now_ns: int, days: int = DEFAULT_DAYS) -> int:
+async def prune(engine: AsyncEngine, now_ns: int, days: int) -> int:
     """Deletes the events that began more than `days` ago, by whole hours; how many there were.
 
     A little at a time, each in a transaction of its own, so that the commit of the ledger never waits long for it.

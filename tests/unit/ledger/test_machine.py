@@ -254,3 +254,20 @@ def test_hostile_amounts_stay_within_what_the_store_can_hold() -> None:
     assert amounts_owed(10**30, Usage(input=-5))["usd"] == MAX_NANOUSD
     assert amounts_owed(1, Usage(input=-5))["input_tokens"] == 0
     assert Ask(10**30, 10**30, 10**30).amounts()["tokens"] == MAX_NANOUSD
+
+
+def test_an_adjustment_moves_the_balance_of_the_present_window_and_never_below_zero() -> None:
+    machine, limit = Machine(), Limit("lim_1", "daily", "requests", 3, "day")
+    day_s = 86_400
+    machine.adjust(Charge("lim_1", 0, "", 2, "day"))
+    assert [charge.amount for charge in machine.settled()] == [2]
+    machine.adjust(Charge("lim_1", 0, "", -5, "day"))
+    assert list(machine.settled()) == []
+    held = machine.reserve([limit], {}, Ask(0, 0, 0), day_s)
+    assert isinstance(held, Reservation)
+    machine.adjust(Charge("lim_1", 0, "", 3, "day"))
+    assert list(machine.settled()) == [Charge("lim_1", day_s, "", 0, "day")]
+    machine.adjust(Charge("lim_1", day_s, "", 2, "day"))
+    assert isinstance(machine.reserve([limit], {}, Ask(0, 0, 0), day_s), Denial)
+    machine.settle(held, held.charges)
+    assert [charge.amount for charge in machine.settled()] == [3]

@@ -5,15 +5,17 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, insert, text
 
 from penstock.domain.events import UsageEvent
 from penstock.domain.policy import Charge, Limit
 from penstock.domain.usage import Usage
+from penstock.ledger import verify as subject
 from penstock.ledger.committer import Committer
 from penstock.ledger.journal import Journal
 from penstock.ledger.ledger import Ask, Ledger
 from penstock.ledger.verify import verify
+from penstock.store.tables.ledger import entries
 
 MONEY = Limit("usd", "growth", "usd", 1_000)
 
@@ -95,3 +97,20 @@ async def test_an_adjustment_counts_and_has_an_actor(
         )
         connection.execute(text("UPDATE balances SET settled = 50"))
     assert [fault.kind for fault in await verify(ledger_of_three)] == kinds
+
+
+async def test_a_check_without_time_says_that_it_did_not_come_to_the_end(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(subject, "BATCH_ATTEMPTS", 1)
+    charges = msgspec.msgpack.encode(())
+    with engine.begin() as connection:
+        for name in ("a", "b"):
+            values = {"attempt_id": name, "step": 1, "kind": "void", "at": 0, "epoch": 1, "charges": charges}
+            connection.execute(insert(entries).values(values))
+    hurried = subject.check(engine, 0)
+    assert not hurried.complete
+    assert [fault.kind for fault in hurried.faults] == ["resolved_without_hold"]
+    patient = subject.check(engine, None)
+    assert patient.complete
+    assert [fault.kind for fault in patient.faults] == ["resolved_without_hold"] * 2

@@ -220,8 +220,8 @@ async def test_pruning_keeps_the_roll_ups_and_the_answer_says_what_it_covers(sto
     events = [event(n, started_at=START + n * HOUR_NS // 2, cost_nanousd=1, tags={"f": "x"}) for n in range(10)]
     store.write(*events)
     now = START + 90 * 24 * HOUR_NS + 3 * HOUR_NS + 5
-    assert await prune(store.control, now) == 6
-    assert await prune(store.control, now) == 0
+    assert await prune(store.control, now, days=90) == 6
+    assert await prune(store.control, now, days=90) == 0
     assert (await store.usage())["total"]["calls"] == 10
     widened = await store.usage("team", START + HOUR_NS + 1)
     assert widened["total"]["calls"] == 8 and widened["since"] == rfc3339(START + HOUR_NS)

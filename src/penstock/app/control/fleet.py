@@ -18,6 +18,7 @@ import msgspec
 import structlog
 
 from penstock.app.link import (
+    Adjusted,
     Answer,
     Beat,
     Changed,
@@ -96,9 +97,12 @@ class Node:
 
 
 class Fleet:
+    """`adjusted`: the number of the newest adjustment of a balance, which every worker must come to."""
+
     def __init__(self, answers: Answers, metrics: Metrics) -> None:
         self._answers = answers
         self._metrics = metrics
+        self.adjusted = 0
         self._nodes: dict[str, Node] = {}
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -125,6 +129,11 @@ class Fleet:
         """Sends `change` to every connected worker."""
         self._broadcast(Changed(change))
         self._metrics.generation, self._metrics.version = change.generation, change.version
+
+    def adjust(self, adjusted: Adjusted) -> None:
+        """Tells every connected worker of an adjustment; the pulse tells those whom this does not reach."""
+        self.adjusted = adjusted.number
+        self._broadcast(adjusted)
 
     def kill_status(self, generation: int) -> list[dict[str, Any]]:
         """Per node: whether it obeys the kill, since when, and how many of its live calls were cut for it."""
@@ -256,7 +265,7 @@ class Fleet:
         while True:
             if self._answers.is_fresh():
                 snapshot = self._answers.snapshot()
-                self._broadcast(Pulse(snapshot.generation, snapshot.version))
+                self._broadcast(Pulse(snapshot.generation, snapshot.version, self.adjusted))
             await asyncio.sleep(PULSE_S)
 
     def _spawn(self, coroutine: Any) -> None:

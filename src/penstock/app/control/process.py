@@ -2,8 +2,8 @@
 
     data directory and lock -> file and secrets -> store -> declared configuration -> link to workers -> admin listener
 
-From then on five things run until the process is told to stop: the drain of the journals, the pulse to the workers, the
-admin listener, the look at what changes outside the store, and the pruning of old usage events.
+From then on six things run until the process is told to stop: the drain of the journals, the pulse to the workers, the
+admin listener, the look at what changes outside the store, the pruning of old usage events, the ledger's self-check.
 """
 
 import asyncio
@@ -30,11 +30,14 @@ from penstock.app.control.commits import Committed, Drain
 from penstock.app.control.fleet import Answers, Fleet
 from penstock.app.control.listener import Listener
 from penstock.app.control.outside import Outside, Prices
-from penstock.app.link import Welcome
+from penstock.app.control.selfcheck import AFTER_START_S, EVERY_S, SelfCheck
+from penstock.app.link import Adjusted, Welcome
 from penstock.config.environment import Environment
 from penstock.config.loading import load
 from penstock.config.settings import Config
+from penstock.control import adjustments as corrections
 from penstock.control import declared
+from penstock.control.adjustments import Correction
 from penstock.control.credentials import DeclaredCredentials
 from penstock.control.door import Door
 from penstock.control.publisher import Publisher, Sources
@@ -42,7 +45,7 @@ from penstock.domain.events import UsageEvent
 from penstock.domain.snapshot import Change, Secret, Snapshot
 from penstock.errors import ConfigError, PenstockError, StoreDown
 from penstock.identity.secret import pepper as pepper_of
-from penstock.ledger import verify
+from penstock.ledger import adjustments
 from penstock.ledger.committer import Alert, Committer, Watch
 from penstock.ledger.journal import journal_name
 from penstock.records.events import write_events
@@ -59,6 +62,8 @@ from penstock.surfaces.ops import Operations
 
 OUTSIDE_S = 60.0
 PRUNE_S = 3600.0
+MAX_TOLD = 1_000
+"""Adjustments that a worker is told of at a time; it asks again for the rest."""
 
 log = structlog.get_logger()
 
@@ -111,11 +116,13 @@ class Control:
             self._on_events,
             Watch(lambda: self._publisher.snapshot.limits, self._on_alert),
         )
+        self._self_check = SelfCheck(self._ledger_engine, self._metrics)
         self._drain = Drain(self._committer, self._metrics.failed)
         questions: dict[str, Callable[..., Awaitable[bytes | None]]] = {
             "receipt": self._answer_receipt,
             "deployment": self._answer_deployment,
             "snapshot": self._answer_snapshot,
+            "adjustments": self._answer_adjustments,
         }
         answers = Answers(self._welcome, lambda: self._publisher.snapshot, questions, self._claim.is_fresh)
         self._fleet = Fleet(answers, self._metrics)
@@ -136,6 +143,8 @@ class Control:
         self._metrics.generation, self._metrics.version = snapshot.generation, snapshot.version
         self._metrics.declare_aliases(snapshot.aliases)
         self._publisher.subscribe(self._on_change)
+        async with self._door.read() as conn:
+            self._fleet.adjusted = await conn.run_sync(adjustments.newest)
         await self._fleet.listen(self._options.data / "control.sock")
         host, _, port = self._config.server.admin.rpartition(":")
         self._listener = Listener.start(self._admin(), host.strip("[]"), int(port))
@@ -159,6 +168,7 @@ class Control:
             asyncio.ensure_future(self._drain.keep()),
             asyncio.ensure_future(self._every(OUTSIDE_S, "outside", self._refresh_outside)),
             asyncio.ensure_future(self._every(PRUNE_S, "prune", self._prune)),
+            asyncio.ensure_future(self._every(EVERY_S, "self_check", self._self_check.run, AFTER_START_S)),
             self._listener.task,
         ]
         done, _ = await asyncio.wait(essential, return_when=asyncio.FIRST_COMPLETED)
@@ -192,10 +202,15 @@ class Control:
         self._claim.require()
         return await self._drain.now()
 
-    async def _every(self, interval_s: float, name: str, work: Callable[[], Awaitable[None]]) -> None:
-        """Does `work` once per interval. A failure is logged, counted and shown in `/healthz` until it works again."""
+    async def _every(
+        self, interval_s: float, name: str, work: Callable[[], Awaitable[None]], first_s: float | None = None
+    ) -> None:
+        """Does `work` once per interval, for the first time after `first_s` (None: an interval). A failure is logged,
+        counted and shown in `/healthz` until it works again."""
+        pause_s = interval_s if first_s is None else first_s
         while True:
-            await asyncio.sleep(interval_s)
+            await asyncio.sleep(pause_s)
+            pause_s = interval_s
             try:
                 await work()
                 self._failing.pop(name, None)
@@ -209,7 +224,7 @@ class Control:
             self._metrics.failed("outside")
 
     async def _prune(self) -> None:
-        await prune(self._engine, time.time_ns())
+        await prune(self._engine, time.time_ns(), self._config.retention.usage_events_days)
 
     # -- what happens -------------------------------------------------------------------------------------------------
 
@@ -249,7 +264,7 @@ class Control:
             journal = self._options.data / "journals" / journal_name(epoch, 0)
             return Welcome(epoch, str(journal), Snapshot(), pepper)
         opened = await self._committer.open_epoch()
-        return Welcome(opened.epoch, opened.journal, Snapshot(), pepper, opened.balances)
+        return Welcome(opened.epoch, opened.journal, Snapshot(), pepper, opened.balances, opened.adjusted)
 
     async def _answer_receipt(self, request_id: str, asker: str) -> bytes | None:
         await self._drain_confirmed()
@@ -264,6 +279,11 @@ class Control:
     async def _answer_snapshot(self) -> bytes | None:
         return msgspec.msgpack.encode(self._publisher.snapshot)
 
+    async def _answer_adjustments(self, number: str) -> bytes | None:
+        async with self._door.read() as conn:
+            made = await adjustments.after(conn, int(number), MAX_TOLD)
+        return msgspec.msgpack.encode([Adjusted(each.number, each.charge) for each in made])
+
     # -- what administrators ask --------------------------------------------------------------------------------------
 
     def _admin(self) -> Any:
@@ -273,6 +293,7 @@ class Control:
             pepper=self._secrets.pepper,
             drain=self._drain_confirmed,
             ledger=self._ledger_rows,
+            adjust=self._adjust,
             verify=self._verify,
             kill_nodes=self._fleet.kill_status,
             status=self._status,
@@ -286,8 +307,21 @@ class Control:
             settled = await balances.settled_places(conn, balances.open_windows(limits))
         return balances.shown(limits, settled, held, self._fleet.held())
 
+    async def _adjust(self, actor: str, asked: Correction) -> dict[str, Any]:
+        """The adjustment as it is shown, once it is durable and every worker within reach was told."""
+
+        async def run() -> dict[str, Any]:
+            await self._drain.now()
+            made, shown = await self._door.change(actor, corrections.adjust, asked)
+            self._fleet.adjust(Adjusted(made.number, made.charge))
+            log.info("a balance was adjusted", id=made.id, limit=shown["limit"], amount=made.charge.amount)
+            return shown
+
+        # To the end even where the asker hangs up: what is durable is also told.
+        return await asyncio.shield(asyncio.ensure_future(run()))
+
     async def _verify(self) -> list[dict[str, str]]:
-        return [{"kind": fault.kind, "detail": fault.detail} for fault in await verify.verify(self._ledger_engine)]
+        return [{"kind": fault.kind, "detail": fault.detail} for fault in await self._self_check.in_full()]
 
     async def _refresh_gauges(self) -> None:
         """Without the store the gauges that come from it stay as they were: whoever scrapes needs the others."""
@@ -302,12 +336,12 @@ class Control:
         self._metrics.settled_ratios(ratios)
 
     def _failures(self) -> dict[str, float]:
-        failing = dict(self._failing)
-        if self._drain.failing_since is not None:
-            failing["commit"] = self._drain.failing_since
-        if not self._claim.is_confirmed():
-            failing["store"] = time.time() - self._claim.silent_s()
-        return failing
+        since = {
+            "commit": self._drain.failing_since,
+            "ledger": self._self_check.failing_since,
+            "store": None if self._claim.is_confirmed() else time.time() - self._claim.silent_s(),
+        }
+        return {**self._failing, **{name: at for name, at in since.items() if at is not None}}
 
     def _status(self) -> dict[str, Any]:
         snapshot = self._publisher.snapshot
@@ -323,6 +357,7 @@ class Control:
             "config": {"path": str(self._config.path), "digest": self._config.digest},
             "listen": self._config.server.listen,
             "freshness_ms": snapshot.server.freshness_ms,
+            "ledger": self._self_check.shown(),
             "nodes": self._fleet.status(),
         }
 

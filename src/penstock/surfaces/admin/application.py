@@ -23,6 +23,7 @@ SHAPES: Mapping[str, type[BaseModel]] = {
     "Limit": DeclaredLimit,
     "Provider": DeclaredProvider,
     "Model": DeclaredModel,
+    "Adjustment": reports.AdjustmentRequest,
     "Kill": stops.KillRequest,
     "Lift": stops.LiftRequest,
 }

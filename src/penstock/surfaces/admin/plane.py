@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
+from penstock.control.adjustments import Correction
 from penstock.control.door import Door
 from penstock.domain.snapshot import Secret
 
@@ -15,8 +16,9 @@ ACTOR = "admin"
 class Plane:
     """`drain` brings the journals into the store, so that what is read next is complete.
 
-    `ledger`: the rows of the ledger's balances; `verify`: its faults. `kill_nodes(generation)`: each node and whether
-    it obeys. `status`: the process and its workers. All answer plain values, ready to be encoded.
+    `ledger`: the rows of the ledger's balances; `adjust(actor, correction)`: the adjustment that was made; `verify`:
+    the ledger's faults. `kill_nodes(generation)`: each node and whether it obeys. `status`: the process and its
+    workers. All answer plain values, ready to be encoded.
     """
 
     door: Door
@@ -24,6 +26,7 @@ class Plane:
     pepper: bytes
     drain: Callable[[], Awaitable[int]]
     ledger: Callable[[], Awaitable[list[dict[str, Any]]]]
+    adjust: Callable[[str, Correction], Awaitable[dict[str, Any]]]
     verify: Callable[[], Awaitable[list[dict[str, str]]]]
     kill_nodes: Callable[[int], list[dict[str, Any]]]
     status: Callable[[], dict[str, Any]]

@@ -1,9 +1,11 @@
-"""What is only looked at: usage, receipts, the audit log, the ledger, the configuration's history, the status.
+"""The books and what is only looked at: usage, receipts, audit log, ledger, the configuration's history, the status.
 
     GET  /admin/v1/usage?by=team,model&since=&until=    {"rows": [...], "total": {...}}
     GET  /admin/v1/receipts, /receipts/{request_id}
     GET  /admin/v1/audit?kind=&name=
     GET  /admin/v1/ledger                               {"limits": [...]}
+    GET  /admin/v1/ledger/adjustments                   the adjustments of balances, the newest first
+    POST /admin/v1/ledger/adjustments                   201, one more: {"limit", "amount", "reason", ...}
     POST /admin/v1/ledger/verify                        {"faults": [{"kind", "detail"}]}
     GET  /admin/v1/config                               the versions of the declared configuration
     GET  /admin/v1/status                               the process, its workers, what waits in the journals
@@ -14,22 +16,40 @@ What the journals still hold is brought into the store before usage, receipts an
 import re
 import time
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Query, Request, Response
+from pydantic import BaseModel, ConfigDict
 
-from penstock.control import audit, declared
+from penstock.control import adjustments, audit, declared
+from penstock.control.adjustments import Correction
 from penstock.control.paging import MAX_PAGE, Page
 from penstock.errors import InvalidNoun, NotFoundNoun
 from penstock.records.receipts import receipt
 from penstock.records.recent import recent
 from penstock.records.usage import usage
-from penstock.surfaces.admin.plane import Plane
+from penstock.surfaces.admin.bodies import read_as
+from penstock.surfaces.admin.documents import body_of
+from penstock.surfaces.admin.plane import ACTOR, Plane
 from penstock.surfaces.admin.problems import JsonResponse
 
 _AGO = re.compile(r"(\d{1,6})([mhd])")
 _AGO_NS = {"m": 60 * 10**9, "h": 3600 * 10**9, "d": 86_400 * 10**9}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LATEST = datetime(2200, 1, 1, tzinfo=UTC)
+
+
+class AdjustmentRequest(BaseModel):
+    """`amount`: in dollars for a limit in usd (a number, or decimal text as answers have it), else a whole number;
+    below 0 it gives back. `window_start`: a moment of the window that is meant; left out: the present one."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    limit: str
+    amount: int | Decimal | str
+    reason: str
+    value: str = ""
+    window_start: str | None = None
 
 
 def routes(plane: Plane) -> APIRouter:
@@ -83,6 +103,30 @@ def _add_ledger(router: APIRouter, plane: Plane) -> None:
     async def verify_ledger() -> Response:
         await plane.drain()
         return JsonResponse({"faults": await plane.verify()})
+
+    @router.get(
+        "/ledger/adjustments",
+        tags=["ledger"],
+        operation_id="list_adjustments",
+        summary="Who moved which balance and why, the newest first",
+    )
+    async def list_adjustments(limit: int = Query(100, ge=1, le=MAX_PAGE), after: str | None = None) -> Response:
+        async with plane.door.read() as conn:
+            return JsonResponse(await adjustments.list_page(conn, Page(limit, after)))
+
+    @router.post(
+        "/ledger/adjustments",
+        tags=["ledger"],
+        status_code=201,
+        operation_id="create_adjustment",
+        summary="Move a balance, with a reason",
+        openapi_extra=body_of("Adjustment"),
+    )
+    async def create_adjustment(request: Request) -> Response:
+        asked = await read_as(AdjustmentRequest, request)
+        at = instant(asked.window_start, "window_start")
+        correction = Correction(asked.limit, asked.amount, asked.reason, asked.value, at)
+        return JsonResponse(await plane.adjust(ACTOR, correction), 201)
 
 
 def _add_history(router: APIRouter, plane: Plane) -> None:
