@@ -33,6 +33,7 @@ COMMANDS: Mapping[str, str] = {
     "usage": "usage:usage",
     "receipt": "receipt:receipt",
     "ledger": "ledger:app",
+    "prove": "prove:app",
     "bench": "bench:bench",
 }
 """Command -> module of this room and what it calls its group or function; in the order of the help."""
