@@ -25,8 +25,8 @@ ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 FENCE = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 COMMAND = re.compile(r"(\.venv/bin/)?(penstock|curl|export) ")
-NOT_HERE = re.compile(r"penstock (serve|demo|bench)\b")
-"""They serve until they are stopped, or measure for minutes; tests of their own start them."""
+NOT_HERE = re.compile(r"penstock (serve|demo|bench|prove)\b")
+"""They serve until they are stopped, or measure and prove for minutes; tests of their own start them."""
 CALL_ID, KILL_NUMBER = re.compile(r"req_(\.\.\.|[0-9a-f]+)"), re.compile(r"(?<=kill lift )\d+|(?<=/kill/)\d+")
 HELLO = {"model": "gpt-4.1", "messages": [{"role": "user", "content": "Say hello."}], "max_tokens": 50}
 

@@ -36,6 +36,7 @@ COMMANDS: Mapping[str, str] = {
     "ledger": "ledger:app",
     "backup": "backup:backup",
     "restore": "backup:restore",
+    "prove": "prove:app",
     "bench": "bench:bench",
 }
 """Command -> module of this room and what it calls its group or function; in the order of the help."""

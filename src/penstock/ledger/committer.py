@@ -138,13 +138,7 @@ class Committer:
         """What the open holds hold as of the last drain: `(limit, window_start, value)` -> amount. Concurrency is no
         part of it: only workers know."""
         async with self._turn:
-            records = await self._in_thread(self._held_records)
-        sums: dict[tuple[str, int, str], int] = {}
-        for record in records:
-            for charge in decode_hold(record).charges:
-                key = (charge.limit, charge.window_start, charge.value)
-                sums[key] = sums.get(key, 0) + charge.amount
-        return sums
+            return held_sums(await self._in_thread(self._held_records))
 
     def backlog_bytes(self) -> int:
         """How much of the journals is not in the database yet, as far as this committer has looked."""
@@ -336,3 +330,13 @@ class Committer:
         self._alerts += alerts
         remaining = self._shelf.parts().get(epoch, [])
         self._shelf.discard(epoch, remaining, damaged=self._cursors[epoch].damages > 0)
+
+
+def held_sums(records: Iterable[bytes]) -> dict[tuple[str, int, str], int]:
+    """What these records of open holds hold: `(limit, window_start, value)` -> amount."""
+    sums: dict[tuple[str, int, str], int] = {}
+    for record in records:
+        for charge in decode_hold(record).charges:
+            key = (charge.limit, charge.window_start, charge.value)
+            sums[key] = sums.get(key, 0) + charge.amount
+    return sums

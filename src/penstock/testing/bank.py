@@ -6,6 +6,7 @@ names the call on the statement; the gateway passes it through untouched.
 
 import asyncio
 import itertools
+from collections.abc import Callable
 from typing import Any, Literal
 
 import msgspec
@@ -32,11 +33,17 @@ class Line(Struct):
     cut: bool = False
 
 
+def honest(line: Line) -> dict[str, Any] | None:
+    """The usage report of a vendor that says what it bills."""
+    return usage(line.billed_input, line.billed_output)
+
+
 class Bank(WireServer):
     """An OpenAI-style vendor that bills.
 
     `billing` `cap`: every answer bills the caller's `max_tokens` in full; `streamed`: one token per chunk that was
-    written. `delay_ms`: the time before a plain answer, and between the chunks of a stream.
+    written. `delay_ms`: the time before a plain answer, and between the chunks of a stream. `report`: what an answer
+    says about its usage; None leaves the report out.
     """
 
     def __init__(self, billing: Billing = "cap", delay_ms: float = 0, prompt_tokens: int = 7) -> None:
@@ -44,6 +51,7 @@ class Bank(WireServer):
         self.billing = billing
         self.delay_ms = delay_ms
         self.prompt_tokens = prompt_tokens
+        self.report: Callable[[Line], dict[str, Any] | None] = honest
         self.statement: list[Line] = []
         self._numbers = itertools.count(1)
 
@@ -73,7 +81,10 @@ class Bank(WireServer):
         line.billed_output = line.max_tokens
         if self.delay_ms:
             await asyncio.sleep(self.delay_ms / 1000)
-        answer = completion(line.model, f"answer {line.n}", usage=usage(self.prompt_tokens, line.billed_output))
+        counted = self.report(line)
+        answer = completion(line.model, f"answer {line.n}", usage=counted)
+        if counted is None:
+            del answer["usage"]
         await reply.whole(200, [JSON_TYPE, ("x-request-id", f"bank-{line.n}")], msgspec.json.encode(answer))
         line.closed = True
 
@@ -82,13 +93,16 @@ class Bank(WireServer):
         nothing: dict[str, Any] = {"usage": None} if asked else {}
         await reply.head(200, [SSE_TYPE, ("x-request-id", f"bank-{line.n}")])
         for number in range(line.max_tokens):
-            line.billed_output = line.max_tokens if self.billing == "cap" else number + 1
+            if self.billing == "cap":
+                line.billed_output = line.max_tokens
             await reply.body(event(chunk(line.model, {"content": f"{number} "}, **nothing)))
+            if self.billing == "streamed":
+                line.billed_output = number + 1
             if self.delay_ms:
                 await asyncio.sleep(self.delay_ms / 1000)
         await reply.body(event(chunk(line.model, {}, "stop", **nothing)))
-        if asked:
-            counted = usage(self.prompt_tokens, line.billed_output)
+        counted = self.report(line) if asked else None
+        if counted is not None:
             await reply.body(event(chunk(line.model, {}) | {"choices": [], "usage": counted}))
         await reply.body(DONE)
         await reply.end()

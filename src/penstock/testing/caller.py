@@ -61,6 +61,11 @@ class OpenCall:
         return self._response
 
     @property
+    def response(self) -> http.client.HTTPResponse:
+        """The answer, its head read. Waits for the head."""
+        return self._begin()
+
+    @property
     def status(self) -> int:
         """Waits for the head of the answer."""
         return self._begin().status

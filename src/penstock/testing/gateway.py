@@ -102,10 +102,14 @@ class Gateway:
             )
         if wait:
             try:
-                eventually(self._ready_or_dead, START_TIMEOUT_S, "ready")
+                self.wait_until_ready(START_TIMEOUT_S)
             except TimeoutError:
                 self.kill_tree()
                 raise RuntimeError(f"not ready within {START_TIMEOUT_S} s:\n{self.output()[-4000:]}") from None
+
+    def wait_until_ready(self, within_s: float) -> None:
+        """Raises `TimeoutError`, and `RuntimeError` with its stderr when `penstock serve` has ended instead."""
+        eventually(self._ready_or_dead, within_s, "ready")
 
     def _ready_or_dead(self) -> bool:
         if self.process is not None and self.process.poll() is not None:

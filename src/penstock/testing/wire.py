@@ -105,24 +105,18 @@ class Reply:
         self._connection.transport.write_eof()
 
 
-class WireServer:
-    """A server on 127.0.0.1 with a thread and an event loop of its own. Subclasses write `answer`.
-
-    `received`: every request, in order of arrival. `connections`: how many sockets were ever accepted.
-    """
+class LoopServer:
+    """A listener on a free port of 127.0.0.1, with a thread and an event loop of its own. Subclasses write `open`."""
 
     def __init__(self) -> None:
-        self.received: list[Received] = []
-        self.connections = 0
-        self.open_connections = 0
-        self.faults: list[BaseException] = []
         self.port = 0
         self._loop = uvloop.new_event_loop()
         self._stopping: asyncio.Event | None = None
         self._thread = threading.Thread(target=self._run, name=type(self).__name__, daemon=True)
         self._listening = threading.Event()
 
-    async def answer(self, reply: Reply) -> None:
+    async def open(self, place: socket.socket) -> asyncio.AbstractServer:
+        """Starts to accept connections on `place`."""
         raise NotImplementedError
 
     @property
@@ -148,10 +142,31 @@ class WireServer:
         self._stopping = asyncio.Event()
         place = socket.create_server(("127.0.0.1", 0), backlog=2048)
         self.port = place.getsockname()[1]
-        listener = await self._loop.create_server(lambda: _Connection(self), sock=place, backlog=2048)
+        listener = await self.open(place)
         self._listening.set()
         await self._stopping.wait()
         listener.close()
+
+
+class WireServer(LoopServer):
+    """A server that answers HTTP/1.1. Subclasses write `answer`.
+
+    `received`: every request, in order of arrival. `connections`: how many sockets were ever accepted.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.received: list[Received] = []
+        self.connections = 0
+        self.open_connections = 0
+        self.faults: list[BaseException] = []
+
+    async def answer(self, reply: Reply) -> None:
+        raise NotImplementedError
+
+    async def open(self, place: socket.socket) -> asyncio.AbstractServer:
+        loop = asyncio.get_running_loop()
+        return await loop.create_server(lambda: _Connection(self), sock=place, backlog=2048)
 
 
 class _Connection(asyncio.Protocol):
@@ -246,10 +261,15 @@ class _Connection(asyncio.Protocol):
             await self._writable.wait()
 
     def reset(self) -> None:
-        raw = self.transport.get_extra_info("socket")
-        with contextlib.suppress(OSError):
-            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.transport.abort()
+        reset(self.transport)
+
+
+def reset(transport: asyncio.WriteTransport) -> None:
+    """Ends a connection with a TCP reset, whatever was still to be sent."""
+    raw = transport.get_extra_info("socket")
+    with contextlib.suppress(OSError):
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    transport.abort()
 
 
 def eventually(holds: Callable[[], Any], within_s: float = 5.0, what: str = "") -> Any:

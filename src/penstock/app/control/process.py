@@ -46,8 +46,9 @@ from penstock.domain.snapshot import Change, Secret, Snapshot
 from penstock.errors import ConfigError, PenstockError, StoreDown
 from penstock.identity.secret import pepper as pepper_of
 from penstock.ledger import adjustments
-from penstock.ledger.committer import Alert, Committer, Watch
+from penstock.ledger.committer import Alert, Committer, Watch, held_sums
 from penstock.ledger.journal import journal_name
+from penstock.ledger.postings import held_records
 from penstock.records.events import write_events
 from penstock.records.log import Level, LineWriter, configure, exchange_lines
 from penstock.records.metrics import Metrics
@@ -301,9 +302,10 @@ class Control:
         return application.build(plane, Operations(self._metrics, self._refresh_gauges, self._failures))
 
     async def _ledger_rows(self) -> list[dict[str, Any]]:
-        held = await self._committer.held()
         limits = self._publisher.snapshot.limits
+        # One picture of both: between two, a call that settles would be seen held and then settled as well.
         async with self._door.read() as conn:
+            held = held_sums(await conn.run_sync(held_records))
             settled = await balances.settled_places(conn, balances.open_windows(limits))
         return balances.shown(limits, settled, held, self._fleet.held())
 

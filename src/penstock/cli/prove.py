@@ -1,0 +1,44 @@
+"""`penstock prove`: the proofs that an operator can rerun, in a process of their own.
+
+They belong to the testing kit, which stands above the CLI; so they are started, not imported.
+"""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+Scenario = Literal["overspend", "crashes", "disconnects", "network", "hostile"]
+
+app = typer.Typer(no_args_is_help=True, help="Proofs that an operator can rerun, on a throwaway gateway.")
+
+
+@app.callback()
+def prove() -> None:
+    """Proofs that an operator can rerun, on a throwaway gateway."""
+
+
+@app.command(epilog="Example: penstock prove money --seeds 20 --report proof.md")
+def money(
+    *,
+    quick: Annotated[bool, typer.Option("--quick", help="A few minutes at most; this is the default.")] = False,
+    full: Annotated[bool, typer.Option("--full", help="200 seeds, 200 crashes, 500 disconnects.")] = False,
+    seeds: Annotated[int | None, typer.Option(min=1, help="Rounds of the overspend.")] = None,
+    cycles: Annotated[int | None, typer.Option(min=1, help="Crashes.")] = None,
+    only: Annotated[Scenario | None, typer.Option(help="One scenario alone.")] = None,
+    store: Annotated[str | None, typer.Option(metavar="URL", help="As `store` in the file; an empty database.")] = None,
+    report: Annotated[Path | None, typer.Option(metavar="FILE", help="Write it all: .json, else Markdown.")] = None,
+) -> None:
+    """Proves on a throwaway gateway that no limit is overspent and no spend is lost: parallel calls, kill -9, callers
+    who hang up, broken networks and hostile usage reports, each judged by the same oracles."""
+    if quick and full:
+        raise typer.BadParameter("--quick and --full exclude each other")
+    if report is not None and not report.absolute().parent.is_dir():
+        raise typer.BadParameter(f"there is no folder {report.parent}", param_hint="--report")
+    words = [sys.executable, "-m", "penstock.testing.prove", "money"]
+    words += [flag for flag, given in (("--quick", quick), ("--full", full)) if given]
+    for name, value in (("seeds", seeds), ("cycles", cycles), ("only", only), ("store", store), ("report", report)):
+        words += [f"--{name}", str(value)] if value is not None else []
+    os.execv(sys.executable, words)  # noqa: S606 - the proof takes this process's place

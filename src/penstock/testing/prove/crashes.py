@@ -1,0 +1,129 @@
+"""Crashes: kill -9 of the worker, the control process or the whole tree, again and again, under callers who go on.
+
+Promise: after every crash the gateway admits calls again (within 2 s of a process's death, or of the whole being
+started again), and what was under way is in the ledger (5 s). When the admin API is back is measured, and not judged.
+"""
+
+import http.client
+import time
+from typing import Any
+
+from penstock.testing import oracles
+from penstock.testing.bank import Bank
+from penstock.testing.oracles import Books, Verdict, Watch
+from penstock.testing.prove.callers import Load
+from penstock.testing.prove.stage import Outcome, Scene, Stage, Tick, Worst, draws
+from penstock.testing.wire import eventually
+
+NAME = "crashes"
+ROLES = ("worker", "control", "tree")
+READY_MS, ORPHANS_MS = 2_000, 5_000
+PATIENCE_S = 20.0
+"""How long a gateway may take before the scenario gives up on it, however busy the machine is."""
+
+
+def scene() -> Scene:
+    return Scene(NAME, Bank(delay_ms=3))
+
+
+def run(stage: Stage, cycles: int, judge_times: bool, tick: Tick) -> Outcome:
+    chance = draws(cycles)
+    began = oracles.now()
+    began_s = time.monotonic()
+    faults: list[str] = []
+    ready, administered = {role: Worst() for role in ROLES}, {role: Worst() for role in ROLES}
+    orphaned = Worst()
+    with Watch(stage.gateway) as watch, Load(stage, NAME, cycles) as load:
+        for cycle in range(cycles):
+            time.sleep(chance.uniform(0.2, 0.9))
+            role = ROLES[cycle % len(ROLES)] if cycle < len(ROLES) else chance.choice(ROLES)
+            crash = _Crash(stage, load, role)
+            try:
+                ready[role].add(crash.until_ready_ms())
+                administered[role].add(crash.until_administered_ms())
+                orphaned.add(crash.until_resolved_ms())
+            except (TimeoutError, RuntimeError) as fault:
+                faults.append(f"cycle {cycle + 1}, {role}: {fault}")
+            tick(f"cycle {cycle + 1}: {role} killed")
+        time.sleep(0.3)
+    seconds = time.monotonic() - began_s
+    end = stage.judge_the_end(watch)
+    books = stage.books(NAME, load.told, began)
+    answered = sum(1 for told in books.told if told.complete)
+    if answered < 20 * cycles:
+        faults.append(f"there was hardly any load: {answered} answers in {cycles} cycles")
+    faults += _request_faults(books)
+    if judge_times:
+        faults += [f"{role}: ready after {worst}" for role, worst in ready.items() if worst.ms > READY_MS]
+        faults += [f"resolved after {orphaned}"] if orphaned.ms > ORPHANS_MS else []
+    figures = {
+        "answered": f"{answered}, {answered / seconds:,.0f} a second, crashes included",
+        "cut": str(len(books.statement) - answered),
+        "ready again, at worst": _by_role(ready),
+        "administered again, at worst": _by_role(administered),
+        "resolved, at worst": f"{orphaned}",
+    }
+    verdicts = oracles.merged([oracles.ledger_equals_bank(books), *stage.judge(books), *end])
+    return Outcome(NAME, len(books.statement), verdicts, Verdict("promise", cycles, tuple(faults)), figures)
+
+
+def _by_role(worst: dict[str, Worst]) -> str:
+    return ", ".join(f"{role} {worst[role]} ({worst[role].count} times)" for role in ROLES if worst[role].count)
+
+
+def _request_faults(books: Books) -> list[str]:
+    """The limit on requests counts every call that the bank saw, and none that was not sent."""
+    settled = sum(row["settled"] for row in books.limits if row["limit"] == f"requests-{NAME}")
+    dispatched = sum(1 for event in books.events if event["attempts"])
+    if len(books.statement) <= settled <= dispatched:
+        return []
+    return [f"{settled} requests are settled; {len(books.statement)} reached the bank, {dispatched} were dispatched"]
+
+
+class _Crash:
+    """One kill -9, and what is waited for after it. Times count from the kill or, for the tree, from its new start."""
+
+    def __init__(self, stage: Stage, load: Load, role: str) -> None:
+        self._stage = stage
+        self._role = role
+        self._at = oracles.now()
+        gateway = stage.gateway
+        self._under_way = load.under_way()
+        if role == "tree":
+            gateway.kill_tree()
+            self._at_s = time.monotonic()
+            gateway.start(wait=False)
+        else:
+            self._at_s = time.monotonic()
+            if not gateway.kill(role):
+                raise RuntimeError(f"there is no {role}")
+
+    def until_ready_ms(self) -> float:
+        """Raises TimeoutError, and RuntimeError when the gateway ended instead."""
+        self._stage.gateway.wait_until_ready(PATIENCE_S)
+        return self._elapsed_ms()
+
+    def until_administered_ms(self) -> float:
+        """Raises TimeoutError."""
+        eventually(self._stage.gateway.admin_is_up, PATIENCE_S, "administered")
+        return self._elapsed_ms()
+
+    def until_resolved_ms(self) -> float:
+        """Until every call that was under way, and that the bank has seen, has a receipt. Raises TimeoutError."""
+        statement = self._stage.scenes[NAME].bank.statement
+        sent = {line.call for line in statement if line.call in self._under_way}
+        deadline_s = time.monotonic() + PATIENCE_S
+        while sent - {event["tags"]["call"] for event in self._events()}:
+            if time.monotonic() > deadline_s:
+                raise TimeoutError(f"not within {PATIENCE_S} s: every call that was cut has a receipt")
+            time.sleep(0.1)
+        return self._elapsed_ms()
+
+    def _events(self) -> list[dict[str, Any]]:
+        try:
+            return oracles.events_since(self._stage.gateway, NAME, self._at)
+        except (OSError, RuntimeError, http.client.HTTPException):
+            return []
+
+    def _elapsed_ms(self) -> float:
+        return (time.monotonic() - self._at_s) * 1_000

@@ -1,0 +1,119 @@
+"""Overspend: a thousand callers at once on a limit of a hundred worst cases, round after round.
+
+Every call bills its caller's cap in full, so each admitted one costs its worst case. A round has a seed, which says who
+streams and when each caller comes, and a balance of its own. Promise: never 101 admitted, at least 99; what is left
+over can then be spent, to the last call that fits; and the next one is told that the money is spent.
+"""
+
+import asyncio
+import contextlib
+import http.client
+from collections.abc import Sequence
+
+from msgspec import structs
+
+from penstock.testing import oracles
+from penstock.testing.bank import Bank
+from penstock.testing.oracles import Books, Told, Verdict, Watch
+from penstock.testing.prove.callers import body_of, call_at_once, tags_of
+from penstock.testing.prove.stage import OUTPUT_NANOUSD, Outcome, Scene, Stage, Tick, draws
+
+NAME = "overspend"
+CALLERS = 1_000
+MAX_TOKENS = 10
+WORST_NANOUSD = MAX_TOKENS * OUTPUT_NANOUSD
+ROOM = 100
+"""How many worst cases the limit has room for."""
+ARRIVAL_S = 0.1
+REFUSALS = (b'"limit_held"', b'"insufficient_quota"')
+
+
+def scene() -> Scene:
+    return Scene(NAME, Bank(delay_ms=300), budget_usd=ROOM * WORST_NANOUSD / 1e9, each="tag:seed")
+
+
+def run(stage: Stage, seeds: Sequence[int], callers: int, tick: Tick) -> Outcome:
+    verdicts: list[Verdict] = []
+    promises: list[Verdict] = []
+    admitted: list[int] = []
+    calls = 0
+    with Watch(stage.gateway) as watch:
+        for seed in seeds:
+            round_ = _Round(stage, seed)
+            admitted.append(round_.all_at_once(callers))
+            round_.spend_the_rest()
+            books = round_.books()
+            verdicts += [oracles.ledger_equals_bank(books), *stage.judge(books)]
+            promises.append(round_.promise(admitted[-1]))
+            calls += len(round_.told)
+            tick(f"seed {seed}: {admitted[-1]} of {callers} admitted")
+    verdicts += stage.judge_the_end(watch)
+    figures = {
+        "seeds": f"{seeds[0]} to {seeds[-1]}",
+        "admitted at once, of room for 100": f"{min(admitted)} to {max(admitted)}",
+        "overspend": f"{max(0, max(admitted) - ROOM) * WORST_NANOUSD} nano-USD",
+    }
+    return Outcome(NAME, calls, oracles.merged(verdicts), oracles.merged(promises)[0], figures)
+
+
+class _Round:
+    """The calls of one seed."""
+
+    def __init__(self, stage: Stage, seed: int) -> None:
+        self.told: list[Told] = []
+        self._stage = stage
+        self._seed = seed
+        self._chance = draws(seed)
+        self._began = oracles.now()
+        self._first_line = len(stage.scenes[NAME].bank.statement)
+
+    def all_at_once(self, callers: int) -> int:
+        """How many were admitted."""
+
+        async def everybody() -> None:
+            await asyncio.gather(*(self._call(self._chance.uniform(0, ARRIVAL_S)) for _ in range(callers)))
+
+        asyncio.run(everybody())
+        return self._admitted()
+
+    def spend_the_rest(self) -> None:
+        """Calls one by one for as long as there is room, and once more."""
+        for _ in range(max(0, ROOM - self._admitted()) + 1):
+            asyncio.run(self._call(0))
+
+    def _admitted(self) -> int:
+        return sum(1 for told in self.told if told.status == 200)
+
+    async def _call(self, after_s: float) -> None:
+        stream = self._chance.random() < 0.5
+        told = Told(f"seed-{self._seed}-{len(self.told)}", MAX_TOKENS)
+        self.told.append(told)
+        await asyncio.sleep(after_s)
+        request = body_of(NAME, told, stream), tags_of(told, seed=str(self._seed))
+        # A caller who gets no answer has seen no status, which the promise does not let pass.
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            await call_at_once(self._stage.gateway, self._stage.keys[NAME], request, told)
+
+    def books(self) -> Books:
+        """The books of this round alone."""
+        books = self._stage.books(NAME, self.told, self._began)
+        return structs.replace(
+            books,
+            statement=books.statement[self._first_line :],
+            events=[event for event in books.events if event["tags"]["seed"] == str(self._seed)],
+            limits=[row for row in books.limits if row["value"] == str(self._seed)],
+        )
+
+    def promise(self, at_once: int) -> Verdict:
+        sent = len(self._stage.scenes[NAME].bank.statement) - self._first_line
+        faults = []
+        if not ROOM - 1 <= at_once <= ROOM:
+            faults.append(f"seed {self._seed}: {at_once} were admitted at once")
+        if sent != ROOM:
+            faults.append(f"seed {self._seed}: {sent} calls reached the bank")
+        for told in self.told:
+            if told.status != 200 and not (told.status == 429 and any(code in told.refusal for code in REFUSALS)):
+                faults.append(f"{told.call} was answered {told.status}: {told.refusal[:200]!r}")
+        if b'"insufficient_quota"' not in self.told[-1].refusal:
+            faults.append(f"seed {self._seed}: the last caller was not told that the money is spent")
+        return Verdict("promise", len(self.told), tuple(faults))

@@ -1,0 +1,174 @@
+"""The stage: one throwaway gateway, and for every scenario a bank, a fault proxy, a team, a key and limits."""
+
+import random
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Self
+
+from msgspec import Struct, field
+
+from penstock.testing import oracles
+from penstock.testing.bank import Bank
+from penstock.testing.faults import FaultProxy
+from penstock.testing.gateway import Gateway, new_secret, usd_price
+from penstock.testing.oracles import Books, Told, Verdict, Watch
+
+OUTPUT_NANOUSD = 10_000
+"""What a token of output costs on the stage: 10 USD per million. Input is free."""
+CREDENTIAL_CANARY = "sk-canary-9d1f4c7be2a05836"
+CONTENT_CANARY = "the-content-canary-71c3e8"
+"""The providers' credential and the words of every caller: they must not turn up in any output."""
+
+Tick = Callable[[str], None]
+"""Called when a step of a scenario is done, with what it was."""
+
+
+class Scene(Struct, frozen=True):
+    """What a scenario needs. Its name is also that of its provider, model, team and key, and its dollar limit is
+    `budget-<name>`. `proxied`: through a fault proxy. `timeouts`: of its provider, as in the configuration file."""
+
+    name: str
+    bank: Bank
+    budget_usd: float = 1000
+    each: str | None = None
+    proxied: bool = False
+    timeouts: dict[str, str] | None = None
+
+
+class Outcome(Struct, frozen=True):
+    """What a scenario showed. `promise` is its own verdict. `figures`: name -> text, for people."""
+
+    scenario: str
+    calls: int
+    verdicts: list[Verdict]
+    promise: Verdict
+    figures: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def holds(self) -> bool:
+        return all(verdict.holds for verdict in (*self.verdicts, self.promise))
+
+
+class Stage:
+    """Everything running, for as long as the block lasts. `store`: as in the configuration file."""
+
+    def __init__(self, folder: Path, scenes: Sequence[Scene], store: str = "sqlite") -> None:
+        self.scenes = {scene.name: scene for scene in scenes}
+        self.keys = {scene.name: new_secret() for scene in scenes}
+        self.proxies: dict[str, FaultProxy] = {}
+        self.gateway: Gateway
+        self._folder = folder
+        self._store = store
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            for scene in self.scenes.values():
+                stack.enter_context(scene.bank)
+                if scene.proxied:
+                    self.proxies[scene.name] = stack.enter_context(FaultProxy(scene.bank.port))
+            variables = {name: f"KEY_{number}" for number, name in enumerate(self.keys)}
+            environment = {variables[name]: secret for name, secret in self.keys.items()}
+            environment["CREDENTIAL"] = CREDENTIAL_CANARY
+            self.gateway = Gateway(self._folder, self._config(variables), environment)
+            stack.enter_context(self.gateway)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def _config(self, variables: dict[str, str]) -> dict[str, Any]:
+        names = list(self.scenes)
+        return {
+            "store": self._store,
+            "providers": [self._provider(scene) for scene in self.scenes.values()],
+            "models": [
+                {"name": name, "targets": [{"provider": name, "model": name}], "price": usd_price(0, 10)}
+                for name in names
+            ],
+            "teams": [{"name": name} for name in names],
+            "keys": [{"name": name, "team": name, "secret": f"env:{variables[name]}"} for name in names],
+            "limits": [limit for scene in self.scenes.values() for limit in _limits(scene)],
+        }
+
+    def _provider(self, scene: Scene) -> dict[str, Any]:
+        return {
+            "name": scene.name,
+            "kind": "compatible",
+            "base_url": f"{self.proxies.get(scene.name, scene.bank).origin}/v1",
+            "credentials": [{"name": "main", "value": "env:CREDENTIAL"}],
+            **({"timeouts": scene.timeouts} if scene.timeouts else {}),
+        }
+
+    @property
+    def secrets(self) -> list[str]:
+        """What must not be in any output."""
+        mine = [self.gateway.admin_key, self.gateway.root_secret, CREDENTIAL_CANARY, CONTENT_CANARY]
+        return [*self.keys.values(), *mine]
+
+    def books(self, name: str, told: Sequence[Told], began: datetime) -> Books:
+        """The books of a scenario's calls since `began`, as they stand now."""
+        return Books(
+            told=told,
+            statement=list(self.scenes[name].bank.statement),
+            events=oracles.events_since(self.gateway, name, began),
+            limits=self.gateway.limits(),
+            budget=f"budget-{name}",
+            output_nanousd=OUTPUT_NANOUSD,
+        )
+
+    def judge(self, books: Books) -> list[Verdict]:
+        """What O3, O4 and O6 say of these books. O1 is for the scenario to choose."""
+        return [
+            oracles.nothing_twice(books),
+            oracles.complete_is_settled(books),
+            oracles.silent(self.secrets, oracles.seen_in(books)),
+        ]
+
+    def judge_the_end(self, watch: Watch) -> list[Verdict]:
+        """What O2, O3, O5 and O6 say of the gateway as a whole, when all callers have gone."""
+        return [
+            watch.verdict(),
+            oracles.nothing_held(self.gateway),
+            oracles.ledger_is_sound(self.gateway),
+            oracles.healthy(self.gateway, self.secrets),
+        ]
+
+
+def draws(seed: int) -> random.Random:
+    """Chance that the same seed repeats."""
+    return random.Random(seed)  # noqa: S311 - it decides who calls when, and keeps no secret
+
+
+def _limits(scene: Scene) -> list[dict[str, Any]]:
+    """The budget, and limits of the other units with room for everything, so that every call meets several."""
+    of_the_key = {"match": {"key": scene.name}}
+    each = {"each": scene.each} if scene.each else {}
+    budget = {"match": {"team": scene.name}, "unit": "usd", "amount": scene.budget_usd, "per": "total", **each}
+    return [
+        {"name": f"budget-{scene.name}", **budget},
+        {"name": f"at-once-{scene.name}", "unit": "concurrent", "amount": 5_000, **of_the_key},
+        {"name": f"tokens-{scene.name}", "unit": "tokens", "amount": 10**12, "per": "day", **of_the_key},
+        {"name": f"requests-{scene.name}", "unit": "requests", "amount": 10**9, "per": "month", **of_the_key},
+    ]
+
+
+class Worst:
+    """The worst of many measured times, from several threads."""
+
+    def __init__(self) -> None:
+        self.ms = 0.0
+        self.count = 0
+        self._lock = threading.Lock()
+
+    def add(self, ms: float) -> None:
+        with self._lock:
+            self.ms = max(self.ms, ms)
+            self.count += 1
+
+    def __str__(self) -> str:
+        return f"{self.ms:,.0f} ms"

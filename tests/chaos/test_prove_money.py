@@ -1,0 +1,80 @@
+"""The proofs about money hold, each in a short form. `penstock prove money` runs them in full.
+
+`PENSTOCK_KILL_CYCLES` sets how many crashes there are.
+"""
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from penstock.testing.gateway import command
+from penstock.testing.oracles import Verdict
+from penstock.testing.prove import crashes, disconnects, hostile, network, overspend
+from penstock.testing.prove.run import SCENARIOS
+from penstock.testing.prove.stage import Outcome, Stage
+
+CYCLES = int(os.environ.get("PENSTOCK_KILL_CYCLES", "6"))
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    with Stage(tmp_path_factory.mktemp("stage") / "gateway", [scenario.scene() for scenario in SCENARIOS]) as stage:
+        yield stage
+
+
+def nothing(_: str) -> None:
+    """Nobody looks at the progress."""
+
+
+def assert_holds(outcome: Outcome) -> None:
+    """Every oracle looked at something, and found nothing wrong."""
+    verdicts: list[Verdict] = [*outcome.verdicts, outcome.promise]
+    assert [one.oracle for one in verdicts] == ["O1", "O2", "O3", "O4", "O5", "O6", "promise"]
+    assert all(one.checked for one in verdicts)
+    assert [fault for one in verdicts for fault in one.faults] == []
+
+
+def test_a_thousand_parallel_calls_spend_a_limit_of_a_hundred_and_not_one_more(stage: Stage) -> None:
+    assert_holds(overspend.run(stage, [1, 2], overspend.CALLERS, nothing))
+
+
+@pytest.mark.timeout(120 + 20 * CYCLES)
+def test_the_ledger_equals_the_banks_statement_after_any_crash(stage: Stage) -> None:
+    assert_holds(crashes.run(stage, CYCLES, False, nothing))
+
+
+def test_a_caller_who_leaves_at_any_moment_is_charged_what_the_bank_bills(stage: Stage) -> None:
+    outcome = disconnects.run(stage, 24, False, nothing)
+    assert_holds(outcome)
+    assert int(outcome.figures["left in a stream"]) > 0
+
+
+def test_a_network_that_fails_anywhere_in_an_answer_loses_no_money(stage: Stage) -> None:
+    assert_holds(network.run(stage, 1, nothing))
+
+
+def test_a_usage_report_that_cannot_be_true_is_not_believed(stage: Stage) -> None:
+    assert_holds(hostile.run(stage, 1, nothing))
+
+
+def test_the_command_proves_it_and_writes_a_report(tmp_path: Path) -> None:
+    words = ["prove", "money", "--only", "hostile", "--report", "proof.json"]
+    ended = subprocess.run([*command(), *words], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "everything holds" in ended.stdout
+    assert "hostile" in ended.stdout
+    (scenario,) = msgspec.json.decode((tmp_path / "proof.json").read_bytes())["scenarios"]
+    assert scenario["scenario"] == "hostile"
+    assert scenario["holds"] is True
+
+
+def test_a_store_that_there_is_not_is_said_in_a_sentence(tmp_path: Path) -> None:
+    words = ["prove", "money", "--only", "hostile", "--store", "nonsense"]
+    ended = subprocess.run([*command(), *words], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 1
+    assert "store: must be" in " ".join(ended.stderr.split())
+    assert "Traceback" not in ended.stderr
