@@ -405,6 +405,9 @@ class _Attempt:
                 self.fail(error, final=True)
                 raise
         except BaseException as error:
+            if not self._resolved:
+                with suppress(UpstreamError):
+                    tee.feed(response.unread())  # it had been sent, so it will be billed
             self.interrupt(error)
             raise
         finally:

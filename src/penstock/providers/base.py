@@ -9,9 +9,9 @@ from penstock.domain.snapshot import Credential, Provider
 
 StopsBilling = Literal["yes", "no", "unknown"]
 
-FORWARDED_HEADERS = frozenset({"traceparent", "tracestate", "openai-beta", "idempotency-key"})
+FORWARDED_HEADERS = frozenset({"traceparent", "tracestate", "openai-beta"})
 """Request headers of the caller that a provider may see. Everything else stays here: callers' credentials, cookies and
-addresses are not the vendor's business."""
+addresses are not the vendor's business, and an idempotency key of one tenant could meet another's there."""
 
 
 class Vendor(Protocol):

@@ -126,6 +126,10 @@ class Response:
             self._parts.clear()
             self._fault = UpstreamReset("The call was cut.")
 
+    def unread(self) -> bytes:
+        """A part comes when it is read: none waits."""
+        return b""
+
 
 class Scripts:
     """The transport: it plays the answers in order, the last one again and again."""

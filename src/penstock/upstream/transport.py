@@ -34,7 +34,10 @@ class UpstreamResponse(Protocol):
         """The whole (rest of the) body. `UpstreamMalformed`, and a closed socket, above `limit_bytes`."""
 
     def abort(self) -> None:
-        """Closes the socket at once and drops what was not read; nothing when the response is complete."""
+        """Closes the socket at once; nothing when the response is complete. What was not read is `unread`."""
+
+    def unread(self) -> bytes:
+        """The part of the body that had come and was not handed out; empty for a coded one. Ends the reading."""
 
 
 class Transport(Protocol):

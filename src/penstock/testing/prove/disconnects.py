@@ -64,6 +64,8 @@ def _leaving(chance: random.Random, number: int) -> tuple[str, bool, float]:
     or a little later."""
     stream = chance.random() < 0.75
     chunks = MAX_TOKENS + 3 if stream else 1.5
+    if number == 0:
+        return f"gone-{number}", stream, PATIENCE_S  # one stays to the end, so that there is something to compare
     return f"gone-{number}", stream, chance.uniform(0, CHUNK_MS * chunks / 1_000)
 
 

@@ -59,6 +59,7 @@ class Http1Response:
         "_is_until_close",
         "_keep_alive",
         "_keep_alive_s",
+        "_left",
         "_loop",
         "_parser",
         "_phase",
@@ -90,6 +91,7 @@ class Http1Response:
         self._waiter: asyncio.Future[None] | None = None
         self._fault: UpstreamError | None = None
         self._chunks: list[bytes] = []
+        self._left = b""
         self._buffered_bytes = 0
         self._framing_bytes = 0
         self._head_bytes = 0
@@ -131,10 +133,19 @@ class Http1Response:
 
     def abort(self) -> None:
         if not self._is_complete:
+            self._left = b"" if self._inflater is not None else b"".join(self._chunks)
             self._chunks.clear()
             self._buffered_bytes = 0
             self._inflater = None
             self.fail(UpstreamReset("The call was cut before the provider's answer was whole."))
+
+    def unread(self) -> bytes:
+        if self._inflater is None:
+            self._left += b"".join(self._chunks)
+        self._chunks.clear()
+        self._buffered_bytes = 0
+        left, self._left = self._left, b""
+        return left
 
     # What the connection does.
 
