@@ -2,8 +2,9 @@
 
     data directory and lock -> file and secrets -> store -> declared configuration -> link to workers -> admin listener
 
-From then on five things run until the process is told to stop: the drain of the journals, the pulse to the workers, the
-admin listener, the look at what changes outside the store, and the pruning of old usage events.
+From then on six things run until the process is told to stop: the drain of the journals, the pulse to the workers, the
+admin listener, the look at what changes outside the store, the end of temporary increases, and the pruning of old usage
+events.
 """
 
 import asyncio
@@ -57,6 +58,7 @@ from penstock.surfaces.ops import Operations
 
 OUTSIDE_S = 60.0
 PRUNE_S = 3600.0
+RAISES_S = 1.0
 
 log = structlog.get_logger()
 
@@ -148,6 +150,7 @@ class Control:
             asyncio.ensure_future(stop.wait()),
             asyncio.ensure_future(self._drain.keep()),
             asyncio.ensure_future(self._every(OUTSIDE_S, "outside", self._refresh_outside)),
+            asyncio.ensure_future(self._every(RAISES_S, "raises", self._door.end_raises)),
             asyncio.ensure_future(self._every(PRUNE_S, "prune", self._prune)),
             self._listener.task,
         ]
@@ -259,10 +262,10 @@ class Control:
 
     async def _ledger_rows(self) -> list[dict[str, Any]]:
         held = await self._committer.held()
-        limits = self._publisher.snapshot.limits
+        limits, now_s = self._publisher.snapshot.limits, int(time.time())
         async with self._door.read() as conn:
-            settled = await balances.settled_places(conn, balances.open_windows(limits))
-        return balances.shown(limits, settled, held, self._fleet.held())
+            settled = await balances.settled_places(conn, limits, now_s)
+        return balances.shown(limits, settled, held, self._fleet.held(), now_s)
 
     async def _verify(self) -> list[dict[str, str]]:
         return [{"kind": fault.kind, "detail": fault.detail} for fault in await verify.verify(self._ledger_engine)]
@@ -270,7 +273,7 @@ class Control:
     async def _refresh_gauges(self) -> None:
         self._metrics.backlog_bytes = self._committer.backlog_bytes()
         async with self._door.read() as conn:
-            ratios = await balances.settled_ratios(conn, self._publisher.snapshot.limits)
+            ratios = await balances.settled_ratios(conn, self._publisher.snapshot.limits, int(time.time()))
         self._metrics.settled_ratios(ratios)
 
     def _failures(self) -> dict[str, float]:
