@@ -96,7 +96,7 @@ def limit_trees(draw: st.DrawFn) -> dict[str, Limit]:
     for n in range(draw(st.integers(1, 5))):
         unit = draw(st.sampled_from(UNITS))
         per = "total" if unit == "concurrent" else draw(st.sampled_from(PERS))
-        kind = draw(st.sampled_from(["fixed", "sliding"])) if per in SLIDING_S else "fixed"
+        kind = draw(st.sampled_from(["fixed", "sliding", "sliding"])) if per in SLIDING_S else "fixed"
         limits[f"l{n}"] = Limit(
             id=f"l{n}",
             name=f"l{n}",

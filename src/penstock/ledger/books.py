@@ -46,13 +46,6 @@ class Balance:
         self.held = 0
         self.open = 0
 
-    def hold(self, amount: int) -> None:
-        """`amount` is negative where a hold is freed."""
-        self.held += amount
-        self.book.held += amount
-        if self.trail is not None:
-            self.trail.taken += amount
-
     def settle(self, amount: int) -> None:
         self.settled += amount
         if self.trail is not None:

@@ -109,15 +109,19 @@ class Machine:
             if amount and limit.mode == "strict" and amount > balance.left(limit):
                 denial = _least_helped(denial, _denied(limit, balance, amount, now_s))
                 continue
+            book = balance.book
             balance.open += 1
-            balance.hold(amount)
-            balance.book.enter(balance)
+            balance.held += amount
+            book.held += amount
+            if balance.trail is not None:
+                balance.trail.taken += amount
+            book.enter(balance)
             if unit == "concurrent":
                 reservation.places.append((balance, amount))
                 continue
             reservation.lines.append((balance, amount))
             reservation.units.append(unit)
-            reservation.charges.append(Charge(limit.id, balance.window_start, balance.value, amount, balance.book.span))
+            reservation.charges.append(Charge(limit.id, balance.window_start, balance.value, amount, book.span))
         if denial is not None:
             _free(reservation)
             return denial
@@ -177,7 +181,9 @@ class Machine:
             book = self._book(limit, book, now_s)
         elif not book.start <= now_s < book.end:
             book.move(self._windows, now_s)
-        return book.balance("" if limit.each is None else dims[limit.each], self._max_values)
+        value = "" if limit.each is None else dims[limit.each]
+        known = book.balances.get(value)
+        return known if known is not None and known.trail is None else book.balance(value, self._max_values)
 
     def _book(self, limit: Limit, known: Book | None, now_s: int) -> Book:
         """The book of a limit that is new, or has changed: what it counts stays, or it is another limit."""
@@ -204,7 +210,10 @@ def _free(reservation: Reservation) -> None:
     for lines in (reservation.lines, reservation.places):
         for balance, amount in lines:
             balance.open -= 1
-            balance.hold(-amount)
+            balance.held -= amount
+            balance.book.held -= amount
+            if balance.trail is not None:
+                balance.trail.taken -= amount
             if not balance.settled:
                 balance.book.forget_if_empty(balance)
 
