@@ -134,6 +134,12 @@ class MachineAgainstModel(RuleBasedStateMachine):
     def time_moves(self, by: int) -> None:
         self.at += by
 
+    @rule(n=st.integers(0, 4), buckets=st.sampled_from([1, 30, 59, 60, 61]))
+    def a_sliding_window_moves_on(self, n: int, buckets: int) -> None:
+        limit = self.limits.get(f"l{n}")
+        if limit is not None and limit.window == "sliding":
+            self.at += buckets * SLIDING_S[limit.per] // 60
+
     @rule(n=st.integers(0, 4), amount=st.integers(0, 40))
     def an_amount_changes(self, n: int, amount: int) -> None:
         limit = self.limits.get(f"l{n}")
