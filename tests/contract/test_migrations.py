@@ -1,6 +1,7 @@
 """The schema that migrations make is the one that the code is written against, on both databases."""
 
 import asyncio
+import re
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +33,8 @@ def _normal(sql: str) -> str:
     """Columns and constraints in any order: `CREATE TABLE x (a, b)` is `CREATE TABLE x (b, a)` with named columns."""
     head, _, rest = sql.partition("(")
     body, _, tail = rest.rpartition(")")
-    lines = sorted(line.strip().rstrip(",") for line in body.splitlines() if line.strip())
-    return "\n".join([head.replace('"', "").strip(), *lines, tail.strip()])
+    parts = (re.sub(r"\s+", " ", part).strip() for part in re.split(r",(?![^(]*\))", body))
+    return "\n".join([head.replace('"', "").strip(), *sorted(part for part in parts if part), tail.strip()])
 
 
 def _differences(connection: Connection) -> list[Any]:

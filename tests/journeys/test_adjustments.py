@@ -11,9 +11,18 @@ BOUNDED: list[dict[str, Any]] = [
     {"name": "each", "match": {"key": "tagged"}, "each": "customer", "unit": "requests", "amount": 2, "per": "day"},
     {"name": "money", "match": {"key": "ci"}, "unit": "usd", "amount": 5, "per": "month"},
     {"name": "burst", "match": {"key": "ci"}, "unit": "requests", "amount": 1000, "per": "minute"},
+    {"name": "slides", "match": {"key": "ci"}, "unit": "requests", "amount": 1000, "per": "day", "window": "sliding"},
+    {
+        "name": "zoned",
+        "match": {"key": "zoned"},
+        "unit": "requests",
+        "amount": 2,
+        "per": "year",
+        "timezone": "America/New_York",
+    },
     {"name": "at-once", "match": {"key": "ci"}, "unit": "concurrent", "amount": 100},
 ]
-KEYS: dict[str, dict[str, Any]] = {"ci": {"team": "growth"}, "tagged": {"team": "growth"}}
+KEYS: dict[str, dict[str, Any]] = {"ci": {"team": "growth"}, "tagged": {"team": "growth"}, "zoned": {"team": "growth"}}
 PATH = "/admin/v1/ledger/adjustments"
 
 
@@ -83,6 +92,26 @@ def test_a_value_of_a_limit_has_its_own_balance_to_adjust(own_lab: Callable[...,
     assert lab.gateway.verify().returncode == 0
 
 
+def test_the_window_that_is_adjusted_is_that_of_the_limits_time_zone(own_lab: Callable[..., Lab]) -> None:
+    lab = own_lab(KEYS, BOUNDED)
+    assert lab.chat("zoned").status == 200
+    present = adjust(lab, "zoned", 1)
+    assert present.status == 201, present.body
+    assert present.json()["settled_before"] == 1
+    assert present.json()["window_start"].endswith("-01-01T05:00:00Z")
+    assert lab.chat("zoned").status == 429
+    # Midnight in UTC is still the year before in New York.
+    past = adjust(lab, "zoned", 7, window_start="2025-01-01")
+    assert past.json()["window_start"] == "2024-01-01T05:00:00Z"
+    settles(lab, "zoned", 2)
+    lab.gateway.kill("worker")
+    eventually(lab.gateway.is_ready, 15, "the worker is back")
+    assert lab.chat("zoned").status == 429
+    assert adjust(lab, "zoned", -1).status == 201
+    assert lab.chat("zoned").status == 200
+    assert lab.gateway.verify().returncode == 0
+
+
 def test_what_a_balance_cannot_bear_is_refused_with_its_place(own_lab: Callable[..., Lab]) -> None:
     lab = own_lab(KEYS, BOUNDED)
     refused: list[tuple[dict[str, Any], str]] = [
@@ -96,6 +125,7 @@ def test_what_a_balance_cannot_bear_is_refused_with_its_place(own_lab: Callable[
         ({"limit": "ten", "amount": 1, "value": "acme"}, "value"),
         ({"limit": "each", "amount": 1}, "value"),
         ({"limit": "burst", "amount": 1}, "limit"),
+        ({"limit": "slides", "amount": 1}, "limit"),
         ({"limit": "at-once", "amount": 1}, "limit"),
         ({"limit": "money", "amount": 1, "window_start": "2199-01-01"}, "window_start"),
         ({"limit": "money", "amount": 1, "window_start": "yesterday"}, "window_start"),

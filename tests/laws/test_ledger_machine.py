@@ -7,17 +7,20 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
 
 from penstock.domain.policy import Charge, Denial, Limit
-from penstock.ledger.machine import OTHERS, STEADY_S, Ask, Machine, Reservation
+from penstock.ledger.books import OTHERS
+from penstock.ledger.machine import STEADY_S, Ask, Machine, Reservation
 from penstock.ledger.matching import Index
 from penstock.ledger.windows import window
 
 MAX_VALUES = 2
 START = 1_795_200_000
-PERS = ("second", "minute", "hour", "day", "month", "total")
+PERS = ("second", "minute", "hour", "day", "week", "month", "total")
+SLIDING_S = {"minute": 60, "hour": 3_600, "day": 86_400, "week": 604_800}
+ZONES = ("UTC", "UTC", "Europe/Berlin", "Asia/Kathmandu", "Australia/Lord_Howe")
 UNITS = ("usd", "tokens", "input_tokens", "output_tokens", "requests", "concurrent")
 
-Key = tuple[str, int, str]
-"""Limit, serial number of its window, value."""
+Key = tuple[str, tuple[int, int], str]
+"""Limit, serial number of its window (0 for a fixed one) and start of the window or bucket, value."""
 
 
 @dataclass
@@ -35,27 +38,55 @@ class Model:
     now: int = 0
     pages: dict[str, tuple[int, int]] = field(default_factory=dict)
     lines: dict[Key, Line] = field(default_factory=dict)
+    lengths: dict[str, int] = field(default_factory=dict)
+    """How far back a limit's window reaches from its newest bucket, in seconds; 0 for fixed ones."""
 
     def move(self, at: int) -> None:
         if at >= self.now or self.now - at > STEADY_S:
             self.now = at
 
     def key(self, limit: Limit, dims: dict[str, str]) -> Key:
-        start = window(limit.per, self.now)[0]
-        serial, known = self.pages.get(limit.id, (0, None))
-        if known != start:
-            serial += 1
-            self.pages[limit.id] = (serial, start)
+        serial, known = self.pages.get(limit.id, (0, 0))
+        if limit.window == "sliding":
+            length = self.lengths[limit.id] = SLIDING_S[limit.per]
+            start = self.now - self.now % (length // 60)
+            serial += start < known
+        else:
+            start = window(limit.per, self.now, limit.timezone)[0]
+            serial += start != known
+        self.pages[limit.id] = (serial, start)
         value = dims[limit.each] if limit.each else ""
-        used = {k[2] for k, x in self.lines.items() if k[:2] == (limit.id, serial) and (x.open or x.settled)}
-        return (limit.id, serial, value if value in used or len(used) < MAX_VALUES else OTHERS)
+        used = {k[2] for k, x in self.lines.items() if self.counts(k, limit.id) and (x.open or x.settled)}
+        return (limit.id, (serial, start), value if value in used or len(used) < MAX_VALUES else OTHERS)
+
+    def counts(self, key: Key, limit: str) -> bool:
+        """Whether a line lies in the limit's current window."""
+        if key[0] != limit:
+            return False
+        serial, start = self.pages[limit]
+        return key[1][0] == serial and start - self.lengths.get(limit, 0) <= key[1][1] <= start
+
+    def taken(self, key: Key) -> int:
+        """What lies in the window that ends with this line's."""
+        limit, (serial, start), value = key
+        first = start - self.lengths.get(limit, 0)
+        together = [
+            x
+            for k, x in self.lines.items()
+            if (k[0], k[1][0], k[2]) == (limit, serial, value) and first <= k[1][1] <= start
+        ]
+        return sum(x.settled + x.held for x in together)
+
+    def excuse(self, limit: str, value: str) -> None:
+        for key, line in self.lines.items():
+            line.excused |= (key[0], key[2]) == (limit, value)
 
     def line(self, key: Key) -> Line:
         return self.lines.setdefault(key, Line())
 
     def denying(self, wanted: list[tuple[Limit, Key, int]]) -> dict[str, int]:
         """The limits that deny, with what they have left."""
-        left = {x.id: x.amount - self.line(k).settled - self.line(k).held for x, k, _ in wanted}
+        left = {x.id: x.amount - self.taken(k) for x, k, _ in wanted}
         return {x.id: max(left[x.id], 0) for x, _, n in wanted if n and x.mode == "strict" and n > left[x.id]}
 
 
@@ -64,12 +95,16 @@ def limit_trees(draw: st.DrawFn) -> dict[str, Limit]:
     limits = {}
     for n in range(draw(st.integers(1, 5))):
         unit = draw(st.sampled_from(UNITS))
+        per = "total" if unit == "concurrent" else draw(st.sampled_from(PERS))
+        kind = draw(st.sampled_from(["fixed", "sliding", "sliding"])) if per in SLIDING_S else "fixed"
         limits[f"l{n}"] = Limit(
             id=f"l{n}",
             name=f"l{n}",
             unit=unit,
             amount=draw(st.integers(0, 30)),
-            per="total" if unit == "concurrent" else draw(st.sampled_from(PERS)),
+            per=per,  # type: ignore[arg-type]
+            window=kind,  # type: ignore[arg-type]
+            timezone=draw(st.sampled_from(ZONES)) if kind == "fixed" else "UTC",
             match=draw(st.sampled_from([(), (("team", "a"),), (("team", "b"),)])),
             each=draw(st.sampled_from([None, None, "customer"])),
             mode=draw(st.sampled_from(["strict", "strict", "strict", "observe"])),
@@ -91,9 +126,19 @@ class MachineAgainstModel(RuleBasedStateMachine):
         self.at = START
         self.open: list[Held] = []
 
-    @rule(by=st.sampled_from([0, 1, 30, 60, 3_600, 86_400, 40 * 86_400, -1, -30, -60, -3_600, -40 * 86_400]))
+    @rule(
+        by=st.sampled_from(
+            [0, 1, 2, 30, 58, 60, 61, 1_830, 3_600, 86_400, 40 * 86_400, -1, -30, -60, -3_600, -40 * 86_400]
+        )
+    )
     def time_moves(self, by: int) -> None:
         self.at += by
+
+    @rule(n=st.integers(0, 4), buckets=st.sampled_from([1, 30, 59, 60, 61]))
+    def a_sliding_window_moves_on(self, n: int, buckets: int) -> None:
+        limit = self.limits.get(f"l{n}")
+        if limit is not None and limit.window == "sliding":
+            self.at += buckets * SLIDING_S[limit.per] // 60
 
     @rule(n=st.integers(0, 4), amount=st.integers(0, 40))
     def an_amount_changes(self, n: int, amount: int) -> None:
@@ -102,9 +147,9 @@ class MachineAgainstModel(RuleBasedStateMachine):
             return
         changed = {name: getattr(limit, name) for name in limit.__struct_fields__}
         self.limits = {**self.limits, limit.id: Limit(**{**changed, "amount": amount})}
-        for key, line in self.model.lines.items():
-            if key[0] == limit.id and line.settled + line.held > amount:
-                line.excused = True
+        for key in list(self.model.lines):
+            if key[0] == limit.id and self.model.taken(key) > amount:
+                self.model.excuse(limit.id, key[2])
 
     @rule(
         target=holds,
@@ -131,6 +176,7 @@ class MachineAgainstModel(RuleBasedStateMachine):
             line = self.model.line(key)
             line.held += amount
             line.open += 1
+            line.excused |= any(x.excused for k, x in self.model.lines.items() if (k[0], k[2]) == (key[0], key[2]))
         chargeable = [w for w in wanted if w[0].unit != "concurrent"]
         assert [c.amount for c in outcome.charges] == [amount for *_, amount in chargeable]
         assert [c.value for c in outcome.charges] == [key[2] for _, key, _ in chargeable]
@@ -153,7 +199,8 @@ class MachineAgainstModel(RuleBasedStateMachine):
         for key, amount in lines:
             line = self.model.line(key)
             line.settled += by_limit.get(key[0], 0)
-            line.excused |= by_limit.get(key[0], 0) > amount
+            if by_limit.get(key[0], 0) > amount:
+                self.model.excuse(key[0], key[2])
         self._free(held)
 
     @rule(held=consumes(holds))
@@ -184,19 +231,20 @@ class MachineAgainstModel(RuleBasedStateMachine):
         for (limit, _, _), line in self.model.lines.items():
             held[limit] = held.get(limit, 0) + line.held
         assert self.machine.held() == {limit: amount for limit, amount in held.items() if amount}
+        current = {key: line.settled for key, line in self.model.lines.items() if line.settled}
         current = {
-            (limit, value): line.settled
-            for (limit, serial, value), line in self.model.lines.items()
-            if serial == self.model.pages[limit][0] and line.settled
+            (limit, start, value): amount
+            for (limit, (serial, start), value), amount in current.items()
+            if self.model.counts((limit, (serial, start), value), limit)
         }
-        assert {(c.limit, c.value): c.amount for c in self.machine.settled() if c.amount} == current
+        assert {(c.limit, c.window_start, c.value): c.amount for c in self.machine.settled() if c.amount} == current
 
     @invariant()
     def no_strict_limit_is_passed(self) -> None:
-        for (id, _, _), line in getattr(self, "model", Model()).lines.items():
-            limit = self.limits[id]
+        for key, line in getattr(self, "model", Model()).lines.items():
+            limit = self.limits[key[0]]
             if limit.mode == "strict" and not line.excused:
-                assert line.settled + line.held <= limit.amount
+                assert self.model.taken(key) <= limit.amount
 
     def teardown(self) -> None:
         if hasattr(self, "machine"):

@@ -27,7 +27,7 @@ from penstock.ledger.committer import Committer
 from penstock.ledger.journal import Journal
 from penstock.ledger.ledger import Admission, Ask, Ledger
 from penstock.ledger.verify import verify
-from penstock.ledger.windows import window
+from penstock.ledger.windows import oldest_open
 from penstock.store.engine import committer_engine, database_url
 from penstock.store.tables import ledger as tables
 from penstock.store.tables.schema import metadata
@@ -41,9 +41,12 @@ LIMITS = {
         Limit("minute", "minute", "requests", 500, "minute"),
         Limit("hour", "hour", "tokens", 10_000, "hour", mode="observe"),
         Limit("lanes", "lanes", "concurrent", 20),
+        Limit("berlin", "berlin", "usd", 1_900, "day", timezone="Europe/Berlin"),
+        Limit("last-minute", "last-minute", "requests", 400, "minute", window="sliding"),
+        Limit("last-hour", "last-hour", "usd", 700, "hour", each="customer", window="sliding"),
     )
 }
-UNDER_AN_HOUR = {"minute"}
+UNDER_AN_HOUR = {"minute", "last-minute"}
 
 
 class Cut(Exception):
@@ -276,8 +279,7 @@ async def check(world: World) -> None:
             assert owed[(limit, start, value)] == amount
     stored = {**world.balances("balances"), **world.balances("shares")}
     for charge in world.ledger._machine.settled():
-        end = window(charge.per, charge.window_start)[1]
-        if charge.amount and (end is None or end * 1_000_000_000 > world.now):
+        if charge.amount and charge.window_start >= oldest_open(charge.per, world.now // 1_000_000_000):
             assert stored[(charge.limit, charge.window_start, charge.value)] == charge.amount
     assert world.ledger.held() == {}
     assert await world.committer.held() == {}

@@ -5,9 +5,14 @@ from typing import Annotated, Any
 import typer
 
 from penstock.cli import nouns
-from penstock.cli.options import Json, NameArgument, given, pairs
+from penstock.cli.admin_client import AdminClient
+from penstock.cli.options import Json, NameArgument, given, moment, pairs
 
-LIMIT = nouns.Noun("limit", ("name", "match", "each", "unit", "amount", "per", "mode", "origin"), "growth-monthly")
+LIMIT = nouns.Noun(
+    "limit",
+    ("name", "match", "each", "unit", "amount", "per", "window", "timezone", "mode", "origin"),
+    "growth-monthly",
+)
 
 Amount = Annotated[
     str, typer.Option(help="How much: dollars for usd, a whole number for the rest.", show_default=False)
@@ -43,12 +48,15 @@ def create(
     per: Annotated[
         str, typer.Option(metavar="WINDOW", help="second, minute, hour, day, week, month, year or total.")
     ] = "",
+    window: Annotated[str, typer.Option(help="fixed turns with the calendar, sliding is the last of PER.")] = "",
+    timezone: Annotated[str, typer.Option(metavar="ZONE", help="Whose calendar, such as Europe/Berlin.")] = "",
     mode: Mode = "",
     alert_at: AlertAt = None,
     as_json: Json = False,
 ) -> None:
     """Create a limit. It begins with empty balances."""
     fields = given(name=name, each=each, unit=unit, amount=amount, per=per, mode=mode, alert_at=alert_at)
+    fields |= given(window=window, timezone=timezone)
     nouns.create(LIMIT, fields | _matching(match or []), as_json)
 
 
@@ -62,6 +70,25 @@ def update(
 ) -> None:
     """Change a limit's amount, mode or alerts. What it counts stays as it is."""
     nouns.update(LIMIT, name, given(amount=amount, mode=mode, alert_at=alert_at), as_json)
+
+
+@app.command("raise", epilog="Example: penstock limit raise growth-daily --by 15 --until 48h --reason 'launch day'")
+def raise_amount(
+    name: NameArgument,
+    by: Annotated[str, typer.Option(help="How much more: dollars for usd, a whole number for the rest.")],
+    until: Annotated[str, typer.Option(metavar="TIME", help="A date, an RFC 3339 time, or a span such as 48h.")],
+    reason: Annotated[str, typer.Option(help="Why; it stands in the audit log.")],
+    as_json: Json = False,
+) -> None:
+    """Raise a limit for a time, also one that the configuration file declares."""
+    asked = {"by": by, "until": moment(until, "--until", 1), "reason": reason}
+    nouns.print_object(AdminClient.from_environment().post(f"{LIMIT.at(name)}/raise", asked), as_json)
+
+
+@app.command("end-raises", epilog="Example: penstock limit end-raises growth-daily")
+def end_raises(name: NameArgument, as_json: Json = False) -> None:
+    """End a limit's temporary increases now."""
+    nouns.print_object(AdminClient.from_environment().call("DELETE", f"{LIMIT.at(name)}/raise"), as_json)
 
 
 def _matching(texts: list[str]) -> dict[str, Any]:

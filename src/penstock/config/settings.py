@@ -5,10 +5,10 @@ million, tags in a limit's `match` are flattened to `tag:<name>`. Secrets stay r
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import (
     BaseModel,
@@ -37,21 +37,24 @@ from penstock.config.values import (
     Reference,
     StoreAddress,
     TagValue,
-    nanousd,
+    TimeZone,
+    amount_in,
     not_yet,
-    number,
     one_of,
     shown,
     unique,
 )
 from penstock.domain.http import Timeouts
-from penstock.domain.money import MAX_NANOUSD
-from penstock.domain.policy import MATCHABLE, Mode, Unit, Window
+from penstock.domain.policy import MATCHABLE, Mode, Unit, Window, WindowKind
 from penstock.domain.snapshot import ServerSettings
 
 KINDS = ("openai", "compatible", "simulated")
 LATER_KINDS = ("anthropic", "azure", "google", "vertex", "bedrock", "cohere", "mistral")
 WINDOWS = ("second", "minute", "hour", "day", "week", "month", "year", "total")
+SLIDING = ("minute", "hour", "day", "week")
+"""A second is too short to be made of shorter windows; months and years have no one length."""
+CALENDAR = ("hour", "day", "week", "month", "year")
+"""What begins at another moment in another time zone."""
 UNITS = ("usd", "tokens", "input_tokens", "output_tokens", "requests", "concurrent")
 MAX_TOKENS = 100_000_000
 
@@ -268,15 +271,14 @@ class MatchSettings(_Section):
         return dict(sorted((fields | {f"tag:{name}": value for name, value in self.tag.items()}).items()))
 
 
-def limit_name(match: Mapping[str, str], each: str | None, unit: str, per: str, mode: str = "strict") -> str:
+def limit_name(match: Mapping[str, str], each: str | None, unit: str, per: str, more: Sequence[str] = ()) -> str:
     """The name of a limit that is given none: `team-growth.each-customer.usd-day`. The same limit always gets the
-    same name. A part that a name cannot hold, or one that is too long, is told apart by a digest."""
+    same name. A part that a name cannot hold, or one that is too long, is told apart by a digest. `more`: what is not
+    as it mostly is."""
     parts = [f"{dimension}-{value}" for dimension, value in sorted(match.items())]
     if each:
         parts.append(f"each-{each}")
-    parts.append(unit if unit == "concurrent" else f"{unit}-{per}")
-    if mode != "strict":
-        parts.append(mode)
+    parts += [unit if unit == "concurrent" else f"{unit}-{per}", *more]
     whole = ".".join(parts)
     plain = _UNNAMEABLE.sub("-", whole.replace("tag:", "tag-"))
     if plain == whole.replace("tag:", "tag-") and len(plain) <= MAX_NAME:
@@ -294,9 +296,9 @@ class DeclaredLimit(_Section):
     amount: int
     per: Window = Field(default=None, validate_default=True)
     mode: Annotated[Mode, one_of("strict", "observe", later=("metered",))] = "strict"
-    window: Annotated[Literal["fixed"], one_of("fixed", later=("sliding",))] = "fixed"
+    window: Annotated[WindowKind, one_of("fixed", "sliding")] = "fixed"
+    timezone: TimeZone = "UTC"
     alert_at: Annotated[list[Fraction], unique("the fraction")] = []
-    timezone: Annotated[None, not_yet("a window's time zone (windows turn in UTC)")] = None
     on_exceeded: Annotated[None, not_yet("another reaction than refusing")] = None
     max_values: Annotated[None, not_yet("another bound on `each`")] = None
     name: Name = ""
@@ -304,14 +306,7 @@ class DeclaredLimit(_Section):
     @field_validator("amount", mode="plain")
     @classmethod
     def _in_unit(cls, value: object, info: ValidationInfo) -> int:
-        amount = number(value)
-        if amount <= 0:
-            raise ValueError("must be more than 0")
-        if info.data.get("unit") == "usd":
-            return nanousd(amount)
-        if amount != amount.to_integral_value() or amount > MAX_NANOUSD:
-            raise ValueError("must be a whole number; only limits in usd have fractions")
-        return int(amount)
+        return amount_in(info.data.get("unit"), value)
 
     @field_validator("per", mode="before")
     @classmethod
@@ -325,12 +320,31 @@ class DeclaredLimit(_Section):
             raise ValueError(f"{shown(value)} is not known here; available: " + ", ".join(WINDOWS))
         return value or "total"
 
+    @field_validator("window")
+    @classmethod
+    def _slides(cls, value: str, info: ValidationInfo) -> str:
+        per = info.data.get("per")
+        if value == "sliding" and per is not None and per not in SLIDING:
+            raise ValueError(f"sliding is for limits per {', '.join(SLIDING)}")
+        return value
+
+    @field_validator("timezone")
+    @classmethod
+    def _has_a_zone(cls, value: str, info: ValidationInfo) -> str:
+        per = info.data.get("per")
+        if value != "UTC" and per is not None and per not in CALENDAR:
+            raise ValueError(f"means something for limits per {', '.join(CALENDAR)} alone: leave it out")
+        if value != "UTC" and info.data.get("window") == "sliding":
+            raise ValueError("a sliding window is the same in every time zone: leave it out")
+        return value
+
     @model_validator(mode="after")
     def _named(self) -> "DeclaredLimit":
         if not self.name:
-            made = limit_name(self.match, self.each, self.unit, self.per, self.mode)
             # Frozen means that nobody changes it once it is made; it is being made here.
-            object.__setattr__(self, "name", made)
+            usual = {"fixed", "UTC", "strict"}
+            more = [part.replace("/", "-") for part in (self.window, self.timezone, self.mode) if part not in usual]
+            object.__setattr__(self, "name", limit_name(self.match, self.each, self.unit, self.per, more))
         return self
 
 

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Annotated, Any
 from urllib.parse import parse_qsl, urlsplit
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, BeforeValidator
 
@@ -140,6 +141,28 @@ def nanousd(dollars: Decimal) -> int:
     if amount > MAX_NANOUSD:
         raise ValueError(f"must be no more than {MAX_NANOUSD // NANO} USD")
     return int(amount)
+
+
+def amount_in(unit: object, value: object) -> int:
+    """More than 0: dollars as whole nano-dollars for `usd`, else a whole number."""
+    amount = number(value)
+    if amount <= 0:
+        raise ValueError("must be more than 0")
+    if unit == "usd":
+        return nanousd(amount)
+    if amount != amount.to_integral_value() or amount > MAX_NANOUSD:
+        raise ValueError("must be a whole number; only limits in usd have fractions")
+    return int(amount)
+
+
+def time_zone(value: object) -> str:
+    """An IANA name, such as Europe/Berlin, that this system knows."""
+    text = _text(value)
+    try:
+        ZoneInfo(text)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ValueError(f"there is no time zone {shown(text)}; write one such as Europe/Berlin or UTC") from None
+    return text
 
 
 def price(value: object) -> Decimal:
@@ -301,5 +324,6 @@ BaseUrl = Annotated[str, _by(base_url)]
 HeaderFields = Annotated[dict[str, str], _by(header_fields)]
 Reference = Annotated[str, _by(reference)]
 Moment = Annotated[datetime, _by(moment)]
+TimeZone = Annotated[str, _by(time_zone)]
 PriceUsd = Annotated[Decimal, _by(price)]
 Each = Annotated[str, _by(each_dimension)]

@@ -21,7 +21,6 @@ from penstock.ledger.adjustments import Adjustment
 from penstock.ledger.windows import SHORT, window
 from penstock.records.receipts import rfc3339
 
-MAX_REASON = 1_000
 MAX_VALUE = 256
 NS_PER_S = 1_000_000_000
 
@@ -42,7 +41,7 @@ async def adjust(write: Write, asked: Correction) -> tuple[Adjustment, dict[str,
 
     Raises NotFoundNoun for an unknown limit, InvalidNoun for what the balance cannot bear.
     """
-    limit = limits.domain_limit(await nouns.fetch(write.conn, limits.LIMIT, asked.limit))
+    limit = limits.domain_limit(await nouns.fetch(write.conn, limits.LIMIT, asked.limit), write.at)
     place = _place(limit, asked, write.at)
     amount = _amount(limit, asked.amount)
     before = await adjustments.settled(write.conn, place)
@@ -52,7 +51,7 @@ async def adjust(write: Write, asked: Correction) -> tuple[Adjustment, dict[str,
         raise InvalidNoun("is more than a balance can hold", "amount")
     charge = Charge(place.limit, place.window_start, place.value, amount, place.per)
     number = await write.conn.run_sync(adjustments.newest) + 1
-    made = Adjustment(number, write.at, charge, _reason(asked.reason), write.actor)
+    made = Adjustment(number, write.at, charge, nouns.checked_reason(asked.reason), write.actor)
     await adjustments.write(write.conn, made)
     pictures = ({"settled": before}, {**_shown(made, limit), "settled": before + amount})
     await audit.record(write, "adjust", ("adjustment", made.id), *pictures)
@@ -67,7 +66,7 @@ async def list_page(conn: AsyncConnection, page: Page) -> Listing:
     for made in found:
         if made.charge.limit not in known:
             row = await nouns.find(conn, limits.LIMIT, made.charge.limit)
-            known[made.charge.limit] = None if row is None else limits.domain_limit(row)
+            known[made.charge.limit] = None if row is None else limits.domain_limit(row, made.at)
     return cut([_shown(made, known[made.charge.limit]) for made in found], page, "number")
 
 
@@ -76,6 +75,10 @@ def _place(limit: Limit, asked: Correction, now: int) -> Charge:
     if limit.unit == "concurrent" or limit.per in SHORT:
         kind = "concurrent calls" if limit.unit == "concurrent" else f"a {limit.per}"
         raise InvalidNoun(f"a limit on {kind} keeps no balance that could be adjusted", "limit")
+    if limit.window == "sliding":
+        raise InvalidNoun(
+            "a limit on a sliding window cannot be adjusted: what it counted leaves it by itself", "limit"
+        )
     if limit.each is None and asked.value:
         raise InvalidNoun(f"limit {limit.name!r} has one balance, not one for each value", "value")
     if limit.each is not None and not (0 < len(asked.value) <= MAX_VALUE and asked.value.isprintable()):
@@ -83,7 +86,7 @@ def _place(limit: Limit, asked: Correction, now: int) -> Charge:
     at = now if asked.at is None else asked.at
     if at > now and limit.per != "total":
         raise InvalidNoun("this window has not begun", "window_start")
-    return Charge(limit.id, window(limit.per, at // NS_PER_S)[0], asked.value, 0, limit.per)
+    return Charge(limit.id, window(limit.per, at // NS_PER_S, limit.timezone)[0], asked.value, 0, limit.per)
 
 
 def _amount(limit: Limit, written: Any) -> int:
@@ -99,13 +102,6 @@ def _amount(limit: Limit, written: Any) -> int:
     if not 0 < abs(amount) < MAX_NANOUSD:
         raise InvalidNoun("must be an amount above or below 0 that a balance can hold", "amount")
     return amount
-
-
-def _reason(reason: str) -> str:
-    reason = reason.strip()
-    if not 1 <= len(reason) <= MAX_REASON or "\x00" in reason:
-        raise InvalidNoun(f"say why, in 1 to {MAX_REASON} characters", "reason")
-    return reason
 
 
 def _shown(made: Adjustment, limit: Limit | None) -> dict[str, Any]:

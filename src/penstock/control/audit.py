@@ -17,7 +17,7 @@ Picture = dict[str, Any] | None
 
 
 async def record(write: Write, action: str, thing: tuple[str, str], before: Picture, after: Picture) -> None:
-    """One row. `action`: create, update, delete, revoke, apply, raise, lift. `thing`: kind and name."""
+    """One row. `action`: create, update, delete, revoke, apply, raise, end_raises, lift. `thing`: kind and name."""
     kind, name = thing
     row = {"at": write.at, "actor": write.actor, "action": action, "kind": kind, "name": name}
     await write.conn.execute(insert(audit).values(**row, before=before, after=after))

@@ -73,6 +73,11 @@ class Door:
         """Publishes what changed outside the store: a price that flipped, a credential that was rotated."""
         await self._publish(OUTSIDE)
 
+    async def end_raises(self) -> None:
+        """Publishes the limits whose temporary increase has ended."""
+        if over := self.publisher.raises_over():
+            await self._publish(Touched({"limit": over}))
+
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
         """A connection for the verbs that only look: one consistent picture, and no waiting for writers."""

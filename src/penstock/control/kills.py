@@ -20,7 +20,6 @@ from penstock.records.receipts import rfc3339
 from penstock.store.tables.control import keys, kills
 
 DIMENSIONS = ("organisation", "team", "project", "key", "user", "customer", "tag", "provider", "model")
-MAX_REASON = 1_000
 MAX_VALUE = 256
 
 
@@ -28,7 +27,7 @@ async def raise_kill(write: Write, scope: Mapping[str, Any], reason: str) -> int
     """The generation of the new kill. A key may also be named by its id. A scope that stops nothing, because its name
     refers to nothing, is InvalidNoun: whoever stops something in a hurry must learn of a typing error at once."""
     checked = await _checked_scope(write.conn, scope)
-    row = {"scope": checked, "reason": _checked_reason(reason), "by": write.actor, "at": write.at}
+    row = {"scope": checked, "reason": nouns.checked_reason(reason), "by": write.actor, "at": write.at}
     result = await write.conn.execute(insert(kills).values(row))
     primary_key = result.inserted_primary_key
     assert primary_key is not None
@@ -42,7 +41,7 @@ async def lift(write: Write, generation: int, reason: str) -> dict[str, Any]:
     before = await show(write.conn, generation)
     if before["lifted_at"] is not None:
         raise Conflict(f"kill {generation} was lifted already, at {before['lifted_at']}")
-    values = {"lifted_at": write.at, "lifted_by": write.actor, "lift_reason": _checked_reason(reason)}
+    values = {"lifted_at": write.at, "lifted_by": write.actor, "lift_reason": nouns.checked_reason(reason)}
     await write.conn.execute(update(kills).where(kills.c.generation == generation).values(values))
     after = await show(write.conn, generation)
     await audit.record(write, "lift", ("kill", str(generation)), before, after)
@@ -122,10 +121,3 @@ async def _checked_scope(conn: AsyncConnection, scope: Mapping[str, Any]) -> dic
 async def _key_name(conn: AsyncConnection, name_or_id: str) -> str:
     named = (await conn.execute(select(keys.c.name).where(keys.c.id == name_or_id))).scalar()
     return name_or_id if named is None else str(named)
-
-
-def _checked_reason(reason: str) -> str:
-    reason = reason.strip()
-    if not 1 <= len(reason) <= MAX_REASON or "\x00" in reason:
-        raise InvalidNoun(f"say why, in 1 to {MAX_REASON} characters", "reason")
-    return reason

@@ -4,21 +4,28 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
+from pydantic import BaseModel, ConfigDict
 from sqlalchemy import exists, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from penstock.config.checks import ORGANISATION
 from penstock.config.settings import DeclaredLimit
+from penstock.config.values import Moment, amount_in
 from penstock.control import nouns, references
 from penstock.control.paging import Listing, Page
 from penstock.control.write import Write
-from penstock.domain.money import usd
+from penstock.domain.money import MAX_NANOUSD, usd
 from penstock.domain.policy import Limit
-from penstock.errors import InvalidNoun
+from penstock.errors import Conflict, InvalidNoun
+from penstock.records.receipts import rfc3339
 from penstock.store.tables.control import keys, limits, projects
 
-MEANING = ("match", "each", "unit", "per")
+MEANING = ("match", "each", "unit", "per", "window", "timezone")
 """What a limit counts. Its balances go with it, so it stays as it is for the life of the limit."""
+
+MAX_RAISES = 20
+"""Temporary increases of one limit at a time."""
+MAX_RAISE_NS = 366 * 86_400 * 1_000_000_000
 
 _TAG = "tag:"
 _NAMED = ("team", "project", "key", "provider")
@@ -28,10 +35,22 @@ def _shown(row: nouns.Row) -> dict[str, Any]:
     """As in the configuration file: dollars as decimal text, tags in a mapping of their own."""
     match: dict[str, Any] = {name: value for name, value in row["match"].items() if not name.startswith(_TAG)}
     tags = {name.removeprefix(_TAG): value for name, value in row["match"].items() if name.startswith(_TAG)}
-    shown = {column: row[column] for column in ("id", "name", "each", "unit", "per", "mode", "alert_at")}
+    shown = {
+        column: row[column]
+        for column in ("id", "name", "each", "unit", "per", "window", "timezone", "mode", "alert_at")
+    }
     money = row["unit"] == "usd"
     shown["match"] = {**match, "tag": tags} if tags else match
     shown["amount"] = usd(row["amount"]) if money else row["amount"]
+    shown["raises"] = [
+        {
+            **it,
+            "amount": usd(it["amount"]) if money else it["amount"],
+            "at": rfc3339(it["at"]),
+            "until": rfc3339(it["until"]),
+        }
+        for it in row["raises"]
+    ]
     return {**shown, "amount_nanousd": row["amount"]} if money else shown
 
 
@@ -39,8 +58,8 @@ LIMIT = nouns.Noun("limit", limits, _shown)
 
 
 async def create(write: Write, fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Fields: name (made from the rest when left out), match, each, unit, amount (dollars for `usd`), per, mode,
-    alert_at; as in the configuration file. A new limit begins with empty balances."""
+    """Fields: name (made from the rest when left out), match, each, unit, amount (dollars for `usd`), per, window,
+    timezone, mode, alert_at; as in the configuration file. A new limit begins with empty balances."""
     return await add(write, _given(fields), new_id())
 
 
@@ -50,7 +69,7 @@ def new_id() -> str:
 
 async def add(write: Write, limit: DeclaredLimit, id: str) -> dict[str, Any]:
     """A limit under an id, whose balances it goes on with when there are any."""
-    return await nouns.add(write, LIMIT, {"id": id, **await checked_columns(write.conn, limit)})
+    return await nouns.add(write, LIMIT, {"id": id, "raises": [], **await checked_columns(write.conn, limit)})
 
 
 async def update(write: Write, name: str, changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -65,6 +84,54 @@ async def update(write: Write, name: str, changes: Mapping[str, Any]) -> dict[st
     return await nouns.alter(write, LIMIT, row, changed)
 
 
+class RaiseRequest(BaseModel):
+    """A temporary increase. `by`: how much more, in the limit's unit (dollars for `usd`)."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    by: Any
+    until: Moment
+    reason: str
+
+
+async def raise_amount(write: Write, name: str, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Raises a limit until a moment, also one that the file declares: the limit with its `raises`. They add up. Fields
+    of `RaiseRequest`."""
+    asked = nouns.validated(RaiseRequest, {**fields, "by": nouns.exact(fields.get("by"), "by")})
+    row = await nouns.fetch(write.conn, LIMIT, name)
+    until = int(asked.until.timestamp() * 1_000_000) * 1_000
+    if not write.at < until <= write.at + MAX_RAISE_NS:
+        raise InvalidNoun("must be in the future, and within a year", "until")
+    try:
+        by = amount_in(row["unit"], asked.by)
+    except ValueError as error:
+        raise InvalidNoun(str(error), "by") from None
+    current = raises_in_force(row, write.at)
+    if len(current) == MAX_RAISES:
+        raise Conflict(f"limit {name!r} has {MAX_RAISES} temporary increases already")
+    if amount_in_force(row, write.at) + by > MAX_NANOUSD:
+        raise InvalidNoun(f"the limit would be over the highest amount there is, {MAX_NANOUSD}", "by")
+    reason = nouns.checked_reason(asked.reason)
+    made = {"amount": by, "until": until, "reason": reason, "by": write.actor, "at": write.at}
+    return await nouns.alter(write, LIMIT, row, {"raises": [*current, made]}, "raise")
+
+
+async def end_raises(write: Write, name: str) -> dict[str, Any]:
+    """Ends every temporary increase of a limit now; the limit."""
+    row = await nouns.fetch(write.conn, LIMIT, name)
+    return await nouns.alter(write, LIMIT, row, {"raises": []}, "end_raises")
+
+
+def raises_in_force(row: nouns.Row, at: int) -> list[dict[str, Any]]:
+    """The temporary increases that are not over. `at`: Unix nanoseconds."""
+    return [it for it in row["raises"] if it["until"] > at]
+
+
+def amount_in_force(row: nouns.Row, at: int) -> int:
+    """The amount that counts at this moment, temporary increases included."""
+    return min(int(row["amount"]) + sum(int(it["amount"]) for it in raises_in_force(row, at)), MAX_NANOUSD)
+
+
 async def delete(write: Write, name: str) -> None:
     await nouns.remove(write, LIMIT, name)
 
@@ -77,23 +144,26 @@ async def list_page(conn: AsyncConnection, page: Page) -> Listing:
     return await nouns.list_page(conn, LIMIT, page)
 
 
-def domain_limit(row: nouns.Row) -> Limit:
+def domain_limit(row: nouns.Row, at: int) -> Limit:
+    """The limit as workers hold calls against it at this moment, in Unix nanoseconds."""
     return Limit(
         id=row["id"],
         name=row["name"],
         unit=row["unit"],
-        amount=row["amount"],
+        amount=amount_in_force(row, at),
         per=row["per"],
         match=tuple(sorted(row["match"].items())),
         each=row["each"],
         mode=row["mode"],
         alert_at=tuple(row["alert_at"]),
         origin=row["origin"],
+        timezone=row["timezone"],
+        window=row["window"],
     )
 
 
 def columns(limit: DeclaredLimit) -> nouns.Row:
-    fields = ("name", "match", "each", "unit", "amount", "per", "mode", "alert_at")
+    fields = ("name", "match", "each", "unit", "amount", "per", "window", "timezone", "mode", "alert_at")
     return {field: getattr(limit, field) for field in fields}
 
 

@@ -25,6 +25,7 @@ Row = dict[str, Any]
 S = TypeVar("S", bound=msgspec.Struct)
 M = TypeVar("M", bound=BaseModel)
 MAX_DIGITS = 30
+MAX_REASON = 1_000
 
 _DECIMAL = re.compile(r"[0-9]{1,20}(\.[0-9]{1,20})?", re.ASCII)
 
@@ -65,6 +66,14 @@ def exact(amount: Any, place: str) -> Any:
     if isinstance(amount, Decimal) and not (amount.is_finite() and abs(amount.adjusted()) <= MAX_DIGITS):
         raise InvalidNoun("must be a number such as 5 or 0.25", place)
     return amount
+
+
+def checked_reason(reason: str) -> str:
+    """Why somebody did it, for whoever reads it later."""
+    reason = reason.strip()
+    if not 1 <= len(reason) <= MAX_REASON or "\x00" in reason:
+        raise InvalidNoun(f"say why, in 1 to {MAX_REASON} characters", "reason")
+    return reason
 
 
 def merged(current: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

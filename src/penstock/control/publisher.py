@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from penstock.config.checks import ORGANISATION
 from penstock.control import kills
-from penstock.control.limits import domain_limit
+from penstock.control.limits import domain_limit, raises_in_force
 from penstock.domain.http import Timeouts
 from penstock.domain.money import PriceOverride
 from penstock.domain.policy import Limit
@@ -88,6 +88,8 @@ class Publisher:
         self._sources = sources
         self._subscribers: list[Subscriber] = []
         self._digests: dict[str, str] = {}
+        self._clock = clock
+        self._raised_until: dict[str, int] = {}
         self.snapshot = Snapshot(version=clock() // 1_000_000, server=sources.server)
 
     def subscribe(self, subscriber: Subscriber) -> None:
@@ -109,7 +111,7 @@ class Publisher:
         new_aliases = await self._read_aliases(conn, aliases, all_providers)
         new_keys = await self._read_keys(conn, touched)
         limit_names = touched.of("limit")
-        new_limits = await _read_limits(conn, limit_names)
+        new_limits = await self._read_limits(conn, limit_names)
         old_limits = old.limits if limit_names is None else _where(old.limits, lambda it: it.name in limit_names)
         in_force = await kills.in_force(conn)
         generation = await kills.newest_generation(conn)
@@ -145,6 +147,24 @@ class Publisher:
         self.snapshot = applied(self.snapshot, change)
         for subscriber in self._subscribers:
             subscriber(change)
+
+    def raises_over(self) -> set[str]:
+        """The names of the limits of which a temporary increase has ended since they were published."""
+        now = self._clock()
+        return {name for name, until in self._raised_until.items() if until <= now}
+
+    async def _read_limits(self, conn: AsyncConnection, names: set[str] | None) -> dict[str, Limit]:
+        found, now, table = {}, self._clock(), tables.limits
+        for name in self.raises_over() if names is None else names & self.raises_over():
+            del self._raised_until[name]
+        async for row in _rows(conn, select(table), table.c.name, names):
+            whole = row._asdict()
+            found[row.id] = domain_limit(whole, now)
+            if current := raises_in_force(whole, now):
+                # The earlier moment stays: a change that is not committed after all must not move it.
+                until = min(it["until"] for it in current)
+                self._raised_until[row.name] = min(until, self._raised_until.get(row.name, until))
+        return found
 
     async def _read_providers(self, conn: AsyncConnection, names: set[str] | None) -> dict[str, Provider]:
         found = {}
@@ -213,11 +233,6 @@ class Publisher:
             return self.snapshot.keys
         digests = [self._digests.get(name) for name in names | {key.name for key in new.values()}]
         return {digest: self.snapshot.keys[digest] for digest in digests if digest is not None}
-
-
-async def _read_limits(conn: AsyncConnection, names: set[str] | None) -> dict[str, Limit]:
-    table = tables.limits
-    return {row.id: domain_limit(row._asdict()) async for row in _rows(conn, select(table), table.c.name, names)}
 
 
 async def _rows(

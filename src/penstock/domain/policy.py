@@ -6,6 +6,9 @@ from msgspec import Struct
 
 Unit = Literal["usd", "tokens", "input_tokens", "output_tokens", "requests", "concurrent"]
 Window = Literal["second", "minute", "hour", "day", "week", "month", "year", "total"]
+WindowKind = Literal["fixed", "sliding"]
+Span = Literal[Window, "sliding-minute", "sliding-hour", "sliding-day", "sliding-week"]
+"""What a charge lies in: a whole fixed window, or one of the short buckets that a sliding window is made of."""
 Mode = Literal["strict", "observe"]
 
 MATCHABLE = ("organisation", "team", "project", "environment", "key", "user", "customer", "model", "provider")
@@ -17,7 +20,8 @@ class Limit(Struct, frozen=True):
 
     `match`: sorted `(dimension, value)` pairs, all of which a call must have; empty counts every call.
     `each`: a dimension whose distinct values get a balance each; a call without that dimension is not counted.
-    `per` is `total` for `concurrent`, which has no window.
+    `per` is `total` for `concurrent`, which has no window. `window`: `fixed` turns with the calendar of `timezone` (an
+    IANA name); `sliding` is the last `per` before each moment, in any time zone.
     """
 
     id: str
@@ -30,22 +34,26 @@ class Limit(Struct, frozen=True):
     mode: Mode = "strict"
     alert_at: tuple[float, ...] = ()
     origin: str = "api"
+    timezone: str = "UTC"
+    window: WindowKind = "fixed"
 
 
 class Charge(Struct, frozen=True, array_like=True):
-    """An amount on one balance: limit, start of the window (Unix seconds, 0 for `total`), the value of `each`
-    (empty without `each`), and how much, in the limit's unit. `per` says how long that window is, so that a charge
-    can be placed even after its limit was deleted. Concurrency is never charged: it lives in holds alone."""
+    """An amount on one balance: limit, start of the window or of the sliding window's bucket (Unix seconds, 0 for
+    `total`), the value of `each` (empty without `each`), and how much, in the limit's unit. `per` says how long that
+    window counts, so that a charge can be placed even after its limit was deleted. Concurrency is never charged: it
+    lives in holds alone."""
 
     limit: str
     window_start: int
     value: str
     amount: int
-    per: Window = "total"
+    per: Span = "total"
 
 
 class Denial(Struct, frozen=True):
     """Why a call was not admitted, by which balance. `retry_after_s`: None when waiting cannot help.
+    `window_start` of a sliding window is that of its newest bucket.
     `held_by_others`: settled spend alone would have admitted it."""
 
     limit: Limit

@@ -11,7 +11,7 @@ from msgspec import Raw, Struct, structs
 from penstock.domain.events import CostBasis, UsageEvent, charged
 from penstock.domain.journal import Hold
 from penstock.domain.money import MAX_NANOUSD
-from penstock.domain.policy import Charge, Limit, Window
+from penstock.domain.policy import Charge, Limit, Span
 
 HOLD, RESOLUTION = 0, 1
 """The steps of an attempt, and with its id the key of its entries."""
@@ -19,7 +19,7 @@ HOLD, RESOLUTION = 0, 1
 Entry = tuple[str, int, str, int, int, bytes, str]
 """`attempt_id, step, kind, at, epoch, charges, cause`."""
 
-BalanceKey = tuple[str, int, str, Window]
+BalanceKey = tuple[str, int, str, Span]
 """`limit, window_start, value, per`."""
 
 

@@ -25,7 +25,7 @@ from penstock.domain.events import UsageEvent
 from penstock.domain.policy import Charge, Limit
 from penstock.errors import JournalDamaged
 from penstock.ledger.adjustments import newest
-from penstock.ledger.batch import Batch, crashed, decode_hold
+from penstock.ledger.batch import BalanceKey, Batch, crashed, decode_hold
 from penstock.ledger.frames import after_damage, frames
 from penstock.ledger.postings import (
     Cursor,
@@ -42,10 +42,13 @@ from penstock.ledger.postings import (
     write_batch,
 )
 from penstock.ledger.shelf import Shelf
+from penstock.ledger.windows import SLIDING_S, oldest_open
 from penstock.store.engine import durably, reading
 
 BATCH_RECORDS = 1_000
-SHARES_KEPT_S = 3_600
+SHARES_KEPT_S = 180
+"""Longer than any window that is a share counts, and a call is late."""
+SHARES_LOOKED_AT_S = 60
 NS_PER_S = 1_000_000_000
 
 OnEvents = Callable[[Connection, Sequence[UsageEvent]], None]
@@ -257,7 +260,7 @@ class Committer:
     def _crossings(self, connection: Connection, batch: Batch) -> list[Alert]:
         limits = self._limits()
         alerts = []
-        for key, added in batch.sums.items():
+        for key, added in self._counting(batch.sums).items():
             limit = limits.get(key[0])
             if limit is None or not limit.alert_at:
                 continue
@@ -268,6 +271,19 @@ class Committer:
                     alerts.append(Alert(limit, key[1], key[2], fraction, settled))
         return alerts
 
+    def _counting(self, sums: Mapping[BalanceKey, int]) -> Mapping[BalanceKey, int]:
+        """The same sums, but those of one sliding window together, under its oldest bucket that counts now."""
+        if not any(span in SLIDING_S for *_, span in sums):
+            return sums
+        now_s = self._clock() // NS_PER_S
+        together: dict[BalanceKey, int] = {}
+        for (limit, start, value, span), added in sums.items():
+            first = oldest_open(span, now_s) if span in SLIDING_S else start
+            if start >= first:
+                key = (limit, first, value, span)
+                together[key] = together.get(key, 0) + added
+        return together
+
     def _limits(self) -> Mapping[str, Limit]:
         return self._watch.limits() if self._watch is not None else {}
 
@@ -277,7 +293,7 @@ class Committer:
 
     def _drop_old_shares(self) -> None:
         now_s = self._clock() // NS_PER_S
-        if now_s - self._shares_dropped_at_s >= SHARES_KEPT_S:
+        if now_s - self._shares_dropped_at_s >= SHARES_LOOKED_AT_S:
             with self._engine.begin() as connection:
                 drop_old_shares(connection, now_s - SHARES_KEPT_S)
             self._shares_dropped_at_s = now_s

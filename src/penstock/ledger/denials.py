@@ -46,7 +46,11 @@ def _named(denial: Denial) -> str:
 
 
 def _per(limit: Limit) -> str:
-    return "in total" if limit.per == "total" else f"per {limit.per}"
+    if limit.per == "total":
+        return "in total"
+    if limit.window == "sliding":
+        return f"per {limit.per}, sliding"
+    return f"per {limit.per}" if limit.timezone == "UTC" else f"per {limit.per} in {limit.timezone}"
 
 
 def _asked(denial: Denial) -> str:
@@ -71,7 +75,11 @@ def _left(denial: Denial) -> str:
         return f"{left} of {limit.amount}; retry when one of them has ended"
     if denial.held_by_others:
         return f"{left} while other calls hold the rest; retry in {denial.retry_after_s:.0f} s"
-    end = window(limit.per, denial.window_start)[1]
+    if limit.window == "sliding":
+        return f"{left} in the last {limit.per}" + (
+            "" if denial.retry_after_s is None else f"; enough of it is free again in {denial.retry_after_s:.0f} s"
+        )
+    end = window(limit.per, denial.window_start, limit.timezone)[1]
     if end is None:
         return f"{left}, for good"
     return f"{left} until {strftime('%Y-%m-%dT%H:%M:%SZ', gmtime(end))}"

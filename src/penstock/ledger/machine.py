@@ -9,20 +9,18 @@ catches up. One that is set back further was wrong before, and is followed; the 
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final
 
 from msgspec import Struct
 
 from penstock.domain.money import MAX_NANOUSD
-from penstock.domain.policy import Charge, Denial, Limit, Unit, Window
+from penstock.domain.policy import Charge, Denial, Limit, Unit
 from penstock.domain.usage import Usage
 from penstock.errors import NoOutputBound, PenstockError, UnpricedModel
-from penstock.ledger.windows import FOREVER_S, Windows, window
+from penstock.ledger.books import Balance, Book, SlidingBook
+from penstock.ledger.windows import FOREVER_S, Windows, span_of
 
 STEADY_S = 60
 HELD_RETRY_S = 1.0
-OTHERS: Final = "*"
-"""The value that stands for all values of an `each` that came after the first `max_values`."""
 
 
 class Ask(Struct, frozen=True):
@@ -62,48 +60,6 @@ def _by_unit(usd_nanousd: int, input_tokens: int, output_tokens: int, requests: 
     }
 
 
-class Balance:
-    """What is settled and held for one value of one limit in one window, by how many open reservations."""
-
-    __slots__ = ("book", "held", "open", "settled", "value", "window_start")
-
-    def __init__(self, book: "Book", value: str) -> None:
-        self.book = book
-        self.value = value
-        self.window_start = book.start
-        self.settled = 0
-        self.held = 0
-        self.open = 0
-
-    def left(self, limit: Limit) -> int:
-        """What may still be asked for. With one worker all of the limit's amount is granted to it; with several, this
-        is where the granted slice takes the place of the amount."""
-        return limit.amount - self.settled - self.held
-
-
-class Book:
-    """One limit's balances in its current window. When the window turns the balances are let go: those with holds
-    live on in their reservations until these are resolved. `held` counts over all windows."""
-
-    __slots__ = ("balances", "end", "held", "per", "start")
-
-    def __init__(self, per: Window) -> None:
-        self.per: Window = per
-        self.start = self.end = 0
-        self.balances: dict[str, Balance] = {}
-        self.held = 0
-
-    def turn(self, start: int, end: int) -> None:
-        self.start, self.end = start, end
-        self.balances = {}
-
-    def forget_if_empty(self, balance: Balance) -> None:
-        """A balance on which nothing lies is as good as none, and must not take up one of the `max_values` places. One
-        that an open reservation refers to stays, though it holds nothing: it may be settled yet."""
-        if not balance.open and not balance.settled and self.balances.get(balance.value) is balance:
-            del self.balances[balance.value]
-
-
 class Reservation:
     """Amounts held on balances for one attempt: `lines` where they can be charged, `charges` and `units` beside them in
     the same order, and `places` among concurrent calls, which cannot."""
@@ -124,19 +80,17 @@ class Machine:
     def __init__(self, max_values: int = 100_000) -> None:
         self._max_values = max_values
         self._books: dict[str, Book] = {}
+        self._seeds: dict[str, list[Charge]] = {}
         self._windows = Windows()
         self._now_s = 0
 
     def seed(self, balances: Iterable[Charge]) -> None:
-        """Takes over what a predecessor settled: `amount` is what is settled on the balance. Only into a new machine;
-        of several windows of one limit the newest counts."""
+        """Takes over what a predecessor settled: `amount` is what is settled on the balance. Only into a new machine.
+        It is looked at when the limit is first met, since only the limit knows which window is open now. A clock that
+        is a little behind the newest of them is taken to stand still."""
         for charge in sorted(balances, key=lambda charge: charge.window_start):
-            book = self._books.setdefault(charge.limit, Book(charge.per))
-            start, end = window(charge.per, charge.window_start)
-            if book.start != start or not book.end:
-                book.turn(start, FOREVER_S if end is None else end)
-            balance = book.balances[charge.value] = Balance(book, charge.value)
-            balance.settled = charge.amount
+            self._seeds.setdefault(charge.limit, []).append(charge)
+            self._now_s = charge.window_start
 
     def reserve(self, limits: Sequence[Limit], dims: Mapping[str, str], ask: Ask, at_s: int) -> Reservation | Denial:
         """Holds the worst case on every limit, or nothing on any. `limits` are distinct and apply to `dims`.
@@ -155,16 +109,19 @@ class Machine:
             if amount and limit.mode == "strict" and amount > balance.left(limit):
                 denial = _least_helped(denial, _denied(limit, balance, amount, now_s))
                 continue
+            book = balance.book
             balance.open += 1
             balance.held += amount
-            balance.book.held += amount
-            balance.book.balances[balance.value] = balance
+            book.held += amount
+            if balance.trail is not None:
+                balance.trail.taken += amount
+            book.enter(balance)
             if unit == "concurrent":
                 reservation.places.append((balance, amount))
                 continue
             reservation.lines.append((balance, amount))
             reservation.units.append(unit)
-            reservation.charges.append(Charge(limit.id, balance.window_start, balance.value, amount, limit.per))
+            reservation.charges.append(Charge(limit.id, balance.window_start, balance.value, amount, book.span))
         if denial is not None:
             _free(reservation)
             return denial
@@ -181,7 +138,7 @@ class Machine:
         _close(reservation)
         exceeded = False
         for charge, (balance, amount) in zip(charges, reservation.lines, strict=True):
-            balance.settled += charge.amount
+            balance.settle(charge.amount)
             if charge.amount > amount:
                 exceeded = True
         _free(reservation)
@@ -193,38 +150,53 @@ class Machine:
         _free(reservation)
 
     def adjust(self, charge: Charge) -> None:
-        """Moves what is settled on one balance, up or down. A window that is over here has no balance to move; one that
-        no call has come to yet begins with this."""
+        """Moves what is settled on one balance of a fixed window, up or down. A window that is over here has no balance
+        to move; one that no call has come to yet begins with this."""
+        self._now_s = max(self._now_s, charge.window_start)
         book = self._books.get(charge.limit)
-        if book is None or book.per != charge.per:
-            book = self._books[charge.limit] = Book(charge.per)
-        if not book.end or charge.window_start > book.start:
-            start, end = window(charge.per, charge.window_start)
-            book.turn(start, FOREVER_S if end is None else end)
+        if book is None or book.span != charge.per:
+            self._adjust_seed(charge)
+            return
+        if not book.start <= self._now_s < book.end:
+            book.move(self._windows, self._now_s)
         if charge.window_start != book.start:
             return
-        balance = book.balances.setdefault(charge.value, Balance(book, charge.value))
+        balance = book.balances.get(charge.value) or Balance(book, charge.value)
+        book.enter(balance)
         # A clock that was set back by far makes windows begin anew, with less on them than the store knows of.
-        balance.settled = max(balance.settled + charge.amount, 0)
+        balance.settle(max(charge.amount, -balance.settled))
         book.forget_if_empty(balance)
+
+    def _adjust_seed(self, charge: Charge) -> None:
+        """The same for a limit that was not met yet: what it begins with is moved."""
+        seeds = self._seeds.pop(charge.limit, [])
+        place = (charge.window_start, charge.value, charge.per)
+        before = sum(seed.amount for seed in seeds if (seed.window_start, seed.value, seed.per) == place)
+        kept = [seed for seed in seeds if (seed.window_start, seed.value, seed.per) != place]
+        if before + charge.amount > 0:
+            kept.append(Charge(charge.limit, charge.window_start, charge.value, before + charge.amount, charge.per))
+        if kept:
+            self._seeds[charge.limit] = kept
 
     def held(self) -> dict[str, int]:
         """Limit id -> what is held now, over all values and windows; limits on which nothing is held are left out."""
         return {limit: book.held for limit, book in self._books.items() if book.held}
 
     def settled(self) -> Iterable[Charge]:
-        """What is settled on each balance of a current window."""
+        """What is settled on each balance of a current window, and what was taken over and not looked at yet."""
         for limit, book in self._books.items():
-            for balance in book.balances.values():
-                yield Charge(limit, balance.window_start, balance.value, balance.settled, book.per)
+            for balance in book.all_balances():
+                yield Charge(limit, balance.window_start, balance.value, balance.settled, book.span)
+        for seeds in self._seeds.values():
+            yield from seeds
 
     def prune(self, limits: Mapping[str, Limit], at_s: int) -> None:
         """Forgets limits that no longer exist, once their window is over and nothing is held on them."""
         now_s = self._steady(at_s)
-        for gone in [
-            id for id, book in self._books.items() if id not in limits and book.end <= now_s and not book.held
-        ]:
+        for gone in [id for id, book in self._books.items() if id not in limits and book.over(now_s) and not book.held]:
             del self._books[gone]
+        for gone in [id for id in self._seeds if id not in limits]:
+            del self._seeds[gone]
 
     def _steady(self, at_s: int) -> int:
         if at_s >= self._now_s or self._now_s - at_s > STEADY_S:
@@ -234,17 +206,27 @@ class Machine:
     def _balance(self, limit: Limit, dims: Mapping[str, str], now_s: int) -> Balance:
         """The balance that counts this call; a new one is not entered in its book before something is held on it."""
         book = self._books.get(limit.id)
-        if book is None or book.per != limit.per:
-            book = self._books[limit.id] = Book(limit.per)
-        if not book.start <= now_s < book.end:
-            book.turn(*self._windows.at(limit.per, now_s))
+        if book is None or book.limit is not limit:
+            book = self._book(limit, book, now_s)
+        elif not book.start <= now_s < book.end:
+            book.move(self._windows, now_s)
         value = "" if limit.each is None else dims[limit.each]
-        balance = book.balances.get(value)
-        if balance is not None:
-            return balance
-        if len(book.balances) >= self._max_values:
-            return book.balances.get(OTHERS) or Balance(book, OTHERS)
-        return Balance(book, value)
+        known = book.balances.get(value)
+        return known if known is not None and known.trail is None else book.balance(value, self._max_values)
+
+    def _book(self, limit: Limit, known: Book | None, now_s: int) -> Book:
+        """The book of a limit that is new, or has changed: what it counts stays, or it is another limit."""
+        if known is not None and known.span == span_of(limit) and known.limit.timezone == limit.timezone:
+            known.limit = limit
+            if not known.start <= now_s < known.end:
+                known.move(self._windows, now_s)
+            return known
+        book = self._books[limit.id] = SlidingBook(limit) if limit.window == "sliding" else Book(limit)
+        book.move(self._windows, now_s)
+        for charge in self._seeds.pop(limit.id, ()):
+            if charge.per == book.span:
+                book.take_over(charge)
+        return book
 
 
 def _close(reservation: Reservation) -> None:
@@ -259,6 +241,8 @@ def _free(reservation: Reservation) -> None:
             balance.open -= 1
             balance.held -= amount
             balance.book.held -= amount
+            if balance.trail is not None:
+                balance.trail.taken -= amount
             if not balance.settled:
                 balance.book.forget_if_empty(balance)
 
@@ -280,16 +264,16 @@ def _require_bounds(limits: Sequence[Limit], ask: Ask) -> None:
 
 def _denied(limit: Limit, balance: Balance, asked: int, now_s: int) -> Denial:
     """A denial is lasting when the ask alone is over the amount, or the window never turns. A request that is held
-    will be counted, so only the turn of the window helps there."""
-    held_by_others = limit.unit != "requests" and balance.settled + asked <= limit.amount
+    will be counted, so only time helps there."""
+    held_by_others = limit.unit != "requests" and balance.settled_in_window() + asked <= limit.amount
     retry_after_s: float | None
     if asked > limit.amount:
         retry_after_s = None
     elif held_by_others:
         retry_after_s = HELD_RETRY_S
     else:
-        end = balance.book.end
-        retry_after_s = None if end == FOREVER_S else float(end - now_s)
+        fits_at_s = balance.fits_at_s(limit, asked)
+        retry_after_s = None if fits_at_s == FOREVER_S else float(fits_at_s - now_s)
     left = max(balance.left(limit), 0)
     return Denial(limit, balance.value, balance.window_start, asked, left, held_by_others, retry_after_s)
 

@@ -5,15 +5,16 @@ costs in the control process.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, get_args
+from typing import Any
 
 from msgspec import Struct
 from sqlalchemy import Connection
 
-from penstock.domain.policy import Charge, Window
+from penstock.domain.money import MAX_NANOUSD
+from penstock.domain.policy import Charge, Span
 from penstock.errors import PenstockError
 from penstock.ledger.batch import BalanceKey, Batch
-from penstock.ledger.windows import SHORT, window
+from penstock.ledger.windows import SHORT, SLIDING_S, SPANS, oldest_open
 
 _ADD_ENTRY = "INSERT INTO entries (attempt_id, step, kind, at, epoch, charges, cause) VALUES (?, ?, ?, ?, ?, ?, ?)"
 _ADD_HOLD = "INSERT INTO open_holds (attempt_id, epoch, record) VALUES (?, ?, ?)"
@@ -24,17 +25,14 @@ _SETTLE_BALANCE = """
         CASE WHEN balances.settled > 9223372036854775807 - excluded.settled THEN 9223372036854775807
              ELSE balances.settled + excluded.settled END"""
 """A sum that does not fit stays at the highest amount there is, where no limit admits anything any more."""
-_SETTLE_SHARE = """
-    INSERT INTO shares (limit_id, window_start, value, per, settled) VALUES (?, ?, ?, ?, ?)
-    ON CONFLICT (limit_id, value) DO UPDATE SET per = excluded.per, window_start = excluded.window_start, settled =
-        CASE WHEN excluded.window_start > shares.window_start THEN excluded.settled
-             WHEN shares.settled > 9223372036854775807 - excluded.settled THEN 9223372036854775807
-             ELSE shares.settled + excluded.settled END
-    WHERE excluded.window_start >= shares.window_start"""
+_SETTLE_SHARE = _SETTLE_BALANCE.replace("balances", "shares")
 _OPEN_BALANCES = "SELECT limit_id, window_start, value, settled, per FROM balances WHERE per = ? AND window_start >= ?"
 _OPEN_SHARES = "SELECT limit_id, window_start, value, settled, per FROM shares WHERE per = ? AND window_start >= ?"
 _BALANCE = "SELECT settled FROM balances WHERE limit_id = ? AND window_start = ? AND value = ?"
-_SHARE = "SELECT settled FROM shares WHERE limit_id = ? AND window_start = ? AND value = ?"
+_SHARE = _BALANCE.replace("balances", "shares")
+_TRAIL_OF_BALANCES = """
+    SELECT settled FROM balances WHERE limit_id = ? AND window_start >= ? AND value = ? AND per = ?"""
+_TRAIL_OF_SHARES = _TRAIL_OF_BALANCES.replace("balances", "shares")
 _DROP_OLD_SHARES = "DELETE FROM shares WHERE window_start < ?"
 _KNOWN_STEPS = "SELECT attempt_id, step FROM entries WHERE attempt_id = ?"
 _HELD_BY = "SELECT record FROM open_holds WHERE epoch = ? ORDER BY attempt_id"
@@ -75,17 +73,21 @@ def write_batch(connection: Connection, batch: Batch) -> None:
 
 
 def settled_on(connection: Connection, key: BalanceKey) -> int:
-    """What is settled on one balance; 0 when its window has turned."""
-    limit, start, value, per = key
-    row = run(connection, _SHARE if per in SHORT else _BALANCE, (limit, start, value)).first()
-    return row[0] if row else 0
+    """What is settled on one balance; 0 when its window has turned. Of a sliding window, on every bucket from that of
+    `key` on."""
+    limit, start, value, span = key
+    if span in SLIDING_S:
+        trail = _TRAIL_OF_SHARES if span in SHORT else _TRAIL_OF_BALANCES
+        return min(sum(int(row[0]) for row in run(connection, trail, (limit, start, value, span))), MAX_NANOUSD)
+    row = run(connection, _SHARE if span in SHORT else _BALANCE, (limit, start, value)).first()
+    return int(row[0]) if row else 0
 
 
 def open_balances(connection: Connection, now_s: int) -> list[Charge]:
-    """What is settled in every window that is open at `now_s`, or begins after it."""
+    """What is settled in every window that may be open at `now_s`, whatever its time zone, or begins after it."""
     found: list[Charge] = []
-    for per in get_args(Window):
-        rows = run(connection, _OPEN_SHARES if per in SHORT else _OPEN_BALANCES, (per, window(per, now_s)[0]))
+    for span in SPANS:
+        rows = run(connection, _OPEN_SHARES if span in SHORT else _OPEN_BALANCES, (span, oldest_open(span, now_s)))
         found.extend(Charge(*row) for row in rows)
     return found
 
@@ -132,9 +134,9 @@ def finish_journal(connection: Connection, epoch: int) -> None:
 
 
 def _settle(
-    connection: Connection, statement: str, sums: Mapping[BalanceKey, int], chosen: Callable[[Window], bool]
+    connection: Connection, statement: str, sums: Mapping[BalanceKey, int], chosen: Callable[[Span], bool]
 ) -> None:
-    """In the order of the windows, so that the newest share is written last."""
+    """In one order always, so that two writers never wait for each other."""
     rows = sorted((start, limit, value, per, sum_) for (limit, start, value, per), sum_ in sums.items() if chosen(per))
     if rows:
         _run_many(connection, statement, [(limit, start, value, per, sum_) for start, limit, value, per, sum_ in rows])

@@ -83,9 +83,10 @@ def _faults(connection: Connection, ends_at: float | None) -> Iterator[Fault]:
     sums: defaultdict[BalanceKey, int] = defaultdict(int)
     open_holds: dict[str, str | None] = {row[0]: row[1] for row in run(connection, _OPEN_HOLDS)}
     yield from _stray_hold_faults(open_holds)
+    # Closed here also where the time is up: on PostgreSQL the cursor is the server's.
     with closing(run(connection, _ENTRIES)) as rows:
-        entries = groupby(rows, key=lambda row: row[0])
-        yield from _entry_faults(_paced(entries, ends_at), sums, open_holds)
+        attempts = groupby(rows, key=lambda row: row[0])
+        yield from _entry_faults(_paced(attempts, ends_at), sums, open_holds)
     yield from _balance_faults(connection, sums)
     yield from _damage_faults(connection)
 

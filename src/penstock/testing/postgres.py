@@ -24,7 +24,6 @@ USER = "penstock"
 SETTINGS = {
     "fsync": "off",
     "full_page_writes": "off",
-    "synchronous_commit": "off",
     "max_connections": "60",
     "shared_buffers": "16MB",
     "max_wal_size": "128MB",

@@ -5,9 +5,12 @@ from typing import Any
 
 import pytest
 
-from penstock.control import keys, limits, providers, teams
+from penstock.control import audit, keys, limits, providers, teams
+from penstock.control.paging import Page
+from penstock.control.publisher import Touched
 from penstock.domain.policy import Limit
 from penstock.errors import Conflict, InvalidNoun
+from penstock.records.receipts import rfc3339
 
 DAILY = {"name": "daily", "match": {"team": "growth"}, "unit": "usd", "amount": 100, "per": "day"}
 
@@ -65,7 +68,10 @@ async def test_a_limit_is_published_as_workers_match_it(plane: Any) -> None:
         ({"unit": "euros"}, "unit"),
         ({"per": "fortnight"}, "per"),
         ({"mode": "metered"}, "mode"),
-        ({"window": "sliding"}, "window"),
+        ({"window": "sliding", "per": "month"}, "window"),
+        ({"window": "gliding"}, "window"),
+        ({"timezone": "Europe/Atlantis"}, "timezone"),
+        ({"timezone": "Europe/Berlin", "window": "sliding"}, "timezone"),
         ({"each": "colour"}, "each"),
         ({"match": {"team": "nobody"}}, "match.team"),
         ({"match": {"project": "nothing"}}, "match.project"),
@@ -110,7 +116,15 @@ async def test_the_amount_changes_and_the_identity_stays(plane: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("field", "value"), [("unit", "tokens"), ("per", "month"), ("match", {}), ("each", "customer")]
+    ("field", "value"),
+    [
+        ("unit", "tokens"),
+        ("per", "month"),
+        ("match", {}),
+        ("each", "customer"),
+        ("window", "sliding"),
+        ("timezone", "Europe/Berlin"),
+    ],
 )
 async def test_what_a_limit_counts_cannot_be_changed(plane: Any, field: str, value: Any) -> None:
     await plane.seed()
@@ -123,7 +137,7 @@ async def test_what_a_limit_counts_cannot_be_changed(plane: Any, field: str, val
 async def test_what_a_limit_is_shown_as_can_be_sent_back(plane: Any) -> None:
     await plane.seed()
     made = await plane.change(limits.create, DAILY)
-    fields = ("name", "match", "each", "unit", "amount", "per", "mode", "alert_at")
+    fields = ("name", "match", "each", "unit", "amount", "per", "window", "timezone", "mode", "alert_at")
     assert await plane.change(limits.update, made["id"], {field: made[field] for field in fields}) == made
 
 
@@ -136,3 +150,114 @@ async def test_a_limit_made_again_starts_with_empty_balances(plane: Any) -> None
     second = await plane.change(limits.create, DAILY)
     assert first["id"] != second["id"]
     assert plane.door.publisher.snapshot.limits.keys() == {second["id"]}
+
+
+async def test_a_limit_is_published_with_its_kind_of_window_and_its_time_zone(plane: Any) -> None:
+    await plane.seed()
+    berlin = await plane.change(limits.create, {**DAILY, "timezone": "Europe/Berlin"})
+    sliding = await plane.change(limits.create, {"unit": "requests", "amount": 5, "per": "minute", "window": "sliding"})
+    assert sliding["name"] == "requests-minute.sliding"
+    published = plane.door.publisher.snapshot.limits
+    assert (published[berlin["id"]].timezone, published[berlin["id"]].window) == ("Europe/Berlin", "fixed")
+    assert (published[sliding["id"]].timezone, published[sliding["id"]].window) == ("UTC", "sliding")
+
+
+def _until(plane: Any, seconds: int) -> str:
+    return rfc3339(plane.clock.now_ns + seconds * 1_000_000_000)
+
+
+async def test_a_raise_counts_at_once_adds_up_and_ends_by_itself(plane: Any) -> None:
+    await plane.seed()
+    made = await plane.change(limits.create, DAILY)
+
+    def published() -> int:
+        return plane.door.publisher.snapshot.limits[made["id"]].amount // 10**9  # type: ignore[no-any-return]
+
+    first = {"by": "15.5", "until": _until(plane, 60), "reason": "launch"}
+    raised = await plane.change(limits.raise_amount, "daily", first)
+    assert published() == 115
+    assert (raised["amount"], raised["raises"][0]["amount"]) == ("100", "15.5")
+    assert (raised["raises"][0]["reason"], raised["raises"][0]["by"]) == ("launch", "tester")
+    await plane.change(limits.raise_amount, "daily", {"by": 20, "until": _until(plane, 120), "reason": "more"})
+    assert published() == 135
+    await plane.change(limits.update, "daily", {"amount": 50})
+    assert published() == 85
+    await plane.door.end_raises()
+    assert published() == 85
+    plane.clock.now_ns += 61 * 10**9
+    await plane.door.end_raises()
+    assert published() == 70
+    plane.clock.now_ns += 60 * 10**9
+    await plane.door.end_raises()
+    assert published() == 50
+    changes = len(plane.changes)
+    await plane.door.end_raises()
+    assert len(plane.changes) == changes
+
+
+async def test_a_raise_that_is_refused_does_not_hide_the_end_of_another(plane: Any) -> None:
+    await plane.seed()
+    made = await plane.change(limits.create, DAILY)
+    await plane.change(limits.raise_amount, "daily", {"by": 5, "until": _until(plane, 60), "reason": "launch"})
+
+    async def raised_and_broken(write: Any) -> None:
+        await limits.end_raises(write, "daily")
+        await plane.door.publisher.prepare(write.conn, Touched({"limit": {"daily"}}))
+        raise InvalidNoun("no")
+
+    with pytest.raises(InvalidNoun):
+        await plane.change(raised_and_broken)
+    plane.clock.now_ns += 61 * 10**9
+    await plane.door.end_raises()
+    assert plane.door.publisher.snapshot.limits[made["id"]].amount == 100 * 10**9
+
+
+async def test_raises_can_be_ended_early(plane: Any) -> None:
+    await plane.seed()
+    made = await plane.change(limits.create, DAILY)
+    await plane.change(limits.raise_amount, "daily", {"by": 5, "until": _until(plane, 60), "reason": "launch"})
+    ended = await plane.change(limits.end_raises, "daily")
+    assert ended["raises"] == []
+    assert plane.door.publisher.snapshot.limits[made["id"]].amount == 100 * 10**9
+    async with plane.door.read() as conn:
+        rows = await audit.list_page(conn, Page(), "limit", "daily")
+    assert [row["action"] for row in rows.items] == ["end_raises", "raise", "create"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "place"),
+    [
+        ({"by": 0}, "by"),
+        ({"by": -5}, "by"),
+        ({"by": "many"}, "by"),
+        ({"by": None}, "by"),
+        ({"by": "0.0000000001"}, "by"),
+        ({"by": 9_223_372_036}, "by"),
+        ({"until": "tomorrow"}, "until"),
+        ({"until": "2020-01-01T00:00:00Z"}, "until"),
+        ({"until": "2199-01-01T00:00:00Z"}, "until"),
+        ({"until": "2026-12-31T00:00:00"}, "until"),
+        ({"reason": " "}, "reason"),
+        ({"reason": None}, "reason"),
+        ({"for": "ever"}, "for"),
+    ],
+)
+async def test_a_raise_that_breaks_a_rule_is_refused_with_its_place(
+    plane: Any, fields: dict[str, Any], place: str
+) -> None:
+    await plane.seed()
+    await plane.change(limits.create, DAILY)
+    asked = {"by": 5, "until": _until(plane, 60), "reason": "launch"}
+    with pytest.raises(InvalidNoun) as refusal:
+        await plane.change(limits.raise_amount, "daily", {**asked, **fields})
+    assert refusal.value.place == place
+
+
+async def test_a_limit_takes_so_many_raises_at_a_time(plane: Any) -> None:
+    await plane.seed()
+    await plane.change(limits.create, DAILY)
+    asked = {"by": 5, "until": _until(plane, 60), "reason": "launch"}
+    for _ in range(limits.MAX_RAISES):
+        await plane.change(limits.raise_amount, "daily", asked)
+    with pytest.raises(Conflict, match="temporary increases"):
+        await plane.change(limits.raise_amount, "daily", asked)

@@ -12,7 +12,7 @@ from penstock.domain.events import UsageEvent
 from penstock.domain.journal import Hold, Note, Post
 from penstock.domain.policy import Charge, Limit
 from penstock.domain.usage import Usage
-from penstock.errors import PenstockError, StoreUnavailable
+from penstock.errors import InsufficientQuota, PenstockError, StoreUnavailable
 from penstock.ledger import journal as journals
 from penstock.ledger.committer import Alert, Committer, Watch
 from penstock.ledger.frames import scan
@@ -412,7 +412,7 @@ async def test_shares_of_windows_long_over_are_dropped(
     assert rows(engine, "SELECT * FROM shares") == []
 
 
-async def test_a_share_keeps_its_newest_window(
+async def test_a_share_is_kept_until_its_window_is_over(
     committer: Committer, worker: Worker, engine: Engine, clock: Callable[[], int]
 ) -> None:
     late = worker.hold("a")
@@ -422,4 +422,45 @@ async def test_a_share_keeps_its_newest_window(
     worker.post(late, 1)
     worker.call("c", 1)
     await committer.drain()
-    assert settled(engine)["calls"] == 2
+    assert rows(engine, "SELECT settled FROM shares ORDER BY window_start") == [(1,), (2,)]
+
+
+@pytest.mark.parametrize(("per", "step_s"), [("minute", 20), ("hour", 1_200), ("day", 28_800), ("week", 201_600)])
+async def test_a_sliding_window_survives_a_restart_bucket_by_bucket(
+    engine: Engine, tmp_path: Path, clock: Callable[[], int], event: MakeEvent, per: str, step_s: int
+) -> None:
+    limit = Limit("slides", "slides", "usd", 200, per, window="sliding", alert_at=(0.9,))  # type: ignore[arg-type]
+    alerts: list[Alert] = []
+    watch = Watch(lambda: {limit.id: limit}, alerts.append)
+    committer = Committer(engine, tmp_path / "journals", lambda _connection, _events: None, watch, clock)
+
+    async def begun() -> Worker:
+        opened = await committer.open_epoch()
+        worker = Worker(opened.journal, clock, event)
+        worker.ledger.seed(opened.balances)
+        return worker
+
+    def call(worker: Worker, name: str, amount: int) -> None:
+        admission = worker.ledger.reserve([limit], {}, Ask(amount, 1, 1), f"{name}:1")
+        admission.dispatch(event(name, amount))
+        worker.post(admission, amount)
+
+    worker = await begun()
+    for name, amount in (("a", 90), ("b", 80), ("c", 20)):
+        call(worker, name, amount)
+        clock.pass_s(step_s)  # type: ignore[attr-defined]
+        worker.die()
+        worker = await begun()
+    assert [alert.settled for alert in alerts] == [190]
+    with pytest.raises(InsufficientQuota):
+        call(worker, "d", 11)
+    clock.pass_s(step_s)  # type: ignore[attr-defined]
+    worker.die()
+    worker = await begun()
+    call(worker, "e", 100)
+    with pytest.raises(InsufficientQuota):
+        call(worker, "f", 1)
+    await committer.drain()
+    assert await verify(engine) == []
+    worker.journal.close()
+    await committer.close()

@@ -6,7 +6,8 @@ from penstock.domain.money import MAX_NANOUSD
 from penstock.domain.policy import Charge, Denial, Limit
 from penstock.domain.usage import Usage
 from penstock.errors import NoOutputBound, PenstockError, UnpricedModel
-from penstock.ledger.machine import OTHERS, Ask, Machine, Reservation, amounts_owed
+from penstock.ledger.books import OTHERS
+from penstock.ledger.machine import Ask, Machine, Reservation, amounts_owed
 
 NOW = 1_795_200_000
 ASK = Ask(usd_nanousd=100, input_tokens=20, output_tokens=10)
@@ -222,7 +223,7 @@ def test_a_seeded_machine_goes_on_where_its_predecessor_was() -> None:
     assert denied(new, PER_CUSTOMER, ask=Ask(151, 0, 0), customer="a").left == 150
 
 
-def test_of_two_seeded_windows_the_newest_counts() -> None:
+def test_of_two_seeded_windows_the_open_one_counts() -> None:
     machine = Machine()
     day = NOW - NOW % 86_400
     machine.seed([Charge("usd", day, "", 999, "day"), Charge("usd", day - 86_400, "", 5, "day")])
@@ -271,3 +272,111 @@ def test_an_adjustment_moves_the_balance_of_the_present_window_and_never_below_z
     assert isinstance(machine.reserve([limit], {}, Ask(0, 0, 0), day_s), Denial)
     machine.settle(held, held.charges)
     assert [charge.amount for charge in machine.settled()] == [3]
+
+
+def test_an_adjustment_counts_once_on_what_was_taken_over_whether_the_limit_was_met_or_not() -> None:
+    machine = Machine()
+    berlin = Limit("berlin", "berlin", "requests", 9, "day", timezone="Europe/Berlin")
+    midnight = 1_792_879_200
+    machine.seed([Charge("berlin", midnight, "", 5, "day")])
+    machine.adjust(Charge("berlin", midnight, "", -2, "day"))
+    machine.adjust(Charge("berlin", midnight - 86_400, "", 7, "day"))
+    machine.release(reserve(machine, berlin, at=midnight + 24 * 3_600))
+    machine.adjust(Charge("berlin", midnight, "", 1, "day"))
+    assert list(machine.settled()) == [Charge("berlin", midnight, "", 4, "day")]
+
+
+def test_an_adjustment_of_the_next_day_of_a_time_zone_turns_the_window_for_the_calls_that_follow() -> None:
+    machine = Machine()
+    berlin = Limit("berlin", "berlin", "requests", 3, "day", timezone="Europe/Berlin")
+    midnight = 1_792_879_200
+    for _ in range(3):
+        settle(machine, reserve(machine, berlin, at=midnight - 1), 1)
+    machine.adjust(Charge("berlin", midnight, "", 2, "day"))
+    settle(machine, reserve(machine, berlin, at=midnight - 1), 1)
+    denied(machine, berlin, at=midnight)
+    assert [charge.amount for charge in machine.settled()] == [3]
+
+
+SLIDING = Limit("slides", "slides", "requests", 3, "minute", window="sliding")
+
+
+def test_a_sliding_window_never_holds_more_than_its_amount_across_a_boundary() -> None:
+    machine = Machine()
+    start = NOW - NOW % 60
+    for second in (58, 59, 59):
+        settle(machine, reserve(machine, SLIDING, at=start + second), 1)
+    for second in (60, 61, 100, 118):
+        denied(machine, SLIDING, at=start + second)
+    reserve(machine, SLIDING, at=start + 119)
+
+
+def test_a_sliding_denial_says_when_enough_of_the_oldest_has_left() -> None:
+    machine = Machine()
+    tokens = Limit("slides", "slides", "tokens", 100, "hour", window="sliding")
+    for minute in (0, 10, 20):
+        settle(machine, reserve(machine, tokens, ask=Ask(0, 30, 0), at=NOW + 60 * minute), 30)
+    refused = denied(machine, tokens, ask=Ask(0, 50, 0), at=NOW + 1_800)
+    assert (refused.left, refused.held_by_others) == (10, False)
+    assert refused.retry_after_s == 3_600 + 60 + 600 - 1_800
+    reserve(machine, tokens, ask=Ask(0, 50, 0), at=NOW + 1_800 + int(refused.retry_after_s))
+
+
+def test_a_hold_on_a_sliding_window_counts_where_it_was_made_and_leaves_with_it() -> None:
+    machine = Machine()
+    late = reserve(machine, SLIDING, at=NOW)
+    reserve(machine, SLIDING, at=NOW + 30)
+    assert machine.held() == {"slides": 2}
+    reserve(machine, SLIDING, at=NOW + 61)
+    settle(machine, late, 1)
+    assert machine.held() == {"slides": 2}
+    assert settled(machine) == {}
+
+
+def test_values_of_a_sliding_limit_give_their_places_back_as_they_leave() -> None:
+    machine = Machine(max_values=2)
+    each = Limit("slides", "slides", "requests", 9, "minute", each="customer", window="sliding")
+    settle(machine, reserve(machine, each, at=NOW, customer="a"), 1)
+    settle(machine, reserve(machine, each, at=NOW + 10, customer="b"), 1)
+    settle(machine, reserve(machine, each, at=NOW + 20, customer="a"), 1)
+    shared = reserve(machine, each, at=NOW + 60, customer="c")
+    assert shared.charges[0].value == OTHERS
+    machine.release(shared)
+    machine.release(reserve(machine, each, at=NOW + 75, customer="a"))
+    assert reserve(machine, each, at=NOW + 75, customer="d").charges[0].value == "d"
+
+
+def test_a_sliding_window_is_taken_over_bucket_by_bucket() -> None:
+    old = Machine()
+    for second in (0, 20):
+        settle(old, reserve(old, SLIDING, at=NOW + second), 1)
+    new = Machine()
+    new.seed(list(old.settled()))
+    reserve(new, SLIDING, at=NOW + 40)
+    assert denied(new, SLIDING, at=NOW + 60).retry_after_s == 1
+    reserve(new, SLIDING, at=NOW + 61)
+
+
+def test_a_clock_that_was_far_ahead_begins_a_sliding_window_anew() -> None:
+    machine = Machine()
+    for _ in range(3):
+        settle(machine, reserve(machine, SLIDING, at=NOW + 10**6), 1)
+    reserve(machine, SLIDING, at=NOW)
+
+
+def test_a_clock_that_is_behind_what_was_taken_over_stands_still() -> None:
+    machine = Machine()
+    machine.seed([Charge("slides", NOW, "", 3, "sliding-minute")])
+    assert denied(machine, SLIDING, at=NOW - 30).retry_after_s == 61
+
+
+def test_a_day_ends_when_its_time_zone_says_so() -> None:
+    machine = Machine()
+    berlin = Limit("berlin", "berlin", "requests", 1, "day", timezone="Europe/Berlin")
+    midnight = 1_792_879_200  # 25 October 2026, 00:00 in Berlin; the day has 25 hours
+    settle(machine, reserve(machine, berlin, at=midnight), 1)
+    assert denied(machine, berlin, at=midnight + 24 * 3_600).retry_after_s == 3_600
+    seeded = Machine()
+    seeded.seed(list(machine.settled()))
+    denied(seeded, berlin, at=midnight + 24 * 3_600)
+    reserve(seeded, berlin, at=midnight + 25 * 3_600)

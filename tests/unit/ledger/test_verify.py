@@ -56,7 +56,7 @@ async def ledger_of_three(
         ("step_mismatch", "UPDATE entries SET kind = 'void' WHERE attempt_id = 'c:1'"),
         ("entry_unreadable", "UPDATE entries SET charges = :blob WHERE attempt_id = 'b:1' AND step = 1"),
         ("journal_damaged", "UPDATE journals SET damages = 2"),
-        ("share_damaged", "INSERT INTO shares VALUES ('rpm', '', 'minute', 0, -1)"),
+        ("share_damaged", "INSERT INTO shares VALUES ('rpm', '', 0, 'minute', -1)"),
     ],
 )
 async def test_a_change_by_hand_is_found(ledger_of_three: Engine, kind: str, change: str) -> None:

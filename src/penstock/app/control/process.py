@@ -2,8 +2,9 @@
 
     data directory and lock -> file and secrets -> store -> declared configuration -> link to workers -> admin listener
 
-From then on six things run until the process is told to stop: the drain of the journals, the pulse to the workers, the
-admin listener, the look at what changes outside the store, the pruning of old usage events, the ledger's self-check.
+From then on seven things run until the process is told to stop: the drain of the journals, the pulse to the workers,
+the admin listener, the look at what changes outside the store, the end of temporary increases, the pruning of old usage
+events, the ledger's self-check.
 """
 
 import asyncio
@@ -63,6 +64,7 @@ from penstock.surfaces.ops import Operations
 
 OUTSIDE_S = 60.0
 PRUNE_S = 3600.0
+RAISES_S = 1.0
 MAX_TOLD = 1_000
 """Adjustments that a worker is told of at a time; it asks again for the rest."""
 
@@ -168,6 +170,7 @@ class Control:
             self._keeping,
             asyncio.ensure_future(self._drain.keep()),
             asyncio.ensure_future(self._every(OUTSIDE_S, "outside", self._refresh_outside)),
+            asyncio.ensure_future(self._every(RAISES_S, "raises", self._door.end_raises)),
             asyncio.ensure_future(self._every(PRUNE_S, "prune", self._prune)),
             asyncio.ensure_future(self._every(EVERY_S, "self_check", self._self_check.run, AFTER_START_S)),
             self._listener.task,
@@ -302,12 +305,12 @@ class Control:
         return application.build(plane, Operations(self._metrics, self._refresh_gauges, self._failures))
 
     async def _ledger_rows(self) -> list[dict[str, Any]]:
-        limits = self._publisher.snapshot.limits
+        limits, now_s = self._publisher.snapshot.limits, int(time.time())
         # One picture of both: between two, a call that settles would be seen held and then settled as well.
         async with self._door.read() as conn:
             held = held_sums(await conn.run_sync(held_records))
-            settled = await balances.settled_places(conn, balances.open_windows(limits))
-        return balances.shown(limits, settled, held, self._fleet.held())
+            settled = await balances.settled_places(conn, limits, now_s)
+        return balances.shown(limits, settled, held, self._fleet.held(), now_s)
 
     async def _adjust(self, actor: str, asked: Correction) -> dict[str, Any]:
         """The adjustment as it is shown, once it is durable and every worker within reach was told."""
@@ -330,7 +333,7 @@ class Control:
         self._metrics.backlog_bytes = self._committer.backlog_bytes()
         try:
             async with self._door.read() as conn:
-                ratios = await balances.settled_ratios(conn, self._publisher.snapshot.limits)
+                ratios = await balances.settled_ratios(conn, self._publisher.snapshot.limits, int(time.time()))
         except (SQLAlchemyError, StoreDown) as error:
             self._metrics.failed("gauges")
             log.warning("the gauges of the limits are old: the store does not answer", reason=reason(error))

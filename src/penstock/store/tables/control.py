@@ -90,6 +90,9 @@ limits = Table(
     Column("per", String(8), nullable=False),
     Column("mode", String(8), nullable=False),
     Column("alert_at", JSON, nullable=False),
+    Column("timezone", String(64), nullable=False, server_default="UTC"),
+    Column("window", String(8), nullable=False, server_default="fixed"),
+    Column("raises", JSON, nullable=False, server_default="[]", doc="temporary increases, until they are over"),
     *_provenance(),
 )
 

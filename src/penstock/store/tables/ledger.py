@@ -30,26 +30,29 @@ balances = Table(
     "balances",
     metadata,
     Column("limit_id", Text, primary_key=True),
-    Column("window_start", _Int64, primary_key=True, doc="Unix seconds, 0 for total"),
+    Column(
+        "window_start", _Int64, primary_key=True, doc="Unix seconds, 0 for total; of a sliding window, its bucket's"
+    ),
     Column("value", Text, primary_key=True, doc="of the limit's `each`; empty without one"),
     Column("per", Text, nullable=False),
     Column("settled", _Int64, nullable=False),
     Index("ix_balances_per_window_start", "per", "window_start"),
     sqlite_with_rowid=False,
 )
-"""What is settled per limit and window of an hour or longer: the sum of the entries, kept as they are added."""
+"""What is settled per limit and window of an hour or longer, for a sliding one per bucket: the sum of the entries, kept
+as they are added."""
 
 shares = Table(
     "shares",
     metadata,
     Column("limit_id", Text, primary_key=True),
     Column("value", Text, primary_key=True),
+    Column("window_start", _Int64, primary_key=True),
     Column("per", Text, nullable=False),
-    Column("window_start", _Int64, nullable=False),
     Column("settled", _Int64, nullable=False),
     sqlite_with_rowid=False,
 )
-"""The newest window of limits per second and minute: overwritten as windows turn, so that a restart forgets nothing."""
+"""As `balances`, for windows under an hour: kept until they are over, so that a restart forgets nothing."""
 
 open_holds = Table(
     "open_holds",

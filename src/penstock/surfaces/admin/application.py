@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from penstock import __version__
 from penstock.config.settings import DeclaredLimit, DeclaredModel, DeclaredProject, DeclaredProvider, DeclaredTeam
-from penstock.control import keys, users
+from penstock.control import keys, limits, users
 from penstock.errors import InvalidNoun
 from penstock.surfaces import ops
 from penstock.surfaces.admin import documents, objects, problems, reports, stops
@@ -21,6 +21,7 @@ SHAPES: Mapping[str, type[BaseModel]] = {
     "User": users.User,
     "Key": keys.Key,
     "Limit": DeclaredLimit,
+    "Raise": limits.RaiseRequest,
     "Provider": DeclaredProvider,
     "Model": DeclaredModel,
     "Adjustment": reports.AdjustmentRequest,

@@ -6,6 +6,8 @@ GET    /admin/v1/teams/{name}            a key and a limit also by id
 PATCH  /admin/v1/teams/{name}            what is given changes, the rest stays
 DELETE /admin/v1/teams/{name}            204
 POST   /admin/v1/keys/{name}/revoke      the key, refused from now on
+POST   /admin/v1/limits/{name}/raise     the limit, with more to spend until a moment
+DELETE /admin/v1/limits/{name}/raise     the limit, without its temporary increases
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -57,6 +59,7 @@ def routes(plane: Plane) -> APIRouter:
 
     router = APIRouter()
     _add_revoke(router, plane)
+    _add_raise(router, plane)
     for noun in (
         _objects(teams, "teams", teams.create),
         _objects(projects, "projects", projects.create),
@@ -135,3 +138,25 @@ def _add_revoke(router: APIRouter, plane: Plane) -> None:
     )
     async def revoke_key(name: str) -> Response:
         return JsonResponse(await plane.door.change(ACTOR, keys.revoke, name))
+
+
+def _add_raise(router: APIRouter, plane: Plane) -> None:
+    @router.post(
+        "/limits/{name:path}/raise",
+        tags=["limits"],
+        operation_id="raise_limit",
+        summary="Raise a limit until a moment, a declared one too",
+        openapi_extra=body_of("Raise"),
+    )
+    async def raise_limit(name: str, request: Request) -> Response:
+        asked = await read_object(request)
+        return JsonResponse(await plane.door.change(ACTOR, limits.raise_amount, name, asked))
+
+    @router.delete(
+        "/limits/{name:path}/raise",
+        tags=["limits"],
+        operation_id="end_raises",
+        summary="End a limit's temporary increases now",
+    )
+    async def end_raises(name: str) -> Response:
+        return JsonResponse(await plane.door.change(ACTOR, limits.end_raises, name))
