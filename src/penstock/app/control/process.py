@@ -65,6 +65,7 @@ from penstock.surfaces.ops import Operations
 OUTSIDE_S = 60.0
 PRUNE_S = 3600.0
 RAISES_S = 1.0
+AGAIN_S = 5.0
 MAX_TOLD = 1_000
 """Adjustments that a worker is told of at a time; it asks again for the rest."""
 
@@ -210,7 +211,7 @@ class Control:
         self, interval_s: float, name: str, work: Callable[[], Awaitable[None]], first_s: float | None = None
     ) -> None:
         """Does `work` once per interval, for the first time after `first_s` (None: an interval). A failure is logged,
-        counted and shown in `/healthz` until it works again."""
+        counted and shown in `/healthz` until it works again, which is tried soon."""
         pause_s = interval_s if first_s is None else first_s
         while True:
             await asyncio.sleep(pause_s)
@@ -219,6 +220,7 @@ class Control:
                 await work()
                 self._failing.pop(name, None)
             except Exception:
+                pause_s = min(interval_s, AGAIN_S)
                 self._failing.setdefault(name, time.time())
                 self._metrics.failed(name)
                 log.exception("a recurring task failed; it is tried again", task=name)
