@@ -596,14 +596,19 @@ class _Enveloped(Struct):
 _enveloped_decoder = msgspec.json.Decoder(_Enveloped)
 
 
+def _is_enveloped(body: bytes) -> bool:
+    try:
+        _enveloped_decoder.decode(body)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return False
+    return True
+
+
 def envelope(body: bytes, status: int) -> bytes:
     """A provider's error body in this dialect's envelope: verbatim when it is one, else wrapped with the original
     under `upstream`."""
-    try:
-        _enveloped_decoder.decode(body)
+    if _is_enveloped(body):
         return body
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-        pass  # not this dialect's envelope: wrap it below
     error = {"message": f"The provider answered {status}.", "type": "upstream_error", "param": None, "code": None}
     try:
         original = msgspec.json.decode(body)
