@@ -15,7 +15,7 @@ class Hold(Struct, frozen=True, array_like=True, tag="h"):
 
     `at`: Unix nanoseconds. `charges`: the worst case on each balance. `draft`: the exchange's event as far as it is
     known, so that a crash still leaves a usage event that says who called what; its `attempts` include this one, and
-    its `cost_nanousd` is what this attempt costs at worst.
+    its `cost_nanousd` is what the attempts before it cost and this one costs at worst.
     """
 
     attempt_id: str

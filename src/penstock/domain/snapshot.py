@@ -31,7 +31,7 @@ class Secret(Struct, frozen=True, repr_omit_defaults=True):
 
 class Key(Struct, frozen=True):
     """A virtual key: who a caller is. `digest`: hex HMAC-SHA-256 of the secret under the gateway's pepper.
-    `models`: alias patterns (`gpt-4.1`, `openai/*`); empty allows every declared alias. `tags` are pinned: a caller
+    `models`: alias patterns (`gpt-4.1`, `openai/*`); empty allows every alias and wildcard. `tags` are pinned: a caller
     cannot override them. `expires_at`: Unix seconds. `required_tags` come from the team."""
 
     id: str
