@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from penstock.domain.lease import Given, Granted, Place, Want
 from penstock.domain.policy import Charge
 from penstock.domain.snapshot import Change, Snapshot
 
@@ -29,7 +30,8 @@ class Hello(Struct, frozen=True, tag="hello"):
 class Welcome(Struct, frozen=True, tag="welcome"):
     """`journal`: the path of the file that this epoch writes. `balances`: what is settled in every open window, the
     predecessor's journal included, and adjustments up to number `adjusted`; both empty for a worker that resumes.
-    `pepper`: the key of callers' digests."""
+    `pepper`: the key of callers' digests. `sole`: this worker is the only one that the database will ever have, and
+    holds the whole of every balance; any other lives from leases and begins with none."""
 
     epoch: int
     journal: str
@@ -37,6 +39,7 @@ class Welcome(Struct, frozen=True, tag="welcome"):
     pepper: bytes
     balances: tuple[Charge, ...] = ()
     adjusted: int = 0
+    sole: bool = True
 
 
 class Refused(Struct, frozen=True, tag="refused"):
@@ -96,6 +99,29 @@ class Question(Struct, frozen=True, tag="question"):
     arguments: tuple[str, ...] = ()
 
 
+class LeaseRequest(Struct, frozen=True, tag="lease"):
+    """Worker to control: what it wants and what it gives back. `number` counts from 1; the same request may come more
+    than once, on another connection, and is obeyed once."""
+
+    number: int
+    wants: tuple[Want, ...] = ()
+    given: tuple[Given, ...] = ()
+
+
+class LeaseAnswer(Struct, frozen=True, tag="leased"):
+    """`granted`: one for each want, in their order; None when the store could not be asked, or did not say whether it
+    has obeyed: the worker asks again with the same number."""
+
+    number: int
+    granted: tuple[Granted, ...] | None
+
+
+class Recall(Struct, frozen=True, tag="recall"):
+    """Control to worker: others lack what is unused at these places; it is to be given back now."""
+
+    places: tuple[Place, ...]
+
+
 class Answer(Struct, frozen=True, tag="answer"):
     """`value` is a msgpack-encoded value of the kind asked for, or None for "there is none"."""
 
@@ -103,7 +129,21 @@ class Answer(Struct, frozen=True, tag="answer"):
     value: bytes | None
 
 
-Message = Hello | Welcome | Refused | Changed | Adjusted | Confirm | Beat | Pulse | Question | Answer
+Message = (
+    Hello
+    | Welcome
+    | Refused
+    | Changed
+    | Adjusted
+    | Confirm
+    | Beat
+    | Pulse
+    | LeaseRequest
+    | LeaseAnswer
+    | Recall
+    | Question
+    | Answer
+)
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Message)
