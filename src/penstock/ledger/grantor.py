@@ -20,7 +20,7 @@ from penstock.domain.money import MAX_NANOUSD
 from penstock.domain.policy import Limit
 from penstock.errors import PenstockError
 from penstock.ledger import leases
-from penstock.ledger.slices import counting
+from penstock.ledger.registers import counting
 
 NS_PER_S = 1_000_000_000
 

@@ -17,7 +17,7 @@ from penstock.domain.money import MAX_NANOUSD
 from penstock.domain.policy import Span
 from penstock.ledger.batch import BalanceKey
 from penstock.ledger.postings import run, run_many
-from penstock.ledger.slices import Register, Slice
+from penstock.ledger.registers import Register, Row
 from penstock.ledger.windows import SHORT, SLIDING_S, last_counts_until, oldest_open
 
 KEPT_S = 180
@@ -41,7 +41,7 @@ _CHANGE = """
         granted = excluded.granted + CASE WHEN leases.granted - ? > leases.posted THEN leases.granted - ?
                                           ELSE leases.posted END,
         since = CASE WHEN leases.since > excluded.since THEN leases.since ELSE excluded.since END"""
-_SLICES = """
+_ROWS = """
     SELECT {place} AS place, epoch, granted, posted, since, until_s FROM leases
     WHERE limit_id = ? AND window_start = ? AND value = ? AND per = ?"""
 _SETTLED = """
@@ -59,6 +59,7 @@ _FORGET_REQUEST = "DELETE FROM lease_requests WHERE epoch = ?"
 _BOUND = "UPDATE leases SET until_s = ? WHERE epoch = ? AND per = ?"
 _DROP_UNBOUND = "DELETE FROM leases WHERE epoch = ? AND until_s IS NULL"
 _USED = "SELECT limit_id, value, SUM(settled) FROM shares WHERE per = ? AND window_start >= ? GROUP BY limit_id, value"
+_NEWEST = "SELECT MAX(window_start) FROM shares WHERE per = ?"
 _SHARED = """
     SELECT limit_id, value, SUM(granted) FROM leases WHERE per = ? AND (until_s IS NULL OR until_s > ?)
     GROUP BY limit_id, value"""
@@ -121,16 +122,16 @@ def load(connection: Connection, places: Mapping[Place, tuple[int, int]], now_s:
         some = wanted[first : first + PLACES_AT_ONCE]
         parts, values = [], []
         for number, place in enumerate(some):
-            parts += [_SLICES.format(place=number), _SETTLED.format(place=number, table=_table(place))]
+            parts += [_ROWS.format(place=number), _SETTLED.format(place=number, table=_table(place))]
             values += [*place, place.limit, *places[place], place.value, place.per]
         settled: list[dict[int, int]] = [{} for _ in some]
-        slices: list[dict[int, Slice]] = [{} for _ in some]
+        rows: list[dict[int, Row]] = [{} for _ in some]
         for number, epoch, *amounts in run(connection, " UNION ALL ".join(parts), values):
             if epoch:
-                slices[number][epoch] = Slice(*amounts)
+                rows[number][epoch] = Row(*amounts)
             else:
                 settled[number][amounts[0]] = amounts[1]
-        found.update((place, Register(place, settled[n], slices[n], now_s)) for n, place in enumerate(some))
+        found.update((place, Register(place, settled[n], rows[n], now_s)) for n, place in enumerate(some))
     return found
 
 
@@ -155,10 +156,14 @@ def end(connection: Connection, epoch: int, now_s: int) -> None:
     with `lock`."""
     asked = run(connection, _HAS_ASKED, (epoch,)).first() is not None
     for span in sorted(SHORT):
+        # A worker's clock that was put back stands still until it has caught up: its window may begin after `now_s`.
+        newest = run(connection, _NEWEST, (span,)).scalar() or 0
+        until_s = last_counts_until(span, min(max(now_s, newest), now_s + KEPT_S))
         if asked:
-            run(connection, _BOUND, (last_counts_until(span, now_s), epoch, span))
-        else:
-            _count_used(connection, epoch, span, now_s)
+            run(connection, _BOUND, (until_s, epoch, span))
+        elif used := _used(connection, span, now_s):
+            # It was alone, and had the whole of every share: what it used is not free for those who live from slices.
+            run_many(connection, _ADD_USED, [(limit, value, span, epoch, n, until_s) for limit, value, n in used])
     run(connection, _DROP_UNBOUND, (epoch,))
     run(connection, _FORGET_REQUEST, (epoch,))
 
@@ -171,17 +176,12 @@ def prune(connection: Connection, now_s: int) -> None:
         run_many(connection, _DROP_IDLE, [(*row, *before) for row in idle])
 
 
-def _count_used(connection: Connection, epoch: int, span: Span, now_s: int) -> None:
-    """An epoch that never asked was alone and had the whole of every share. What it used in a window that is still open
-    is not free for those who live from shares after it."""
+def _used(connection: Connection, span: Span, now_s: int) -> list[tuple[str, str, int]]:
+    """Limit, value, and what was used of a share in the windows that are open and is nobody's slice."""
     shared = {(limit, value): int(sum_) for limit, value, sum_ in run(connection, _SHARED, (span, now_s))}
-    rows = []
-    for limit, value, sum_ in run(connection, _USED, (span, oldest_open(span, now_s))):
-        used = min(int(sum_), MAX_NANOUSD) - shared.get((limit, value), 0)
-        if used > 0:
-            rows.append((limit, value, span, epoch, used, last_counts_until(span, now_s)))
-    if rows:
-        run_many(connection, _ADD_USED, rows)
+    used = run(connection, _USED, (span, oldest_open(span, now_s)))
+    found = [(limit, value, min(int(sum_), MAX_NANOUSD) - shared.get((limit, value), 0)) for limit, value, sum_ in used]
+    return [(limit, value, amount) for limit, value, amount in found if amount > 0]
 
 
 def _table(place: Place) -> str:

@@ -1,135 +1,122 @@
-"""Slices: how much of a place a worker gets, worked out from what the store knows of that place. Pure.
+"""Slices: what a worker that lives from leases may still spend at each place, and which of it lies idle.
 
-Far from a limit a worker gets more than it asked for, so that it need not ask for every call; the nearer the limit
-comes, the smaller that addition is, until the last of the amount goes out exactly as it is asked for.
+A slice that is spent once loses what is settled from it. One that stands (a share) is compared with what its window
+has on it already. Sole workers have none: they hold the whole of every balance.
 """
 
-from collections.abc import Mapping
+from penstock.domain.lease import Given, Granted, Place
+from penstock.domain.policy import Limit, Span
+from penstock.ledger.windows import SHORT, SLIDING_S
 
-from msgspec import Struct
-
-from penstock.domain.lease import Given, Granted, Place, Want
-from penstock.domain.money import MAX_NANOUSD
-from penstock.domain.policy import Limit
-from penstock.ledger.windows import FOREVER_S, SHORT, SLIDING_S, oldest_open, span_of
-
-_PART = 8
-"""Beyond what it asked for, a worker gets at most this part of what all living workers could share."""
+IDLE_ROUNDS = 2
+"""A slice from which nothing was taken for this many rounds goes back."""
+_GIVEN_IN_ONE_ROUND = 2_000
 
 
-class Slice(Struct):
-    """One epoch's part of a place: a row of `leases`."""
-
-    granted: int
-    posted: int = 0
-    since: int = 0
-    until_s: int | None = None
-
-    def outstanding(self, now_s: int) -> int:
-        """What nobody else can have. A dead worker's share is everybody's again when its time is over."""
-        return 0 if self._is_over(now_s) else max(self.granted - self.posted, 0)
-
-    def usable_since(self, now_s: int) -> int:
-        """The first window, or bucket, of a share in which others may use what this epoch no longer has."""
-        return self.until_s if self.until_s is not None and self._is_over(now_s) else self.since
-
-    def _is_over(self, now_s: int) -> bool:
-        return self.until_s is not None and self.until_s <= now_s
+def stands(limit: Limit, span: Span) -> bool:
+    """Whether slices of this limit are shares."""
+    return span in SHORT or limit.unit == "concurrent"
 
 
-class Change(Struct):
-    """What is done to a row of `leases`: first `given` goes, never below what was posted, then `added` comes."""
-
-    given: int = 0
-    added: int = 0
-    since: int = 0
+def place_of(limit: Limit, span: Span, window_start: int, value: str) -> Place:
+    """Where a window's, or a bucket's, balance is leased."""
+    single = not stands(limit, span) and span not in SLIDING_S
+    return Place(limit.id, window_start if single else 0, value, span)
 
 
-class Register:
-    """What the store knows of one place at one moment, and what is to change of it.
+class Slice:
+    """`amount`: what was granted and is not spent; of a share, what it grants in every window. `held`: what open
+    reservations hold of it, shares left out. `later`: more of a share, from the window on that begins with it.
 
-    `settled`: start of the window or bucket -> amount. `slices`: by epoch. `now_s`: the control process's clock.
+    `settled`, `leased` and `told_s` are what the control process last said of the whole place, and when.
     """
 
-    def __init__(self, place: Place, settled: Mapping[int, int], slices: dict[int, Slice], now_s: int) -> None:
+    __slots__ = ("amount", "held", "later", "leased", "place", "settled", "stands", "told_s", "touched")
+
+    def __init__(self, place: Place, *, stands: bool) -> None:
         self.place = place
-        self.changes: dict[int, Change] = {}
-        self._settled = settled
-        self._slices = slices
-        self._now_s = now_s
+        self.stands = stands
+        self.amount = 0
+        self.held = 0
+        self.later: tuple[int, int] | None = None
+        self.settled = 0
+        self.leased = 0
+        self.told_s = 0
+        self.touched = 0
 
-    def give(self, epoch: int, given: Given) -> None:
-        """Takes back what an epoch does not need; at most what it has."""
-        mine, change = self._of(epoch)
-        mine.granted = max(mine.granted - given.amount, mine.posted)
-        mine.since = max(mine.since, given.since)
-        change.given = min(change.given + given.amount, MAX_NANOUSD)
-        change.since = mine.since
+    def left(self, used: int, window_start: int) -> int:
+        """What may still be taken. `used`: what the window that begins at `window_start` has on it; only a share
+        minds."""
+        if not self.stands:
+            return self.amount - self.held
+        if self.later is not None and self.later[0] <= window_start:
+            self.amount += self.later[1]
+            self.later = None
+        return self.amount - used
 
-    def grant(self, epoch: int, want: Want, limit: Limit | None, holders: int) -> Granted:
-        """`limit`: the one in force under the place's id; None when there is none any more. `holders`: the living
-        workers that it may have to be enough for."""
-        if limit is None or not lies_in(self.place, limit):
-            return Granted(0, 0, 0)
-        settled, leased = self.settled(want.at_s), self.leased()
-        free = limit.amount - leased - (0 if stands(limit) else settled)
-        mine, change = self._of(epoch)
-        amount = min(slice_of(free, want.total, want.least, holders), MAX_NANOUSD - mine.granted)
-        mine.granted += amount
-        change.added += amount
-        since = max([0, *(each.usable_since(self._now_s) for other, each in self._slices.items() if other != epoch)])
-        return Granted(amount, settled, min(leased + amount, MAX_NANOUSD), since)
+    def is_empty(self) -> bool:
+        return not self.amount and not self.held and self.later is None
 
-    def in_the_way(self, epoch: int, want: Want, granted: Granted, limit: Limit | None) -> list[int]:
-        """The epochs whose unused slices this want lacks: what is settled alone would admit more than it got."""
-        if limit is None or granted.amount >= want.total or granted.settled + want.least > limit.amount:
-            return []
-        return [
-            other
-            for other, each in self._slices.items()
-            if other != epoch and each.until_s is None and each.outstanding(self._now_s)
-        ]
+    def spend(self, amount: int) -> None:
+        """What is settled is gone, but for a share. A bill beyond the hold takes nothing that others hold."""
+        if not self.stands:
+            self.amount = max(self.amount - amount, self.held)
 
-    def settled(self, at_s: int) -> int:
-        """What is settled in the window that is open for a worker whose clock says `at_s`; in a sliding one, on all
-        buckets that count there or here."""
-        span = self.place.per
-        if span in SLIDING_S:
-            oldest = oldest_open(span, min(self._now_s, at_s))
-            return min(sum(amount for start, amount in self._settled.items() if start >= oldest), MAX_NANOUSD)
-        start = oldest_open(span, at_s) if span in SHORT else self.place.window_start
-        return self._settled.get(start, 0)
-
-    def leased(self) -> int:
-        return sum(each.outstanding(self._now_s) for each in self._slices.values())
-
-    def _of(self, epoch: int) -> tuple[Slice, Change]:
-        return self._slices.setdefault(epoch, Slice(0)), self.changes.setdefault(epoch, Change())
+    def grow(self, granted: Granted, window_start: int) -> None:
+        """`window_start`: of the window that counts now."""
+        if granted.since <= window_start:
+            self.amount += granted.amount
+            return
+        since, waiting = self.later or (0, 0)
+        self.later = (max(since, granted.since), waiting + granted.amount)
 
 
-def slice_of(free: int, total: int, least: int, holders: int) -> int:
-    """What one of `holders` workers gets of `free` when the calls that wait there ask for `total` and the smallest of
-    them for `least`: nothing below that, and never more than is free."""
-    if free < least:
-        return 0
-    if free <= total:
-        return free
-    return total + (free - total) // (_PART * max(holders, 1))
+class Idle:
+    """Finds what lies idle, in the order in which it was last touched, without looking at the rest."""
+
+    def __init__(self) -> None:
+        self.round = IDLE_ROUNDS
+        self._touched: dict[int, list[Slice]] = {}
+
+    def touch(self, slice: Slice) -> None:
+        """Something was taken or granted."""
+        if slice.touched != self.round:
+            slice.touched = self.round
+            self._touched.setdefault(self.round, []).append(slice)
+
+    def turn(self) -> list[Slice]:
+        """Begins the next round. The slices that nobody touched for `IDLE_ROUNDS`; many of them at once are left for
+        the rounds that follow."""
+        self.round += 1
+        due = self.round - IDLE_ROUNDS
+        idle: list[Slice] = []
+        for round_ in [known for known in self._touched if known < due]:
+            waiting = self._touched.pop(round_)
+            idle += [slice for slice in waiting if slice.touched == round_]
+        rest = idle[_GIVEN_IN_ONE_ROUND:]
+        if rest:
+            oldest = due - 1
+            for slice in rest:
+                slice.touched = oldest
+            self._touched[oldest] = rest
+        return idle[:_GIVEN_IN_ONE_ROUND]
 
 
-def stands(limit: Limit) -> bool:
-    """Whether slices of it are shares: they are not spent, and can be used again when the window turns or calls end."""
-    return limit.unit == "concurrent" or span_of(limit) in SHORT
+class Returns:
+    """What is to be given back, summed up by place until it is taken to be said."""
 
+    def __init__(self) -> None:
+        self._given: dict[Place, tuple[int, int]] = {}
 
-def lies_in(place: Place, limit: Limit) -> bool:
-    """Whether a limit, as it is now, can have this place."""
-    one_place = stands(limit) or limit.window == "sliding"
-    return place.per == span_of(limit) and (place.window_start == 0 or not one_place)
+    def add(self, place: Place, amount: int, since: int) -> None:
+        if amount > 0:
+            before, known = self._given.get(place, (0, 0))
+            self._given[place] = (before + amount, max(since, known))
 
+    def take(self, most: int) -> tuple[Given, ...]:
+        """Up to `most` of them, to be said now."""
+        places = list(self._given)[:most]
+        return tuple([Given(place, *self._given.pop(place)) for place in places])
 
-def counting(place: Place, at_s: int, now_s: int) -> tuple[int, int]:
-    """The first and the last start of those windows, or buckets, that count at a place for a worker at `at_s`."""
-    if place.per in SHORT or place.per in SLIDING_S:
-        return oldest_open(place.per, min(now_s, at_s)), FOREVER_S
-    return place.window_start, place.window_start
+    def __bool__(self) -> bool:
+        return bool(self._given)
