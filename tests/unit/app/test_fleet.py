@@ -2,7 +2,7 @@
 
 import asyncio
 import stat
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from pathlib import Path
 
 import msgspec
@@ -31,7 +31,7 @@ class World:
         answers = Answers(self._welcome, lambda: self.snapshot, questions, lambda: self.is_fresh)
         self.fleet = Fleet(answers, self.metrics)
 
-    async def _welcome(self, epoch: int) -> Welcome | None:
+    async def _welcome(self, epoch: int, starting: Collection[int]) -> Welcome | None:
         if epoch and epoch not in self.epochs:
             return None
         return Welcome(epoch or 9, f"{epoch or 9}-0.journal", Snapshot(), b"pepper")
