@@ -11,15 +11,17 @@ import itertools
 import logging
 import os
 import signal
+import socket
 import sys
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import uvloop
 
+from penstock.app import box
 from penstock.app.link import (
     Adjusted,
     Answer,
@@ -81,11 +83,14 @@ class JsonLines(logging.Formatter):
 
 
 class Worker:
-    """The process. `run` returns its exit code."""
+    """The process. `run` returns its exit code. `number`: which of the box's workers it is; `addresses`: the sockets of
+    all of them, see `box.bind`."""
 
-    def __init__(self, data: Path, node: str) -> None:
+    def __init__(self, data: Path, number: int, addresses: Sequence[Sequence[socket.socket]]) -> None:
         self._socket = data / "control.sock"
-        self._node = node
+        self._number = number
+        self._node = box.node_name(number)
+        self._addresses = addresses
         self._epoch = 0
         self._adjusted = 0
         self._ids = itertools.count(1)
@@ -309,7 +314,7 @@ class Worker:
         limits = ServerLimits(header_read_timeout_ms=settings.header_read_timeout_ms)
         self._server = HttpServer(self._app.handle, limits)
         try:
-            await self._server.listen(settings.listen_host, settings.listen_port)
+            await self._server.listen(self._addresses, self._number)
         except OSError as error:
             _log.error("cannot listen on %s:%d: %s", settings.listen_host, settings.listen_port, error.strerror)
             self._exit_code = EXIT_IN_USE
@@ -346,7 +351,8 @@ class Worker:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="penstock.app.worker")
     parser.add_argument("--data", required=True, type=Path)
-    parser.add_argument("--node", required=True)
+    parser.add_argument("--number", required=True, type=int)
+    parser.add_argument("--listen", required=True, action="append", type=box.read)
     parser.add_argument("--parent-fd", type=int)
     arguments = parser.parse_args()
 
@@ -359,7 +365,7 @@ def main() -> int:
     gc.set_threshold(50_000, 20, 20)
 
     async def run() -> int:
-        return await Worker(arguments.data, arguments.node).run(arguments.parent_fd)
+        return await Worker(arguments.data, arguments.number, arguments.listen).run(arguments.parent_fd)
 
     return uvloop.run(run())
 

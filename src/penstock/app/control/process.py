@@ -14,7 +14,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from penstock import __version__
+from penstock.app import box
 from penstock.app.control import balances
 from penstock.app.control.bootstrap import kept_secret, lock_directory, prepare_directory
 from penstock.app.control.commits import Committed, Drain
@@ -74,12 +75,14 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True)
 class Options:
-    """The command line. `parent_fd`: the read end of a pipe whose end means that the supervisor is gone."""
+    """The command line. `parent_fd`: the read end of a pipe whose end means that the supervisor is gone. `workers`: how
+    many the supervisor keeps alive, all of which a stop must reach; 0 where there is no supervisor to say so."""
 
     config: Path
     data: Path
     parent_fd: int | None = None
     log_level: Level = "info"
+    workers: int = 0
 
 
 @dataclass(frozen=True)
@@ -129,7 +132,7 @@ class Control:
             "adjustments": self._answer_adjustments,
         }
         answers = Answers(self._welcome, lambda: self._publisher.snapshot, questions, self._claim.is_fresh)
-        self._fleet = Fleet(answers, self._metrics)
+        self._fleet = Fleet(answers, self._metrics, [box.node_name(number) for number in range(options.workers)])
         self._listener: Listener | None = None
 
     # -- the life of the process --------------------------------------------------------------------------------------
@@ -262,14 +265,14 @@ class Control:
 
     # -- what workers ask ---------------------------------------------------------------------------------------------
 
-    async def _welcome(self, epoch: int) -> Welcome | None:
+    async def _welcome(self, epoch: int, starting: Collection[int]) -> Welcome | None:
         pepper = self._secrets.pepper
         if epoch:
             if not self._committer.live(epoch):
                 return None
             journal = self._options.data / "journals" / journal_name(epoch, 0)
             return Welcome(epoch, str(journal), Snapshot(), pepper)
-        opened = await self._committer.open_epoch()
+        opened = await self._committer.open_epoch(starting)
         return Welcome(opened.epoch, opened.journal, Snapshot(), pepper, opened.balances, opened.adjusted)
 
     async def _answer_receipt(self, request_id: str, asker: str) -> bytes | None:
