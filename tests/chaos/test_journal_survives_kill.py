@@ -18,6 +18,7 @@ from penstock.ledger.committer import Committer
 from penstock.ledger.verify import verify
 from penstock.store.engine import committer_engine, database_url
 from penstock.store.tables import ledger as tables
+from penstock.store.tables.control import limits
 from penstock.store.tables.schema import metadata
 
 CYCLES = 15
@@ -32,6 +33,7 @@ from penstock.domain.usage import Usage
 from penstock.ledger import journal as journals
 from penstock.ledger.journal import Journal
 from penstock.ledger.ledger import Ask, Ledger
+from penstock.testing.at_once import at_once
 
 journals.PART_BYTES = 200_000
 journal, cycle = Journal(Path(sys.argv[1])), sys.argv[2]
@@ -50,7 +52,7 @@ open_ones = []
 for n in range(10**9):
     name = f"{cycle}-{n:07d}"
     say("begin", name)
-    admission = ledger.reserve(limits, {}, Ask(100, 1, 1), name)
+    admission = at_once(ledger.reserve(limits, {}, Ask(100, 1, 1), name))
     admission.dispatch(event(name, 100))
     say("held", name)
     open_ones.append(admission)
@@ -90,9 +92,8 @@ async def drain_for_a_while(committer: Committer, done: asyncio.Event) -> None:
 
 async def test_fifteen_kills_lose_nothing_and_leave_nothing_held(tmp_path: Path) -> None:
     engine = committer_engine(database_url("sqlite", tmp_path))
-    metadata.create_all(
-        engine, tables=[tables.entries, tables.balances, tables.shares, tables.open_holds, tables.journals]
-    )
+    ledger = [tables.entries, tables.balances, tables.shares, tables.open_holds, tables.journals]
+    metadata.create_all(engine, tables=[*ledger, tables.leases, tables.lease_requests, limits])
     with engine.begin() as connection:
         connection.exec_driver_sql("CREATE TABLE seen (event_id TEXT PRIMARY KEY)")
 

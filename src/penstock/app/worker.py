@@ -29,18 +29,23 @@ from penstock.app.link import (
     Changed,
     Confirm,
     Hello,
+    LeaseAnswer,
+    LeaseRequest,
     Message,
     Pulse,
     Question,
+    Recall,
     Refused,
     Welcome,
     encode,
     messages,
 )
+from penstock.domain.lease import Given, Want
 from penstock.domain.snapshot import Deployment, ServerSettings, Snapshot, applied
 from penstock.errors import StoreUnavailable
 from penstock.ledger.journal import Journal
 from penstock.ledger.ledger import Ledger
+from penstock.ledger.lessee import Lessee
 from penstock.pipeline import Gateway
 from penstock.surfaces.http1.protocol import ServerLimits
 from penstock.surfaces.http1.server import HttpServer
@@ -51,6 +56,7 @@ from penstock.upstream.http1 import Http1Transport
 RECONNECT_S = 0.05
 ANSWER_TIMEOUT_S = 5.0
 BEAT_S = 1.0
+GIVE_BACK_S = 1.0
 EXIT_IN_USE = 3
 """The address of the data plane is taken; the supervisor stops the whole."""
 
@@ -152,6 +158,10 @@ class Worker:
             question = self._questions.pop(message.id, None)
             if question is not None and not question.done():
                 question.set_result(message.value)
+        elif isinstance(message, LeaseAnswer):
+            self._leases().answered(message.number, message.granted)
+        elif isinstance(message, Recall):
+            self._leases().recalled(message.places)
         elif isinstance(message, Changed):
             gateway = self._require_gateway()
             if message.change.version == gateway.snapshot.version + 1:
@@ -176,7 +186,7 @@ class Worker:
         if self._gateway is None:
             self._epoch, self._adjusted = welcome.epoch, welcome.adjusted
             journal = self._journal = Journal(Path(welcome.journal))
-            ledger = Ledger(journal, time.time_ns)
+            ledger = Ledger(journal, time.time_ns, None if welcome.sole else self._say_what_is_lacked)
             ledger.seed(welcome.balances)
             self._gateway = Gateway(ledger, Upstream(Http1Transport()), self._deployment, time.time_ns)
             self._gateway.pepper = welcome.pepper
@@ -186,6 +196,17 @@ class Worker:
             self._spawn(self._listen(welcome.snapshot.server))
         self._adopt(welcome.snapshot)
         self._gateway.confirm_fresh()
+        if self._gateway.ledger.leases is not None:
+            self._gateway.ledger.leases.linked()
+
+    def _leases(self) -> Lessee:
+        leases = self._require_gateway().ledger.leases
+        if leases is None:
+            raise RuntimeError("the control process speaks of leases, and there are none")
+        return leases
+
+    def _say_what_is_lacked(self, number: int, wants: tuple[Want, ...], given: tuple[Given, ...]) -> None:
+        self._send(LeaseRequest(number, wants, given))
 
     def _adopt(self, snapshot: Snapshot) -> None:
         """From here on every admission sees `snapshot`. A newer kill also cuts what runs, and is confirmed."""
@@ -226,6 +247,8 @@ class Worker:
             due = time.monotonic() + BEAT_S
             await asyncio.sleep(BEAT_S)
             self._loop_lag_ms = max(0.0, (time.monotonic() - due) * 1000)
+            if gateway.ledger.leases is not None:
+                gateway.ledger.leases.tick()
             live = gateway.live.values()
             self._send(
                 Beat(
@@ -313,6 +336,8 @@ class Worker:
             await asyncio.sleep(0.01)
         if self._server is not None:
             await self._server.close(within_s=1.0)
+        if gateway.ledger.leases is not None:
+            await gateway.ledger.leases.give_all_back(within_s=GIVE_BACK_S)
         await gateway.upstream.close()
         if self._journal is not None:
             self._journal.close()
