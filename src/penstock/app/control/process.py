@@ -33,7 +33,7 @@ from penstock.app.control.fleet import Answers, Fleet
 from penstock.app.control.listener import Listener
 from penstock.app.control.outside import Outside, Prices
 from penstock.app.control.selfcheck import AFTER_START_S, EVERY_S, SelfCheck
-from penstock.app.link import Adjusted, Welcome
+from penstock.app.link import Adjusted, LeaseRequest, Welcome
 from penstock.config.environment import Environment
 from penstock.config.loading import load
 from penstock.config.settings import Config
@@ -44,11 +44,13 @@ from penstock.control.credentials import DeclaredCredentials
 from penstock.control.door import Door
 from penstock.control.publisher import Publisher, Sources
 from penstock.domain.events import UsageEvent
+from penstock.domain.lease import Granted
 from penstock.domain.snapshot import Change, Secret, Snapshot
 from penstock.errors import ConfigError, PenstockError, StoreDown
 from penstock.identity.secret import pepper as pepper_of
 from penstock.ledger import adjustments
 from penstock.ledger.committer import Alert, Committer, Watch, held_sums
+from penstock.ledger.grantor import Grantor
 from penstock.ledger.journal import journal_name
 from penstock.ledger.postings import held_records
 from penstock.records.events import write_events
@@ -131,8 +133,11 @@ class Control:
             "snapshot": self._answer_snapshot,
             "adjustments": self._answer_adjustments,
         }
-        answers = Answers(self._welcome, lambda: self._publisher.snapshot, questions, self._claim.is_fresh)
+        answers = Answers(self._welcome, lambda: self._publisher.snapshot, questions, self._claim.is_fresh, self._lease)
         self._fleet = Fleet(answers, self._metrics, [box.node_name(number) for number in range(options.workers)])
+        self._grantor = Grantor(self._ledger_engine, lambda: self._publisher.snapshot.limits, self._fleet.recall)
+        workers = options.workers or config.server.workers
+        self._has_sole_worker = workers == 1 and url.get_backend_name() == "sqlite"
         self._listener: Listener | None = None
 
     # -- the life of the process --------------------------------------------------------------------------------------
@@ -194,6 +199,7 @@ class Control:
         if self._keeping is not None:
             self._keeping.cancel()
         await self._fleet.close()
+        await self._grantor.close()
         await self._committer.close()
         await self._engine.dispose()
         self._ledger_engine.dispose()
@@ -271,9 +277,16 @@ class Control:
             if not self._committer.live(epoch):
                 return None
             journal = self._options.data / "journals" / journal_name(epoch, 0)
-            return Welcome(epoch, str(journal), Snapshot(), pepper)
+            return Welcome(epoch, str(journal), Snapshot(), pepper, sole=self._has_sole_worker)
         opened = await self._committer.open_epoch(starting)
-        return Welcome(opened.epoch, opened.journal, Snapshot(), pepper, opened.balances, opened.adjusted)
+        welcome = Welcome(opened.epoch, opened.journal, Snapshot(), pepper, sole=self._has_sole_worker)
+        if not self._has_sole_worker:
+            return welcome
+        return msgspec.structs.replace(welcome, balances=opened.balances, adjusted=opened.adjusted)
+
+    async def _lease(self, epoch: int, request: LeaseRequest) -> tuple[Granted, ...]:
+        self._claim.require()
+        return await self._grantor.serve(epoch, request.number, request.wants, request.given)
 
     async def _answer_receipt(self, request_id: str, asker: str) -> bytes | None:
         await self._drain_confirmed()
