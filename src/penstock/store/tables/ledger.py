@@ -4,7 +4,7 @@
 (`shares`, for windows too short for a ledger), or says how far the journals have been read (`journals`, `open_holds`).
 """
 
-from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, SmallInteger, Table, Text
+from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, SmallInteger, String, Table, Text
 
 from penstock.store.tables.schema import metadata
 
@@ -73,4 +73,5 @@ journals = Table(
     Column("state", Text, nullable=False, doc="open or finished"),
     Column("damages", _Int64, nullable=False, server_default="0", doc="places that could not be read"),
     Column("opened_at", _Int64, nullable=False, doc="Unix nanoseconds"),
+    Column("box", String(32), nullable=False, server_default="", doc="on whose disk it lies; empty where only one is"),
 )
