@@ -1,7 +1,7 @@
 """Leases: slices of balances that a worker may spend without asking, and how it asks for them.
 
 A slice of a window of an hour or longer is spent once: what is settled from it is gone. A *share*, of a shorter window
-or of concurrency, stands: it is there again when the window turns or the calls end. A sliding window of an hour or longer
+or of concurrency, stands: it is there again when the window turns or the calls end. A sliding window of an hour or more
 is leased as one place, whatever the bucket.
 
 Only strict and metered limits are leased. The worker keeps one request under way at a time and says it again, with the
