@@ -12,7 +12,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from penstock.records.receipts import rfc3339
-from penstock.store.claim import NOW
+from penstock.store.claim import timed
 
 SILENT_S = 5.0
 """A box that was not heard of for this long is not waited for."""
@@ -28,16 +28,18 @@ _SAY_CONFIRMED = text("""
     VALUES (:node, :generation, :confirmed_at, :streams_cut)
     ON CONFLICT (node, generation) DO UPDATE SET streams_cut = excluded.streams_cut""")
 _FORGET_NODES = text("DELETE FROM nodes WHERE box = :box")
-_BOXES = text(f"SELECT id, node, release, state, started_at, seen_at, {NOW} - seen_at AS silent FROM boxes ORDER BY node")
-_OBEYING = text(f"""
-    SELECT nodes.node, nodes.connected = 1 AND boxes.state = 'live' AND {NOW} - boxes.seen_at < :silent AS reachable,
+_BOXES = timed(
+    "SELECT id, node, release, state, started_at, seen_at, NOW_NS - seen_at AS silent FROM boxes ORDER BY node"
+)
+_OBEYING = timed("""
+    SELECT nodes.node, nodes.connected = 1 AND boxes.state = 'live' AND NOW_NS - boxes.seen_at < :silent AS reachable,
         first.confirmed_at, first.streams_cut
     FROM nodes JOIN boxes ON boxes.id = nodes.box LEFT JOIN LATERAL (
         SELECT confirmed_at, streams_cut FROM confirmations
         WHERE confirmations.node = nodes.node AND generation >= :generation ORDER BY generation LIMIT 1
     ) AS first ON true
     WHERE nodes.box <> :box AND boxes.state <> 'stopped' ORDER BY nodes.node""")
-_FORGET_BOXES = text(f"DELETE FROM boxes WHERE state = 'stopped' AND seen_at < {NOW} - :age")
+_FORGET_BOXES = timed("DELETE FROM boxes WHERE state = 'stopped' AND seen_at < NOW_NS - :age")
 _FORGET_STRAYS = text("DELETE FROM nodes WHERE box NOT IN (SELECT id FROM boxes)")
 _FORGET_CONFIRMATIONS = text(
     "DELETE FROM confirmations WHERE generation < (SELECT max(generation) FROM kills) - :kept "
@@ -96,7 +98,10 @@ async def forget_workers(conn: AsyncConnection, box: str) -> None:
 
 async def boxes(conn: AsyncConnection) -> list[KnownBox]:
     """All of them, by node."""
-    return [KnownBox(*row[:6], float(row.silent) / 1e9) for row in await conn.execute(_BOXES)]
+    return [
+        KnownBox(row.id, row.node, row.release, row.state, row.started_at, row.seen_at, row.silent / 1e9)
+        for row in await conn.execute(_BOXES)
+    ]
 
 
 async def obeying(conn: AsyncConnection, generation: int, box: str) -> list[dict[str, Any]]:

@@ -99,6 +99,7 @@ class Committer:
         on_events: OnEvents,
         watch: Watch | None = None,
         clock: Callable[[], int] = time.time_ns,
+        *,
         box: str = "",
     ) -> None:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -153,6 +154,10 @@ class Committer:
     def live(self, epoch: int) -> bool:
         """Whether a living process holds this epoch's journal."""
         return self._shelf.is_live(epoch)
+
+    def any_live(self) -> bool:
+        """Whether a living process holds any journal of this box."""
+        return any(self._shelf.is_live(epoch) for epoch in self._shelf.parts())
 
     async def held(self) -> dict[tuple[str, int, str], int]:
         """What the open holds hold as of the last drain: `(limit, window_start, value)` -> amount. Concurrency is no

@@ -38,16 +38,23 @@ _RETRY_S = 0.25
 _LOCK = 7_305_611_970_447_102
 """The key of the advisory lock that all boxes share. A release that takes no other box beside it takes it alone."""
 
-NOW = "CAST(extract(epoch FROM clock_timestamp()) * 1000000000 AS bigint)"
-"""The database's clock in Unix nanoseconds, in SQL: the one that all boxes share."""
-_REGISTER = f"""
+_NOW = "CAST(extract(epoch FROM clock_timestamp()) * 1000000000 AS bigint)"
+
+
+def timed(statement: str) -> TextClause:
+    """`statement` with the database's clock, which is the one that all boxes share, in place of the word NOW_NS: Unix
+    nanoseconds."""
+    return text(statement.replace("NOW_NS", _NOW))
+
+
+_REGISTER = timed("""
     INSERT INTO boxes (id, node, release, state, started_at, seen_at)
-    VALUES (:id, :node, :release, 'live', {NOW}, {NOW})
+    VALUES (:id, :node, :release, 'live', NOW_NS, NOW_NS)
     ON CONFLICT (id) DO UPDATE SET node = excluded.node, release = excluded.release, seen_at = excluded.seen_at,
         started_at = excluded.started_at, state = CASE boxes.state WHEN 'lost' THEN 'lost' ELSE 'live' END
-    RETURNING state"""
-_BEAT = f"UPDATE boxes SET seen_at = {NOW} WHERE id = :id RETURNING state"
-_LEAVE = f"UPDATE boxes SET seen_at = {NOW}, state = 'stopped' WHERE id = :id AND state = 'live'"
+    RETURNING state""")
+_BEAT = timed("UPDATE boxes SET seen_at = NOW_NS WHERE id = :id RETURNING state")
+_LEAVE = timed("UPDATE boxes SET seen_at = NOW_NS, state = 'stopped' WHERE id = :id AND state = 'live'")
 
 
 class Box(Struct, frozen=True):
@@ -149,7 +156,7 @@ class RemoteClaim(Claim):
     async def leave(self) -> None:
         if self._session is not None and self._release is not None and self.is_confirmed():
             try:
-                await self._session.execute(text(_LEAVE), {"id": self._box.id})
+                await self._session.execute(_LEAVE, {"id": self._box.id})
             except SQLAlchemyError:
                 await self.release()
 
@@ -167,7 +174,7 @@ class RemoteClaim(Claim):
         if self._release is None:
             await session.execute(text("SELECT 1"))
         else:
-            state = await session.scalar(text(_BEAT), {"id": self._box.id})
+            state = await session.scalar(_BEAT, {"id": self._box.id})
             if state is None:
                 await self._enter(session, self._release)
             else:
@@ -176,7 +183,7 @@ class RemoteClaim(Claim):
 
     async def _enter(self, session: AsyncConnection, release: str) -> None:
         values = {"id": self._box.id, "node": self._box.node, "release": release}
-        self.is_lost = await session.scalar(text(_REGISTER), values) == "lost"
+        self.is_lost = await session.scalar(_REGISTER, values) == "lost"
 
     async def _take(self, within_s: float) -> None:
         """Raises SQLAlchemyError when the database cannot be reached."""

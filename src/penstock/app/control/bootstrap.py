@@ -64,8 +64,8 @@ def kept_secret(given: Secret | None, path: Path, announce: Callable[[str], None
 
 
 def box_of(data: Path, shares_store: bool) -> Box:
-    """This box. Where the store can have others beside it, its id is what `data/box` holds, made at the first start, and
-    its node is told from theirs by it. Raises ConfigError when the file cannot be used."""
+    """This box. Where the store can have others beside it, its id is what `data/box` holds, made at the first start,
+    and its node is told from theirs by it. Raises ConfigError when the file cannot be used."""
     host = socket.gethostname()
     if not shares_store:
         return Box("", host, str(data))
