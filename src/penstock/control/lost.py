@@ -28,6 +28,7 @@ _RETURNED = timed(
     "UPDATE boxes SET state = 'live', seen_at = NOW_NS, charged_from = NULL, charged_to = NULL WHERE id = :id"
 )
 _EPOCHS = "SELECT epoch FROM journals WHERE box = ? AND state = 'open' ORDER BY epoch"
+_LOSE = "UPDATE journals SET state = 'lost' WHERE box = ? AND state = 'open'"
 _OUTSTANDING = """
     SELECT leases.limit_id, leases.window_start, leases.value, leases.per, SUM(leases.granted - leases.posted)
     FROM leases JOIN journals ON journals.epoch = leases.epoch JOIN limits ON limits.id = leases.limit_id
@@ -97,4 +98,5 @@ def _end_leases(connection: Connection, box: str, now_s: int) -> list[Charge]:
     ]
     for (epoch,) in run(connection, _EPOCHS, (box,)).all():
         leases.end(connection, epoch, now_s)
+    run(connection, _LOSE, (box,))
     return charges
