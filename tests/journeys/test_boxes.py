@@ -193,7 +193,7 @@ def test_a_copy_of_a_data_directory_is_refused_while_its_original_runs(box: Make
     original, copy = box("original", database), box("copy", database, start=False)
     copy.directory.mkdir()
     shutil.copytree(original.data, copy.data, ignore=shutil.ignore_patterns("*.sock", "*.lock"))
-    with pytest.raises(RuntimeError, match="another gateway .* delete `box` and `journals`"):
+    with pytest.raises(RuntimeError, match=r"another gateway .* delete `box` and `journals`"):
         copy.start()
     (copy.data / "box").unlink()
     with pytest.raises(RuntimeError, match="is of box"):
