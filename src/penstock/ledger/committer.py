@@ -10,7 +10,7 @@ unresolved as estimates, ends its leases, and deletes it.
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from itertools import islice
@@ -133,10 +133,11 @@ class Committer:
         self._raise_alerts()
         return moved
 
-    async def open_epoch(self) -> Opened:
-        """Finishes every journal whose process is dead, and makes the next one."""
+    async def open_epoch(self, starting: Collection[int] = ()) -> Opened:
+        """Finishes every journal whose process is dead, and makes the next one. `starting`: epochs of processes that
+        live and may not have locked their journals yet."""
         async with self._turn:
-            opened = await self._in_thread(self._open_epoch)
+            opened = await self._in_thread(lambda: self._open_epoch(starting))
         self._raise_alerts()
         return opened
 
@@ -347,20 +348,20 @@ class Committer:
         for epoch, parts in self._shelf.parts().items():
             self._cursor(epoch, parts)
 
-    def _finish_dead(self) -> bool:
+    def _finish_dead(self, starting: Collection[int] = ()) -> bool:
         with reading(self._engine).begin() as connection:
             self._cursors = load_cursors(connection, self._box)
             left_open = unfinished(connection, self._box)
         none_lives = True
-        for epoch in sorted(left_open.union(self._shelf.parts())):
+        for epoch in sorted(left_open.union(self._shelf.parts()).difference(starting)):
             with self._shelf.locked_if_dead(epoch) as dead:
                 if dead:
                     self._finish(epoch)
                 none_lives = none_lives and dead
         return none_lives
 
-    def _open_epoch(self) -> Opened:
-        self._finish_dead()
+    def _open_epoch(self, starting: Collection[int]) -> Opened:
+        self._finish_dead(starting)
         self._drain()
         with durably(self._engine) as connection:
             epoch = max([newest_epoch(connection), *self._shelf.parts()]) + 1

@@ -13,7 +13,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from penstock import __version__
+from penstock.app import box
 from penstock.app.control import balances
 from penstock.app.control.bootstrap import box_of, kept_secret, lock_directory, prepare_directory
 from penstock.app.control.commits import Committed, Drain
@@ -33,7 +34,7 @@ from penstock.app.control.listener import Listener
 from penstock.app.control.neighbours import Neighbours
 from penstock.app.control.outside import Outside, Prices
 from penstock.app.control.selfcheck import AFTER_START_S, EVERY_S, SelfCheck
-from penstock.app.link import Adjusted, Welcome
+from penstock.app.link import Adjusted, LeaseRequest, Welcome
 from penstock.config.environment import Environment
 from penstock.config.loading import load
 from penstock.config.settings import Config
@@ -45,12 +46,14 @@ from penstock.control.credentials import DeclaredCredentials
 from penstock.control.door import Door
 from penstock.control.publisher import Publisher, Sources
 from penstock.domain.events import UsageEvent
+from penstock.domain.lease import Granted
 from penstock.domain.snapshot import Change, Secret, Snapshot
 from penstock.errors import ConfigError, PenstockError, StoreDown
 from penstock.identity.secret import pepper as pepper_of
 from penstock.identity.secret import verifier
 from penstock.ledger import adjustments
 from penstock.ledger.committer import Alert, Committer, Watch, held_sums
+from penstock.ledger.grantor import Grantor
 from penstock.ledger.journal import journal_name
 from penstock.ledger.postings import held_records
 from penstock.records.events import write_events
@@ -77,12 +80,14 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True)
 class Options:
-    """The command line. `parent_fd`: the read end of a pipe whose end means that the supervisor is gone."""
+    """The command line. `parent_fd`: the read end of a pipe whose end means that the supervisor is gone. `workers`: how
+    many the supervisor keeps alive, all of which a stop must reach; 0 where there is no supervisor to say so."""
 
     config: Path
     data: Path
     parent_fd: int | None = None
     log_level: Level = "info"
+    workers: int = 0
 
 
 @dataclass(frozen=True)
@@ -103,17 +108,17 @@ class Control:
         self._failing: dict[str, float] = {}
         self._aliases: frozenset[str] = frozenset()
         url = database_url(config.store, options.data)
-        self._box = box = box_of(options.data, shares_store=url.get_backend_name() != "sqlite")
+        self._box = box_of(options.data, shares_store=url.get_backend_name() != "sqlite")
         self._engine = control_engine(url)
         self._ledger_engine = committer_engine(url)
-        self._claim = claim_on(url, box)
+        self._claim = claim_on(url, self._box)
         self._claim.guard(self._engine.sync_engine)
         self._claim.guard(self._ledger_engine)
         self._keeping: asyncio.Task[None] | None = None
         self._metrics = Metrics()
         self._prices = Prices()
         credentials = DeclaredCredentials(config.providers)
-        self._outside = Outside(config, credentials, secrets.pepper, box.node)
+        self._outside = Outside(config, credentials, secrets.pepper, self._box.node)
         self._publisher = Publisher(Sources(self._prices.resolve, credentials, config.server_settings()))
         self._door = Door(self._engine, self._publisher, require_store=self._claim.require)
         self._committed = Committed(self._ledger_engine, self._on_committed)
@@ -122,7 +127,7 @@ class Control:
             options.data / "journals",
             self._on_events,
             Watch(lambda: self._publisher.snapshot.limits, self._on_alert),
-            box=box.id,
+            box=self._box.id,
         )
         self._self_check = SelfCheck(self._ledger_engine, self._metrics)
         self._drain = Drain(self._committer, self._metrics.failed)
@@ -132,14 +137,25 @@ class Control:
             "snapshot": self._answer_snapshot,
             "adjustments": self._answer_adjustments,
         }
+        answers = Answers(
+            self._welcome,
+            lambda: self._publisher.snapshot,
+            questions,
+            self._is_fresh,
+            self._lease,
+            self._box.worker,
+        )
+        expected = [self._box.worker(box.node_name(number)) for number in range(options.workers)]
+        self._fleet = Fleet(answers, self._metrics, expected)
+        self._grantor = Grantor(self._ledger_engine, lambda: self._publisher.snapshot.limits, self._fleet.recall)
+        workers = options.workers or config.server.workers
+        self._has_sole_worker = workers == 1 and not self._box.id
         self._follower: Follower | None = None
         self._neighbours: Neighbours | None = None
-        answers = Answers(self._welcome, lambda: self._publisher.snapshot, questions, self._is_fresh, box.worker)
-        self._fleet = Fleet(answers, self._metrics)
-        if box.id:
+        if self._box.id:
             self._follower = Follower(self._door, self._engine, self._on_news)
             lost_after_s = config.server.box_lost_after_ms / 1000
-            self._neighbours = Neighbours(self._door, self._fleet, self._claim, box, lost_after_s)
+            self._neighbours = Neighbours(self._door, self._fleet, self._claim, self._box, lost_after_s)
         self._listener: Listener | None = None
 
     # -- the life of the process --------------------------------------------------------------------------------------
@@ -210,6 +226,7 @@ class Control:
         if self._keeping is not None:
             self._keeping.cancel()
         await self._fleet.close()
+        await self._grantor.close()
         await self._committer.close()
         await self._engine.dispose()
         self._ledger_engine.dispose()
@@ -301,7 +318,7 @@ class Control:
 
     # -- what workers ask ---------------------------------------------------------------------------------------------
 
-    async def _welcome(self, epoch: int) -> Welcome | None:
+    async def _welcome(self, epoch: int, starting: Collection[int]) -> Welcome | None:
         pepper = self._secrets.pepper
         if self._claim.is_lost:
             if epoch:
@@ -311,9 +328,16 @@ class Control:
             if not self._committer.live(epoch):
                 return None
             journal = self._options.data / "journals" / journal_name(epoch, 0)
-            return Welcome(epoch, str(journal), Snapshot(), pepper)
-        opened = await self._committer.open_epoch()
-        return Welcome(opened.epoch, opened.journal, Snapshot(), pepper, opened.balances, opened.adjusted)
+            return Welcome(epoch, str(journal), Snapshot(), pepper, sole=self._has_sole_worker)
+        opened = await self._committer.open_epoch(starting)
+        welcome = Welcome(opened.epoch, opened.journal, Snapshot(), pepper, sole=self._has_sole_worker)
+        if not self._has_sole_worker:
+            return welcome
+        return msgspec.structs.replace(welcome, balances=opened.balances, adjusted=opened.adjusted)
+
+    async def _lease(self, epoch: int, request: LeaseRequest) -> tuple[Granted, ...]:
+        self._claim.require()
+        return await self._grantor.serve(epoch, request.number, request.wants, request.given)
 
     async def _return(self) -> None:
         """Makes this box, which the others have given up, one of them again. Raises StoreDown while one of its workers
@@ -365,11 +389,12 @@ class Control:
 
     async def _ledger_rows(self) -> list[dict[str, Any]]:
         limits, now_s = self._publisher.snapshot.limits, int(time.time())
-        # One picture of both: between two, a call that settles would be seen held and then settled as well.
+        # One picture of all: between two, a call that settles would be seen held and then settled as well.
         async with self._door.read() as conn:
             held = held_sums(await conn.run_sync(held_records))
             settled = await balances.settled_places(conn, limits, now_s)
-        return balances.shown(limits, settled, held, self._fleet.held(), now_s)
+            leased = await balances.leased_places(conn, limits, now_s)
+        return balances.shown(limits, balances.Amounts(settled, held, leased), self._fleet.held(), now_s)
 
     async def _adjust(self, actor: str, asked: Correction) -> dict[str, Any]:
         """The adjustment as it is shown, once it is durable and every worker within reach was told."""
