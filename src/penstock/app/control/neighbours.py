@@ -45,6 +45,14 @@ class Neighbours:
         self._looking_since_s = 0.0
         self._is_failing = False
 
+    async def begin(self, *, is_alone: bool) -> None:
+        """Puts the workers that there should be on the roll, before any of them serves. `is_alone`: no worker of a
+        process before this one lives, so that those of other names need not be waited for."""
+        if is_alone:
+            async with self._door.engine.begin() as conn:
+                await roll.forget_workers(conn, self._box.id)
+        await self._tell()
+
     async def keep(self) -> None:
         """Runs for as long as the process."""
         async with asyncio.TaskGroup() as tasks:

@@ -179,9 +179,8 @@ class Control:
         self._publisher.subscribe(self._on_change)
         async with self._door.read() as conn:
             self._fleet.adjusted = await conn.run_sync(adjustments.newest)
-        if self._box.id and not self._committer.any_live():
-            async with self._engine.begin() as conn:
-                await roll.forget_workers(conn, self._box.id)
+        if self._neighbours is not None:
+            await self._neighbours.begin(is_alone=not self._committer.any_live())
         await self._fleet.listen(self._options.data / "control.sock")
         host, _, port = self._config.server.admin.rpartition(":")
         self._listener = Listener.start(self._admin(), host.strip("[]"), int(port))
