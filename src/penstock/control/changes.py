@@ -5,16 +5,25 @@ numbers is the order in which they became durable: whoever has seen the log up t
 A change also calls out to whoever listens, which is only a hint; what counts is a look at the log.
 
 On SQLite there is one box, whose changes the database puts in order by itself.
+
+The same way goes the news that a box lacks what workers of others have leased: a hint as well, since what is not used
+comes back by itself.
 """
 
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+import msgspec
 from sqlalchemy import func, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from penstock.domain.lease import Place
 from penstock.store.tables.control import audit
 
 CHANNEL = "penstock_changes"
+RECALLS = "penstock_recalls"
+_MAX_PAYLOAD_BYTES = 7_900
+"""PostgreSQL takes less than 8,000."""
 _LOCK = 7_305_611_970_447_104
 """The key of the advisory lock; any number that is always the same, and none of the other locks'."""
 _ONE_AT_A_TIME = text(
@@ -57,3 +66,18 @@ async def call_out(conn: AsyncConnection) -> None:
     """Wakes those who listen, once this transaction is durable."""
     if conn.dialect.name == "postgresql":
         await conn.execute(select(func.pg_notify(CHANNEL, "")))
+
+
+async def recall(conn: AsyncConnection, recalls: Mapping[int, Sequence[Place]]) -> None:
+    """Tells those who listen which places others lack of what these epochs have."""
+    for epoch, places in recalls.items():
+        for place in places:
+            payload = msgspec.json.encode((epoch, place)).decode()
+            if len(payload.encode()) <= _MAX_PAYLOAD_BYTES:
+                await conn.execute(select(func.pg_notify(RECALLS, payload)))
+
+
+def read_recall(payload: str) -> dict[int, tuple[Place, ...]]:
+    """What `recall` said. Raises `msgspec.MsgspecError` for anything else."""
+    epoch, place = msgspec.json.decode(payload, type=tuple[int, Place])
+    return {epoch: (place,)}

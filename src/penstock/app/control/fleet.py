@@ -152,11 +152,13 @@ class Fleet:
             if node.writer is not None:
                 node.writer.close()
 
-    def recall(self, recalls: Mapping[int, tuple[Place, ...]]) -> None:
-        """Tells the workers of these epochs which places others lack; those of other boxes are not known here."""
+    def recall(self, recalls: Mapping[int, tuple[Place, ...]]) -> dict[int, tuple[Place, ...]]:
+        """Tells the workers of these epochs which places others lack. What is left of `recalls` is of other boxes."""
+        rest = dict(recalls)
         for node in self._nodes.values():
-            if node.epoch in recalls:
-                _tell(node, Recall(recalls[node.epoch]))
+            if node.epoch in rest:
+                _tell(node, Recall(rest.pop(node.epoch)))
+        return rest
 
     def kill_status(self, generation: int) -> list[dict[str, Any]]:
         """Per node: whether it obeys the kill, since when, and how many of its live calls were cut for it."""

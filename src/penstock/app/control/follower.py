@@ -1,22 +1,25 @@
 """The follower: brings to this box what the other boxes on its database change.
 
 It listens for their call, which comes within milliseconds, and looks once a second in any case. A pulse to the workers
-may vouch for the snapshot only while a look has begun within the last two seconds.
+may vouch for the snapshot only while a look has begun within the last two seconds. On the same connection it hears what
+other boxes lack of what workers here have leased.
 """
 
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
+import msgspec
 import structlog
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from penstock.control.changes import CHANNEL, News
+from penstock.control.changes import CHANNEL, RECALLS, News, read_recall
 from penstock.control.door import Door
+from penstock.domain.lease import Place
 from penstock.errors import StoreDown
 from penstock.store.claim import FRESH_FOR_S, reason
 
@@ -29,12 +32,19 @@ log = structlog.get_logger()
 
 class Follower:
     """`engine`: one whose connections may be kept, to listen on. `on_news(news)` is awaited after each look that found
-    something."""
+    something. `on_recall(recalls)`: epochs and the places that others lack of theirs."""
 
-    def __init__(self, door: Door, engine: AsyncEngine, on_news: Callable[[News], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        door: Door,
+        engine: AsyncEngine,
+        on_news: Callable[[News], Awaitable[None]],
+        on_recall: Callable[[Mapping[int, tuple[Place, ...]]], object],
+    ) -> None:
         self._door = door
         self._engine = engine
         self._on_news = on_news
+        self._on_recall = on_recall
         self._called = asyncio.Event()
         self._looked_at_s = time.monotonic()
         self._is_failing = False
@@ -76,12 +86,22 @@ class Follower:
     async def _hear_calls(self) -> None:
         """Returns or raises when the connection is gone; the looks go on without it."""
         async with self._engine.execution_options(isolation_level="AUTOCOMMIT").connect() as conn:
-            await conn.execute(text(f"LISTEN {CHANNEL}"))
+            for channel in (CHANNEL, RECALLS):
+                await conn.execute(text(f"LISTEN {channel}"))
             driver: Any = (await conn.get_raw_connection()).driver_connection
             self._called.set()
             try:
-                async for _ in driver.notifies():
-                    self._called.set()
+                async for heard in driver.notifies():
+                    self._hear(heard.channel, heard.payload)
             finally:
                 # One that listens must not go back to those who do not, and a broken one cannot be tidied up.
                 await conn.invalidate()
+
+    def _hear(self, channel: str, payload: str) -> None:
+        if channel == CHANNEL:
+            self._called.set()
+            return
+        try:
+            self._on_recall(read_recall(payload))
+        except msgspec.MsgspecError:
+            log.warning("what another box calls out cannot be read; it may be of a later release", channel=channel)

@@ -1,11 +1,13 @@
 """The neighbours: the other boxes on this box's database.
 
 Once a second this box looks who is there. What its own workers confirm it writes down for the others, within a tenth of
-a second. A box that was silent for `box_lost_after` is given up, which happens once, whoever notices first.
+a second, and so it tells them what its workers lack of what theirs have leased. A box that was silent for
+`box_lost_after` is given up, which happens once, whoever notices first.
 """
 
 import asyncio
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import structlog
@@ -13,9 +15,10 @@ from msgspec import structs
 from sqlalchemy.exc import SQLAlchemyError
 
 from penstock.app.control.fleet import Fleet
-from penstock.control import lost, roll
+from penstock.control import changes, lost, roll
 from penstock.control.door import Door
 from penstock.control.roll import KnownBox, Report
+from penstock.domain.lease import Place
 from penstock.errors import StoreDown
 from penstock.records.receipts import rfc3339
 from penstock.store.claim import Box, Claim, reason
@@ -40,6 +43,8 @@ class Neighbours:
         self._box = box
         self._lost_after_s = lost_after_s
         self._told: dict[str, Report] = {}
+        self._recalls: dict[int, dict[Place, None]] = {}
+        self._has_recalls = asyncio.Event()
         self._known: list[KnownBox] = []
         self._looked_at_s = 0.0
         self._looking_since_s = 0.0
@@ -58,6 +63,13 @@ class Neighbours:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._tell_for_ever())
             tasks.create_task(self._look_for_ever())
+            tasks.create_task(self._recall_for_ever())
+
+    def recall(self, recalls: Mapping[int, tuple[Place, ...]]) -> None:
+        """Tells the workers of these epochs, on whatever box, which places others lack."""
+        for epoch, places in self._fleet.recall(recalls).items():
+            self._recalls.setdefault(epoch, {}).update(dict.fromkeys(places))
+            self._has_recalls.set()
 
     async def kill_nodes(self, generation: int) -> list[dict[str, Any]]:
         """Each worker of every box and whether it obeys."""
@@ -101,6 +113,19 @@ class Neighbours:
         told = self._told.get(report.node)
         known = frozenset() if told is None else frozenset(told.confirmed)
         return structs.replace(report, confirmed=tuple(each for each in report.confirmed if each not in known))
+
+    async def _recall_for_ever(self) -> None:
+        while True:
+            await self._has_recalls.wait()
+            self._has_recalls.clear()
+            recalls, self._recalls = self._recalls, {}
+            try:
+                async with self._door.engine.begin() as conn:
+                    await changes.recall(conn, {epoch: list(places) for epoch, places in recalls.items()})
+            except (SQLAlchemyError, StoreDown) as error:
+                # A worker that lacks something asks again, which recalls it again.
+                log.debug("a recall did not reach the other boxes", reason=reason(error))
+            await asyncio.sleep(TOGETHER_S)
 
     async def _look_for_ever(self) -> None:
         while True:

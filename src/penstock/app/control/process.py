@@ -13,7 +13,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,7 +46,7 @@ from penstock.control.credentials import DeclaredCredentials
 from penstock.control.door import Door
 from penstock.control.publisher import Publisher, Sources
 from penstock.domain.events import UsageEvent
-from penstock.domain.lease import Granted
+from penstock.domain.lease import Granted, Place
 from penstock.domain.snapshot import Change, Secret, Snapshot
 from penstock.errors import ConfigError, PenstockError, StoreDown
 from penstock.identity.secret import pepper as pepper_of
@@ -147,13 +147,13 @@ class Control:
         )
         expected = [self._box.worker(box.node_name(number)) for number in range(options.workers)]
         self._fleet = Fleet(answers, self._metrics, expected)
-        self._grantor = Grantor(self._ledger_engine, lambda: self._publisher.snapshot.limits, self._fleet.recall)
+        self._grantor = Grantor(self._ledger_engine, lambda: self._publisher.snapshot.limits, self._recall)
         workers = options.workers or config.server.workers
         self._has_sole_worker = workers == 1 and not self._box.id
         self._follower: Follower | None = None
         self._neighbours: Neighbours | None = None
         if self._box.id:
-            self._follower = Follower(self._door, self._engine, self._on_news)
+            self._follower = Follower(self._door, self._engine, self._on_news, self._fleet.recall)
             lost_after_s = config.server.box_lost_after_ms / 1000
             self._neighbours = Neighbours(self._door, self._fleet, self._claim, self._box, lost_after_s)
         self._listener: Listener | None = None
@@ -337,6 +337,12 @@ class Control:
     async def _lease(self, epoch: int, request: LeaseRequest) -> tuple[Granted, ...]:
         self._claim.require()
         return await self._grantor.serve(epoch, request.number, request.wants, request.given)
+
+    def _recall(self, recalls: Mapping[int, tuple[Place, ...]]) -> None:
+        if self._neighbours is not None:
+            self._neighbours.recall(recalls)
+        else:
+            self._fleet.recall(recalls)
 
     async def _return(self) -> None:
         """Makes this box, which the others have given up, one of them again. Raises StoreDown while one of its workers
