@@ -12,10 +12,11 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import suppress
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from msgspec import structs
 
+from penstock.admission import idempotency
 from penstock.admission.admit import dimensions, find_alias, kill_on, refuse_killed
 from penstock.admission.tags import tags_of
 from penstock.catalog.cost import Bounds, cost, worst_cost
@@ -23,6 +24,7 @@ from penstock.dialects.base import Call, Demand, Dialect, Reading, Tee
 from penstock.domain.events import AttemptRecord, Cause, CostBasis, UsageEvent
 from penstock.domain.exchange import Exchange
 from penstock.domain.http import header
+from penstock.domain.idempotency import KeyUse
 from penstock.domain.journal import Note
 from penstock.domain.money import MAX_NANOUSD, usd
 from penstock.domain.policy import Limit
@@ -73,6 +75,23 @@ class Reply(NamedTuple):
     chunks: AsyncGenerator[bytes, None] | None = None
 
 
+class KeyUses(Protocol):
+    """Who uses which Idempotency-Key, on every worker."""
+
+    async def take(self, use: KeyUse) -> KeyUse:
+        """The use that counts: this one, once it is durable, or the one before it. Raises `StoreUnavailable`."""
+
+    async def release(self, use: KeyUse) -> None:
+        """Lets the Idempotency-Key be used again, soon where it cannot be at once."""
+
+
+class Asked(NamedTuple):
+    """What a worker asks the control process for: what an undeclared model can do and cost, and Idempotency-Keys."""
+
+    resolve: Callable[[str, str], Awaitable[Deployment]]
+    key_uses: KeyUses
+
+
 def uptime_ns() -> int:
     """Nanoseconds since the machine started, the time it was suspended included: nobody can set this clock back."""
     return time.clock_gettime_ns(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
@@ -86,7 +105,7 @@ class Gateway:
         self,
         ledger: Ledger,
         upstream: Upstream,
-        resolve: Callable[[str, str], Awaitable[Deployment]],
+        asked: Asked,
         clock: Callable[[], int],
         uptime: Callable[[], int] = uptime_ns,
     ) -> None:
@@ -94,7 +113,7 @@ class Gateway:
         self.pepper = b""
         self.ledger = ledger
         self.upstream = upstream
-        self.resolve = resolve
+        self.resolve, self.key_uses = asked
         self.clock = clock
         self.live: dict[str, Exchange] = {}
         self.draining = False
@@ -151,14 +170,40 @@ async def serve(
         refuse_killed(snapshot, exchange.dims)
         exchange.alias = find_alias(snapshot, exchange.key, call.model)
         gateway.live[exchange.request_id] = exchange
+        await _take_key(gateway, exchange, body)
         reply = await _first_answer(gateway, exchange, dialect, call)
     except BaseException as error:
         gateway.live.pop(exchange.request_id, None)
-        _record_refusal(gateway, exchange, error)
+        try:
+            _record_refusal(gateway, exchange, error)
+        finally:
+            await _release_key(gateway, exchange)
         raise
     if reply.chunks is None:
         del gateway.live[exchange.request_id]
     return reply
+
+
+async def _take_key(gateway: Gateway, exchange: Exchange, body: bytes) -> None:
+    """Claims the caller's Idempotency-Key, where there is one, before anything is held or sent. Raises
+    `IdempotencyConflict` when another call has it, `StoreUnavailable` when that cannot be found out."""
+    use = exchange.key_use = idempotency.key_use(exchange, body)
+    if use is None:
+        return
+    first = await gateway.key_uses.take(use)
+    if first != use:
+        exchange.key_use = None
+        raise idempotency.refusal(first, use)
+    gateway.require_ready()
+    authenticate(gateway.snapshot, exchange.headers, gateway.pepper, gateway.clock() / 1e9)  # that took its time
+
+
+async def _release_key(gateway: Gateway, exchange: Exchange) -> None:
+    """A call that has used nothing leaves its Idempotency-Key to the next try: it was refused, or never reached a
+    provider, or every provider refused it."""
+    use, used = exchange.key_use, exchange.usage
+    if use is not None and not (used.total_input or used.total_output):
+        await gateway.key_uses.release(use)
 
 
 def _record_refusal(gateway: Gateway, exchange: Exchange, error: BaseException) -> None:

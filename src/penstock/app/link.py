@@ -92,7 +92,8 @@ class Pulse(Struct, frozen=True, tag="pulse"):
 
 class Question(Struct, frozen=True, tag="question"):
     """`kind` `receipt` (`arguments`: request id, digest of the asking key), `deployment` (provider, model),
-    `snapshot` (none), `adjustments` (the number after which)."""
+    `snapshot` (none), `adjustments` (the number after which), `take_key` (a `KeyUse` field by field, the worker's
+    epoch), `release_key` (a `KeyUse` field by field)."""
 
     id: int
     kind: str

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from penstock.domain.events import AttemptRecord, Cause, UsageEvent
+from penstock.domain.idempotency import KeyUse
 from penstock.domain.money import CostLine
 from penstock.domain.policy import Charge
 from penstock.domain.snapshot import Alias, Key
@@ -31,6 +32,7 @@ class Exchange:
     """`dims` are the dimensions that limits and kills match on: team, key, model, `tag:<name>` ...
 
     `cut(cause)` is set while the call can be interrupted: it stops the call where it stands, and the call settles.
+    `path`: of the request, decoded. `key_use`: the Idempotency-Key that the call has taken, or is taking.
     """
 
     __slots__ = (
@@ -49,7 +51,9 @@ class Exchange:
         "flags",
         "headers",
         "key",
+        "key_use",
         "node",
+        "path",
         "price_version",
         "recorded",
         "request_id",
@@ -68,7 +72,9 @@ class Exchange:
         self.surface = surface
         self.headers = headers
         self.started_at = started_at
+        self.path = ""
         self.key: Key | None = None
+        self.key_use: KeyUse | None = None
         self.alias: Alias | None = None
         self.tags: dict[str, str] = {}
         self.dims: dict[str, str] = {}

@@ -4,7 +4,7 @@
 
 From then on seven things run until the process is told to stop: the drain of the journals, the pulse to the workers,
 the admin listener, the look at what changes outside the store, the end of temporary increases, the pruning of old usage
-events, the ledger's self-check.
+events and Idempotency-Keys, the ledger's self-check.
 """
 
 import asyncio
@@ -25,10 +25,12 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from penstock import __version__
+from penstock.admission import key_uses
 from penstock.app.control import balances
 from penstock.app.control.bootstrap import kept_secret, lock_directory, prepare_directory
 from penstock.app.control.commits import Committed, Drain
 from penstock.app.control.fleet import Answers, Fleet
+from penstock.app.control.key_uses import KeyUses
 from penstock.app.control.listener import Listener
 from penstock.app.control.outside import Outside, Prices
 from penstock.app.control.selfcheck import AFTER_START_S, EVERY_S, SelfCheck
@@ -50,11 +52,11 @@ from penstock.ledger import adjustments
 from penstock.ledger.committer import Alert, Committer, Watch, held_sums
 from penstock.ledger.journal import journal_name
 from penstock.ledger.postings import held_records
+from penstock.records import retention
 from penstock.records.events import write_events
 from penstock.records.log import Level, LineWriter, configure, exchange_lines
 from penstock.records.metrics import Metrics
 from penstock.records.receipts import own_receipt, rfc3339
-from penstock.records.retention import prune
 from penstock.store.claim import claim_on, reason
 from penstock.store.engine import committer_engine, control_engine, database_url
 from penstock.store.migrate import upgrade
@@ -122,11 +124,14 @@ class Control:
         )
         self._self_check = SelfCheck(self._ledger_engine, self._metrics)
         self._drain = Drain(self._committer, self._metrics.failed)
+        self._key_uses = KeyUses(self._engine, self._claim, self._metrics.failed)
         questions: dict[str, Callable[..., Awaitable[bytes | None]]] = {
             "receipt": self._answer_receipt,
             "deployment": self._answer_deployment,
             "snapshot": self._answer_snapshot,
             "adjustments": self._answer_adjustments,
+            "take_key": self._key_uses.take,
+            "release_key": self._key_uses.release,
         }
         answers = Answers(self._welcome, lambda: self._publisher.snapshot, questions, self._claim.is_fresh)
         self._fleet = Fleet(answers, self._metrics)
@@ -230,7 +235,9 @@ class Control:
             self._metrics.failed("outside")
 
     async def _prune(self) -> None:
-        await prune(self._engine, time.time_ns(), self._config.retention.usage_events_days)
+        now = time.time_ns()
+        await retention.prune(self._engine, now, self._config.retention.usage_events_days)
+        await key_uses.prune(self._engine, now)
 
     # -- what happens -------------------------------------------------------------------------------------------------
 
