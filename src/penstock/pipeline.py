@@ -244,7 +244,7 @@ async def _first_answer(gateway: Gateway, exchange: Exchange, dialect: Dialect, 
     failure: GatewayError = UpstreamReset("The model has no target.")
     for target in targets:
         try:
-            attempt = _reserve(gateway, exchange, dialect, call, target)
+            attempt = await _reserve(gateway, exchange, dialect, call, target)
         except GatewayError as denied:
             if not _is_about_target(denied):
                 raise
@@ -278,7 +278,9 @@ LEAST_INJECTED_CAP = 256
 _BOUNDED_UNITS = frozenset({"usd", "tokens", "output_tokens"})
 
 
-def _reserve(gateway: Gateway, exchange: Exchange, dialect: Dialect, call: Call, target: Deployment) -> "_Attempt":
+async def _reserve(
+    gateway: Gateway, exchange: Exchange, dialect: Dialect, call: Call, target: Deployment
+) -> "_Attempt":
     """Checks and holds the worst case of one target on every limit that counts this call."""
     snapshot = gateway.snapshot
     exchange.dims["provider"] = target.provider
@@ -300,7 +302,7 @@ def _reserve(gateway: Gateway, exchange: Exchange, dialect: Dialect, call: Call,
         worst = min(worst, MAX_NANOUSD)
     ask = Ask(worst, input_tokens, output_tokens)
     attempt_id = f"{exchange.request_id}:{len(exchange.attempts) + 1}"
-    admission = gateway.ledger.reserve(limits, exchange.dims, ask, attempt_id)
+    admission = await gateway.ledger.reserve(limits, exchange.dims, ask, attempt_id)
     return _Attempt(gateway, exchange, _Plan(dialect, call, target, provider, vendor, demand, ask), admission)
 
 
@@ -557,6 +559,8 @@ class _Attempt:
         exchange.upstream_ns += now - self._started_at
         charges = self._admission.owed(owed_nanousd, usage)
         exchange.charges += charges
+        if self._admission.is_exceeded_by(charges):
+            exchange.flags.add("hold_exceeded")
         self._admission.post(charges, basis, self._event(now) if final else None)
 
     def _void(self, cause: str, *, final: bool) -> None:

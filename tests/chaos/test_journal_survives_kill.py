@@ -32,6 +32,7 @@ from penstock.domain.usage import Usage
 from penstock.ledger import journal as journals
 from penstock.ledger.journal import Journal
 from penstock.ledger.ledger import Ask, Ledger
+from penstock.testing.at_once import at_once
 
 journals.PART_BYTES = 200_000
 journal, cycle = Journal(Path(sys.argv[1])), sys.argv[2]
@@ -50,7 +51,7 @@ open_ones = []
 for n in range(10**9):
     name = f"{cycle}-{n:07d}"
     say("begin", name)
-    admission = ledger.reserve(limits, {}, Ask(100, 1, 1), name)
+    admission = at_once(ledger.reserve(limits, {}, Ask(100, 1, 1), name))
     admission.dispatch(event(name, 100))
     say("held", name)
     open_ones.append(admission)

@@ -20,6 +20,7 @@ from penstock.domain.snapshot import Deployment
 from penstock.domain.usage import Usage
 from penstock.identity import virtual_keys
 from penstock.ledger.ledger import Ask, Ledger
+from penstock.testing.at_once import at_once
 from penstock.testing.caller import Answer
 from penstock.testing.control import ControlProcess
 from penstock.testing.worker import FakeWorker
@@ -96,7 +97,7 @@ class Calls:
         """Holds and dispatches one call."""
         dims = {"team": "growth", "key": "ci", "model": "gpt-4.1", "provider": "lab"}
         limits = self.ledger.applying(self.worker.snapshot.limits, dims)
-        admission = self.ledger.reserve(limits, dims, Ask(NANO_PER_CALL, 100, 100), f"{request_id}.1")
+        admission = at_once(self.ledger.reserve(limits, dims, Ask(NANO_PER_CALL, 100, 100), f"{request_id}.1"))
         event = self.event(request_id, NANO_PER_CALL, "failed")
         admission.dispatch(event)
         return admission, event

@@ -31,6 +31,7 @@ from penstock.ledger.windows import oldest_open
 from penstock.store.engine import committer_engine, database_url
 from penstock.store.tables import ledger as tables
 from penstock.store.tables.schema import metadata
+from penstock.testing.at_once import at_once
 
 NOW_NS = 1_795_200_000 * 1_000_000_000
 LIMITS = {
@@ -108,7 +109,9 @@ class World:
         dims = {"customer": customer}
         name = f"{self.calls:05d}"
         try:
-            admission = self.ledger.reserve(self.ledger.applying(LIMITS, dims), dims, Ask(100, 20, 10), f"{name}:1")
+            admission = at_once(
+                self.ledger.reserve(self.ledger.applying(LIMITS, dims), dims, Ask(100, 20, 10), f"{name}:1")
+            )
         except GatewayError:
             return None
         admission.dispatch(_event(name, 100))

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from penstock.domain.policy import Charge, Limit
+from penstock.ledger.slices import Slice, place_of, stands
 from penstock.ledger.windows import BUCKETS, FOREVER_S, SLIDING_S, Windows, bucket, span_of
 
 OTHERS: Final = "*"
@@ -33,14 +34,16 @@ class Trail:
 
 class Balance:
     """What is settled and held for one value of one limit in one window or bucket, by how many open reservations.
-    `trail`: the sliding window that it is part of, if it is."""
+    `trail`: the sliding window that it is part of, if it is. `slice`: what this worker may spend there, None where it
+    holds the whole of the limit, or nothing limits it."""
 
-    __slots__ = ("book", "held", "open", "settled", "trail", "value", "window_start")
+    __slots__ = ("book", "held", "open", "settled", "slice", "trail", "value", "window_start")
 
     def __init__(self, book: "Book", value: str, trail: Trail | None = None) -> None:
         self.book = book
         self.value = value
         self.trail = trail
+        self.slice: Slice | None = None
         self.window_start = book.start
         self.settled = 0
         self.held = 0
@@ -52,9 +55,9 @@ class Balance:
             self.trail.taken += amount
 
     def left(self, limit: Limit) -> int:
-        """What may still be asked for. With one worker all of the limit's amount is granted to it; with several, this
-        is where the granted slice takes the place of the amount."""
-        return limit.amount - (self.settled + self.held if self.trail is None else self.trail.taken)
+        """What may still be taken: of the limit's amount, or of the slice that was granted of it."""
+        used = self.settled + self.held if self.trail is None else self.trail.taken
+        return limit.amount - used if self.slice is None else self.slice.left(used, self.window_start)
 
     def settled_in_window(self) -> int:
         return self.settled if self.trail is None else sum(part.settled for part in self.trail.buckets)
@@ -74,13 +77,16 @@ class Balance:
 
 class Book:
     """One limit's balances in its current window. When the window turns the balances are let go: those with holds
-    live on in their reservations until these are resolved. `held` counts over all windows."""
+    live on in their reservations until these are resolved. `held` counts over all windows. `slices`: by value; those of
+    windows that are over live on until they are given back."""
 
-    __slots__ = ("balances", "end", "held", "limit", "span", "start")
+    __slots__ = ("balances", "end", "held", "limit", "slices", "span", "stands", "start")
 
     def __init__(self, limit: Limit) -> None:
         self.limit = limit
         self.span = span_of(limit)
+        self.stands = stands(limit, self.span)
+        self.slices: dict[str, Slice] = {}
         self.start = self.end = 0
         self.balances: dict[str, Balance] = {}
         self.held = 0
@@ -89,6 +95,8 @@ class Book:
         """To the window that holds `now_s`, which the present one does not."""
         self.start, self.end = windows.at(self.limit.per, now_s, self.limit.timezone)
         self.balances = {}
+        if not self.stands:
+            self.slices = {}
 
     def take_over(self, charge: Charge) -> None:
         """What a predecessor settled, where it is in the current window."""
@@ -113,6 +121,26 @@ class Book:
         that an open reservation refers to stays, though it holds nothing: it may be settled yet."""
         if not balance.open and not balance.settled and self.balances.get(balance.value) is balance:
             del self.balances[balance.value]
+            self.forget_slice_if_empty(balance.value)
+
+    def slice_of(self, value: str) -> Slice:
+        """The slice of `value` in the window that counts now; of a value that has none, an empty one."""
+        known = self.slices.get(value)
+        if known is None:
+            place = place_of(self.limit, self.span, self.start, value)
+            known = self.slices[value] = Slice(place, stands=self.stands)
+        return known
+
+    def forget_slice_if_empty(self, value: str) -> None:
+        """One that a balance refers to stays, or there would be two of it."""
+        slice = self.slices.get(value)
+        if slice is not None and slice.is_empty() and value not in self.balances:
+            del self.slices[value]
+
+    def used(self, value: str) -> int:
+        """What the window that counts now has on it."""
+        balance = self.balances.get(value)
+        return 0 if balance is None else balance.settled + balance.held
 
     def all_balances(self) -> Iterator[Balance]:
         yield from self.balances.values()
@@ -144,6 +172,7 @@ class SlidingBook(Book):
         for gone in [newest for newest in self.newest if newest < self._oldest_s()]:
             for value in self.newest.pop(gone):
                 del self.balances[value]
+                self.forget_slice_if_empty(value)
 
     def take_over(self, charge: Charge) -> None:
         """The charges of one value come in the order of their buckets."""
@@ -180,6 +209,14 @@ class SlidingBook(Book):
             del self.balances[balance.value]
             if balance.trail.buckets:
                 self._become_newest(balance.trail.buckets[-1])
+            self.forget_slice_if_empty(balance.value)
+
+    def used(self, value: str) -> int:
+        newest = self.balances.get(value)
+        if newest is None or newest.trail is None:
+            return 0
+        newest.trail.drop_before(self._oldest_s())
+        return newest.trail.taken
 
     def all_balances(self) -> Iterator[Balance]:
         oldest_s = self._oldest_s()

@@ -1,16 +1,15 @@
 """The ledger as a worker sees it: the state machine, and the journal that makes what it decides last.
 
     limits = ledger.applying(snapshot.limits, dims)
-    admission = ledger.reserve(limits, dims, ask, attempt_id)       # refuses, or holds the worst case everywhere
+    admission = await ledger.reserve(limits, dims, ask, attempt_id) # refuses, or holds the worst case everywhere
     admission.dispatch(draft)                                       # HOLD, immediately before the first upstream byte
     admission.post(admission.owed(cost, usage), "computed", event)  # POST, before the caller's last byte
 
-Everything here is synchronous, so that each step is one step for every other call of the process.
+Each step is one step for every other call of the process. Only `reserve` may wait: where several workers share the
+limits, and this one has nothing left of what was leased to it.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-
-from msgspec import structs
 
 from penstock.domain.events import CostBasis, UsageEvent
 from penstock.domain.journal import Hold, Note, Post, Void
@@ -19,7 +18,8 @@ from penstock.domain.usage import Usage
 from penstock.errors import PenstockError, StoreUnavailable
 from penstock.ledger.denials import refusal
 from penstock.ledger.journal import Journal
-from penstock.ledger.machine import Ask, Machine, Reservation, amounts_owed
+from penstock.ledger.lessee import Lessee, Say
+from penstock.ledger.machine import Ask, Machine, Reservation, Short, amounts_owed
 from penstock.ledger.matching import Matching
 
 __all__ = ["Admission", "Ask", "Ledger"]
@@ -28,22 +28,26 @@ NS_PER_S = 1_000_000_000
 
 
 class Ledger:
-    """`clock` gives Unix nanoseconds."""
+    """`clock` gives Unix nanoseconds. `say` asks the control process for leases, which `leases` is told the answers of;
+    None for the only worker there is, which holds the whole of every balance."""
 
-    def __init__(self, journal: Journal, clock: Callable[[], int]) -> None:
+    def __init__(self, journal: Journal, clock: Callable[[], int], say: Say | None = None) -> None:
         self._journal = journal
         self._clock = clock
-        self._machine = Machine()
+        self._machine = Machine(leased=say is not None)
         self._matching = Matching()
+        self.leases = None if say is None else Lessee(self._machine, say, clock)
 
     def seed(self, balances: Iterable[Charge]) -> None:
-        """Takes over what is settled in the windows that are open. Once, before the first call."""
+        """Takes over what is settled in the windows that are open. Once, before the first call, and only by a worker
+        that holds the whole of every balance."""
         self._machine.seed(balances)
 
     def adjust(self, charge: Charge) -> None:
         """Moves what is settled on one balance, as the control process already did in the store. It is journaled
-        there, and nowhere else."""
-        self._machine.adjust(charge)
+        there, and nowhere else. What was leased is not touched by it."""
+        if self.leases is None:
+            self._machine.adjust(charge)
 
     def applying(self, limits: Mapping[str, Limit], dims: Mapping[str, str]) -> tuple[Limit, ...]:
         """The limits that count a call with these dimensions. `limits` is the snapshot's table, which never changes."""
@@ -53,13 +57,22 @@ class Ledger:
         self._matching.learn(limits)
         return self._matching.applying(dims)
 
-    def reserve(self, limits: Sequence[Limit], dims: Mapping[str, str], ask: Ask, attempt_id: str) -> "Admission":
+    async def reserve(self, limits: Sequence[Limit], dims: Mapping[str, str], ask: Ask, attempt_id: str) -> "Admission":
         """Holds the worst case of one attempt on every limit, or on none.
 
         Raises `InsufficientQuota`, `RateLimitExceeded` or `LimitHeld` with `denial`, of the limit that waiting helps
-        least; `UnpricedModel` or `NoOutputBound` where a strict limit cannot be held for want of a bound.
+        least; `UnpricedModel` or `NoOutputBound` where a strict limit cannot be held for want of a bound;
+        `StoreUnavailable` when more must be leased and nobody answers.
         """
         outcome = self._machine.reserve(limits, dims, ask, self._clock() // NS_PER_S)
+        if isinstance(outcome, Short):
+            if self.leases is None:
+                raise PenstockError("only what is leased can be short")
+
+            def attempt(final: bool) -> Reservation | Denial | Short:
+                return self._machine.reserve(limits, dims, ask, self._clock() // NS_PER_S, final=final)
+
+            outcome = await self.leases.obtain(outcome, attempt)
         if isinstance(outcome, Denial):
             raise refusal(outcome)
         return Admission(self, attempt_id, outcome)
@@ -83,19 +96,18 @@ def _was_sent(event: UsageEvent) -> bool:
 
 
 class Admission:
-    """Leave to dispatch one attempt, and the hold that pays for it. Only `Ledger.reserve` and `renew` make one.
+    """Leave to dispatch one attempt, and the hold that pays for it. Only `Ledger.reserve` makes one.
 
-    It is resolved exactly once, by `post`, `void` or `renew`; a second resolution is a fault of ours and raises
+    It is resolved exactly once, by `post` or `void`; a second resolution is a fault of ours and raises
     `PenstockError`. `charges` is the worst case on each balance, concurrency left out.
     """
 
-    __slots__ = ("_dispatched", "_exceeded", "_ledger", "_reservation", "attempt_id", "charges")
+    __slots__ = ("_dispatched", "_ledger", "_reservation", "attempt_id", "charges")
 
     def __init__(self, ledger: Ledger, attempt_id: str, reservation: Reservation) -> None:
         self._ledger = ledger
         self._reservation = reservation
         self._dispatched = False
-        self._exceeded = False
         self.attempt_id = attempt_id
         self.charges = tuple(reservation.charges)
 
@@ -131,9 +143,13 @@ class Admission:
             ]
         )
 
+    def is_exceeded_by(self, charges: Sequence[Charge]) -> bool:
+        """Whether any of these charges is more than was held for it."""
+        return any(charge.amount > held.amount for charge, held in zip(charges, self.charges, strict=True))
+
     def post(self, charges: Sequence[Charge], basis: CostBasis, event: UsageEvent | None) -> None:
         """Settles what is owed, `charges` being those of `owed`, and journals it with the exchange's event, if this was
-        its last attempt. A charge over its hold is posted all the same and flagged `hold_exceeded`.
+        its last attempt. A charge over its hold is posted all the same.
 
         Raises `StoreUnavailable` when the journal does not take it. The attempt is settled even then, and its record
         goes out as soon as it can; but it would not outlive a crash, so the caller must not see the end of the answer.
@@ -141,10 +157,7 @@ class Admission:
         if not self._dispatched:
             raise PenstockError("only what was dispatched can owe anything")
         ledger = self._ledger
-        if ledger._machine.settle(self._reservation, charges):
-            self._exceeded = True
-        if self._exceeded and event is not None and "hold_exceeded" not in event.flags:
-            event = structs.replace(event, flags=(*event.flags, "hold_exceeded"))
+        ledger._machine.settle(self._reservation, charges)
         if not ledger._journal.append_or_keep(Post(self.attempt_id, ledger._clock(), tuple(charges), basis, event)):
             raise StoreUnavailable("The journal cannot be written. Try again.", retry_after_s=1)
 
@@ -157,12 +170,3 @@ class Admission:
             ledger._journal.append_or_keep(Void(self.attempt_id, ledger._clock(), cause, event))
         elif event is not None:
             ledger.note(Note(ledger._clock(), event))
-
-    def renew(self, limits: Sequence[Limit], dims: Mapping[str, str], ask: Ask, attempt_id: str) -> "Admission":
-        """The admission of another attempt of the same exchange, in one step with the end of this one: the hold, if it
-        is not resolved yet, is voided. Errors as `Ledger.reserve`; this one is voided even then."""
-        if self._reservation.open:
-            self.void("retried", None)
-        successor = self._ledger.reserve(limits, dims, ask, attempt_id)
-        successor._exceeded = self._exceeded
-        return successor

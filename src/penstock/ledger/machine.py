@@ -12,12 +12,14 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from msgspec import Struct
 
+from penstock.domain.lease import Given, Granted, Place
 from penstock.domain.money import MAX_NANOUSD
 from penstock.domain.policy import Charge, Denial, Limit, Unit
 from penstock.domain.usage import Usage
 from penstock.errors import NoOutputBound, PenstockError, UnpricedModel
 from penstock.ledger.books import Balance, Book, SlidingBook
-from penstock.ledger.windows import FOREVER_S, Windows, span_of
+from penstock.ledger.slices import Idle, Returns, Slice
+from penstock.ledger.windows import BUCKETS, FOREVER_S, SLIDING_S, Windows, span_of
 
 STEADY_S = 60
 HELD_RETRY_S = 1.0
@@ -62,23 +64,38 @@ def _by_unit(usd_nanousd: int, input_tokens: int, output_tokens: int, requests: 
 
 class Reservation:
     """Amounts held on balances for one attempt: `lines` where they can be charged, `charges` and `units` beside them in
-    the same order, and `places` among concurrent calls, which cannot."""
+    the same order, and `places` among concurrent calls, which cannot. `taken`: of which slices that are spent how much
+    is held, each with the number of its line."""
 
-    __slots__ = ("charges", "lines", "open", "places", "units")
+    __slots__ = ("charges", "lines", "open", "places", "taken", "units")
 
     def __init__(self) -> None:
         self.charges: list[Charge] = []
         self.units: list[Unit] = []
         self.lines: list[tuple[Balance, int]] = []
         self.places: list[tuple[Balance, int]] = []
+        self.taken: list[tuple[int, Slice, int]] = []
         self.open = True
 
 
-class Machine:
-    """`max_values`: how many values of an `each` get a balance of their own, per limit and window."""
+class Short:
+    """A call that what is leased here does not cover: limit, balance and amount, for each place that lacks some."""
 
-    def __init__(self, max_values: int = 100_000) -> None:
+    __slots__ = ("lacks",)
+
+    def __init__(self, lacks: list[tuple[Limit, Balance, int]]) -> None:
+        self.lacks = lacks
+
+
+class Machine:
+    """`max_values`: how many values of an `each` get a balance of their own, per limit and window. `leased`: strict
+    limits are spent from slices that `grant` brings; else from the whole of their amounts."""
+
+    def __init__(self, max_values: int = 100_000, *, leased: bool = False) -> None:
         self._max_values = max_values
+        self._leased = leased
+        self._idle = Idle()
+        self._returns = Returns()
         self._books: dict[str, Book] = {}
         self._seeds: dict[str, list[Charge]] = {}
         self._windows = Windows()
@@ -92,10 +109,14 @@ class Machine:
             self._seeds.setdefault(charge.limit, []).append(charge)
             self._now_s = charge.window_start
 
-    def reserve(self, limits: Sequence[Limit], dims: Mapping[str, str], ask: Ask, at_s: int) -> Reservation | Denial:
+    def reserve(
+        self, limits: Sequence[Limit], dims: Mapping[str, str], ask: Ask, at_s: int, *, final: bool = False
+    ) -> Reservation | Denial | Short:
         """Holds the worst case on every limit, or nothing on any. `limits` are distinct and apply to `dims`.
 
-        Raises `NoOutputBound` or `UnpricedModel` where a strict limit cannot be held for want of a bound.
+        `Short` when more slices are needed, unless it is known that there are none; never when `final`, nor from a
+        machine that is not leased. Raises `NoOutputBound` or `UnpricedModel` where a strict limit cannot be held for
+        want of a bound.
         """
         if ask.usd_nanousd is None or ask.output_tokens is None:
             _require_bounds(limits, ask)
@@ -103,13 +124,22 @@ class Machine:
         amounts = ask.amounts()
         reservation = Reservation()
         denial: Denial | None = None
+        lacks: list[tuple[Limit, Balance, int]] = []
         for limit in limits:
             balance = self._balance(limit, dims, now_s)
             unit, amount = limit.unit, amounts[limit.unit]
             if amount and limit.mode == "strict" and amount > balance.left(limit):
-                denial = _least_helped(denial, _denied(limit, balance, amount, now_s))
+                if final or balance.slice is None or _hopeless(limit, balance.slice, amount, now_s):
+                    denial = _least_helped(denial, _denied(limit, balance, amount, now_s))
+                else:
+                    lacks.append((limit, balance, amount))
                 continue
-            book = balance.book
+            book, slice = balance.book, balance.slice
+            if slice is not None:
+                self._idle.touch(slice)
+                if not slice.stands:
+                    slice.held += amount
+                    reservation.taken.append((len(reservation.lines), slice, amount))
             balance.open += 1
             balance.held += amount
             book.held += amount
@@ -122,27 +152,27 @@ class Machine:
             reservation.lines.append((balance, amount))
             reservation.units.append(unit)
             reservation.charges.append(Charge(limit.id, balance.window_start, balance.value, amount, book.span))
-        if denial is not None:
+        if denial is not None or lacks:
             _free(reservation)
-            return denial
+            return Short(lacks) if denial is None else denial
         return reservation
 
-    def settle(self, reservation: Reservation, charges: Sequence[Charge]) -> bool:
+    def settle(self, reservation: Reservation, charges: Sequence[Charge]) -> None:
         """Turns the hold into what is owed, in the windows in which it was made; `charges` are those of the hold with
-        other amounts. Returns whether any exceeds its hold: the truth is posted even then."""
+        other amounts. What exceeds its hold is posted all the same: it is the truth."""
         if len(charges) != len(reservation.charges):
             raise PenstockError("a settlement charges the balances of its hold, each once and in their order")
         for charge in charges:
             if charge.amount < 0:
                 raise PenstockError("a settlement cannot give back what was settled before")
         _close(reservation)
-        exceeded = False
-        for charge, (balance, amount) in zip(charges, reservation.lines, strict=True):
+        for charge, (balance, _) in zip(charges, reservation.lines, strict=True):
             balance.settle(charge.amount)
-            if charge.amount > amount:
-                exceeded = True
+        for line, slice, amount in reservation.taken:
+            slice.held -= amount
+            slice.spend(charges[line].amount)
+        reservation.taken.clear()
         _free(reservation)
-        return exceeded
 
     def release(self, reservation: Reservation) -> None:
         """Lets the hold go: nothing is owed."""
@@ -178,6 +208,70 @@ class Machine:
         if kept:
             self._seeds[charge.limit] = kept
 
+    # -- leases -------------------------------------------------------------------------------------------------------
+
+    def grant(self, place: Place, granted: Granted) -> None:
+        """More of a place, and what is known of it. What came too late for its window, or for its limit, goes back."""
+        book = self._books.get(place.limit)
+        if book is not None and book.span == place.per:
+            slice = book.slice_of(place.value)
+            if slice.place == place:
+                slice.grow(granted, book.start)
+                slice.settled, slice.leased, slice.told_s = granted.settled, granted.leased, self._now_s
+                self._idle.touch(slice)
+                return
+        self._returns.add(place, granted.amount, granted.since)
+
+    def recall(self, place: Place) -> None:
+        """Gives back what is unused of a place."""
+        book = self._books.get(place.limit)
+        slice = None if book is None else book.slices.get(place.value)
+        if slice is not None and slice.place == place:
+            self._give_back(slice)
+
+    def rest(self, at_s: int) -> None:
+        """Begins another round: what nobody has touched for `IDLE_ROUNDS` goes back. An empty slice is forgotten."""
+        now_s = self._steady(at_s)
+        for slice in self._idle.turn():
+            book = self._books.get(slice.place.limit)
+            if book is not None and not book.start <= now_s < book.end:
+                book.move(self._windows, now_s)
+            self._give_back(slice)
+            if slice.amount or slice.held or slice.later is not None:
+                self._idle.touch(slice)
+            elif book is not None and book.slices.get(slice.place.value) is slice:
+                book.forget_slice_if_empty(slice.place.value)
+
+    def give_all_back(self) -> None:
+        """The worker ends: everything that nothing holds goes back."""
+        for book in self._books.values():
+            for slice in book.slices.values():
+                self._give_back(slice)
+
+    def returns(self, most: int) -> tuple[Given, ...]:
+        """Up to `most` of what is to be given back; it is no longer spent here, and must be said."""
+        return self._returns.take(most)
+
+    @property
+    def has_returns(self) -> bool:
+        return bool(self._returns)
+
+    def _give_back(self, slice: Slice) -> None:
+        """A share that waits for its window is unused in any case, and nobody may use it before that window."""
+        if slice.later is not None:
+            self._returns.add(slice.place, slice.later[1], slice.later[0])
+            slice.later = None
+        since, used = 0, slice.held
+        if slice.stands:
+            book = self._books.get(slice.place.limit)
+            if book is not None and book.slices.get(slice.place.value) is slice:
+                since, used = book.start, book.used(slice.place.value)
+            else:
+                used = 0
+        if slice.amount > used:
+            self._returns.add(slice.place, slice.amount - used, since)
+            slice.amount = used
+
     def held(self) -> dict[str, int]:
         """Limit id -> what is held now, over all values and windows; limits on which nothing is held are left out."""
         return {limit: book.held for limit, book in self._books.items() if book.held}
@@ -212,12 +306,29 @@ class Machine:
             book.move(self._windows, now_s)
         value = "" if limit.each is None else dims[limit.each]
         known = book.balances.get(value)
-        return known if known is not None and known.trail is None else book.balance(value, self._max_values)
+        balance = known if known is not None and known.trail is None else book.balance(value, self._max_values)
+        if self._leased:
+            balance.slice = self._slice(balance) if limit.mode == "strict" else None
+        return balance
+
+    def _slice(self, balance: Balance) -> Slice:
+        """That of the balance's place. A new one is looked at when it has lain idle, so that one which stays empty is
+        forgotten."""
+        known = balance.book.slices.get(balance.value)
+        if known is None:
+            known = balance.book.slice_of(balance.value)
+            self._idle.touch(known)
+        return known
 
     def _book(self, limit: Limit, known: Book | None, now_s: int) -> Book:
         """The book of a limit that is new, or has changed: what it counts stays, or it is another limit."""
         if known is not None and known.span == span_of(limit) and known.limit.timezone == limit.timezone:
+            lowered = limit.amount < known.limit.amount
             known.limit = limit
+            for slice in known.slices.values():
+                slice.told_s = 0
+                if lowered:
+                    self._give_back(slice)
             if not known.start <= now_s < known.end:
                 known.move(self._windows, now_s)
             return known
@@ -236,6 +347,8 @@ def _close(reservation: Reservation) -> None:
 
 
 def _free(reservation: Reservation) -> None:
+    for _, slice, held in reservation.taken:
+        slice.held -= held
     for lines in (reservation.lines, reservation.places):
         for balance, amount in lines:
             balance.open -= 1
@@ -262,20 +375,35 @@ def _require_bounds(limits: Sequence[Limit], ask: Ask) -> None:
                 raise UnpricedModel(f"limit {limit.name} counts dollars and this model has no price")
 
 
+def _hopeless(limit: Limit, slice: Slice, asked: int, now_s: int) -> bool:
+    """Whether the control process need not be asked: the ask is over the amount, or it has said within this second
+    that the money is spent."""
+    return asked > limit.amount or (slice.told_s == now_s and slice.settled + asked > limit.amount)
+
+
 def _denied(limit: Limit, balance: Balance, asked: int, now_s: int) -> Denial:
     """A denial is lasting when the ask alone is over the amount, or the window never turns. A request that is held
     will be counted, so only time helps there."""
-    held_by_others = limit.unit != "requests" and balance.settled_in_window() + asked <= limit.amount
+    slice = balance.slice
+    left, settled = balance.left(limit), balance.settled_in_window()
+    if slice is not None:
+        left += limit.amount - slice.settled - slice.leased
+        settled = max(settled, slice.settled)
+    held_by_others = limit.unit != "requests" and settled + asked <= limit.amount
     retry_after_s: float | None
     if asked > limit.amount:
         retry_after_s = None
     elif held_by_others:
         retry_after_s = HELD_RETRY_S
+    elif slice is not None and limit.window == "sliding":
+        # What others used, and when, is not known here: something is free again with the next bucket.
+        retry_after_s = float(SLIDING_S[balance.book.span] // BUCKETS)
     else:
         fits_at_s = balance.fits_at_s(limit, asked)
         retry_after_s = None if fits_at_s == FOREVER_S else float(fits_at_s - now_s)
-    left = max(balance.left(limit), 0)
-    return Denial(limit, balance.value, balance.window_start, asked, left, held_by_others, retry_after_s)
+    return Denial(
+        limit, balance.value, balance.window_start, asked, min(max(left, 0), asked - 1), held_by_others, retry_after_s
+    )
 
 
 def _least_helped(one: Denial | None, other: Denial) -> Denial:

@@ -19,6 +19,7 @@ from penstock.ledger.frames import scan
 from penstock.ledger.journal import Journal
 from penstock.ledger.ledger import Admission, Ask, Ledger
 from penstock.ledger.verify import verify
+from penstock.testing.at_once import at_once
 
 MakeEvent = Callable[..., UsageEvent]
 MONEY = Limit("usd", "growth", "usd", 1_000, "month", alert_at=(0.5, 0.8))
@@ -37,7 +38,7 @@ class Worker:
         self._event = event
 
     def hold(self, name: str) -> Admission:
-        admission = self.ledger.reserve(LIMITS, {}, ASK, f"{name}:1")
+        admission = at_once(self.ledger.reserve(LIMITS, {}, ASK, f"{name}:1"))
         admission.dispatch(self._event(name, 100))
         return admission
 
@@ -130,7 +131,7 @@ async def test_more_records_than_a_batch_holds_are_all_moved(
 ) -> None:
     limits: tuple[Limit, ...] = ()
     for n in range(1_300):
-        admission = worker.ledger.reserve(limits, {}, ASK, f"{n}:1")
+        admission = at_once(worker.ledger.reserve(limits, {}, ASK, f"{n}:1"))
         admission.dispatch(worker._event(str(n)))
         admission.void("cut", None)
     assert await committer.drain() == 2_600
@@ -376,7 +377,7 @@ async def test_a_bill_beyond_all_numbers_stays_a_whole_number(
     committer: Committer, worker: Worker, engine: Engine
 ) -> None:
     for name in ("a", "b"):
-        admission = worker.ledger.reserve((), {}, ASK, f"{name}:1")
+        admission = at_once(worker.ledger.reserve((), {}, ASK, f"{name}:1"))
         admission.dispatch(worker._event(name))
         charge = Charge("usd", 0, "", 2**63 - 1)
         worker.journal.append(Post(f"{name}:1", 1, (charge,), "computed"))
@@ -441,7 +442,7 @@ async def test_a_sliding_window_survives_a_restart_bucket_by_bucket(
         return worker
 
     def call(worker: Worker, name: str, amount: int) -> None:
-        admission = worker.ledger.reserve([limit], {}, Ask(amount, 1, 1), f"{name}:1")
+        admission = at_once(worker.ledger.reserve([limit], {}, Ask(amount, 1, 1), f"{name}:1"))
         admission.dispatch(event(name, amount))
         worker.post(admission, amount)
 

@@ -14,6 +14,7 @@ from penstock.errors import InsufficientQuota, LimitHeld, PenstockError, StoreUn
 from penstock.ledger.frames import scan
 from penstock.ledger.journal import Journal, create
 from penstock.ledger.ledger import Admission, Ask, Ledger
+from penstock.testing.at_once import at_once
 
 MakeEvent = Callable[..., UsageEvent]
 MONEY = Limit("usd", "growth", "usd", 1_000, "month", (("team", "growth"),))
@@ -38,7 +39,7 @@ def ledger(path: Path, clock: Callable[[], int]) -> Iterator[Ledger]:
 
 
 def admit(ledger: Ledger, attempt_id: str = "a:1", ask: Ask = ASK) -> Admission:
-    return ledger.reserve(ledger.applying(LIMITS, DIMS), DIMS, ask, attempt_id)
+    return at_once(ledger.reserve(ledger.applying(LIMITS, DIMS), DIMS, ask, attempt_id))
 
 
 def journaled(path: Path) -> list[Record]:
@@ -80,36 +81,6 @@ def test_what_was_dispatched_and_owes_nothing_is_voided(ledger: Ledger, path: Pa
     assert ledger.held() == {}
 
 
-def test_the_next_attempt_takes_the_place_of_the_last(ledger: Ledger, path: Path, event: MakeEvent) -> None:
-    first = admit(ledger, "a:1")
-    first.dispatch(event("a"))
-    with pytest.raises(LimitHeld):
-        admit(ledger, "b:1")
-    second = first.renew(ledger.applying(LIMITS, DIMS), DIMS, ASK, "a:2")
-    assert first.resolved
-    assert not second.resolved
-    assert ledger.held() == {"usd": 600, "calls": 1}
-    assert [type(record) for record in journaled(path)] == [Hold, Void]
-
-
-def test_an_attempt_that_was_posted_can_be_renewed_too(ledger: Ledger, event: MakeEvent) -> None:
-    first = admit(ledger, "a:1")
-    first.dispatch(event("a"))
-    first.post(first.owed(300, Usage(input=5, requests=0)), "estimated", None)
-    second = first.renew(ledger.applying(LIMITS, DIMS), DIMS, ASK, "a:2")
-    assert ledger.held() == {"usd": 600, "calls": 1}
-    second.void("cut", None)
-
-
-def test_a_denied_renewal_leaves_the_first_attempt_voided(ledger: Ledger, event: MakeEvent) -> None:
-    first = admit(ledger, "a:1")
-    first.dispatch(event("a"))
-    with pytest.raises(InsufficientQuota):
-        first.renew(ledger.applying(LIMITS, DIMS), DIMS, Ask(1_001, 0, 0), "a:2")
-    assert first.resolved
-    assert ledger.held() == {}
-
-
 @pytest.mark.parametrize("again", ["post", "void", "dispatch"])
 def test_an_admission_is_resolved_once(ledger: Ledger, path: Path, event: MakeEvent, again: str) -> None:
     admission = admit(ledger)
@@ -132,23 +103,20 @@ def test_what_was_not_dispatched_cannot_owe(ledger: Ledger) -> None:
     admission.void("cut", None)
 
 
-def test_a_bill_over_its_hold_is_posted_and_flagged_also_on_a_later_attempt(
-    ledger: Ledger, path: Path, event: MakeEvent
-) -> None:
-    first = admit(ledger, "a:1")
-    first.dispatch(event("a"))
-    first.post(first.owed(601, USED), "computed", None)
-    second = first.renew(ledger.applying(LIMITS, DIMS), DIMS, Ask(10, 1, 1), "a:2")
-    second.dispatch(event("a"))
-    second.post(second.owed(5, USED), "computed", event("a", flags=("usage_missing",)))
+def test_a_bill_over_its_hold_is_posted_and_told_apart(ledger: Ledger, path: Path, event: MakeEvent) -> None:
+    admission = admit(ledger)
+    admission.dispatch(event("a"))
+    assert not admission.is_exceeded_by(admission.owed(600, USED))
+    owed = admission.owed(601, USED)
+    assert admission.is_exceeded_by(owed)
+    admission.post(owed, "computed", event("a"))
     last = journaled(path)[-1]
     assert isinstance(last, Post)
-    assert last.event is not None
-    assert last.event.flags == ("usage_missing", "hold_exceeded")
+    assert last.charges == owed
 
 
 def test_without_any_limit_a_call_is_journaled_all_the_same(ledger: Ledger, path: Path, event: MakeEvent) -> None:
-    admission = ledger.reserve((), DIMS, Ask(None, 5, None), "a:1")
+    admission = at_once(ledger.reserve((), DIMS, Ask(None, 5, None), "a:1"))
     admission.dispatch(event("a"))
     admission.post(admission.owed(5, USED), "unpriced", event("a"))
     assert [type(record) for record in journaled(path)] == [Hold, Post]
@@ -188,9 +156,9 @@ def test_a_full_disk_tells_the_settlement_and_forgets_nothing(ledger: Ledger, pa
 
 def test_concurrency_is_free_again_when_the_call_ends(ledger: Ledger) -> None:
     limits = (LANES,)
-    first = ledger.reserve(limits, DIMS, ASK, "a:1")
+    first = at_once(ledger.reserve(limits, DIMS, ASK, "a:1"))
     assert first.charges == ()
     with pytest.raises(LimitHeld):
-        ledger.reserve(limits, DIMS, ASK, "b:1")
+        at_once(ledger.reserve(limits, DIMS, ASK, "b:1"))
     first.void("cut", None)
-    ledger.reserve(limits, DIMS, ASK, "b:1")
+    at_once(ledger.reserve(limits, DIMS, ASK, "b:1"))

@@ -16,6 +16,7 @@ from penstock.ledger.journal import Journal
 from penstock.ledger.ledger import Ask, Ledger
 from penstock.ledger.verify import verify
 from penstock.store.tables.ledger import entries
+from penstock.testing.at_once import at_once
 
 MONEY = Limit("usd", "growth", "usd", 1_000)
 
@@ -31,7 +32,7 @@ async def ledger_of_three(
     """`a:1` posted 70, `b:1` voided, `c:1` open with 100."""
     ledger = Ledger(Journal(Path((await committer.open_epoch()).journal)), clock)
     for name in ("a", "b", "c"):
-        admission = ledger.reserve([MONEY], {}, Ask(100, 1, 1), f"{name}:1")
+        admission = at_once(ledger.reserve([MONEY], {}, Ask(100, 1, 1), f"{name}:1"))
         admission.dispatch(event(name))
         if name == "a":
             admission.post(admission.owed(70, Usage()), "computed", event(name))

@@ -1,0 +1,355 @@
+"""Several workers that share limits by leases: whatever happens to them, to what they say and to their clocks, no limit
+is passed, and when all is quiet nothing is stranded.
+
+The workers are real machines and lessees. The control process is a model of thirty lines: it grants what is free, obeys
+each request once, and takes what a dead worker had left when its journal has been read.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from penstock.domain.lease import Given, Granted, Place, Want
+from penstock.domain.policy import Charge, Denial, Limit
+from penstock.errors import StoreUnavailable
+from penstock.ledger.lessee import Lessee
+from penstock.ledger.machine import Ask, Machine, Reservation, Short
+from penstock.ledger.matching import Index
+from penstock.ledger.windows import SHORT, SLIDING_S, oldest_open
+
+WINDOWS = [("day", "fixed"), ("total", "fixed"), ("minute", "fixed"), ("second", "fixed")]
+WINDOWS += [("minute", "sliding"), ("hour", "sliding")]
+FATES = ["answered", "answered", "answered", "answer lost", "not known", "twice"]
+START = 1_795_200_000
+WORKERS = 3
+
+
+@dataclass
+class Row:
+    granted: int = 0
+    posted: int = 0
+    since: int = 0
+    until_s: int | None = None
+
+    @property
+    def outstanding(self) -> int:
+        return max(0, self.granted - self.posted)
+
+
+@dataclass
+class Store:
+    """What the control process knows. `settled`: limit, window or bucket, value -> amount."""
+
+    limits: dict[str, Limit]
+    rows: dict[tuple[Place, int], Row] = field(default_factory=dict)
+    settled: dict[tuple[str, int, str], int] = field(default_factory=dict)
+    answers: dict[int, tuple[int, tuple[Granted, ...]]] = field(default_factory=dict)
+
+    def serve(
+        self, epoch: int, number: int, wants: tuple[Want, ...], given: tuple[Given, ...], now: int
+    ) -> tuple[Granted, ...]:
+        last, answer = self.answers.get(epoch, (0, ()))
+        if number == last:
+            return answer
+        assert number == last + 1
+        for it in given:
+            row = self.rows[it.place, epoch]
+            row.granted -= it.amount
+            row.since = max(row.since, it.since)
+            assert row.granted >= 0
+        answer = tuple([self._grant(epoch, want, now) for want in wants])
+        self.answers[epoch] = (number, answer)
+        return answer
+
+    def _grant(self, epoch: int, want: Want, now: int) -> Granted:
+        place, limit = want.place, self.limits[want.place.limit]
+        stands = place.per in SHORT or limit.unit == "concurrent"
+        settled = self.settled_at(place, min(now, want.at_s)) if not stands else 0
+        rows = {
+            e: r for (p, e), r in self.rows.items() if p == place and not (r.until_s is not None and r.until_s <= now)
+        }
+        taken = settled + sum(row.outstanding for row in rows.values())
+        free = limit.amount - taken
+        amount = want.total + (free - want.total) // 4 if free >= want.total else free if free >= want.least else 0
+        amount = max(amount, 0)
+        row = self.rows.setdefault((place, epoch), Row())
+        row.granted += amount
+        since = max((r.since for e, r in rows.items() if e != epoch), default=0) if stands else 0
+        return Granted(amount, settled, taken - settled + amount, since)
+
+    def settled_at(self, place: Place, now: int) -> int:
+        if place.per in SLIDING_S:
+            oldest = oldest_open(place.per, now)
+            return sum(
+                n
+                for (limit, start, value), n in self.settled.items()
+                if (limit, value) == (place.limit, place.value) and start >= oldest
+            )
+        return self.settled.get((place.limit, place.window_start, place.value), 0)
+
+    def post(self, epoch: int, charge: Charge) -> None:
+        key = (charge.limit, charge.window_start, charge.value)
+        self.settled[key] = self.settled.get(key, 0) + charge.amount
+        if charge.per not in SHORT:
+            place = Place(charge.limit, 0 if charge.per in SLIDING_S else charge.window_start, charge.value, charge.per)
+            row = self.rows.get((place, epoch))
+            if row is not None:
+                row.posted += charge.amount
+                row.granted = max(row.granted, row.posted)
+
+    def finish(self, epoch: int, now: int) -> None:
+        for place, owner in list(self.rows):
+            if owner == epoch:
+                if place.per in SHORT:
+                    self.rows[place, epoch].until_s = now + 200
+                else:
+                    del self.rows[place, epoch]
+
+
+class Worker:
+    def __init__(self, epoch: int, clock: "World") -> None:
+        self.epoch = epoch
+        self.world = clock
+        self.skew = 0
+        self.machine = Machine(leased=True)
+        self.sent: list[tuple[int, tuple[Want, ...], tuple[Given, ...]]] = []
+        self.lessee = Lessee(self.machine, lambda *said: self.sent.append(said), lambda: self.now * 10**9)
+        self.open: list[Reservation] = []
+        self.waiting: list[asyncio.Task[None]] = []
+
+    @property
+    def now(self) -> int:
+        return self.world.at + self.skew
+
+    async def call(self, dims: dict[str, str], ask: Ask) -> None:
+        limits = Index(self.world.store.limits).applying(dims)
+        outcome = self.machine.reserve(limits, dims, ask, self.now)
+        if isinstance(outcome, Short):
+            try:
+                outcome = await self.lessee.obtain(
+                    outcome, lambda final: self.machine.reserve(limits, dims, ask, self.now, final=final)
+                )
+            except StoreUnavailable:
+                return
+        if isinstance(outcome, Denial):
+            return
+        assert isinstance(outcome, Reservation)
+        self.open.append(outcome)
+
+
+class Loop(asyncio.SelectorEventLoop):
+    """Its time can be put forward."""
+
+    ahead_s = 0.0
+
+    def time(self) -> float:
+        return super().time() + self.ahead_s
+
+
+class World(RuleBasedStateMachine):
+    @initialize(
+        limits=st.lists(
+            st.tuples(
+                st.sampled_from(["usd", "tokens", "requests", "concurrent"]),
+                st.sampled_from(WINDOWS),
+                st.integers(0, 40),
+                st.sampled_from([None, "customer"]),
+            ),
+            min_size=1,
+            max_size=4,
+        )
+    )
+    def begin(self, limits: list[tuple[str, tuple[str, str], int, str | None]]) -> None:
+        self.loop = Loop()
+        made = {}
+        for n, (unit, (per, kind), amount, each) in enumerate(limits):
+            if unit == "concurrent":
+                per, kind = "total", "fixed"
+            made[f"l{n}"] = Limit(f"l{n}", f"l{n}", unit, amount, per, (), each, window=kind)  # type: ignore[arg-type]
+        self.at = START
+        self.store = Store(made)
+        self.epochs = 0
+        self.workers = [self._worker() for _ in range(WORKERS)]
+
+    def _worker(self) -> Worker:
+        self.epochs += 1
+        return Worker(self.epochs, self)
+
+    def _run(self, step: Callable[[], object] = lambda: None) -> None:
+        """Takes a step and lets everything run that follows from it."""
+
+        async def run() -> None:
+            step()
+            for _ in range(4):
+                await asyncio.sleep(0)
+
+        self.loop.run_until_complete(run())
+
+    @rule(by_s=st.sampled_from([0.05, 0.3, 2.1]))
+    def those_who_wait_grow_impatient(self, by_s: float) -> None:
+        self.loop.ahead_s += by_s
+        self._run()
+
+    @rule(by=st.sampled_from([0, 1, 2, 30, 60, 61, 3_660, 86_400]))
+    def time_passes(self, by: int) -> None:
+        self.at += by
+
+    @rule(n=st.integers(0, WORKERS - 1), skew=st.integers(-30, 30))
+    def a_clock_is_wrong(self, n: int, skew: int) -> None:
+        worker = self.workers[n]
+        worker.skew = max(skew, worker.skew)
+
+    @rule(
+        n=st.integers(0, WORKERS - 1),
+        customer=st.sampled_from("xy"),
+        usd=st.integers(0, 15),
+        tokens=st.integers(0, 8),
+    )
+    def a_call_comes(self, n: int, customer: str, usd: int, tokens: int) -> None:
+        worker = self.workers[n]
+
+        def come() -> None:
+            call = worker.call({"customer": customer}, Ask(usd, tokens, 1))
+            worker.waiting.append(self.loop.create_task(call))
+
+        self._run(come)
+
+    @rule(n=st.integers(0, WORKERS - 1), which=st.integers(0, 9), part=st.sampled_from([0.0, 0.5, 1.0]))
+    def a_call_is_settled(self, n: int, which: int, part: float) -> None:
+        worker = self.workers[n]
+        if worker.open:
+            held = worker.open.pop(which % len(worker.open))
+            owed = [Charge(c.limit, c.window_start, c.value, int(c.amount * part), c.per) for c in held.charges]
+            worker.machine.settle(held, owed)
+            for charge in owed:
+                self.store.post(worker.epoch, charge)
+        self._run()
+
+    @rule(n=st.integers(0, WORKERS - 1), which=st.integers(0, 9))
+    def a_call_is_released(self, n: int, which: int) -> None:
+        worker = self.workers[n]
+        if worker.open:
+            worker.machine.release(worker.open.pop(which % len(worker.open)))
+        self._run()
+
+    @rule(
+        n=st.integers(0, WORKERS - 1),
+        fate=st.sampled_from(FATES),
+    )
+    def a_request_arrives(self, n: int, fate: str) -> None:
+        worker = self.workers[n]
+        if not worker.sent:
+            return
+        number, wants, given = worker.sent.pop(0)
+        if fate == "not known":
+            self._run(lambda: worker.lessee.answered(number, None))
+            worker.sent.append((number, wants, given))
+        else:
+            last = self.store.answers.get(worker.epoch, (0, ()))[0]
+            if number < last:
+                return
+            answer = self.store.serve(worker.epoch, number, wants, given, self.at)
+            if fate == "answer lost":
+                worker.sent.insert(0, (number, wants, given))
+            else:
+                self._run(lambda: worker.lessee.answered(number, answer))
+            if fate == "twice":
+                self._run(lambda: worker.lessee.answered(number, answer))
+
+    @rule(n=st.integers(0, WORKERS - 1))
+    def a_second_turns(self, n: int) -> None:
+        self._run(self.workers[n].lessee.tick)
+
+    @rule(n=st.integers(0, WORKERS - 1))
+    def everything_is_recalled(self, n: int) -> None:
+        worker = self.workers[n]
+        self._run(lambda: worker.lessee.recalled([place for place, _ in self.store.rows]))
+
+    @rule(n=st.integers(0, WORKERS - 1))
+    def a_worker_dies(self, n: int) -> None:
+        worker = self.workers[n]
+        self._cancel(worker)
+        for held in worker.open:
+            for charge in held.charges:
+                self.store.post(worker.epoch, charge)
+        self.store.finish(worker.epoch, self.at)
+        self.workers[n] = self._worker()
+
+    def _cancel(self, worker: Worker) -> None:
+        """Ends the calls that wait, and takes in what came of them."""
+
+        async def end() -> None:
+            for task in worker.waiting:
+                task.cancel()
+            await asyncio.gather(*worker.waiting, return_exceptions=True)
+
+        self.loop.run_until_complete(end())
+
+    @invariant()
+    def no_limit_is_passed(self) -> None:
+        """What is settled and held, in every window and every stretch of a sliding one."""
+        if not hasattr(self, "store"):
+            return
+        spent = dict(self.store.settled)
+        flying: dict[tuple[str, str], int] = {}
+        for worker in self.workers:
+            for held in worker.open:
+                for charge in held.charges:
+                    key = (charge.limit, charge.window_start, charge.value)
+                    spent[key] = spent.get(key, 0) + charge.amount
+                for balance, amount in held.places:
+                    place = (balance.book.limit.id, balance.value)
+                    flying[place] = flying.get(place, 0) + amount
+        for (limit_id, _), amount in flying.items():
+            assert amount <= self.store.limits[limit_id].amount
+        for (limit_id, start, value), amount in spent.items():
+            limit = self.store.limits[limit_id]
+            if limit.window == "sliding":
+                length = SLIDING_S[f"sliding-{limit.per}"]  # type: ignore[index]
+                amount = sum(
+                    n
+                    for (other, at, of), n in spent.items()
+                    if (other, of) == (limit_id, value) and start - length <= at <= start
+                )
+            assert amount <= limit.amount
+
+    @invariant()
+    def what_is_leased_is_bounded(self) -> None:
+        for (place, _), row in getattr(self, "store", Store({})).rows.items():
+            rows = [r for (p, _), r in self.store.rows.items() if p == place]
+            assert sum(r.outstanding for r in rows if r.until_s is None) <= self.store.limits[place.limit].amount
+            assert row.granted >= row.posted
+
+    def teardown(self) -> None:
+        """Everybody ends: nothing is held any more, and everything that is not spent has come back."""
+        if not hasattr(self, "store"):
+            return
+        for worker in self.workers:
+            self._cancel(worker)
+            for held in worker.open:
+                worker.machine.release(held)
+            worker.open.clear()
+        self.at += 2 * 86_400
+        for _ in range(12):
+            for worker in self.workers:
+                self._run(worker.lessee.tick)
+                for number, wants, given in worker.sent:
+                    if number >= self.store.answers.get(worker.epoch, (0, ()))[0]:
+                        answer = self.store.serve(worker.epoch, number, wants, given, self.at)
+                        self._run(partial(worker.lessee.answered, number, answer))
+                worker.sent.clear()
+                self._run(worker.lessee.linked)
+        for (place, _), row in self.store.rows.items():
+            assert row.until_s is not None or not row.outstanding, place
+        for worker in self.workers:
+            assert worker.machine.held() == {}
+        self.loop.close()
+
+
+TestLeases = World.TestCase
+TestLeases.settings = settings(max_examples=150, stateful_step_count=50, deadline=None)
