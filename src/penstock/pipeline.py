@@ -18,6 +18,7 @@ from msgspec import structs
 
 from penstock.admission import idempotency
 from penstock.admission.admit import dimensions, find_alias, kill_on, refuse_killed
+from penstock.admission.downgrade import taking_over
 from penstock.admission.tags import tags_of
 from penstock.catalog.cost import Bounds, cost, worst_cost
 from penstock.dialects.base import Call, Demand, Dialect, Reading, Tee
@@ -171,7 +172,7 @@ async def serve(
         exchange.alias = find_alias(snapshot, exchange.key, call.model)
         gateway.live[exchange.request_id] = exchange
         await _take_key(gateway, exchange, body)
-        reply = await _first_answer(gateway, exchange, dialect, call)
+        reply = await _answer(gateway, exchange, dialect, call)
     except BaseException as error:
         gateway.live.pop(exchange.request_id, None)
         try:
@@ -232,6 +233,28 @@ def _tell(exchange: Exchange, error: BaseException) -> None:
     else:
         is_fault = exchange.attempts or isinstance(told, UpstreamError | InternalError)
         exchange.cause = "failed" if is_fault else "refused"
+
+
+async def _answer(gateway: Gateway, exchange: Exchange, dialect: Dialect, call: Call) -> Reply:
+    """The answer of the model that was asked for, or of the one that takes over, once, when a limit denies the call and
+    names it. Whatever keeps that one from being sent to, the caller is told of the first denial."""
+    try:
+        return await _first_answer(gateway, exchange, dialect, call)
+    except GatewayError as error:
+        asked, alias, denied = exchange.alias, taking_over(gateway.snapshot, exchange, error), error
+        if asked is None or alias is None or denied.denial is None:
+            raise
+    downgrade = {"limit": denied.denial.limit.name, "from": asked.name, "to": alias.name}
+    exchange.decision["downgrade"] = downgrade
+    exchange.alias, exchange.dims["model"] = alias, alias.name
+    try:
+        return await _first_answer(gateway, exchange, dialect, call)
+    except GatewayError as error:
+        if isinstance(error, UpstreamError | StoreUnavailable):
+            raise
+        exchange.alias, exchange.dims["model"] = asked, asked.name
+        downgrade["refused"] = error.code
+        raise denied from None
 
 
 async def _first_answer(gateway: Gateway, exchange: Exchange, dialect: Dialect, call: Call) -> Reply:
@@ -463,13 +486,16 @@ class _Attempt:
 
     def _headers(self, response: UpstreamResponse) -> list[tuple[bytes, bytes]]:
         target = self._plan.target
-        return [
+        headers = [
             *passed_on(response.headers),
             (b"x-penstock-provider", target.provider.encode()),
             (b"x-penstock-model", target.model.encode()),
             (b"x-penstock-attempts", str(self._n).encode()),
             (b"x-penstock-cache", b"off"),
         ]
+        if (downgrade := self._exchange.decision.get("downgrade")) is not None:
+            headers.append((b"x-penstock-downgraded", downgrade["limit"].encode()))
+        return headers
 
     # -- the resolution of the hold -----------------------------------------------------------------------------------
 

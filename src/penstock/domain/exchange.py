@@ -5,7 +5,7 @@ the usage event. Times are Unix nanoseconds.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
 from penstock.domain.events import AttemptRecord, Cause, UsageEvent
 from penstock.domain.idempotency import KeyUse
@@ -44,6 +44,7 @@ class Exchange:
         "cost_nanousd",
         "cut",
         "cut_by",
+        "decision",
         "dims",
         "error_code",
         "finish_reason",
@@ -87,6 +88,7 @@ class Exchange:
         self.recorded = False
         self.charges: tuple[Charge, ...] = ()
         self.flags: set[str] = set()
+        self.decision: dict[str, Any] = {}
         self.finish_reason = ""
         self.status = 0
         self.error_code = ""
