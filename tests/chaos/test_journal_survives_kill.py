@@ -18,6 +18,7 @@ from penstock.ledger.committer import Committer
 from penstock.ledger.verify import verify
 from penstock.store.engine import committer_engine, database_url
 from penstock.store.tables import ledger as tables
+from penstock.store.tables.control import limits
 from penstock.store.tables.schema import metadata
 
 CYCLES = 15
@@ -91,9 +92,8 @@ async def drain_for_a_while(committer: Committer, done: asyncio.Event) -> None:
 
 async def test_fifteen_kills_lose_nothing_and_leave_nothing_held(tmp_path: Path) -> None:
     engine = committer_engine(database_url("sqlite", tmp_path))
-    metadata.create_all(
-        engine, tables=[tables.entries, tables.balances, tables.shares, tables.open_holds, tables.journals]
-    )
+    ledger = [tables.entries, tables.balances, tables.shares, tables.open_holds, tables.journals]
+    metadata.create_all(engine, tables=[*ledger, tables.leases, tables.lease_requests, limits])
     with engine.begin() as connection:
         connection.exec_driver_sql("CREATE TABLE seen (event_id TEXT PRIMARY KEY)")
 

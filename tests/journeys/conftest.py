@@ -72,10 +72,13 @@ def own_lab(tmp_path: Path) -> Iterator[Callable[..., Lab]]:
     with ExitStack() as stack:
 
         def make(
-            keys: dict[str, dict[str, Any]] | None = None, limits: list[dict[str, Any]] | None = None, **config: Any
+            keys: dict[str, dict[str, Any]] | None = None,
+            limits: list[dict[str, Any]] | None = None,
+            workers: int = 1,
+            **config: Any,
         ) -> Lab:
             chosen = LIMITS if keys is None and limits is None else limits
-            return stack.enter_context(Lab(tmp_path / "gateway", keys or KEYS, chosen, config))
+            return stack.enter_context(Lab(tmp_path / "gateway", keys or KEYS, chosen, config, workers))
 
         yield make
 

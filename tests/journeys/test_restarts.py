@@ -136,10 +136,3 @@ def test_a_second_gateway_on_the_same_data_refuses_to_start(own: Lab) -> None:
     assert told.returncode != 0
     assert "Traceback" not in told.stderr
     assert own.chat("ci").status == 200
-
-
-def test_more_than_one_worker_is_refused_with_a_sentence(own: Lab) -> None:
-    told = own.gateway.run("serve", "-c", str(own.gateway.file), "--workers", "2")
-    assert told.returncode == 2
-    assert "worker" in told.stderr
-    assert len(told.stderr.strip().splitlines()) == 1

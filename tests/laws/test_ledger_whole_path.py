@@ -30,6 +30,7 @@ from penstock.ledger.verify import verify
 from penstock.ledger.windows import oldest_open
 from penstock.store.engine import committer_engine, database_url
 from penstock.store.tables import ledger as tables
+from penstock.store.tables.control import limits
 from penstock.store.tables.schema import metadata
 from penstock.testing.at_once import at_once
 
@@ -79,10 +80,8 @@ class World:
         self.home = home
         self.now = NOW_NS
         self.engine = committer_engine(database_url("sqlite", home))
-        metadata.create_all(
-            self.engine,
-            tables=[tables.entries, tables.balances, tables.shares, tables.open_holds, tables.journals],
-        )
+        ledger = [tables.entries, tables.balances, tables.shares, tables.open_holds, tables.journals]
+        metadata.create_all(self.engine, tables=[*ledger, tables.leases, tables.lease_requests, limits])
         with self.engine.begin() as connection:
             connection.exec_driver_sql("CREATE TABLE seen (event_id TEXT PRIMARY KEY)")
         self.committer = self.new_committer()

@@ -1,8 +1,8 @@
-"""The supervisor: starts the control process and the worker of one box, and starts again whichever dies.
+"""The supervisor: starts the control process and the workers of one box, and starts again whichever dies.
 
-It is the parent that an operator's service manager knows. It does nothing else, imports nothing but the standard
-library, and so stays at a few megabytes. Both children hold the read end of a pipe: when the supervisor is gone,
-however it went, they see its end and stop.
+It is the parent that an operator's service manager knows. It binds the address of the data plane and does nothing else;
+it imports nothing but the standard library, and so stays at a few megabytes. Its children hold the read end of a pipe:
+when the supervisor is gone, however it went, they see its end and stop.
 """
 
 import argparse
@@ -12,8 +12,11 @@ import socket
 import subprocess
 import sys
 import time
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+
+from penstock.app import box
 
 WATCHED = {signal.SIGCHLD, signal.SIGTERM, signal.SIGINT}
 STABLE_AFTER_S = 5.0
@@ -30,75 +33,99 @@ FATAL = {EXIT_CONFIG, EXIT_IN_USE}
 
 @dataclass
 class Child:
-    """One process to keep alive. `pause_s` doubles while it dies young."""
+    """One process to keep alive. `pause_s` doubles while it dies young; at `due_at`, in monotonic seconds, one that has
+    ended is started again. `descriptors`: what it inherits."""
 
     name: str
     command: list[str]
+    descriptors: tuple[int, ...]
     process: subprocess.Popen[bytes] | None = None
     started_at: float = 0.0
     pause_s: float = FIRST_PAUSE_S
+    due_at: float = 0.0
 
-    def start(self, parent_fd: int) -> None:
+    def start_if_due(self) -> None:
+        if self.process is not None or time.monotonic() < self.due_at:
+            return
         self.started_at = time.monotonic()
         self.process = subprocess.Popen(
-            [*self.command, "--parent-fd", str(parent_fd)],
-            pass_fds=(parent_fd,),
+            self.command,
+            pass_fds=self.descriptors,
             preexec_fn=_unblock_signals,  # noqa: PLW1509  this process has one thread
             start_new_session=True,
         )
 
-    def exit_code(self) -> int | None:
-        return self.process.poll() if self.process is not None else None
+    def ended(self) -> int | None:
+        """The exit code of a process that has ended since this was asked last."""
+        code = self.process.poll() if self.process is not None else None
+        if code is not None:
+            self.process = None
+        return code
 
-    def stop(self, within_s: float) -> None:
-        """SIGTERM, then SIGKILL when it takes longer than `within_s`."""
-        if self.process is None or self.process.poll() is not None:
-            return
-        self.process.terminate()
-        try:
-            self.process.wait(within_s)
-        except subprocess.TimeoutExpired:
-            _say(f"{self.name} did not stop within {within_s:.0f} s; killing it")
-            self.process.kill()
-            self.process.wait()
+    def rest(self, code: int) -> None:
+        """It is started again after a pause of its own."""
+        now = time.monotonic()
+        if now - self.started_at > STABLE_AFTER_S:
+            self.pause_s = FIRST_PAUSE_S
+        _say(f"{self.name} ended with code {code}; starting it again")
+        self.due_at = now + self.pause_s
+        self.pause_s = min(self.pause_s * 2, LONGEST_PAUSE_S)
 
 
 @dataclass
 class Supervisor:
-    children: list[Child]
-    """In the order of starting; stopped in reverse, so that the worker drains while its control process still runs."""
-    parent_fd: int
-    stopping: bool = field(default=False)
+    """`addresses`: the sockets that the workers listen on."""
+
+    control: Child
+    workers: list[Child]
+    addresses: list[list[socket.socket]]
 
     def run(self) -> int:
         """Keeps the children alive until SIGTERM or SIGINT. Returns the exit code of the whole."""
-        for child in self.children:
-            child.start(self.parent_fd)
+        children = [self.control, *self.workers]
         while True:
-            caught = signal.sigwait(WATCHED)
-            if caught != signal.SIGCHLD:
+            for child in children:
+                child.start_if_due()
+            if _next_signal(children) in (signal.SIGTERM, signal.SIGINT):
                 self._stop()
                 return 0
-            for child in self.children:
-                code = child.exit_code()
-                if code is None:
-                    continue
+            for child in children:
+                code = child.ended()
                 if code in FATAL:
                     self._stop()
                     return EXIT_CONFIG if code == EXIT_CONFIG else 1
-                self._restart(child, code)
-
-    def _restart(self, child: Child, code: int) -> None:
-        if time.monotonic() - child.started_at > STABLE_AFTER_S:
-            child.pause_s = FIRST_PAUSE_S
-        _say(f"{child.name} ended with code {code}; starting it again")
-        time.sleep(child.pause_s)
-        child.pause_s = min(child.pause_s * 2, LONGEST_PAUSE_S)
-        child.start(self.parent_fd)
+                if code is not None:
+                    child.rest(code)
 
     def _stop(self) -> None:
-        for child in reversed(self.children):
-            child.stop(STOP_WITHIN_S)
+        """The workers together, so that they drain while their control process still runs; then that."""
+        box.close(self.addresses)
+        _stop(self.workers)
+        _stop([self.control])
+
+
+def _next_signal(children: Sequence[Child]) -> int | None:
+    """The next of `WATCHED`; None when the time has come to start a child."""
+    due = [child.due_at for child in children if child.process is None]
+    if not due:
+        return signal.sigwait(WATCHED)
+    caught = signal.sigtimedwait(WATCHED, max(0.0, min(due) - time.monotonic()))
+    return None if caught is None else caught.si_signo
+
+
+def _stop(children: Sequence[Child]) -> None:
+    """SIGTERM to all, then SIGKILL to those that take longer than `STOP_WITHIN_S`."""
+    running = [(child.name, child.process) for child in children if child.process is not None]
+    for _, process in running:
+        process.terminate()
+    deadline = time.monotonic() + STOP_WITHIN_S
+    for name, process in running:
+        try:
+            process.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            _say(f"{name} did not stop within {STOP_WITHIN_S:.0f} s; killing it")
+            process.kill()
+            process.wait()
 
 
 def _unblock_signals() -> None:
@@ -109,19 +136,36 @@ def _say(message: str) -> None:
     print(f"penstock: {message}", file=sys.stderr, flush=True)  # noqa: T201  structlog would cost this process its size
 
 
+def _supervisor(arguments: argparse.Namespace, addresses: list[list[socket.socket]]) -> Supervisor:
+    read_end, _write_end = os.pipe()
+    python = [sys.executable, "-P", "-m"]
+    everyone = ["--data", arguments.data, "--parent-fd", str(read_end)]
+    control = [*python, "penstock.app.control", "--config", arguments.config, "--workers", str(arguments.workers)]
+    listening = [word for sockets in addresses for word in ("--listen", box.written(sockets))]
+    descriptors = (read_end, *(place.fileno() for sockets in addresses for place in sockets))
+    workers = []
+    for number in range(arguments.workers):
+        command = [*python, "penstock.app.worker", "--number", str(number), *listening, *everyone]
+        workers.append(Child(f"worker-{number}", command, descriptors))
+    return Supervisor(Child("control process", [*control, *everyone], (read_end,)), workers, addresses)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="penstock.app.supervisor")
     parser.add_argument("--config", required=True)
     parser.add_argument("--data", required=True)
+    parser.add_argument("--listen", required=True, metavar="HOST:PORT")
+    parser.add_argument("--workers", required=True, type=int)
     arguments = parser.parse_args()
+    host, _, port = arguments.listen.rpartition(":")
+    try:
+        addresses = box.bind(host.strip("[]"), int(port), arguments.workers)
+    except OSError as error:
+        _say(f"cannot listen on {arguments.listen}: {error.strerror}")
+        return 1
     Path(arguments.data).mkdir(mode=0o700, parents=True, exist_ok=True)
     signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)
-    read_end, _write_end = os.pipe()
-    python = [sys.executable, "-P", "-m"]
-    control = [*python, "penstock.app.control", "--config", arguments.config, "--data", arguments.data]
-    node = f"{socket.gethostname()}/worker-0"
-    worker = [*python, "penstock.app.worker", "--data", arguments.data, "--node", node]
-    return Supervisor([Child("control process", control), Child("worker", worker)], read_end).run()
+    return _supervisor(arguments, addresses).run()
 
 
 if __name__ == "__main__":

@@ -11,15 +11,17 @@ import itertools
 import logging
 import os
 import signal
+import socket
 import sys
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import uvloop
 
+from penstock.app import box
 from penstock.app.key_uses import KeyUses
 from penstock.app.link import (
     Adjusted,
@@ -28,18 +30,23 @@ from penstock.app.link import (
     Changed,
     Confirm,
     Hello,
+    LeaseAnswer,
+    LeaseRequest,
     Message,
     Pulse,
     Question,
+    Recall,
     Refused,
     Welcome,
     encode,
     messages,
 )
+from penstock.domain.lease import Given, Want
 from penstock.domain.snapshot import Deployment, ServerSettings, Snapshot, applied
 from penstock.errors import StoreUnavailable
 from penstock.ledger.journal import Journal
 from penstock.ledger.ledger import Ledger
+from penstock.ledger.lessee import Lessee
 from penstock.pipeline import Asked, Gateway
 from penstock.surfaces.http1.protocol import ServerLimits
 from penstock.surfaces.http1.server import HttpServer
@@ -50,6 +57,7 @@ from penstock.upstream.http1 import Http1Transport
 RECONNECT_S = 0.05
 ANSWER_TIMEOUT_S = 5.0
 BEAT_S = 1.0
+GIVE_BACK_S = 1.0
 EXIT_IN_USE = 3
 """The address of the data plane is taken; the supervisor stops the whole."""
 
@@ -76,11 +84,14 @@ class JsonLines(logging.Formatter):
 
 
 class Worker:
-    """The process. `run` returns its exit code."""
+    """The process. `run` returns its exit code. `number`: which of the box's workers it is; `addresses`: the sockets of
+    all of them, see `box.bind`."""
 
-    def __init__(self, data: Path, node: str) -> None:
+    def __init__(self, data: Path, number: int, addresses: Sequence[Sequence[socket.socket]]) -> None:
         self._socket = data / "control.sock"
-        self._node = node
+        self._number = number
+        self._node = box.node_name(number)
+        self._addresses = addresses
         self._epoch = 0
         self._adjusted = 0
         self._ids = itertools.count(1)
@@ -148,6 +159,10 @@ class Worker:
             question = self._questions.pop(message.id, None)
             if question is not None and not question.done():
                 question.set_result(message.value)
+        elif isinstance(message, LeaseAnswer):
+            self._leases().answered(message.number, message.granted)
+        elif isinstance(message, Recall):
+            self._leases().recalled(message.places)
         elif isinstance(message, Changed):
             gateway = self._require_gateway()
             if message.change.version == gateway.snapshot.version + 1:
@@ -172,7 +187,7 @@ class Worker:
         if self._gateway is None:
             self._epoch, self._adjusted = welcome.epoch, welcome.adjusted
             journal = self._journal = Journal(Path(welcome.journal))
-            ledger = Ledger(journal, time.time_ns)
+            ledger = Ledger(journal, time.time_ns, None if welcome.sole else self._say_what_is_lacked)
             ledger.seed(welcome.balances)
             key_uses = KeyUses(self._ask, welcome.epoch)
             asked = Asked(self._deployment, key_uses)
@@ -185,6 +200,17 @@ class Worker:
             self._spawn(self._listen(welcome.snapshot.server))
         self._adopt(welcome.snapshot)
         self._gateway.confirm_fresh()
+        if self._gateway.ledger.leases is not None:
+            self._gateway.ledger.leases.linked()
+
+    def _leases(self) -> Lessee:
+        leases = self._require_gateway().ledger.leases
+        if leases is None:
+            raise RuntimeError("the control process speaks of leases, and there are none")
+        return leases
+
+    def _say_what_is_lacked(self, number: int, wants: tuple[Want, ...], given: tuple[Given, ...]) -> None:
+        self._send(LeaseRequest(number, wants, given))
 
     def _adopt(self, snapshot: Snapshot) -> None:
         """From here on every admission sees `snapshot`. A newer kill also cuts what runs, and is confirmed."""
@@ -225,6 +251,8 @@ class Worker:
             due = time.monotonic() + BEAT_S
             await asyncio.sleep(BEAT_S)
             self._loop_lag_ms = max(0.0, (time.monotonic() - due) * 1000)
+            if gateway.ledger.leases is not None:
+                gateway.ledger.leases.tick()
             live = gateway.live.values()
             self._send(
                 Beat(
@@ -290,7 +318,7 @@ class Worker:
         limits = ServerLimits(header_read_timeout_ms=settings.header_read_timeout_ms)
         self._server = HttpServer(self._app.handle, limits)
         try:
-            await self._server.listen(settings.listen_host, settings.listen_port)
+            await self._server.listen(self._addresses, self._number)
         except OSError as error:
             _log.error("cannot listen on %s:%d: %s", settings.listen_host, settings.listen_port, error.strerror)
             self._exit_code = EXIT_IN_USE
@@ -312,6 +340,8 @@ class Worker:
             await asyncio.sleep(0.01)
         if self._server is not None:
             await self._server.close(within_s=1.0)
+        if gateway.ledger.leases is not None:
+            await gateway.ledger.leases.give_all_back(within_s=GIVE_BACK_S)
         await gateway.upstream.close()
         if self._journal is not None:
             self._journal.close()
@@ -325,7 +355,8 @@ class Worker:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="penstock.app.worker")
     parser.add_argument("--data", required=True, type=Path)
-    parser.add_argument("--node", required=True)
+    parser.add_argument("--number", required=True, type=int)
+    parser.add_argument("--listen", required=True, action="append", type=box.read)
     parser.add_argument("--parent-fd", type=int)
     arguments = parser.parse_args()
 
@@ -338,7 +369,7 @@ def main() -> int:
     gc.set_threshold(50_000, 20, 20)
 
     async def run() -> int:
-        return await Worker(arguments.data, arguments.node).run(arguments.parent_fd)
+        return await Worker(arguments.data, arguments.number, arguments.listen).run(arguments.parent_fd)
 
     return uvloop.run(run())
 

@@ -83,7 +83,7 @@ def demo(
     data_plane, admin_plane = Address.parse(listen), Address.parse(admin)
     with tempfile.TemporaryDirectory(prefix="penstock-demo-") as folder:
         config = _write_configuration(Path(folder), listen, admin)
-        with _serving(config, Path(folder)) as gateway:
+        with _serving(config, Path(folder), listen) as gateway:
             client = _wait_until_ready(gateway, Path(folder), data_plane, admin_plane)
             key = client.post("/keys", {"name": "demo", "team": TEAM, "project": PROJECT})["secret"]
             calls = list(_sample_calls(client, data_plane, key))
@@ -120,9 +120,10 @@ def _has_openai() -> bool:
 
 
 @contextmanager
-def _serving(config: Path, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+def _serving(config: Path, folder: Path, listen: str) -> Iterator[subprocess.Popen[bytes]]:
     """`penstock serve` on this configuration, its log in the folder; stopped at the end."""
     command = [sys.executable, "-m", "penstock.app.supervisor", "--config", str(config), "--data", str(folder / "data")]
+    command += ["--listen", listen, "--workers", "1"]
     with (folder / "log").open("wb") as log:
         gateway = subprocess.Popen(command, stderr=log, stdout=log, start_new_session=True)
     try:

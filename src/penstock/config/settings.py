@@ -57,6 +57,7 @@ CALENDAR = ("hour", "day", "week", "month", "year")
 """What begins at another moment in another time zone."""
 UNITS = ("usd", "tokens", "input_tokens", "output_tokens", "requests", "concurrent")
 MAX_TOKENS = 100_000_000
+MAX_WORKERS = 64
 
 _UNNAMEABLE = re.compile(r"[^A-Za-z0-9._-]")
 
@@ -81,19 +82,12 @@ class Server(_Section):
 
     listen: ListenAddress = "127.0.0.1:8080"
     admin: ListenAddress = "127.0.0.1:8081"
-    workers: int = Field(default=1, ge=1)
+    workers: int = Field(default=1, ge=1, le=MAX_WORKERS)
     data: str = Field(default="./data", min_length=1)
     max_body_mb: int = Field(default=32, ge=1, le=1024)
     max_concurrent_calls: int = Field(default=2_000, ge=1, le=100_000)
     header_timeout_ms: DurationMs = Field(default=15_000, alias="header_timeout")
     drain_timeout_ms: DurationMs = Field(default=30_000, alias="drain_timeout")
-
-    @field_validator("workers")
-    @classmethod
-    def _one_worker(cls, value: int) -> int:
-        if value > 1:
-            raise ValueError("above 1 is not available in this release, until leases between workers exist")
-        return value
 
     @model_validator(mode="after")
     def _two_addresses(self) -> "Server":

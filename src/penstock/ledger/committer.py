@@ -5,12 +5,12 @@ and everything that follows from them, hands the usage events on, and stores how
 is rolled back is read again, and what is committed is not. All of it happens in one thread of its own.
 
 A journal whose lock can be taken belongs to a dead process. `open_epoch` reads it to its end, posts what it left
-unresolved as estimates, and deletes it.
+unresolved as estimates, ends its leases, and deletes it.
 """
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from itertools import islice
@@ -24,6 +24,7 @@ from sqlalchemy.exc import IntegrityError
 from penstock.domain.events import UsageEvent
 from penstock.domain.policy import Charge, Limit
 from penstock.errors import JournalDamaged
+from penstock.ledger import leases
 from penstock.ledger.adjustments import newest
 from penstock.ledger.batch import BalanceKey, Batch, crashed, decode_hold
 from penstock.ledger.frames import after_damage, frames
@@ -126,10 +127,11 @@ class Committer:
         self._raise_alerts()
         return moved
 
-    async def open_epoch(self) -> Opened:
-        """Finishes every journal whose process is dead, and makes the next one."""
+    async def open_epoch(self, starting: Collection[int] = ()) -> Opened:
+        """Finishes every journal whose process is dead, and makes the next one. `starting`: epochs of processes that
+        live and may not have locked their journals yet."""
         async with self._turn:
-            opened = await self._in_thread(self._open_epoch)
+            opened = await self._in_thread(lambda: self._open_epoch(starting))
         self._raise_alerts()
         return opened
 
@@ -253,6 +255,7 @@ class Committer:
 
     def _write(self, connection: Connection, batch: Batch) -> list[Alert]:
         write_batch(connection, batch)
+        leases.post(connection, batch.epoch, batch.sums)
         if batch.events:
             self._on_events(connection, batch.events)
         return self._crossings(connection, batch)
@@ -296,6 +299,7 @@ class Committer:
         if now_s - self._shares_dropped_at_s >= SHARES_LOOKED_AT_S:
             with self._engine.begin() as connection:
                 drop_old_shares(connection, now_s - SHARES_KEPT_S)
+                leases.prune(connection, now_s)
             self._shares_dropped_at_s = now_s
 
     # -- in the thread: epochs ----------------------------------------------------------------------------------------
@@ -311,11 +315,11 @@ class Committer:
                     self._cursors[epoch] = cursor
         return self._cursors[epoch]
 
-    def _open_epoch(self) -> Opened:
+    def _open_epoch(self, starting: Collection[int]) -> Opened:
         with reading(self._engine).begin() as connection:
             self._cursors = load_cursors(connection)
             left_open = unfinished(connection)
-        for epoch in sorted(left_open.union(self._shelf.parts())):
+        for epoch in sorted(left_open.union(self._shelf.parts()).difference(starting)):
             with self._shelf.locked_if_dead(epoch) as dead:
                 if dead:
                     self._finish(epoch)
@@ -338,10 +342,12 @@ class Committer:
         now, limits = self._clock(), self._limits()
         batch = Batch(epoch)
         with durably(self._engine) as connection:
+            leases.lock(connection)
             for record in held_records(connection, epoch):
                 hold = decode_hold(record)
                 batch.estimate(hold, crashed(hold, now, limits))
             alerts = self._write(connection, batch)
+            leases.end(connection, epoch, now // NS_PER_S)
             finish_journal(connection, epoch)
         self._alerts += alerts
         remaining = self._shelf.parts().get(epoch, [])

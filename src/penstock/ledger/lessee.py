@@ -71,6 +71,7 @@ class Lessee:
             async with asyncio.timeout(WAIT_S):
                 return await waiter.future
         except TimeoutError:
+            self._let_go(waiter)
             raise StoreUnavailable("No answer from the gateway's ledger. Try again.", retry_after_s=2) from None
         except BaseException:
             self._let_go(waiter)

@@ -60,14 +60,19 @@ def run(connection: Connection, statement: str, values: Sequence[Any] = ()) -> A
     return connection.exec_driver_sql(_placed(connection, statement), tuple(values))
 
 
+def run_many(connection: Connection, statement: str, rows: list[Any]) -> None:
+    """One statement with each of these rows; there is at least one."""
+    connection.exec_driver_sql(_placed(connection, statement), rows)
+
+
 def write_batch(connection: Connection, batch: Batch) -> None:
     """Adds a batch's entries and what follows from them. Raises `IntegrityError` when a step is in the ledger."""
     if batch.entries:
-        _run_many(connection, _ADD_ENTRY, batch.entries)
+        run_many(connection, _ADD_ENTRY, batch.entries)
     if batch.opened:
-        _run_many(connection, _ADD_HOLD, [(attempt, batch.epoch, record) for attempt, record in batch.opened.items()])
+        run_many(connection, _ADD_HOLD, [(attempt, batch.epoch, record) for attempt, record in batch.opened.items()])
     if batch.resolved:
-        _run_many(connection, _DROP_HOLD, [(attempt,) for attempt in batch.resolved])
+        run_many(connection, _DROP_HOLD, [(attempt,) for attempt in batch.resolved])
     _settle(connection, _SETTLE_BALANCE, batch.sums, lambda per: per not in SHORT)
     _settle(connection, _SETTLE_SHARE, batch.sums, lambda per: per in SHORT)
 
@@ -139,11 +144,7 @@ def _settle(
     """In one order always, so that two writers never wait for each other."""
     rows = sorted((start, limit, value, per, sum_) for (limit, start, value, per), sum_ in sums.items() if chosen(per))
     if rows:
-        _run_many(connection, statement, [(limit, start, value, per, sum_) for start, limit, value, per, sum_ in rows])
-
-
-def _run_many(connection: Connection, statement: str, rows: list[Any]) -> None:
-    connection.exec_driver_sql(_placed(connection, statement), rows)
+        run_many(connection, statement, [(limit, start, value, per, sum_) for start, limit, value, per, sum_ in rows])
 
 
 def _placed(connection: Connection, statement: str) -> str:

@@ -115,6 +115,13 @@ def oldest_open(span: Span, at_s: int) -> int:
     return at_s - at_s % exact_s if exact_s is not None else at_s - _LONGEST_S[span] - _ZONE_CHANGE_S
 
 
+def last_counts_until(span: Span, at_s: int) -> int:
+    """When a short window that is open at `at_s`, or the bucket that a sliding one is filling then, counts no more."""
+    if span in SLIDING_S:
+        return bucket(span, at_s)[1] + SLIDING_S[span]
+    return at_s - at_s % _EXACT_S[span] + _EXACT_S[span]
+
+
 class Windows:
     """The current window of each `per` and time zone, worked out once until it ends."""
 

@@ -6,7 +6,6 @@ caller that leaves cuts its call, and a call that is cut from elsewhere ends wit
 
 import asyncio
 import logging
-import os
 from collections.abc import Awaitable, Callable
 
 import msgspec
@@ -34,6 +33,7 @@ from penstock.errors import (
 from penstock.identity.authenticate import authenticate
 from penstock.pipeline import Gateway, Reply, serve
 from penstock.surfaces.http1.request import HeaderList, Request
+from penstock.surfaces.request_id import new_request_id
 from penstock.upstream.call import passed_on
 
 CALLS: dict[str, Dialect] = {
@@ -194,27 +194,6 @@ def _farewell(gateway: Gateway, exchange: Exchange) -> GatewayError | None:
 
 
 # -- the wire ---------------------------------------------------------------------------------------------------------
-
-
-def new_request_id(now_ns: int) -> str:
-    """`req_` + milliseconds since 1970 + 64 random bits, both hex: sorts by time, cannot be guessed."""
-    return f"req_{now_ns // 1_000_000:011x}{_random.take().hex()}"
-
-
-class _Random:
-    """Random bytes, asked of the system 4 KiB at a time: a system call for each id would cost more than the id."""
-
-    def __init__(self) -> None:
-        self._pool, self._next = b"", 0
-
-    def take(self) -> bytes:
-        if self._next >= len(self._pool):
-            self._pool, self._next = os.urandom(4096), 0
-        self._next += 8
-        return self._pool[self._next - 8 : self._next]
-
-
-_random = _Random()
 
 
 async def _end_early(request: Request, dialect: Dialect, error: GatewayError | None) -> None:

@@ -52,11 +52,16 @@ class Gateway:
     """A gateway under test. `config` is the configuration file without its `server` addresses.
 
     `environment` is added to a clean one: nothing of the surrounding environment but the path to programs gets in.
+    `workers`: how many it has.
     `url` and `admin_url` are the two listeners; `secrets` are the values that must never show up anywhere.
     """
 
     def __init__(
-        self, directory: Path, config: Mapping[str, Any], environment: Mapping[str, str] | None = None
+        self,
+        directory: Path,
+        config: Mapping[str, Any],
+        environment: Mapping[str, str] | None = None,
+        workers: int = 1,
     ) -> None:
         self.directory = directory
         self.data = directory / "data"
@@ -65,7 +70,7 @@ class Gateway:
         listen, admin = free_ports(2)
         self.url, self.admin_url = f"http://127.0.0.1:{listen}", f"http://127.0.0.1:{admin}"
         self.admin_key, self.root_secret = f"admin-{secrets.token_hex(20)}", secrets.token_hex(32)
-        server = {**config.get("server", {}), "data": str(self.data)}
+        server = {"workers": workers, **config.get("server", {}), "data": str(self.data)}
         server |= {"listen": f"127.0.0.1:{listen}", "admin": f"127.0.0.1:{admin}"}
         self.config = {**config, "server": server}
         self.environment = {
@@ -86,13 +91,14 @@ class Gateway:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def start(self, wait: bool = True) -> None:
-        """Starts `penstock serve` and waits until `/readyz` says 200; `RuntimeError` with its stderr when it exits."""
+    def start(self, wait: bool = True, arguments: Sequence[str] = ()) -> None:
+        """Starts `penstock serve` and waits until `/readyz` says 200, and every worker of the file is connected;
+        `RuntimeError` with its stderr when it exits. `arguments`: more of the command line."""
         self.directory.mkdir(parents=True, exist_ok=True)
         self.file.write_text(yaml.safe_dump(self.config, sort_keys=False))
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [*command(), "serve", "-c", str(self.file)],
+                [*command(), "serve", "-c", str(self.file), *arguments],
                 cwd=self.directory,
                 env={**self.environment, MARK: self._mark},
                 stdin=subprocess.DEVNULL,
@@ -117,11 +123,26 @@ class Gateway:
         return self.is_ready()
 
     def is_ready(self) -> bool:
-        """Whether the data plane can admit."""
+        """Whether the data plane can admit, with all of its workers."""
         try:
-            return self.caller().get("/readyz", timeout_s=2).status == 200
+            if self.caller().get("/readyz", timeout_s=2).status != 200:
+                return False
+            return self.config["server"]["workers"] == 1 or self._is_complete()
         except OSError:
             return False
+
+    def _is_complete(self) -> bool:
+        nodes = self.nodes()
+        return bool(nodes) and all(node["state"] == "connected" for node in nodes)
+
+    def nodes(self) -> list[dict[str, Any]]:
+        """The workers as `/admin/v1/status` shows them; none while the admin plane does not answer."""
+        try:
+            answer = self.admin("GET", "/admin/v1/status")
+        except OSError:
+            return []
+        found: list[dict[str, Any]] = answer.json()["nodes"] if answer.status == 200 else []
+        return found
 
     def admin_is_up(self) -> bool:
         try:

@@ -77,6 +77,7 @@ class Lab:
         keys: Mapping[str, Mapping[str, Any]],
         limits: list[dict[str, Any]] | None = None,
         config: Mapping[str, Any] | None = None,
+        workers: int = 1,
     ) -> None:
         self.provider = ScriptedProvider()
         self.secrets = {name: new_secret() for name in keys}
@@ -84,6 +85,7 @@ class Lab:
         self._keys = keys
         self._limits = limits or []
         self._config = config or {}
+        self._workers = workers
         self._stack = ExitStack()
         self.gateway: Gateway
 
@@ -96,7 +98,7 @@ class Lab:
             config["limits"] = self._limits
             environment = {variables[name]: secret for name, secret in self.secrets.items()}
             environment["LAB_KEY"] = CREDENTIAL_CANARY
-            self.gateway = Gateway(self._directory, {**config, **self._config}, environment)
+            self.gateway = Gateway(self._directory, {**config, **self._config}, environment, self._workers)
             stack.enter_context(self.gateway)
             self._stack = stack.pop_all()
         return self

@@ -17,13 +17,18 @@ from penstock.app.link import (
     Changed,
     Confirm,
     Hello,
+    LeaseAnswer,
+    LeaseRequest,
     Message,
     Pulse,
     Question,
+    Recall,
+    Refused,
     Welcome,
     encode,
     messages,
 )
+from penstock.domain.lease import Place
 from penstock.domain.snapshot import Snapshot, applied
 from penstock.ledger.journal import Journal
 
@@ -32,7 +37,8 @@ PATIENCE_S = 10.0
 
 
 class FakeWorker:
-    """Connected from `connect` to `close`. `snapshot` follows the changes that it is sent.
+    """Connected from `connect` to `close`. `snapshot` follows the changes that it is sent; `recalled` are the places
+    that it was asked to give back; `refused` says that it was told to end.
 
     `confirming`: whether it confirms kills; `streams_cut`: how many live calls it says it has cut for each.
     """
@@ -48,7 +54,10 @@ class FakeWorker:
         self._socket = data / "control.sock"
         self._welcome: Welcome | None = None
         self._news = asyncio.Condition()
+        self.recalled: list[Place] = []
+        self.refused = False
         self._answers: dict[int, bytes | None] = {}
+        self._leased: list[LeaseAnswer] = []
         self._asked = 0
         self._writer: asyncio.StreamWriter | None = None
         self._listening: asyncio.Task[None] | None = None
@@ -101,6 +110,12 @@ class FakeWorker:
         await self.until(lambda: number in self._answers)
         return self._answers.pop(number)
 
+    async def lease(self, request: LeaseRequest) -> LeaseAnswer:
+        """The next answer to a request for leases. Raises TimeoutError when there is none."""
+        self.say(request)
+        await self.until(lambda: self._leased)
+        return self._leased.pop(0)
+
     async def until(self, holds: Any) -> None:
         """Waits until `holds()` is true of what was heard so far. Raises TimeoutError."""
         async with asyncio.timeout(PATIENCE_S), self._news:
@@ -126,6 +141,12 @@ class FakeWorker:
             self.pulse = message
         elif isinstance(message, Answer):
             self._answers[message.id] = message.value
+        elif isinstance(message, LeaseAnswer):
+            self._leased.append(message)
+        elif isinstance(message, Recall):
+            self.recalled += message.places
+        elif isinstance(message, Refused):
+            self.refused = True
 
     def _adopt(self, snapshot: Snapshot) -> None:
         newer = snapshot.generation > self.snapshot.generation

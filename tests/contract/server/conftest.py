@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import uvloop
 
+from penstock.app.box import bind
 from penstock.surfaces.http1.protocol import ServerLimits
 from penstock.surfaces.http1.request import Request
 from penstock.surfaces.http1.server import HttpServer
@@ -109,7 +110,9 @@ async def serve() -> AsyncIterator[Callable[..., Awaitable[Served]]]:
 
     async def start(handle: Handle, **limits: int) -> Served:
         server = HttpServer(handle, ServerLimits(**limits))
-        served = Served(server, await server.listen("127.0.0.1", 0))
+        sockets = bind("127.0.0.1", 0, 1)
+        await server.listen(sockets)
+        served = Served(server, sockets[0][0].getsockname()[1])
         opened.append(served)
         return served
 

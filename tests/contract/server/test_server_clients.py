@@ -13,6 +13,7 @@ import msgspec
 import openai
 import pytest
 
+from penstock.app.box import bind
 from penstock.surfaces.http1.protocol import ServerLimits
 from penstock.surfaces.http1.request import Request
 from penstock.surfaces.http1.server import HttpServer
@@ -144,9 +145,8 @@ async def test_an_address_that_is_taken_is_not_shared(serve: Any) -> None:
         request.respond(200, [], b"")
 
     first = await serve(handle)
-    second = HttpServer(handle, ServerLimits())
     with pytest.raises(OSError):
-        await second.listen("127.0.0.1", first.port)
+        bind("127.0.0.1", first.port, 1)
     caller = await first.call()
     caller.get()
     assert (await caller.answer())[0] == 200
@@ -158,9 +158,11 @@ async def test_it_listens_on_ipv6_where_there_is_any() -> None:
 
     server = HttpServer(handle, ServerLimits())
     try:
-        port = await server.listen("::1", 0)
+        sockets = bind("::1", 0, 1)
     except OSError:
         pytest.skip("this machine has no IPv6")
+    await server.listen(sockets)
+    port = sockets[0][0].getsockname()[1]
     async with aiohttp.ClientSession() as session, session.get(f"http://[::1]:{port}/") as answer:
         assert await answer.read() == b"six"
     await server.close(within_s=1)

@@ -2,7 +2,7 @@
 
 import asyncio
 import stat
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from pathlib import Path
 
 import msgspec
@@ -10,31 +10,49 @@ import pytest
 
 from penstock.app.control import fleet as subject
 from penstock.app.control.fleet import Answers, Fleet
-from penstock.app.link import Confirm, Hello, Pulse, Question, Welcome, encode
+from penstock.app.link import Confirm, Hello, LeaseAnswer, LeaseRequest, Pulse, Question, Welcome, encode
+from penstock.domain.lease import Granted, Place, Want
 from penstock.domain.policy import Limit
 from penstock.domain.snapshot import Change, Kill, Snapshot, applied
+from penstock.errors import PenstockError, StoreDown
 from penstock.records.metrics import Metrics
 from penstock.testing.worker import FakeWorker
 
 
 class World:
-    """A fleet on a socket, and what it asks of the rest of the process."""
+    """A fleet on a socket, and what it asks of the rest of the process. New workers get epochs from 9 on; `starting` is
+    what was said with each Hello. Leases are granted in full unless `lease_fault` is set."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, expected: tuple[str, ...] = ()) -> None:
         self.socket = directory / "control.sock"
         limits = {"lim_1": Limit("lim_1", "monthly", "usd", 100)}
         self.snapshot = Snapshot(version=3, generation=1, limits=limits)
         self.epochs = {5}
+        self.newest_epoch = 8
+        self.starting: list[set[int]] = []
+        self.lease_fault: Exception | None = None
+        self.leased: list[tuple[int, int]] = []
         self.metrics = Metrics()
         questions = {"receipt": self._receipt, "broken": self._broken}
         self.is_fresh = True
-        answers = Answers(self._welcome, lambda: self.snapshot, questions, lambda: self.is_fresh)
-        self.fleet = Fleet(answers, self.metrics)
+        answers = Answers(self._welcome, lambda: self.snapshot, questions, lambda: self.is_fresh, self._lease)
+        self.fleet = Fleet(answers, self.metrics, expected)
 
-    async def _welcome(self, epoch: int) -> Welcome | None:
+    async def _welcome(self, epoch: int, starting: Collection[int]) -> Welcome | None:
+        self.starting.append(set(starting))
         if epoch and epoch not in self.epochs:
             return None
-        return Welcome(epoch or 9, f"{epoch or 9}-0.journal", Snapshot(), b"pepper")
+        if not epoch:
+            await asyncio.sleep(0.01)
+            self.newest_epoch += 1
+        given = epoch or self.newest_epoch
+        return Welcome(given, f"{given}-0.journal", Snapshot(), b"pepper")
+
+    async def _lease(self, epoch: int, request: LeaseRequest) -> tuple[Granted, ...]:
+        self.leased.append((epoch, request.number))
+        if self.lease_fault is not None:
+            raise self.lease_fault
+        return tuple(Granted(want.total, settled=1, leased=want.total) for want in request.wants)
 
     async def _receipt(self, request_id: str, key_id: str) -> bytes | None:
         return msgspec.msgpack.encode({"request_id": request_id}) if key_id == "key_1" else None
@@ -267,3 +285,111 @@ async def test_closing_lets_go_of_every_worker(world: World, tmp_path: Path) -> 
     await world.fleet.close()
     await worker.until(lambda: worker.hung_up)
     await worker.close()
+
+
+async def test_a_node_that_should_be_there_is_missed_before_it_has_come(tmp_path: Path) -> None:
+    world = World(tmp_path, ("box/worker-0", "box/worker-1"))
+    await world.fleet.listen(world.socket)
+    worker = await FakeWorker(tmp_path).connect()
+    await eventually(lambda: world.fleet.kill_status(1)[0]["state"] == "confirmed")
+    assert [(node["node"], node["state"]) for node in world.fleet.kill_status(1)] == [
+        ("box/worker-0", "confirmed"),
+        ("box/worker-1", "unreachable"),
+    ]
+    assert [(node["state"], node["connected_at"] is None) for node in world.fleet.status()] == [
+        ("connected", False),
+        ("unreachable", True),
+    ]
+    assert b'penstock_worker_up{node="box/worker-1"} 0.0' in world.metrics.exposition()
+    await worker.close()
+    await world.fleet.close()
+
+
+async def test_a_successor_is_asked_for_what_its_predecessor_did_not_confirm(world: World, tmp_path: Path) -> None:
+    first = FakeWorker(tmp_path)
+    first.streams_cut = 2
+    await first.connect()
+    await eventually(lambda: world.fleet.kill_status(1)[0]["state"] == "confirmed")
+    await first.close()
+    world.publish(Change(version=4, generation=2))
+    second = FakeWorker(tmp_path)
+    second.confirming = False
+    await second.connect()
+    assert [world.fleet.kill_status(number)[0]["state"] for number in (1, 2)] == ["confirmed", "pending"]
+    second.say(Confirm(2, 0))
+    await eventually(lambda: world.fleet.kill_status(2)[0]["state"] == "confirmed")
+    assert [world.fleet.kill_status(number)[0]["streams_cut"] for number in (1, 2)] == [2, 0]
+    await second.close()
+
+
+async def test_workers_that_start_together_are_known_to_live_before_they_hold_their_journals(
+    world: World, tmp_path: Path
+) -> None:
+    silent = [FakeWorker(tmp_path, f"box/worker-{number}") for number in range(3)]
+    for worker in silent:
+        worker.confirming = False
+    await asyncio.gather(*(worker.connect() for worker in silent))
+    assert world.starting == [set(), {9}, {9, 10}]
+    holder = next(worker for worker in silent if worker.epoch == 9)
+    holder.beat()
+    await eventually(lambda: any(node["last_beat_at"] for node in world.fleet.status()))
+    late = await FakeWorker(tmp_path, "box/worker-3").connect()
+    assert world.starting[-1] == {10, 11}
+    for worker in (*silent, late):
+        await worker.close()
+
+
+async def test_a_successor_does_not_spare_its_predecessor_s_journal(world: World, tmp_path: Path) -> None:
+    dead = FakeWorker(tmp_path)
+    dead.confirming = False
+    await dead.connect()
+    successor = await FakeWorker(tmp_path).connect()
+    assert world.starting == [set(), set()]
+    await dead.close()
+    await successor.close()
+
+
+async def test_leases_are_granted_to_the_epoch_that_asks(world: World, tmp_path: Path) -> None:
+    workers = [await FakeWorker(tmp_path, f"box/worker-{number}").connect() for number in range(2)]
+    place = Place("lim_1", 0, "", "total")
+    for worker in workers:
+        answer = await worker.lease(LeaseRequest(1, (Want(place, 7, 2, 0), Want(place, 5, 5, 0))))
+        assert answer == LeaseAnswer(1, (Granted(7, 1, 7), Granted(5, 1, 5)))
+    assert world.leased == [(9, 1), (10, 1)]
+    for worker in workers:
+        await worker.close()
+
+
+@pytest.mark.parametrize("fault", [StoreDown("the store is away"), RuntimeError("a fault of our own")])
+async def test_a_worker_whose_leases_could_not_be_granted_is_told_to_ask_again(
+    world: World, tmp_path: Path, fault: Exception
+) -> None:
+    worker = await FakeWorker(tmp_path).connect()
+    world.lease_fault = fault
+    assert await worker.lease(LeaseRequest(4)) == LeaseAnswer(4, None)
+    assert b'penstock_control_errors_total{task="lease"} 1.0' in world.metrics.exposition()
+    world.lease_fault = None
+    assert await worker.lease(LeaseRequest(4)) == LeaseAnswer(4, ())
+    await worker.close()
+
+
+async def test_a_worker_that_asks_for_leases_as_none_should_is_told_to_end(world: World, tmp_path: Path) -> None:
+    worker = await FakeWorker(tmp_path).connect()
+    world.lease_fault = PenstockError("request 7 after request 3")
+    worker.say(LeaseRequest(7))
+    await worker.until(lambda: worker.refused)
+    await worker.close()
+
+
+async def test_a_recall_reaches_the_workers_that_it_concerns(world: World, tmp_path: Path) -> None:
+    workers = [await FakeWorker(tmp_path, f"box/worker-{number}").connect() for number in range(3)]
+    gone = await FakeWorker(tmp_path, "box/worker-3").connect()
+    await gone.close()
+    await eventually(lambda: world.fleet.status()[3]["state"] == "unreachable")
+    first, second = Place("lim_1", 0, "", "total"), Place("lim_1", 0, "acme", "total")
+    world.fleet.recall({9: (first,), 11: (first, second), 12: (first,), 99: (first,)})
+    await workers[0].until(lambda: workers[0].recalled == [first])
+    await workers[2].until(lambda: workers[2].recalled == [first, second])
+    assert workers[1].recalled == []
+    for worker in workers:
+        await worker.close()

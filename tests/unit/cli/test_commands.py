@@ -65,7 +65,7 @@ def test_a_group_alone_shows_its_help_and_fails_as_asked_wrongly(command: Comman
         ("kill lift x --reason y", "penstock: Invalid value for 'generation'"),
         ("serve", "penstock: name the configuration file: -c FILE, or set PENSTOCK_CONFIG"),
         ("check", "penstock: name the configuration file: -c FILE, or set PENSTOCK_CONFIG"),
-        ("serve -c f --workers 2", "penstock: --workers above 1 is not available in this release, until leases"),
+        ("serve -c f --workers 65", "penstock: Invalid value for '--workers'"),
         ("serve -c f --workers 0", "penstock: Invalid value for '--workers'"),
     ],
 )

@@ -10,7 +10,8 @@ from sqlalchemy.engine import URL
 from penstock.domain.events import AttemptRecord, UsageEvent
 from penstock.ledger.committer import Committer
 from penstock.store.engine import committer_engine
-from penstock.store.tables.ledger import balances, entries, journals, open_holds, shares
+from penstock.store.tables.control import limits
+from penstock.store.tables.ledger import balances, entries, journals, lease_requests, leases, open_holds, shares
 from penstock.store.tables.schema import metadata
 
 NOW_NS = 1_795_200_000 * 1_000_000_000
@@ -47,7 +48,8 @@ def event() -> Callable[..., UsageEvent]:
 @pytest.fixture
 def engine(store_url: URL) -> Iterator[Engine]:
     engine = committer_engine(store_url)
-    metadata.create_all(engine, tables=[entries, balances, shares, open_holds, journals])
+    ledger = [entries, balances, shares, open_holds, journals, leases, lease_requests]
+    metadata.create_all(engine, tables=[*ledger, limits])
     yield engine
     engine.dispose()
 

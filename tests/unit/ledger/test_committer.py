@@ -250,6 +250,18 @@ async def test_the_holds_of_a_dead_worker_become_estimates(
     assert await verify(engine) == []
 
 
+async def test_the_journal_that_a_starting_worker_has_not_opened_yet_is_kept_for_it(
+    committer: Committer, engine: Engine, clock: Callable[[], int], event: MakeEvent
+) -> None:
+    first = await committer.open_epoch()
+    second = await committer.open_epoch({first.epoch})
+    for number, opened in enumerate((first, second)):
+        Worker(opened.journal, clock, event).call(str(number), 5)
+    await committer.open_epoch()
+    assert settled(engine) == {"usd": 10, "calls": 2}
+    assert await verify(engine) == []
+
+
 async def test_the_journal_of_a_living_worker_is_left_alone(
     committer: Committer, worker: Worker, engine: Engine
 ) -> None:

@@ -3,19 +3,20 @@
 A worker says `Hello` and is sent `Welcome`, either with an epoch and a journal of its own or, when it comes back after
 this process was restarted, with the ones it has. From then on it is sent every change, and a pulse each second. What it
 confirms and what it says of itself is kept per node, and stays when the node is gone: a stop must name whom it did not
-reach.
+reach. Workers that should be there and have not come yet are nodes too.
 """
 
 import asyncio
 import socket
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import structlog
+from sqlalchemy.exc import SQLAlchemyError
 
 from penstock.app.link import (
     Adjusted,
@@ -24,17 +25,23 @@ from penstock.app.link import (
     Changed,
     Confirm,
     Hello,
+    LeaseAnswer,
+    LeaseRequest,
     Message,
     Pulse,
     Question,
+    Recall,
     Refused,
     Welcome,
     encode,
     messages,
 )
+from penstock.domain.lease import Granted, Place
 from penstock.domain.snapshot import Change, Snapshot
+from penstock.errors import PenstockError, StoreDown
 from penstock.records.metrics import Metrics, WorkerGauges
 from penstock.records.receipts import rfc3339
+from penstock.store.claim import reason
 
 PULSE_S = 1.0
 HELLO_TIMEOUT_S = 5.0
@@ -50,15 +57,18 @@ log = structlog.get_logger()
 class Answers:
     """What the fleet may ask of the rest of the process.
 
-    `welcome(epoch)`: the welcome of a new worker (epoch 0) or of one that comes back; None for an epoch that is not
-    known any more. `questions`: kind -> the coroutine function that answers with the encoded value or None.
-    `is_fresh`: whether the store was heard of just now; while it was not, no pulse vouches for the snapshot.
+    `welcome(epoch, starting)`: the welcome of a new worker (epoch 0) or of one that comes back; None for an epoch that
+    is not known any more. `starting`: epochs of others that were welcomed just now and may not hold their journals yet.
+    `questions`: kind -> the coroutine function that answers with the encoded value or None. `is_fresh`: whether the
+    store was heard of just now; while it was not, no pulse vouches for the snapshot. `lease(epoch, request)`: what is
+    granted; raises what the store raises, or PenstockError for what a sound worker does not ask.
     """
 
-    welcome: Callable[[int], Awaitable[Welcome | None]]
+    welcome: Callable[[int, Collection[int]], Awaitable[Welcome | None]]
     snapshot: Callable[[], Snapshot]
     questions: dict[str, Callable[..., Awaitable[bytes | None]]]
     is_fresh: Callable[[], bool] = lambda: True
+    lease: Callable[[int, LeaseRequest], Awaitable[tuple[Granted, ...]]] | None = None
 
 
 @dataclass
@@ -72,13 +82,14 @@ class Confirmation:
 
 @dataclass
 class Node:
-    """One worker, connected while `writer` is not None."""
+    """One worker, connected while `writer` is not None. One that `has_spoken` since its welcome holds its journal."""
 
     name: str
     hello: Hello
     epoch: int
     connected_at: int
     writer: asyncio.StreamWriter | None
+    has_spoken: bool = False
     beat: Beat | None = None
     beat_at: int = 0
     confirmations: list[Confirmation] = field(default_factory=list)
@@ -97,13 +108,17 @@ class Node:
 
 
 class Fleet:
-    """`adjusted`: the number of the newest adjustment of a balance, which every worker must come to."""
+    """`expected`: the nodes that should be there. `adjusted`: the number of the newest adjustment of a balance, which
+    every worker must come to."""
 
-    def __init__(self, answers: Answers, metrics: Metrics) -> None:
+    def __init__(self, answers: Answers, metrics: Metrics, expected: Iterable[str] = ()) -> None:
         self._answers = answers
         self._metrics = metrics
         self.adjusted = 0
-        self._nodes: dict[str, Node] = {}
+        self._nodes = {name: Node(name, Hello(name, 0), 0, 0, None) for name in expected}
+        for name in self._nodes:
+            metrics.worker_down(name)
+        self._opening = asyncio.Lock()
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._serving: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
@@ -134,6 +149,12 @@ class Fleet:
         """Tells every connected worker of an adjustment; the pulse tells those whom this does not reach."""
         self.adjusted = adjusted.number
         self._broadcast(adjusted)
+
+    def recall(self, recalls: Mapping[int, tuple[Place, ...]]) -> None:
+        """Tells the workers of these epochs which places others lack; those of other boxes are not known here."""
+        for node in self._nodes.values():
+            if node.epoch in recalls:
+                _tell(node, Recall(recalls[node.epoch]))
 
     def kill_status(self, generation: int) -> list[dict[str, Any]]:
         """Per node: whether it obeys the kill, since when, and how many of its live calls were cut for it."""
@@ -184,7 +205,20 @@ class Fleet:
                 self._leave(node)
 
     async def _welcome(self, hello: Hello, writer: asyncio.StreamWriter) -> Node | None:
-        welcome = await self._answers.welcome(hello.epoch)
+        if hello.epoch:
+            return await self._join(hello, writer)
+        # One at a time: the next must know of the one before that its journal is not a dead worker's.
+        async with self._opening:
+            return await self._join(hello, writer)
+
+    async def _join(self, hello: Hello, writer: asyncio.StreamWriter) -> Node | None:
+        # Whoever had this worker's name is dead, even where its connection has not been seen to end.
+        starting = {
+            node.epoch
+            for node in self._nodes.values()
+            if node.writer is not None and not node.has_spoken and node.name != hello.node
+        }
+        welcome = await self._answers.welcome(hello.epoch, starting)
         if welcome is None:
             log.warning("a worker came back with an epoch that is over", node=hello.node, epoch=hello.epoch)
             writer.write(encode(Refused()))
@@ -205,6 +239,7 @@ class Fleet:
         return node
 
     def _hear(self, node: Node, message: Message) -> None:
+        node.has_spoken = True
         if isinstance(message, Confirm):
             node.confirm(message.generation, message.streams_cut, time.time_ns())
         elif isinstance(message, Beat):
@@ -226,6 +261,8 @@ class Fleet:
             self._metrics.worker_said(node.name, gauges)
         elif isinstance(message, Question):
             self._spawn(self._answer(node, message))
+        elif isinstance(message, LeaseRequest) and self._answers.lease is not None:
+            self._spawn(self._lease(node, message, self._answers.lease(node.epoch, message)))
         else:
             raise msgspec.ValidationError(f"a worker does not send {type(message).__name__}")
 
@@ -238,8 +275,24 @@ class Fleet:
             self._metrics.failed("question")
             log.exception("a worker's question could not be answered", kind=question.kind)
             return
-        if node.writer is not None and not node.writer.is_closing():
-            node.writer.write(encode(Answer(question.id, value)))
+        _tell(node, Answer(question.id, value))
+
+    async def _lease(self, node: Node, request: LeaseRequest, serving: Awaitable[tuple[Granted, ...]]) -> None:
+        granted: tuple[Granted, ...] | None = None
+        try:
+            granted = await serving
+        except (SQLAlchemyError, StoreDown) as error:
+            self._metrics.failed("lease")
+            log.warning("leases could not be granted; the worker asks again", node=node.name, reason=reason(error))
+        except PenstockError as error:
+            self._metrics.failed("lease")
+            log.warning("a worker asks for leases as none should; it starts again", node=node.name, reason=str(error))
+            _tell(node, Refused())
+            return
+        except Exception:
+            self._metrics.failed("lease")
+            log.exception("leases could not be granted; the worker asks again", node=node.name)
+        _tell(node, LeaseAnswer(request.number, granted))
 
     def _leave(self, node: Node) -> None:
         node.writer = None
@@ -281,6 +334,11 @@ def _bind_for_owner(place: socket.socket, path: Path) -> None:
     path.chmod(0o600)
 
 
+def _tell(node: Node, message: Message) -> None:
+    if node.writer is not None and not node.writer.is_closing():
+        node.writer.write(encode(message))
+
+
 def _kill_status(node: Node, generation: int) -> dict[str, Any]:
     confirmation = node.confirmation(generation)
     if confirmation is not None:
@@ -297,7 +355,7 @@ def _status(node: Node) -> dict[str, Any]:
         "pid": node.hello.pid,
         "epoch": node.epoch,
         "state": "unreachable" if node.writer is None else "connected",
-        "connected_at": rfc3339(node.connected_at),
+        "connected_at": rfc3339(node.connected_at) if node.connected_at else None,
         "last_beat_at": rfc3339(node.beat_at) if node.beat_at else None,
         "generation": beat.generation if beat else 0,
         "version": beat.version if beat else 0,

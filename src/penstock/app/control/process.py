@@ -14,7 +14,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from penstock import __version__
 from penstock.admission import key_uses
+from penstock.app import box
 from penstock.app.control import balances
 from penstock.app.control.bootstrap import kept_secret, lock_directory, prepare_directory
 from penstock.app.control.commits import Committed, Drain
@@ -34,7 +35,7 @@ from penstock.app.control.key_uses import KeyUses
 from penstock.app.control.listener import Listener
 from penstock.app.control.outside import Outside, Prices
 from penstock.app.control.selfcheck import AFTER_START_S, EVERY_S, SelfCheck
-from penstock.app.link import Adjusted, Welcome
+from penstock.app.link import Adjusted, LeaseRequest, Welcome
 from penstock.config.environment import Environment
 from penstock.config.loading import load
 from penstock.config.settings import Config
@@ -45,11 +46,13 @@ from penstock.control.credentials import DeclaredCredentials
 from penstock.control.door import Door
 from penstock.control.publisher import Publisher, Sources
 from penstock.domain.events import UsageEvent
+from penstock.domain.lease import Granted
 from penstock.domain.snapshot import Change, Secret, Snapshot
 from penstock.errors import ConfigError, PenstockError, StoreDown
 from penstock.identity.secret import pepper as pepper_of
 from penstock.ledger import adjustments
 from penstock.ledger.committer import Alert, Committer, Watch, held_sums
+from penstock.ledger.grantor import Grantor
 from penstock.ledger.journal import journal_name
 from penstock.ledger.postings import held_records
 from penstock.records import retention
@@ -76,12 +79,14 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True)
 class Options:
-    """The command line. `parent_fd`: the read end of a pipe whose end means that the supervisor is gone."""
+    """The command line. `parent_fd`: the read end of a pipe whose end means that the supervisor is gone. `workers`: how
+    many the supervisor keeps alive, all of which a stop must reach; 0 where there is no supervisor to say so."""
 
     config: Path
     data: Path
     parent_fd: int | None = None
     log_level: Level = "info"
+    workers: int = 0
 
 
 @dataclass(frozen=True)
@@ -133,8 +138,11 @@ class Control:
             "take_key": self._key_uses.take,
             "release_key": self._key_uses.release,
         }
-        answers = Answers(self._welcome, lambda: self._publisher.snapshot, questions, self._claim.is_fresh)
-        self._fleet = Fleet(answers, self._metrics)
+        answers = Answers(self._welcome, lambda: self._publisher.snapshot, questions, self._claim.is_fresh, self._lease)
+        self._fleet = Fleet(answers, self._metrics, [box.node_name(number) for number in range(options.workers)])
+        self._grantor = Grantor(self._ledger_engine, lambda: self._publisher.snapshot.limits, self._fleet.recall)
+        workers = options.workers or config.server.workers
+        self._has_sole_worker = workers == 1 and url.get_backend_name() == "sqlite"
         self._listener: Listener | None = None
 
     # -- the life of the process --------------------------------------------------------------------------------------
@@ -196,6 +204,7 @@ class Control:
         if self._keeping is not None:
             self._keeping.cancel()
         await self._fleet.close()
+        await self._grantor.close()
         await self._committer.close()
         await self._engine.dispose()
         self._ledger_engine.dispose()
@@ -269,15 +278,22 @@ class Control:
 
     # -- what workers ask ---------------------------------------------------------------------------------------------
 
-    async def _welcome(self, epoch: int) -> Welcome | None:
+    async def _welcome(self, epoch: int, starting: Collection[int]) -> Welcome | None:
         pepper = self._secrets.pepper
         if epoch:
             if not self._committer.live(epoch):
                 return None
             journal = self._options.data / "journals" / journal_name(epoch, 0)
-            return Welcome(epoch, str(journal), Snapshot(), pepper)
-        opened = await self._committer.open_epoch()
-        return Welcome(opened.epoch, opened.journal, Snapshot(), pepper, opened.balances, opened.adjusted)
+            return Welcome(epoch, str(journal), Snapshot(), pepper, sole=self._has_sole_worker)
+        opened = await self._committer.open_epoch(starting)
+        welcome = Welcome(opened.epoch, opened.journal, Snapshot(), pepper, sole=self._has_sole_worker)
+        if not self._has_sole_worker:
+            return welcome
+        return msgspec.structs.replace(welcome, balances=opened.balances, adjusted=opened.adjusted)
+
+    async def _lease(self, epoch: int, request: LeaseRequest) -> tuple[Granted, ...]:
+        self._claim.require()
+        return await self._grantor.serve(epoch, request.number, request.wants, request.given)
 
     async def _answer_receipt(self, request_id: str, asker: str) -> bytes | None:
         await self._drain_confirmed()

@@ -1,7 +1,8 @@
 """The ledger's tables. Every amount is a whole number.
 
 `entries` is the ledger: rows are added and never changed. The rest follows from it (`balances`), stands beside it
-(`shares`, for windows too short for a ledger), or says how far the journals have been read (`journals`, `open_holds`).
+(`shares`, for windows too short for a ledger), or says how far the journals have been read (`journals`, `open_holds`)
+and what workers may spend from memory (`leases`, `lease_requests`).
 """
 
 from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, SmallInteger, Table, Text
@@ -74,3 +75,29 @@ journals = Table(
     Column("damages", _Int64, nullable=False, server_default="0", doc="places that could not be read"),
     Column("opened_at", _Int64, nullable=False, doc="Unix nanoseconds"),
 )
+
+leases = Table(
+    "leases",
+    metadata,
+    Column("limit_id", Text, primary_key=True),
+    Column("window_start", _Int64, primary_key=True, doc="Unix seconds; 0 for a share and for a sliding window"),
+    Column("value", Text, primary_key=True),
+    Column("per", Text, primary_key=True),
+    Column("epoch", _Int64, primary_key=True, doc="the worker's journal"),
+    Column("granted", _Int64, nullable=False, doc="less what was given back"),
+    Column("posted", _Int64, nullable=False, doc="what was settled of it; stays 0 for a share"),
+    Column("since", _Int64, nullable=False, doc="of a share: others may use it from this window or bucket on"),
+    Column("until_s", _Int64, nullable=True, doc="of a dead worker's share: it counts until then, Unix seconds"),
+    Index("ix_leases_epoch", "epoch"),
+    sqlite_with_rowid=False,
+)
+"""What workers may spend without asking. Of each, granted less posted is out of everybody else's reach."""
+
+lease_requests = Table(
+    "lease_requests",
+    metadata,
+    Column("epoch", _Int64, primary_key=True, autoincrement=False),
+    Column("number", _Int64, nullable=False),
+    Column("answer", LargeBinary, nullable=False, doc="msgpack: tuple[Granted, ...]"),
+)
+"""The last request of each living worker, so that one that comes twice is obeyed once."""

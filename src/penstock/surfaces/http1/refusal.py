@@ -1,6 +1,5 @@
 """The server's own answer to what never reaches a handler, or what a handler left unanswered."""
 
-import os
 from http import HTTPStatus
 from time import time_ns
 
@@ -8,16 +7,16 @@ import msgspec
 
 from penstock.errors import GatewayError, InternalError, InvalidRequest, Overloaded
 from penstock.surfaces.http1.request import HeaderList
+from penstock.surfaces.request_id import new_request_id
 
 _ERRORS: dict[int, type[GatewayError]] = {500: InternalError, 503: Overloaded}
 
 
 def refusal(status: int, message: str) -> tuple[HeaderList, bytes]:
-    """Headers and body. Which surface was meant is not known here, so the envelope is OpenAI's; the request id has the
-    form of all the others."""
+    """Headers and body. Which surface was meant is not known here, so the envelope is OpenAI's."""
     error = _ERRORS.get(status, InvalidRequest)
     headers = [
-        (b"x-request-id", f"req_{time_ns() // 1_000_000:011x}{os.urandom(8).hex()}".encode()),
+        (b"x-request-id", new_request_id(time_ns()).encode()),
         (b"x-penstock-error", error.code.encode()),
         (b"content-type", b"application/json"),
     ]

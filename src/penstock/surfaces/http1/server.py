@@ -1,6 +1,8 @@
 """The listener: accepts, watches the deadlines of all connections with one timer, and stops in good order."""
 
 import asyncio
+import socket
+from collections.abc import Sequence
 from time import monotonic
 
 from penstock.surfaces.http1.protocol import Connection, Handle, ServerLimits, Shared
@@ -8,6 +10,11 @@ from penstock.surfaces.http1.protocol import Connection, Handle, ServerLimits, S
 BACKLOG = 2048
 SWEEP_S = 0.5
 """How far behind its deadline a connection may be noticed."""
+
+HELP_S = 0.05
+"""How long a connection may lie on the socket of a server that does not take it."""
+
+HELPED_AT_ONCE = 64
 
 POLL_S = 0.01
 FAREWELL_S = 1.0
@@ -19,28 +26,40 @@ class HttpServer:
 
     def __init__(self, handle: Handle, limits: ServerLimits) -> None:
         self._shared = Shared(handle, limits)
-        self._server: asyncio.Server | None = None
+        self._servers: list[asyncio.Server] = []
+        self._others: list[socket.socket] = []
         self._sweeper: asyncio.TimerHandle | None = None
+        self._helper: asyncio.TimerHandle | None = None
+        self._taken: set[asyncio.Task[object]] = set()
 
     @property
     def connections(self) -> int:
         return len(self._shared.connections)
 
-    async def listen(self, host: str, port: int) -> int:
-        """Starts to accept; returns the port. Raises `OSError` when the address cannot be had."""
+    async def listen(self, addresses: Sequence[Sequence[socket.socket]], number: int = 0) -> None:
+        """Starts to accept. `addresses`: for each address a bound socket per server, this server's at `number`; what
+        its owner leaves lying on another is taken from there. Raises `OSError` where another program listens."""
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(
-            lambda: Connection(self._shared), host, port, backlog=BACKLOG, reuse_address=True
-        )
+        for sockets in addresses:
+            _share(sockets, number)
+            server = await loop.create_server(lambda: Connection(self._shared), sock=sockets[number], backlog=BACKLOG)
+            self._servers.append(server)
+            self._others += [*sockets[:number], *sockets[number + 1 :]]
+        for other in self._others:
+            other.setblocking(False)
         self._sweep()
-        bound: int = self._server.sockets[0].getsockname()[1]
-        return bound
+        if self._others:
+            self._help()
 
     def stop_accepting(self) -> None:
         """No new connections; idle ones close now, busy ones after their answer. Idempotent."""
         self._shared.stopping = True
-        if self._server is not None:
-            self._server.close()
+        for server in self._servers:
+            server.close()
+        if self._helper is not None:
+            self._helper.cancel()
+        for other in self._others:
+            other.close()
         for connection in list(self._shared.connections):
             connection.close_if_idle()
 
@@ -64,3 +83,30 @@ class HttpServer:
         for connection in [c for c in self._shared.connections if c.deadline < now]:
             connection.expire()
         self._sweeper = asyncio.get_running_loop().call_later(SWEEP_S, self._sweep)
+
+    def _help(self) -> None:
+        """Takes what waits on the others' sockets: their servers are gone, draining or too busy."""
+        loop = asyncio.get_running_loop()
+        for other in self._others:
+            for _ in range(HELPED_AT_ONCE):
+                try:
+                    found, _peer = other.accept()
+                except OSError:  # nothing waits, nobody has listened there yet, or there is no room: look again later
+                    break
+                task = loop.create_task(loop.connect_accepted_socket(lambda: Connection(self._shared), found))
+                self._taken.add(task)
+                task.add_done_callback(self._taken.discard)
+        self._helper = loop.call_later(HELP_S, self._help)
+
+
+def _share(sockets: Sequence[socket.socket], number: int) -> None:
+    """Listens on the first socket, and on this server's.
+
+    The first begins to listen before it allows any other on its address, which the kernel refuses while somebody else
+    listens there. Only then may those that are bound by now listen beside it. Where it listens already this is a server
+    that comes later, and nothing is changed.
+    """
+    sockets[0].listen(BACKLOG)
+    if len(sockets) > 1:
+        for place in (sockets[0], sockets[number]):
+            place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)

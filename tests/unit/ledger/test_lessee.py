@@ -1,0 +1,266 @@
+"""The lessee: calls that lack something wait together, one request at a time, and take what comes in their order."""
+
+import asyncio
+
+import pytest
+
+from penstock.domain.lease import Given, Granted, Place, Want
+from penstock.domain.policy import Charge, Denial, Limit
+from penstock.errors import StoreUnavailable
+from penstock.ledger.lessee import Lessee
+from penstock.ledger.machine import Ask, Machine, Reservation, Short
+from penstock.ledger.slices import IDLE_ROUNDS
+
+NOW = 1_795_200_000
+DAY = NOW - NOW % 86_400
+MONEY = Limit("usd", "usd", "usd", 1_000, "day")
+RATE = Limit("rate", "rate", "requests", 3, "minute")
+LANES = Limit("lanes", "lanes", "concurrent", 2)
+OF_MONEY = Place("usd", DAY, "", "day")
+OF_RATE = Place("rate", 0, "", "minute")
+
+Said = tuple[int, tuple[Want, ...], tuple[Given, ...]]
+
+
+class Worker:
+    """A machine that lives from leases, and what it says."""
+
+    def __init__(self) -> None:
+        self.now = NOW
+        self.said: list[Said] = []
+        self.machine = Machine(leased=True)
+        self.lessee = Lessee(self.machine, lambda *said: self.said.append(said), lambda: self.now * 10**9)
+
+    def try_to(self, limit: Limit, usd: int, *, final: bool = False) -> Reservation | Denial | Short:
+        return self.machine.reserve([limit], {}, Ask(usd, 1, 1), self.now, final=final)
+
+    async def call(self, limit: Limit, usd: int = 100) -> Reservation | Denial:
+        outcome = self.try_to(limit, usd)
+        if isinstance(outcome, Short):
+            return await self.lessee.obtain(outcome, lambda final: self.try_to(limit, usd, final=final))
+        return outcome
+
+    async def begin(self, limit: Limit, usd: int = 100) -> "asyncio.Task[Reservation | Denial]":
+        task = asyncio.ensure_future(self.call(limit, usd))
+        await settle()
+        return task
+
+    def settle(self, reservation: Reservation, amount: int) -> None:
+        self.machine.settle(
+            reservation, [Charge(c.limit, c.window_start, c.value, amount, c.per) for c in reservation.charges]
+        )
+
+
+async def settle() -> None:
+    for _ in range(4):
+        await asyncio.sleep(0)
+
+
+async def held(task: "asyncio.Task[Reservation | Denial]") -> Reservation:
+    outcome = await task
+    assert isinstance(outcome, Reservation)
+    return outcome
+
+
+async def test_calls_that_come_together_ask_together_and_later_ones_wait_for_the_answer() -> None:
+    worker = Worker()
+    first = [asyncio.ensure_future(worker.call(MONEY, usd)) for usd in (100, 40)]
+    await settle()
+    later = await worker.begin(MONEY, 7)
+    assert worker.said == [(1, (Want(OF_MONEY, 140, 40, NOW),), ())]
+    worker.lessee.answered(1, (Granted(140, 0, 140),))
+    for task in first:
+        await held(task)
+    assert worker.said[1] == (2, (Want(OF_MONEY, 7, 7, NOW),), ())
+    worker.lessee.answered(2, (Granted(50, 0, 190),))
+    await held(later)
+    assert isinstance(worker.try_to(MONEY, 43), Reservation)
+    assert isinstance(worker.try_to(MONEY, 1), Short)
+
+
+async def test_of_too_little_those_take_that_it_suffices_for_in_their_order() -> None:
+    worker = Worker()
+    calls = [await worker.begin(MONEY, 60) for _ in range(3)]
+    worker.lessee.answered(1, (Granted(60, 0, 60),))
+    await held(calls[0])
+    assert worker.said[1] == (2, (Want(OF_MONEY, 120, 60, NOW),), ())
+    worker.lessee.answered(2, (Granted(100, 950, 160),))
+    await held(calls[1])
+    denial = await calls[2]
+    assert isinstance(denial, Denial)
+    assert not denial.held_by_others
+    assert denial.left < denial.asked
+
+
+async def test_what_was_settled_is_spent_and_what_was_held_beyond_it_is_free_again() -> None:
+    worker = Worker()
+    task = await worker.begin(MONEY, 100)
+    worker.lessee.answered(1, (Granted(100, 0, 100),))
+    worker.settle(await held(task), 30)
+    assert isinstance(worker.try_to(MONEY, 71), Short)
+    assert isinstance(worker.try_to(MONEY, 70), Reservation)
+
+
+async def test_a_call_that_others_are_in_the_way_of_asks_again_until_it_is_told() -> None:
+    worker = Worker()
+    task = await worker.begin(MONEY, 100)
+    for number in range(1, 5):
+        assert worker.said[-1][0] == number
+        worker.lessee.answered(number, (Granted(0, 0, 1_000),))
+        async with asyncio.timeout(5):
+            while not task.done() and worker.said[-1][0] == number:
+                await asyncio.sleep(0.005)
+    denial = await task
+    assert isinstance(denial, Denial)
+    assert denial.held_by_others
+    assert len(worker.said) == 4
+
+
+async def test_a_denial_for_good_is_not_asked_for_twice_in_a_second() -> None:
+    worker = Worker()
+    task = await worker.begin(MONEY, 100)
+    worker.lessee.answered(1, (Granted(0, 950, 0),))
+    assert isinstance(await task, Denial)
+    assert isinstance(await worker.call(MONEY, 100), Denial)
+    assert isinstance(await worker.call(MONEY, 1_001), Denial)
+    assert len(worker.said) == 1
+    worker.now += 1
+    task = await worker.begin(MONEY, 100)
+    assert len(worker.said) == 2
+    worker.lessee.answered(2, (Granted(100, 900, 100),))
+    await held(task)
+
+
+async def test_a_lost_request_is_said_again_with_its_number_and_obeyed_once() -> None:
+    worker = Worker()
+    task = await worker.begin(MONEY, 100)
+    worker.lessee.linked()
+    assert worker.said == [(1, (Want(OF_MONEY, 100, 100, NOW),), ())] * 2
+    worker.lessee.answered(1, (Granted(100, 0, 100),))
+    worker.lessee.answered(1, (Granted(100, 0, 100),))
+    await held(task)
+    assert isinstance(worker.try_to(MONEY, 1), Short)
+
+
+async def test_without_an_answer_from_the_store_the_call_is_refused_and_the_request_is_said_again() -> None:
+    worker = Worker()
+    task = await worker.begin(MONEY, 100)
+    worker.lessee.answered(1, None)
+    with pytest.raises(StoreUnavailable):
+        await task
+    async with asyncio.timeout(5):
+        while len(worker.said) < 2:
+            await asyncio.sleep(0.01)
+    assert worker.said[1] == worker.said[0]
+    worker.lessee.answered(1, (Granted(100, 0, 100),))
+    assert isinstance(worker.try_to(MONEY, 100), Reservation)
+
+
+async def test_a_call_that_is_cut_as_it_gets_its_hold_leaves_nothing_held() -> None:
+    worker = Worker()
+    task = await worker.begin(MONEY, 100)
+    worker.lessee.answered(1, (Granted(100, 0, 100),))
+    assert worker.machine.held() == {"usd": 100}
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert worker.machine.held() == {}
+
+
+async def test_a_call_that_is_cut_while_it_waits_leaves_the_grant_to_others() -> None:
+    worker = Worker()
+    task = await worker.begin(MONEY, 100)
+    task.cancel()
+    await settle()
+    worker.lessee.answered(1, (Granted(100, 0, 100),))
+    assert isinstance(worker.try_to(MONEY, 100), Reservation)
+
+
+async def test_what_lies_idle_goes_back_and_what_is_recalled_goes_at_once() -> None:
+    worker = Worker()
+    task = await worker.begin(MONEY, 100)
+    worker.lessee.answered(1, (Granted(300, 0, 300),))
+    reservation = await held(task)
+    for _ in range(IDLE_ROUNDS):
+        worker.lessee.tick()
+    assert len(worker.said) == 1
+    worker.lessee.tick()
+    assert worker.said[1:] == [(2, (), (Given(OF_MONEY, 200),))]
+    worker.lessee.answered(2, ())
+    worker.settle(reservation, 40)
+    worker.lessee.recalled([OF_MONEY])
+    assert worker.said[2] == (3, (), (Given(OF_MONEY, 60),))
+    assert isinstance(worker.try_to(MONEY, 1), Short)
+
+
+async def test_a_share_is_there_again_in_the_next_window_and_its_used_part_stays() -> None:
+    worker = Worker()
+    task = await worker.begin(RATE)
+    worker.lessee.answered(1, (Granted(3, 0, 3),))
+    worker.settle(await held(task), 1)
+    worker.lessee.recalled([OF_RATE])
+    assert worker.said[1] == (2, (), (Given(OF_RATE, 2, NOW - NOW % 60),))
+    worker.lessee.answered(2, ())
+    assert isinstance(worker.try_to(RATE, 1), Short)
+    worker.now += 60
+    assert isinstance(worker.try_to(RATE, 1), Reservation)
+
+
+async def test_more_of_a_share_counts_from_the_window_on_in_which_another_gave_it_back() -> None:
+    worker = Worker()
+    minute = NOW - NOW % 60
+    task = await worker.begin(RATE)
+    worker.lessee.answered(1, (Granted(1, 0, 3),))
+    await held(task)
+    task = await worker.begin(RATE)
+    worker.lessee.answered(2, (Granted(1, 0, 3, minute + 60),))
+    await settle()
+    assert not task.done()
+    task.cancel()
+    worker.now += 60
+    assert isinstance(worker.try_to(RATE, 1), Reservation)
+    assert isinstance(worker.try_to(RATE, 1), Reservation)
+
+
+async def test_concurrency_is_shared_and_free_again_when_a_call_ends() -> None:
+    worker = Worker()
+    task = await worker.begin(LANES)
+    worker.lessee.answered(1, (Granted(1, 0, 1),))
+    reservation = await held(task)
+    assert isinstance(worker.try_to(LANES, 1), Short)
+    worker.machine.release(reservation)
+    assert isinstance(worker.try_to(LANES, 1), Reservation)
+
+
+async def test_a_lowered_limit_gives_back_what_is_unused() -> None:
+    worker = Worker()
+    task = await worker.begin(MONEY, 100)
+    worker.lessee.answered(1, (Granted(300, 0, 300),))
+    await held(task)
+    lowered = Limit("usd", "usd", "usd", 500, "day")
+    task = await worker.begin(lowered, 50)
+    assert worker.said[1] == (2, (Want(OF_MONEY, 50, 50, NOW),), (Given(OF_MONEY, 200),))
+    task.cancel()
+
+
+async def test_a_worker_that_ends_gives_everything_back_that_nothing_holds() -> None:
+    worker = Worker()
+    task = await worker.begin(MONEY, 100)
+    worker.lessee.answered(1, (Granted(300, 0, 300),))
+    await held(task)
+    ending = asyncio.ensure_future(worker.lessee.give_all_back(within_s=5))
+    await settle()
+    assert worker.said[1] == (2, (), (Given(OF_MONEY, 200),))
+    worker.lessee.answered(2, ())
+    await ending
+
+
+async def test_a_grant_for_a_window_that_is_over_goes_back() -> None:
+    worker = Worker()
+    task = await worker.begin(MONEY, 100)
+    worker.now += 86_400
+    worker.try_to(MONEY, 1)
+    worker.lessee.answered(1, (Granted(100, 0, 100),))
+    await settle()
+    assert worker.said[1][2] == (Given(OF_MONEY, 100),)
+    task.cancel()
