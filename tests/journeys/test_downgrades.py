@@ -31,8 +31,11 @@ def _calls(lab: Lab, key: str, count: int, **more: Any) -> list[Answer]:
     return [lab.chat(key, **more) for _ in range(count)]
 
 
-def test_a_used_up_limit_hands_over_to_the_other_model_until_that_is_used_up_too(own_lab: MakeLab) -> None:
-    lab = own_lab(KEYS, [BIG, SMALL])
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_used_up_limit_hands_over_to_the_other_model_until_that_is_used_up_too(
+    own_lab: MakeLab, workers: int
+) -> None:
+    lab = own_lab(KEYS, [BIG, SMALL], workers=workers)
     answers = _calls(lab, "ci", 10)
     models = [answer.headers.get("x-penstock-model") for answer in answers]
     big, small = models.count("lab-upstream"), models.count("other-upstream")

@@ -67,6 +67,14 @@ def test_of_many_that_come_together_one_is_sent(lab: Lab) -> None:
     assert len(lab.provider.received) == 1
 
 
+def test_of_many_that_come_to_several_workers_one_is_sent(own_lab: MakeLab) -> None:
+    lab = own_lab(KEYS, _limits(), workers=2)
+    with ThreadPoolExecutor(16) as pool:
+        answers = list(pool.map(lambda number: _send(lab, f"name-{number % 8}"), range(64)))
+    assert sorted(answer.status for answer in answers) == [200] * 8 + [409] * 56
+    assert len(lab.provider.received) == 8
+
+
 def test_a_changed_body_is_told_apart(lab: Lab) -> None:
     first = _send(lab, "changed")
     _refused(_send(lab, "changed", max_tokens=19), first.request_id, 422, "idempotency_mismatch")

@@ -78,6 +78,9 @@ class Beat(Struct, frozen=True, tag="beat"):
     loop_lag_ms: float
     refused_strangers: int = 0
     """Calls without a valid key since the worker started; they leave no record of their own."""
+    peaks: tuple[Charge, ...] = ()
+    """How many calls were in flight at once since the beat before, for each balance of the concurrent limits that
+    alert."""
 
 
 class Pulse(Struct, frozen=True, tag="pulse"):

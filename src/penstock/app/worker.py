@@ -263,6 +263,7 @@ class Worker:
                     gateway.ledger.held(),
                     self._loop_lag_ms,
                     app.refused_strangers,
+                    gateway.ledger.peaks(),
                 )
             )
 

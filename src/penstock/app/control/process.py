@@ -30,6 +30,7 @@ from penstock.app import box
 from penstock.app.control import balances
 from penstock.app.control.bootstrap import kept_secret, lock_directory, prepare_directory
 from penstock.app.control.commits import Committed, Drain
+from penstock.app.control.crowds import Crowds
 from penstock.app.control.fleet import Answers, Fleet
 from penstock.app.control.key_uses import KeyUses
 from penstock.app.control.listener import Listener
@@ -138,7 +139,15 @@ class Control:
             "take_key": self._key_uses.take,
             "release_key": self._key_uses.release,
         }
-        answers = Answers(self._welcome, lambda: self._publisher.snapshot, questions, self._claim.is_fresh, self._lease)
+        self._crowds = Crowds()
+        answers = Answers(
+            self._welcome,
+            lambda: self._publisher.snapshot,
+            questions,
+            self._claim.is_fresh,
+            self._lease,
+            self._on_beat,
+        )
         self._fleet = Fleet(answers, self._metrics, [box.node_name(number) for number in range(options.workers)])
         self._grantor = Grantor(self._ledger_engine, lambda: self._publisher.snapshot.limits, self._fleet.recall)
         workers = options.workers or config.server.workers
@@ -263,6 +272,11 @@ class Control:
         if change.put_aliases or change.drop_aliases:
             self._metrics.declare_aliases(self._publisher.snapshot.aliases)
         self._fleet.publish(change)
+
+    def _on_beat(self) -> None:
+        peaks, limits = self._fleet.peaks(), self._publisher.snapshot.limits
+        for alert in self._crowds.crossed(limits, peaks, time.monotonic()):
+            self._on_alert(alert)
 
     def _on_alert(self, alert: Alert) -> None:
         self._metrics.alerted(alert.limit.name, alert.fraction)
