@@ -23,8 +23,9 @@ from msgspec import Struct
 
 from penstock import __version__
 from penstock.errors import PenstockError
+from penstock.ledger.faults import Fault
 from penstock.ledger.journal import journal_name, named
-from penstock.ledger.verify import Fault, check
+from penstock.ledger.verify import check
 from penstock.records.receipts import rfc3339
 from penstock.store.engine import committer_engine, database_url
 from penstock.store.migrate import newest_revision

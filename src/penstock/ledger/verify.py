@@ -4,6 +4,7 @@ What is checked of the invariants:
 
     I1  amounts are whole numbers and none is negative. (Whether settled and held ever passed a limit's amount cannot be
         seen afterwards, since amounts change and a provider may bill more than it was bound to; the worker sees to it.)
+        What is leased beyond that is seen, with the rest that must be true of leases, by `lease_checks`.
     I2  what is settled on each balance is the sum of its entries. Shares are overwritten and have no entries to sum.
     I3  an attempt has at most one hold and one resolution.
     I4  whatever is resolved was held before, on the same balances; whatever is held and not resolved is an open hold.
@@ -27,11 +28,13 @@ from sqlalchemy import Connection, Engine
 from penstock.domain.money import MAX_NANOUSD
 from penstock.domain.policy import Charge
 from penstock.ledger.batch import HOLD, RESOLUTION, BalanceKey, decode_charges
+from penstock.ledger.faults import Fault
+from penstock.ledger.lease_checks import LeaseChecks
 from penstock.ledger.postings import run
 from penstock.ledger.windows import SHORT
 from penstock.store.engine import reading
 
-_ENTRIES = "SELECT attempt_id, step, kind, charges, actor FROM entries ORDER BY attempt_id, step"
+_ENTRIES = "SELECT attempt_id, step, kind, epoch, charges, actor FROM entries ORDER BY attempt_id, step"
 _BALANCES = "SELECT limit_id, window_start, value, per, settled FROM balances"
 _SHARES = "SELECT limit_id, value, settled FROM shares"
 _OPEN_HOLDS = """
@@ -45,13 +48,6 @@ _T = TypeVar("_T")
 BATCH_ATTEMPTS = 500
 REST_S = 0.005
 """After each batch the thread that verifies rests, so that the process it runs in goes on with its work."""
-
-
-class Fault(Struct, frozen=True):
-    """`kind` is a word for programs, `detail` a sentence for a person."""
-
-    kind: str
-    detail: str
 
 
 class Checked(Struct, frozen=True):
@@ -81,13 +77,15 @@ def check(engine: Engine, within_s: float | None) -> Checked:
 
 def _faults(connection: Connection, ends_at: float | None) -> Iterator[Fault]:
     sums: defaultdict[BalanceKey, int] = defaultdict(int)
+    leased = LeaseChecks(connection)
     open_holds: dict[str, str | None] = {row[0]: row[1] for row in run(connection, _OPEN_HOLDS)}
     yield from _stray_hold_faults(open_holds)
     # Closed here also where the time is up: on PostgreSQL the cursor is the server's.
     with closing(run(connection, _ENTRIES)) as rows:
         attempts = groupby(rows, key=lambda row: row[0])
-        yield from _entry_faults(_paced(attempts, ends_at), sums, open_holds)
+        yield from _entry_faults(_paced(attempts, ends_at), sums, open_holds, leased)
     yield from _balance_faults(connection, sums)
+    yield from leased.faults()
     yield from _damage_faults(connection)
 
 
@@ -105,12 +103,13 @@ def _entry_faults(
     entries: Iterable[tuple[str, Iterable[Any]]],
     sums: defaultdict[BalanceKey, int],
     open_holds: dict[str, str | None],
+    leased: LeaseChecks,
 ) -> Iterator[Fault]:
     """Attempt by attempt; sums up what was posted."""
     for attempt, rows in entries:
         held: tuple[Charge, ...] | None = None
         resolved = False
-        for _, step, kind, blob, actor in rows:
+        for _, step, kind, epoch, blob, actor in rows:
             try:
                 charges = decode_charges(blob)
             except msgspec.DecodeError:
@@ -125,6 +124,7 @@ def _entry_faults(
             if kind != "adjustment" and any(charge.amount < 0 for charge in charges):
                 yield Fault("negative_amount", f"the {kind} of attempt {attempt} has a negative amount")
             if kind != "hold":
+                leased.see(epoch, held, charges)
                 for charge in charges:
                     sums[(charge.limit, charge.window_start, charge.value, charge.per)] += charge.amount
         is_open = attempt in open_holds

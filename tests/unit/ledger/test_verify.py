@@ -100,6 +100,89 @@ async def test_an_adjustment_counts_and_has_an_actor(
     assert [fault.kind for fault in await verify(ledger_of_three)] == kinds
 
 
+LEASE = "INSERT INTO leases (limit_id, window_start, value, per, epoch, granted, posted, since, until_s) VALUES "
+LIMIT = """
+    INSERT INTO limits (id, name, match, unit, amount, per, mode, alert_at, origin, created_at, created_by, updated_at)
+    VALUES ('usd', 'growth', '[]', 'usd', 1000, 'total', 'strict', '[]', 'api', 1, 'ada', 1),
+           ('rpm', 'calls', '[]', 'requests', 100, 'minute', 'strict', '[]', 'api', 1, 'ada', 1)"""
+
+
+def changed(engine: Engine, *statements: str) -> None:
+    with engine.begin() as connection:
+        for statement in statements:
+            connection.execute(text(statement), {"blob": b""} if ":blob" in statement else {})
+
+
+@pytest.mark.parametrize(
+    "leases",
+    [
+        "('usd', 0, '', 'total', 1, 100, 0, 0, NULL)",
+        "('usd', 0, '', 'total', 1, 1000, 70, 0, NULL)",
+        "('usd', 0, '', 'total', 1, 70, 70, 0, NULL)",
+        "('rpm', 0, '', 'minute', 1, 100, 0, 5, NULL), ('rpm', 0, '', 'minute', 9, 100, 0, 0, 60)",
+        "('lately', 0, '', 'sliding-hour', 1, 5000, 0, 0, NULL)",
+    ],
+)
+async def test_leases_that_fit_their_limits_and_entries_are_no_fault(ledger_of_three: Engine, leases: str) -> None:
+    changed(ledger_of_three, LIMIT, LEASE + leases, "INSERT INTO lease_requests VALUES (1, 4, :blob)")
+    assert await verify(ledger_of_three) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "change"),
+    [
+        ("lease_damaged", LEASE + "('usd', 0, '', 'total', 1, 10, 20, 0, NULL)"),
+        ("lease_damaged", LEASE + "('usd', 0, '', 'total', 1, 10, -1, 0, NULL)"),
+        ("lease_stranded", LEASE + "('usd', 0, '', 'total', 9, 10, 0, 0, NULL)"),
+        ("lease_stranded", "INSERT INTO lease_requests VALUES (9, 1, :blob)"),
+        ("lease_differs", LEASE + "('usd', 0, '', 'total', 1, 80, 71, 0, NULL)"),
+        ("over_leased", LEASE + "('usd', 0, '', 'total', 1, 931, 0, 0, NULL)"),
+        ("over_leased", LEASE + "('rpm', 0, '', 'minute', 1, 101, 0, 0, NULL)"),
+    ],
+)
+async def test_a_lease_that_cannot_be_is_found(ledger_of_three: Engine, kind: str, change: str) -> None:
+    changed(ledger_of_three, LIMIT, change)
+    assert [fault.kind for fault in await verify(ledger_of_three)] == [kind]
+
+
+@pytest.mark.parametrize(
+    "excuse",
+    [
+        ["UPDATE limits SET amount = 500, updated_at = 2"],
+        ["UPDATE limits SET mode = 'observe'"],
+        ["DELETE FROM limits"],
+    ],
+)
+async def test_a_limit_that_was_changed_is_not_held_against_what_was_leased_before(
+    ledger_of_three: Engine, excuse: list[str]
+) -> None:
+    changed(ledger_of_three, LIMIT, LEASE + "('usd', 0, '', 'total', 1, 931, 0, 0, NULL)", *excuse)
+    assert await verify(ledger_of_three) == []
+
+
+async def test_a_bill_beyond_its_hold_and_an_adjustment_may_pass_an_amount(ledger_of_three: Engine) -> None:
+    changed(ledger_of_three, LIMIT, LEASE + "('usd', 0, '', 'total', 1, 931, 0, 0, NULL)")
+    assert [fault.kind for fault in await verify(ledger_of_three)] == ["over_leased"]
+    with ledger_of_three.begin() as connection:
+        connection.execute(
+            text(
+                "INSERT INTO entries (attempt_id, step, kind, at, epoch, charges, cause, actor) "
+                "VALUES ('adj1', 2, 'adjustment', 1, 0, :charges, 'late bill', 'ada')"
+            ),
+            {"charges": packed(Charge("usd", 0, "", 5))},
+        )
+        connection.execute(text("UPDATE balances SET settled = 75"))
+    assert await verify(ledger_of_three) == []
+    with ledger_of_three.begin() as connection:
+        connection.execute(text("DELETE FROM entries WHERE attempt_id = 'adj1'"))
+        connection.execute(
+            text("UPDATE entries SET charges = :charges WHERE attempt_id = 'a:1' AND step = 1"),
+            {"charges": packed(Charge("usd", 0, "", 170))},
+        )
+        connection.execute(text("UPDATE balances SET settled = 170"))
+    assert await verify(ledger_of_three) == []
+
+
 async def test_a_check_without_time_says_that_it_did_not_come_to_the_end(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,17 +1,23 @@
-"""The ledger as it is shown: what each limit has settled and held, balance by balance, in the windows that are open."""
+"""The ledger as it is shown: what each limit has settled, held and leased, balance by balance, in the windows that are
+open.
+
+What calls hold is part of what their workers were leased, and of a share also what the window has settled; `leased` is
+what workers may still spend beyond that, so that settled, held and leased are together within the amount."""
 
 from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import desc, func, select
+from msgspec import Struct
+from sqlalchemy import desc, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from penstock.domain.money import usd
 from penstock.domain.policy import Limit
+from penstock.ledger.slices import stands
 from penstock.ledger.windows import SHORT, SLIDING_S, oldest_open, span_of, window
 from penstock.records.receipts import rfc3339
-from penstock.store.tables.ledger import balances, shares
+from penstock.store.tables.ledger import balances, leases, shares
 
 NS_PER_S = 1_000_000_000
 MAX_ROWS = 10_000
@@ -60,6 +66,25 @@ async def _sliding_places(conn: AsyncConnection, limits: Mapping[str, Limit], no
     return found
 
 
+async def leased_places(conn: AsyncConnection, limits: Mapping[str, Limit], now_s: int) -> dict[Place, int]:
+    """What workers were granted and have not settled, in the windows that are open at `now_s`: the `MAX_ROWS` with the
+    most."""
+    starts = _open_windows(limits, now_s)
+    columns = leases.c
+    amount = func.sum(columns.granted - columns.posted).label("amount")
+    query = select(columns.limit_id, columns.window_start, columns.value, columns.per, amount).where(
+        columns.granted > columns.posted,
+        or_(columns.until_s.is_(None), columns.until_s > now_s),
+        or_(columns.window_start == 0, columns.window_start.in_(set(starts.values()))),
+    )
+    grouped = query.group_by(columns.limit_id, columns.window_start, columns.value, columns.per)
+    found: dict[Place, int] = {}
+    for limit, start, value, span, outstanding in await conn.execute(grouped.order_by(desc("amount")).limit(MAX_ROWS)):
+        if limit in limits and span == span_of(limits[limit]) and start in (0, starts[limit]):
+            found[(limit, starts[limit], value)] = int(outstanding)
+    return found
+
+
 async def settled_ratios(conn: AsyncConnection, limits: Mapping[str, Limit], now_s: int) -> dict[str, float]:
     """Limit name -> settled share of its amount on the fullest balance of the window that is open at `now_s`."""
     starts = _open_windows(limits, now_s)
@@ -80,12 +105,16 @@ async def settled_ratios(conn: AsyncConnection, limits: Mapping[str, Limit], now
     return ratios
 
 
+class Amounts(Struct, frozen=True):
+    """What lies on each place: settled, held by open calls, and leased to workers (`leased_places`)."""
+
+    settled: Mapping[Place, int]
+    held: Mapping[Place, int]
+    leased: Mapping[Place, int]
+
+
 def shown(
-    limits: Mapping[str, Limit],
-    settled: Mapping[Place, int],
-    held: Mapping[Place, int],
-    concurrent: Mapping[str, int],
-    now_s: int,
+    limits: Mapping[str, Limit], amounts: Amounts, concurrent: Mapping[str, int], now_s: int
 ) -> list[dict[str, Any]]:
     """A row per balance of a window that is open at `now_s`, and per older one that still holds something; `MAX_ROWS`
     at most.
@@ -94,17 +123,21 @@ def shown(
     """
     rows: list[dict[str, Any]] = []
     starts = _open_windows(limits, now_s)
-    held = _by_window(limits, starts, held)
+    settled, held, leased = amounts.settled, _by_window(limits, starts, amounts.held), amounts.leased
     places: defaultdict[str, set[Place]] = defaultdict(set)
-    for place in (*settled, *held):
+    for place in (*settled, *held, *leased):
         places[place[0]].add(place)
     for limit in sorted(limits.values(), key=lambda each: each.name):
         if limit.unit == "concurrent":
-            rows.append(_row(limit, (limit.id, 0, ""), 0, concurrent.get(limit.id, 0)))
+            granted = sum(leased.get(place, 0) for place in places[limit.id])
+            rows.append(_row(limit, (limit.id, 0, ""), (0, concurrent.get(limit.id, 0), granted)))
             continue
         if limit.each is None:
             places[limit.id].add((limit.id, starts[limit.id], ""))
-        rows += [_row(limit, place, settled.get(place, 0), held.get(place, 0)) for place in sorted(places[limit.id])]
+        rows += [
+            _row(limit, place, (settled.get(place, 0), held.get(place, 0), leased.get(place, 0)))
+            for place in sorted(places[limit.id])
+        ]
     return rows[:MAX_ROWS]
 
 
@@ -120,15 +153,18 @@ def _by_window(
     return sums
 
 
-def _row(limit: Limit, place: Place, settled: int, held: int) -> dict[str, Any]:
+def _row(limit: Limit, place: Place, amounts: tuple[int, int, int]) -> dict[str, Any]:
+    """`amounts`: settled, held, and granted to workers, what is held included."""
     _, start, value = place
+    settled, held, granted = amounts
+    in_use = held + settled if stands(limit, span_of(limit)) else held
     row: dict[str, Any] = {
         "limit": limit.name,
         "window_start": rfc3339(start * NS_PER_S) if start else None,
         "value": value,
         "settled": settled,
         "held": held,
-        "leased": 0,
+        "leased": max(granted - in_use, 0),
         "amount": limit.amount,
         "unit": limit.unit,
         "per": limit.per,

@@ -345,11 +345,12 @@ class Control:
 
     async def _ledger_rows(self) -> list[dict[str, Any]]:
         limits, now_s = self._publisher.snapshot.limits, int(time.time())
-        # One picture of both: between two, a call that settles would be seen held and then settled as well.
+        # One picture of all: between two, a call that settles would be seen held and then settled as well.
         async with self._door.read() as conn:
             held = held_sums(await conn.run_sync(held_records))
             settled = await balances.settled_places(conn, limits, now_s)
-        return balances.shown(limits, settled, held, self._fleet.held(), now_s)
+            leased = await balances.leased_places(conn, limits, now_s)
+        return balances.shown(limits, balances.Amounts(settled, held, leased), self._fleet.held(), now_s)
 
     async def _adjust(self, actor: str, asked: Correction) -> dict[str, Any]:
         """The adjustment as it is shown, once it is durable and every worker within reach was told."""

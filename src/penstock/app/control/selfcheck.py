@@ -13,7 +13,8 @@ import structlog
 from sqlalchemy import Engine
 
 from penstock.ledger import verify
-from penstock.ledger.verify import Checked, Fault
+from penstock.ledger.faults import Fault
+from penstock.ledger.verify import Checked
 from penstock.records.metrics import Metrics
 from penstock.records.receipts import rfc3339
 
