@@ -80,7 +80,8 @@ class KeyUses(Protocol):
     """Who uses which Idempotency-Key, on every worker."""
 
     async def take(self, use: KeyUse) -> KeyUse:
-        """The use that counts: this one, once it is durable, or the one before it. Raises `StoreUnavailable`."""
+        """The use that counts: this one, once it is durable, or the one before it. Raises `StoreUnavailable`. Where it
+        raises, or is cut short, this one does not count for long."""
 
     async def release(self, use: KeyUse) -> None:
         """Lets the Idempotency-Key be used again, soon where it cannot be at once."""
@@ -188,13 +189,13 @@ async def serve(
 async def _take_key(gateway: Gateway, exchange: Exchange, body: bytes) -> None:
     """Claims the caller's Idempotency-Key, where there is one, before anything is held or sent. Raises
     `IdempotencyConflict` when another call has it, `StoreUnavailable` when that cannot be found out."""
-    use = exchange.key_use = idempotency.key_use(exchange, body)
+    use = idempotency.key_use(exchange, body)
     if use is None:
         return
     first = await gateway.key_uses.take(use)
     if first != use:
-        exchange.key_use = None
         raise idempotency.refusal(first, use)
+    exchange.key_use = use
     gateway.require_ready()
     authenticate(gateway.snapshot, exchange.headers, gateway.pepper, gateway.clock() / 1e9)  # that took its time
 

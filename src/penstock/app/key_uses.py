@@ -21,29 +21,48 @@ class KeyUses:
         self._ask = ask
         self._epoch = epoch
         self._owed: dict[KeyUse, None] = {}
+        self._is_owed = asyncio.Event()
 
     async def take(self, use: KeyUse) -> KeyUse:
-        value = await self._ask("take_key", *msgspec.structs.astuple(use), str(self._epoch))
-        if value is None:
-            raise StoreUnavailable("The gateway's store cannot be reached. Try again.", retry_after_s=2)
+        """The use that counts. One of which the answer does not come may count all the same, so it is released."""
+        try:
+            value = await self._said("take_key", use, str(self._epoch))
+        except BaseException:
+            self._owe(use)
+            raise
         return msgspec.msgpack.decode(value, type=KeyUse)
 
     async def release(self, use: KeyUse) -> None:
-        """Owed from the first, so that it is done even where this is cut short."""
-        self._owed[use] = None
-        if len(self._owed) > MAX_OWED:
-            del self._owed[next(iter(self._owed))]
-        with suppress(StoreUnavailable):
-            await self._release(use)
+        """At once, or soon where nobody answers or this is cut short."""
+        try:
+            await self._said("release_key", use)
+        except StoreUnavailable:
+            self._owe(use)
+        except BaseException:
+            self._owe(use)
+            raise
 
     async def keep_releasing(self) -> None:
         """Says again what could not be said, for as long as the worker lives."""
         while True:
-            await asyncio.sleep(AGAIN_S)
+            await self._is_owed.wait()
             with suppress(StoreUnavailable):
                 for use in list(self._owed):
-                    await self._release(use)
+                    await self._said("release_key", use)
+                    self._owed.pop(use, None)
+            if self._owed:
+                await asyncio.sleep(AGAIN_S)
+            else:
+                self._is_owed.clear()
 
-    async def _release(self, use: KeyUse) -> None:
-        if await self._ask("release_key", *msgspec.structs.astuple(use)) is not None:
-            self._owed.pop(use, None)
+    def _owe(self, use: KeyUse) -> None:
+        self._owed[use] = None
+        if len(self._owed) > MAX_OWED:
+            del self._owed[next(iter(self._owed))]
+        self._is_owed.set()
+
+    async def _said(self, kind: str, use: KeyUse, *more: str) -> bytes:
+        answer = await self._ask(kind, *msgspec.structs.astuple(use), *more)
+        if answer is None:
+            raise StoreUnavailable("The gateway's store cannot be reached. Try again.", retry_after_s=2)
+        return answer

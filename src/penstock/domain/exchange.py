@@ -32,7 +32,7 @@ class Exchange:
     """`dims` are the dimensions that limits and kills match on: team, key, model, `tag:<name>` ...
 
     `cut(cause)` is set while the call can be interrupted: it stops the call where it stands, and the call settles.
-    `path`: of the request, decoded. `key_use`: the Idempotency-Key that the call has taken, or is taking.
+    `path`: of the request, decoded. `key_use`: the Idempotency-Key that the call has taken.
     """
 
     __slots__ = (

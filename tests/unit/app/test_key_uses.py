@@ -119,9 +119,24 @@ async def test_a_use_whose_answer_was_lost_is_released_all_the_same(link: Link) 
     with pytest.raises(StoreUnavailable):
         await link.worker.take(_use(1))
     link.deaf = False
-    assert await link.worker.take(_use(2)) == _use(1)
-    await link.worker.release(_use(1))
-    assert await link.worker.take(_use(2)) == _use(2)
+    await _until_free(link, _use(2))
+
+
+async def test_a_use_that_is_cut_short_while_it_is_taken_is_released(link: Link) -> None:
+    cut = asyncio.ensure_future(link.worker.take(_use(1)))
+    await asyncio.sleep(0)
+    cut.cancel()
+    await asyncio.gather(cut, return_exceptions=True)
+    await _until_free(link, _use(2))
+
+
+async def test_a_release_that_is_cut_short_is_done_all_the_same(link: Link) -> None:
+    assert await link.worker.take(_use(1)) == _use(1)
+    cut = asyncio.ensure_future(link.worker.release(_use(1)))
+    await asyncio.sleep(0)
+    cut.cancel()
+    await asyncio.gather(cut, return_exceptions=True)
+    await _until_free(link, _use(2))
 
 
 async def test_releases_that_wait_are_bounded(link: Link, monkeypatch: pytest.MonkeyPatch) -> None:
