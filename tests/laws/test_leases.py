@@ -190,7 +190,7 @@ class SqlStore(Store):
     def _open(self, epoch: int) -> None:
         if epoch not in self._epochs:
             with self._engine.begin() as connection:
-                add_journal(connection, Cursor(epoch, 0, 0), 1)
+                add_journal(connection, Cursor(epoch, 0, 0), 1, "")
             self._epochs.add(epoch)
 
     def _read(self) -> None:

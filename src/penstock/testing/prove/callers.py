@@ -52,7 +52,7 @@ def saw(told: Told, response: http.client.HTTPResponse, content: bytes, stream: 
 
 def call(stage: Stage, model: str, told: Told, stream: bool) -> None:
     """One call from its beginning to its end. Raises OSError or HTTPException when there is none."""
-    caller = stage.gateway.caller(stage.keys[model])
+    caller = stage.next_box().caller(stage.keys[model])
     with caller.open(PATH, body_of(model, told, stream), tags_of(told), timeout_s=PATIENCE_S) as opened:
         told.status, told.request_id = opened.status, opened.headers.get("x-request-id", "")
         content = opened.read_all()

@@ -20,7 +20,7 @@ from penstock.testing.prove.stage import Outcome
 
 ORACLES = {
     "O1": "ledger = bank to the nano-dollar for every answered call; others are in the ledger too, at most their hold",
-    "O2": "settled + held within the limit, at every sampled instant",
+    "O2": "settled + held + leased within the limit, at every sampled instant",
     "O3": "nothing is entered twice",
     "O4": "every answer that a caller saw complete is settled",
     "O5": "after quiet, nothing is held",
