@@ -37,7 +37,7 @@ LOOKED_AT = ("keys", "providers", "models", "limits", "usage?by=key", "audit", "
 
 class Told(Struct):
     """What one caller saw. `complete`: the answer came to its end; `output`: the tokens that it says it used, -1
-    without a report; `refusal`: the body of an error."""
+    without a report; `refusal`: the body of an error; `began_s`: monotonic seconds, where it was written down."""
 
     call: str
     max_tokens: int
@@ -46,6 +46,7 @@ class Told(Struct):
     complete: bool = False
     output: int = -1
     refusal: bytes = b""
+    began_s: float = 0.0
 
 
 class Books(Struct, frozen=True):

@@ -117,11 +117,13 @@ class Load:
         count = 0
         while not self._stopping.is_set():
             count += 1
-            told = Told(call=f"call-{number}-{count}", max_tokens=chance.randint(1, 30))
+            told = Told(f"call-{number}-{count}", chance.randint(1, 30), began_s=time.monotonic())
             self.told.append(told)
             self._under_way[number] = told.call
             try:
                 call(self._stage, self._model, told, stream=chance.random() < 0.5)
             except (OSError, http.client.HTTPException):
-                time.sleep(0.02)
+                told.complete = False
             del self._under_way[number]
+            if not told.complete:
+                time.sleep(0.02)

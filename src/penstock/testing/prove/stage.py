@@ -55,8 +55,8 @@ class Outcome(Struct, frozen=True):
 
 
 class Size(Struct, frozen=True):
-    """The gateway of a stage. `store`: as in the configuration file; more than one box takes a PostgreSQL. `workers`: of
-    each box. `freshness_s`: `stop.freshness`."""
+    """Of what a stage starts. `store`: as in the configuration file; more than one box takes a PostgreSQL. `workers`:
+    of each box. `freshness_s`: `stop.freshness`."""
 
     store: str = "sqlite"
     boxes: int = 1
