@@ -31,6 +31,7 @@ from penstock.ledger.lessee import Lessee
 from penstock.ledger.machine import Ask, Machine, Reservation, Short
 from penstock.ledger.matching import Index
 from penstock.ledger.postings import Cursor, add_journal, drop_old_shares, finish_journal, run, write_batch
+from penstock.ledger.slices import IDLE_ROUNDS
 from penstock.ledger.windows import SHORT, SLIDING_S, oldest_open
 from penstock.store.engine import committer_engine, database_url
 from penstock.store.tables import ledger as tables
@@ -229,6 +230,12 @@ class Worker:
             return
         assert isinstance(outcome, Reservation)
         self.open.append(outcome)
+
+
+def _rest(lessee: Lessee) -> None:
+    """Long enough for what lies idle to go back."""
+    for _ in range(IDLE_ROUNDS + 1):
+        lessee.tick()
 
 
 class Loop(asyncio.SelectorEventLoop):
@@ -455,7 +462,7 @@ class World(RuleBasedStateMachine):
         self.at += 2 * 86_400
         for _ in range(12):
             for worker in self.workers:
-                self._run(worker.lessee.tick)
+                self._run(partial(_rest, worker.lessee))
                 for number, wants, given in worker.sent:
                     if number >= self.store.answers.get(worker.epoch, (0, ()))[0]:
                         answer = self.store.serve(worker.epoch, number, wants, given, self.at)
