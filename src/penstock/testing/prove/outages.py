@@ -41,11 +41,11 @@ def run(stage: Stage, server: Postgres, away_s: float, judge_times: bool, tick: 
     began = oracles.now()
     faults: list[str] = []
     ready, drained = Worst(), Worst()
-    outages: list[_Outage] = []
+    outages: list[Outage] = []
     with Watch(stage.boxes) as watch, Load(stage, NAME, len(KINDS)) as load:
         for kind in KINDS:
             time.sleep(PAUSE_S)
-            outage = _Outage(stage, kind)
+            outage = Outage(stage, kind)
             outages.append(outage)
             outage.happen(server, away_s)
             try:
@@ -79,7 +79,7 @@ def _refusal_faults(told: list[Told]) -> list[str]:
     ]
 
 
-class _Outage:
+class Outage:
     """One time that the database was away, from `away_at_s` to `back_at_s` (monotonic seconds)."""
 
     def __init__(self, stage: Stage, kind: str) -> None:
