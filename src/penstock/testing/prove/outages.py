@@ -19,8 +19,10 @@ from penstock.testing.wire import eventually
 
 NAME = "outages"
 KINDS = ("stopped", "hung", "failed over")
-NOTICED_S = 5.0
+NOTICED_S = 4.0
 """How much longer than `stop.freshness` a box may go on: it has to notice first that the database is away."""
+PULSE_S = 1.0
+"""How much earlier a worker may be refusing: it was told some time before the outage that all is well."""
 PAUSE_S = 2.0
 """Before each outage, so that every worker meets it with what it has leased."""
 DRAINED_MS = 30_000
@@ -33,7 +35,7 @@ def scene() -> Scene:
 
 def freshness_s(away_s: float) -> int:
     """The `stop.freshness` with which an outage of this length is first ridden out, and then is too long."""
-    return max(1, int((away_s - NOTICED_S) / 2))
+    return max(2, int((away_s - NOTICED_S) / 2))
 
 
 def run(stage: Stage, server: Postgres, away_s: float, judge_times: bool, tick: Tick) -> Outcome:
@@ -121,8 +123,9 @@ class Outage:
         found = []
         for one in self._during(told):
             since_s = one.began_s - self.away_at_s
-            if since_s < fresh_s and one.status != 200:
-                found.append(f"{self.kind}: {one.call} was answered {one.status} after {since_s:.1f} s")
+            if since_s < fresh_s - PULSE_S and one.status != 200:
+                said = f"{one.status} after {since_s:.1f} s: {one.refusal[:200]!r}"
+                found.append(f"{self.kind}: {one.call} was answered {said}")
             if since_s > fresh_s + NOTICED_S and one.status == 200:
                 found.append(f"{self.kind}: {one.call} was admitted after {since_s:.1f} s")
         if not self.count(told, 200):
