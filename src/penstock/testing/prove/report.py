@@ -126,7 +126,7 @@ def page(report: Report) -> str:
     """The run as Markdown."""
     rule = ("---", *("---:" for _ in COLUMNS[1:]))
     rows = ["| " + " | ".join(line) + " |" for line in (COLUMNS, rule, *lines(report))]
-    run = f"{report.at:%Y-%m-%d %H:%M} UTC, Penstock {version('penstock')}, {gateway(report.plan)}"
+    run = f"{report.at:%Y-%m-%d %H:%M} UTC, Penstock {version('penstock')}"
     parts = [
         f"{run}, {machine()}. {_summary(report).capitalize()}.",
         "\n".join(rows),
