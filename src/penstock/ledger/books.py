@@ -49,6 +49,13 @@ class Balance:
         self.held = 0
         self.open = 0
 
+    def hold(self, amount: int) -> None:
+        """Below 0, less is held."""
+        self.held += amount
+        self.book.held += amount
+        if self.trail is not None:
+            self.trail.taken += amount
+
     def settle(self, amount: int) -> None:
         self.settled += amount
         if self.trail is not None:
