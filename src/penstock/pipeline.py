@@ -38,12 +38,13 @@ from penstock.errors import (
     UpstreamConnectFailed,
     UpstreamCredential,
     UpstreamError,
+    UpstreamMalformed,
     UpstreamRefused,
     UpstreamReset,
     UpstreamTimeout,
 )
 from penstock.identity.authenticate import authenticate
-from penstock.ledger.ledger import Admission, Ask, Ledger
+from penstock.ledger.ledger import MAX_EXTENSIONS, Admission, Ask, Ledger
 from penstock.providers.base import Vendor
 from penstock.providers.registry import provider_for
 from penstock.records.draft import draft_of, event_of
@@ -278,8 +279,8 @@ def _demand(
     exchange: Exchange, dialect: Dialect, call: Call, target: Deployment, context: tuple[Vendor, tuple[Limit, ...]]
 ) -> tuple[int | None, Demand]:
     """The cap on one choice's output, and how the call is sent. The caller's cap stands; else the alias's, else the
-    catalogue's is injected where a limit that refuses counts output, so that the provider enforces our bound. The newer of its
-    two names goes as the older one to servers that may know that one alone: they would ignore it."""
+    catalogue's is injected where a limit that refuses counts output, so that the provider enforces our bound. The newer
+    of its two names goes as the older one to servers that may know that one alone: they would ignore it."""
     vendor, limits = context
     ask_usage = call.streaming and vendor.asks_usage and not call.wants_usage
     assert exchange.alias is not None
@@ -447,6 +448,8 @@ class _Attempt:
         wanted = max(passed, covered) + QUANTUM_TOKENS
         if ask.output_tokens is not None:
             wanted = min(wanted, ask.output_tokens)
+        if wanted > MAX_EXTENSIONS * QUANTUM_TOKENS:
+            raise UpstreamMalformed("The provider's stream is longer than any answer.")
         if wanted > covered:
             self._metered = _ask(call, plan.target, ask.input_tokens, wanted)
             await self._admission.extend(self._gateway.snapshot.limits, self._metered, self._draft)
