@@ -190,7 +190,7 @@ class Machine:
             if asked <= 0:
                 continue
             more.append((line, asked))
-            limit = self._limit_now(balance.book, limits, now_s)
+            limit = self._limit_now(balance, limits, now_s)
             if limit is None or limit.mode == "observe":
                 continue
             slice = balance.slice
@@ -396,13 +396,18 @@ class Machine:
             self._idle.touch(known)
         return known
 
-    def _limit_now(self, book: Book, limits: Mapping[str, Limit], now_s: int) -> Limit | None:
-        """The limit that this book is of, as it is in force; None for one that was deleted."""
+    def _limit_now(self, balance: Balance, limits: Mapping[str, Limit], now_s: int) -> Limit | None:
+        """The limit of a balance that something is held on, as it is in force; None for one that was deleted."""
+        book = balance.book
         limit = limits.get(book.limit.id)
         if limit is None or span_of(limit) != book.span:
             return None
-        if limit is not book.limit and self._books.get(limit.id) is book:
-            self._book(limit, book, now_s)
+        if self._books.get(limit.id) is book:
+            if limit is not book.limit:
+                self._book(limit, book, now_s)
+            elif not book.start <= now_s < book.end:
+                book.move(self._windows, now_s)
+        book.forget_what_left(balance)
         return limit
 
     def _book(self, limit: Limit, known: Book | None, now_s: int) -> Book:
