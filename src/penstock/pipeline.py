@@ -28,7 +28,7 @@ from penstock.domain.http import header
 from penstock.domain.idempotency import KeyUse
 from penstock.domain.journal import Note
 from penstock.domain.money import MAX_NANOUSD, usd
-from penstock.domain.policy import Limit
+from penstock.domain.policy import METERED_UNITS, QUANTUM_TOKENS, Limit
 from penstock.domain.snapshot import Deployment, Provider, Snapshot
 from penstock.domain.usage import Usage
 from penstock.errors import (
@@ -41,12 +41,13 @@ from penstock.errors import (
     UpstreamConnectFailed,
     UpstreamCredential,
     UpstreamError,
+    UpstreamMalformed,
     UpstreamRefused,
     UpstreamReset,
     UpstreamTimeout,
 )
 from penstock.identity.authenticate import authenticate
-from penstock.ledger.ledger import Admission, Ask, Ledger
+from penstock.ledger.ledger import MAX_EXTENSIONS, Admission, Ask, Ledger
 from penstock.providers.base import Vendor
 from penstock.providers.registry import provider_for
 from penstock.records.draft import draft_of, event_of
@@ -299,13 +300,12 @@ def _is_about_target(error: GatewayError) -> bool:
 LEAST_INJECTED_CAP = 256
 """Some vendors refuse a cap that does not fit the context beside the input; ours gives way down to this."""
 
-_BOUNDED_UNITS = frozenset({"usd", "tokens", "output_tokens"})
-
 
 async def _reserve(
     gateway: Gateway, exchange: Exchange, dialect: Dialect, call: Call, target: Deployment
 ) -> "_Attempt":
-    """Checks and holds the worst case of one target on every limit that counts this call."""
+    """Checks and holds one target on every limit that counts this call: its worst case, or of a stream, on metered
+    limits, the first quantum of its output."""
     snapshot = gateway.snapshot
     exchange.dims["provider"] = target.provider
     refuse_killed(snapshot, exchange.dims)
@@ -319,30 +319,44 @@ async def _reserve(
     if call.unseen:
         input_tokens = max(input_tokens, target.context_window or UNSEEN_INPUT_TOKENS)
     output_tokens = None if cap is None else (cap + call.predicted) * call.choices
+    ask = _ask(call, target, input_tokens, output_tokens)
+    if _can_be_topped_up(call) and any(limit.mode == "metered" and limit.unit in METERED_UNITS for limit in limits):
+        first = QUANTUM_TOKENS + call.predicted * call.choices
+        if output_tokens is None or first < output_tokens:
+            ask = structs.replace(ask, metered=_ask(call, target, input_tokens, first))
+    attempt_id = f"{exchange.request_id}:{len(exchange.attempts) + 1}"
+    admission = await gateway.ledger.reserve(limits, exchange.dims, ask, attempt_id)
+    return _Attempt(gateway, exchange, _Plan(dialect, call, target, provider, vendor, demand, ask), admission)
+
+
+def _ask(call: Call, target: Deployment, input_tokens: int, output_tokens: int | None) -> Ask:
+    """What a call of this size can use at worst."""
     worst = None
     if target.price is not None:
         bounds = Bounds(input_tokens, output_tokens or 0, audio_in=call.audio_in, audio_out=call.audio_out)
         worst = worst_cost(target.price, bounds, (call.service_tier,) if call.service_tier else ())
         worst = min(worst, MAX_NANOUSD)
-    ask = Ask(worst, input_tokens, output_tokens)
-    attempt_id = f"{exchange.request_id}:{len(exchange.attempts) + 1}"
-    admission = await gateway.ledger.reserve(limits, exchange.dims, ask, attempt_id)
-    return _Attempt(gateway, exchange, _Plan(dialect, call, target, provider, vendor, demand, ask), admission)
+    return Ask(worst, input_tokens, output_tokens)
+
+
+def _can_be_topped_up(call: Call) -> bool:
+    """Whether what the provider puts out can be counted while it comes; audio cannot."""
+    return call.streaming and not call.audio_out
 
 
 def _demand(
     exchange: Exchange, dialect: Dialect, call: Call, target: Deployment, context: tuple[Vendor, tuple[Limit, ...]]
 ) -> tuple[int | None, Demand]:
     """The cap on one choice's output, and how the call is sent. The caller's cap stands; else the alias's, else the
-    catalogue's is injected where a strict limit needs one, so that the provider enforces our bound. The newer of its
-    two names goes as the older one to servers that may know that one alone: they would ignore it."""
+    catalogue's is injected where a limit that refuses counts output, so that the provider enforces our bound. The newer
+    of its two names goes as the older one to servers that may know that one alone: they would ignore it."""
     vendor, limits = context
     ask_usage = call.streaming and vendor.asks_usage and not call.wants_usage
     assert exchange.alias is not None
     cap = call.max_output
     if cap is None:
         cap = exchange.alias.max_output or target.max_output
-    if cap is None or not any(limit.mode == "strict" and limit.unit in _BOUNDED_UNITS for limit in limits):
+    if cap is None or not any(limit.mode != "observe" and limit.unit in METERED_UNITS for limit in limits):
         return cap, Demand(target.model, None, ask_usage)
     name = vendor.output_cap_field(dialect.surface)
     if call.max_output is None:
@@ -381,6 +395,7 @@ class _Attempt:
         self._reported: Usage | None = None
         self._tee: Tee | None = None
         self._tier = plan.call.service_tier
+        self._metered = plan.ask.metered
 
     # -- the call -----------------------------------------------------------------------------------------------------
 
@@ -409,8 +424,11 @@ class _Attempt:
         return await self._plain(response)
 
     def _draft(self) -> UsageEvent:
-        """Called at the moment of dispatch: the event as far as it is known, costed at the worst case."""
-        worst = self._plan.ask.usd_nanousd or 0
+        """The event as far as it is known, costed with what is held: at the worst case, and of a stream under metered
+        limits alone, at what they hold by now."""
+        worst = (self._metered or self._plan.ask).usd_nanousd or 0
+        if self._metered is not None:
+            worst = max(worst, self._admission.most_held("usd"))
         attempt = self._record(NOTHING_USED, worst, "estimated", self._started_at)
         return draft_of(self._exchange, attempt, worst)
 
@@ -454,6 +472,8 @@ class _Attempt:
             while True:
                 if tee.ended and not self._resolved:
                     self._complete(tee.reading, tee.counted_output)
+                elif self._metered is not None and not self._resolved:
+                    await self._top_up(self._metered, tee.counted_output())
                 if out:
                     yield out
                 if tee.ended:
@@ -484,6 +504,24 @@ class _Attempt:
         finally:
             response.abort()
             self._gateway.live.pop(self._exchange.request_id, None)
+
+    async def _top_up(self, held: Ask, counted: int) -> None:
+        """Holds another quantum on the metered limits when less than half of one is left of what is held, before what
+        was counted is passed on. Raises what refuses it."""
+        plan = self._plan
+        call, ask = plan.call, plan.ask
+        passed = counted + call.predicted * call.choices
+        covered = held.output_tokens or 0
+        if passed + QUANTUM_TOKENS // 2 <= covered:
+            return
+        wanted = max(passed, covered) + QUANTUM_TOKENS
+        if ask.output_tokens is not None:
+            wanted = min(wanted, ask.output_tokens)
+        if wanted > MAX_EXTENSIONS * QUANTUM_TOKENS:
+            raise UpstreamMalformed("The provider's stream is longer than any answer.")
+        if wanted > covered:
+            self._metered = _ask(call, plan.target, ask.input_tokens, wanted)
+            await self._admission.extend(self._gateway.snapshot.limits, self._metered, self._draft)
 
     def _headers(self, response: UpstreamResponse) -> list[tuple[bytes, bytes]]:
         target = self._plan.target
@@ -539,6 +577,8 @@ class _Attempt:
         exchange = self._exchange
         exchange.status = self._status
         _tell(exchange, error)
+        if self._admission.dispatched and isinstance(error, GatewayError):
+            exchange.cause = "refused" if error.denial is not None else "failed"
         with suppress(StoreUnavailable):  # the journal keeps the record, and nobody waits for an ending any more
             if self._admission.dispatched:
                 self._settle(self._cut_usage(left_it_working=True), "estimated", error_code=exchange.error_code)

@@ -17,7 +17,7 @@ LIMIT = nouns.Noun(
 Amount = Annotated[
     str, typer.Option(help="How much: dollars for usd, a whole number for the rest.", show_default=False)
 ]
-Mode = Annotated[str, typer.Option(help="strict refuses, observe counts and alerts.")]
+Mode = Annotated[str, typer.Option(help="strict refuses, metered refuses and cuts streams, observe counts and alerts.")]
 AlertAt = Annotated[
     list[float] | None,
     typer.Option("--alert-at", metavar="FRACTION", help="Alert when this share is spent, such as 0.8; repeatable."),

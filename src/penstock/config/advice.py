@@ -7,6 +7,7 @@ from penstock.config.environment import resolve_secret
 from penstock.config.settings import Config, DeclaredLimit, DeclaredModel
 from penstock.config.values import nanousd, shown
 from penstock.domain.money import line_cost_nanousd, usd
+from penstock.domain.policy import QUANTUM_TOKENS
 from penstock.errors import ConfigError
 
 CALLER_WRITTEN = ("user", "customer")
@@ -64,26 +65,31 @@ def _unbounded_each(config: Config) -> Iterator[str]:
         if caller_written and not any(_encloses(other, limit) for other in config.limits):
             yield (
                 f"limits.{limit.name}: each {limit.each} is written by callers, and a new value gets a new balance; "
-                f"add a strict limit in {limit.unit} without `each` around it"
+                f"add a limit in {limit.unit} without `each` around it"
             )
 
 
 def _encloses(outer: DeclaredLimit, inner: DeclaredLimit) -> bool:
     """Whether every call that `inner` counts is counted by `outer` as well, over all values of its `each`."""
-    same = outer.each is None and outer.mode == "strict" and outer.unit == inner.unit
+    same = outer.each is None and outer.mode != "observe" and outer.unit == inner.unit
     return same and outer.match.items() <= inner.match.items()
 
 
 def _coarse_limits(config: Config) -> Iterator[str]:
-    """Strict dollar limits of which one worst case takes a large share, as far as the file's own prices tell."""
+    """Dollar limits of which one hold takes a large share, as far as the file's own prices tell: a worst case of a
+    strict one, a stream's quantum of a metered one."""
     for limit in config.limits:
-        if limit.unit != "usd" or limit.mode != "strict":
+        if limit.unit != "usd" or limit.mode == "observe":
             continue
-        worst = max((_worst_output(model) for model in config.models if _may_count(limit, model)), default=(0, ""))
-        if worst[0] * 100 > limit.amount * LARGE_SHARE_PERCENT:
+        strict = limit.mode == "strict"
+        held = [_held_output(model, strict) for model in config.models if _may_count(limit, model)]
+        most, name = max(held, default=(0, ""))
+        if most * 100 > limit.amount * LARGE_SHARE_PERCENT:
+            call = "call without a cap of its own" if strict else f"stream ({QUANTUM_TOKENS} tokens at a time)"
+            cure = "lower its max_output, or make the limit metered if its callers stream"
             yield (
-                f"limits.{limit.name}: one call to {shown(worst[1])} without a cap of its own holds "
-                f"{usd(worst[0])} of {usd(limit.amount)} USD, more than {LARGE_SHARE_PERCENT} %; lower its max_output"
+                f"limits.{limit.name}: one {call} to {shown(name)} holds {usd(most)} of {usd(limit.amount)} USD, more "
+                f"than {LARGE_SHARE_PERCENT} %; {cure if strict else 'raise the amount, or expect streams to be cut'}"
             )
 
 
@@ -109,11 +115,12 @@ def _counts_model(limit: DeclaredLimit, name: str, config: Config) -> bool:
     return "model" not in limit.match and limit.match.get("provider") in {None, name.partition("/")[0]}
 
 
-def _worst_output(model: DeclaredModel) -> tuple[int, str]:
-    """The dearest output of one call, in nano-USD, and the alias."""
-    if model.price is None or model.max_output is None:
+def _held_output(model: DeclaredModel, strict: bool) -> tuple[int, str]:
+    """The dearest output that is held for one call, in nano-USD, and the alias."""
+    tokens = model.max_output if strict else min(QUANTUM_TOKENS, model.max_output or QUANTUM_TOKENS)
+    if model.price is None or tokens is None:
         return 0, model.name
-    return line_cost_nanousd(model.max_output, nanousd(model.price.output)), model.name
+    return line_cost_nanousd(tokens, nanousd(model.price.output)), model.name
 
 
 def _may_count(limit: DeclaredLimit, model: DeclaredModel) -> bool:

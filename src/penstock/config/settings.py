@@ -311,7 +311,7 @@ class DeclaredLimit(_Section):
     unit: Annotated[Unit, one_of(*UNITS)]
     amount: int
     per: Window = Field(default=None, validate_default=True)
-    mode: Annotated[Mode, one_of("strict", "observe", later=("metered",))] = "strict"
+    mode: Annotated[Mode, one_of("strict", "metered", "observe")] = "strict"
     window: Annotated[WindowKind, one_of("fixed", "sliding")] = "fixed"
     timezone: TimeZone = "UTC"
     alert_at: Annotated[list[Fraction], unique("the fraction")] = []

@@ -1,6 +1,7 @@
 """What a worker's journal holds: the records that cross from the data plane to the ledger of record.
 
-An attempt is a HOLD, then at most one resolution: a POST (settled, exact or as an estimate) or a VOID (released).
+An attempt is a HOLD, then any number of EXTENDs that raise it, then at most one resolution: a POST (settled, exact or
+as an estimate) or a VOID (released).
 The last record of an exchange carries its usage event, so that settlement and record are written in one piece.
 """
 
@@ -13,7 +14,7 @@ from penstock.domain.policy import Charge
 class Hold(Struct, frozen=True, array_like=True, tag="h"):
     """Written immediately before the first upstream byte of an attempt: an unresolved hold means *dispatched*.
 
-    `at`: Unix nanoseconds. `charges`: the worst case on each balance. `draft`: the exchange's event as far as it is
+    `at`: Unix nanoseconds. `charges`: what is held on each balance. `draft`: the exchange's event as far as it is
     known, so that a crash still leaves a usage event that says who called what; its `attempts` include this one, and
     its `cost_nanousd` is what the attempts before it cost and this one costs at worst.
     """
@@ -22,6 +23,18 @@ class Hold(Struct, frozen=True, array_like=True, tag="h"):
     at: int
     charges: tuple[Charge, ...]
     draft: UsageEvent
+
+
+class Extend(Struct, frozen=True, array_like=True, tag="x"):
+    """Written before more of a stream is passed on than its hold covers: it takes the place of the hold, or of the
+    extension before it. `n`: 1 for the first. `charges`: those of the hold in the same order, with all that is held
+    now; `draft` as in the hold, with what the attempt costs at most when it is cut here."""
+
+    attempt_id: str
+    at: int
+    charges: tuple[Charge, ...]
+    draft: UsageEvent
+    n: int
 
 
 class Post(Struct, frozen=True, array_like=True, tag="p"):
@@ -48,4 +61,4 @@ class Note(Struct, frozen=True, array_like=True, tag="n"):
     event: UsageEvent
 
 
-Record = Hold | Post | Void | Note
+Record = Hold | Extend | Post | Void | Note

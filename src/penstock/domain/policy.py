@@ -1,6 +1,6 @@
 """Limits: which calls they count, in what unit, over which window, and how a denial reads."""
 
-from typing import Literal
+from typing import Final, Literal
 
 from msgspec import Struct
 
@@ -9,7 +9,14 @@ Window = Literal["second", "minute", "hour", "day", "week", "month", "year", "to
 WindowKind = Literal["fixed", "sliding"]
 Span = Literal[Window, "sliding-minute", "sliding-hour", "sliding-day", "sliding-week"]
 """What a charge lies in: a whole fixed window, or one of the short buckets that a sliding window is made of."""
-Mode = Literal["strict", "observe"]
+Mode = Literal["strict", "metered", "observe"]
+"""What a limit holds of a call, and whether it refuses: the worst case; of a stream, the input and a quantum of output
+at a time; or the worst case without ever refusing."""
+
+QUANTUM_TOKENS = 1_000
+"""How much of a stream's output a metered limit holds at a time."""
+METERED_UNITS: Final[frozenset[Unit]] = frozenset({"usd", "tokens", "output_tokens"})
+"""The units that the length of the output bears on."""
 
 MAX_VALUES = 100_000
 """How many values of a limit's `each` get a balance of their own in each window, unless the limit says otherwise."""

@@ -9,12 +9,12 @@ import msgspec
 from msgspec import Raw, Struct, structs
 
 from penstock.domain.events import CostBasis, UsageEvent, charged
-from penstock.domain.journal import Hold
+from penstock.domain.journal import Extend, Hold
 from penstock.domain.money import MAX_NANOUSD
 from penstock.domain.policy import Charge, Limit, Span
 
 HOLD, RESOLUTION = 0, 1
-"""The steps of an attempt, and with its id the key of its entries."""
+"""The steps of an attempt, and with its id the key of its entries. The n-th extension is step `RESOLUTION + n`."""
 
 Entry = tuple[str, int, str, int, int, bytes, str]
 """`attempt_id, step, kind, at, epoch, charges, cause`."""
@@ -30,6 +30,16 @@ class _Held(Struct, frozen=True, array_like=True, tag="h"):
     at: int
     charges: Raw
     draft: Raw
+
+
+class _Extended(Struct, frozen=True, array_like=True, tag="x"):
+    """`domain.journal.Extend`, as a hold."""
+
+    attempt_id: str
+    at: int
+    charges: Raw
+    draft: Raw
+    n: int
 
 
 class _Posted(Struct, frozen=True, array_like=True, tag="p"):
@@ -54,11 +64,11 @@ class _Noted(Struct, frozen=True, array_like=True, tag="n"):
     event: UsageEvent
 
 
-_records: "msgspec.msgpack.Decoder[_Held | _Posted | _Voided | _Noted]" = msgspec.msgpack.Decoder(
-    _Held | _Posted | _Voided | _Noted
+_records: "msgspec.msgpack.Decoder[_Held | _Extended | _Posted | _Voided | _Noted]" = msgspec.msgpack.Decoder(
+    _Held | _Extended | _Posted | _Voided | _Noted
 )
 _charges = msgspec.msgpack.Decoder(tuple[Charge, ...])
-_holds = msgspec.msgpack.Decoder(Hold)
+_holds: "msgspec.msgpack.Decoder[Hold | Extend]" = msgspec.msgpack.Decoder(Hold | Extend)
 _encoder = msgspec.msgpack.Encoder()
 _NO_CHARGES = _encoder.encode(())
 
@@ -67,8 +77,9 @@ decode_hold = _holds.decode
 
 
 class Batch:
-    """`opened`: attempt -> the record of its hold, where the batch does not resolve it. `resolved`: attempts whose hold
-    lies in an earlier batch. `sums`: what the batch settles per balance. `unreadable`: payloads that are no record.
+    """`opened`: attempt -> the record of its hold, or of its last extension, where the batch does not resolve it.
+    `extended`: the same for a hold of an earlier batch. `resolved`: attempts whose hold lies in one. `sums`: what the
+    batch settles per balance. `unreadable`: payloads that are no record.
 
     `known`: steps that the ledger has already; a record that repeats one is left out, so that the first stands. None
     where that is for the database to notice.
@@ -77,6 +88,7 @@ class Batch:
     def __init__(self, epoch: int, known: set[tuple[str, int]] | None = None) -> None:
         self.entries: list[Entry] = []
         self.opened: dict[str, bytes] = {}
+        self.extended: dict[str, bytes] = {}
         self.resolved: list[str] = []
         self.sums: dict[BalanceKey, int] = {}
         self.events: list[UsageEvent] = []
@@ -95,15 +107,23 @@ class Batch:
             if isinstance(record, _Noted):
                 self.events.append(record.event)
             elif isinstance(record, _Held):
-                if not self._repeats(record.attempt_id, HOLD):
-                    self.entries.append(
-                        (record.attempt_id, HOLD, "hold", record.at, self.epoch, bytes(record.charges), "")
-                    )
+                if self._enters(record, HOLD, "hold"):
                     self.opened[record.attempt_id] = bytes(payload)
+            elif isinstance(record, _Extended):
+                if self._enters(record, RESOLUTION + record.n, "extension"):
+                    held_in = self.opened if record.attempt_id in self.opened else self.extended
+                    held_in[record.attempt_id] = bytes(payload)
             elif not self._repeats(record.attempt_id, RESOLUTION):
                 self._resolve(record)
 
-    def estimate(self, hold: Hold, event: UsageEvent) -> None:
+    def _enters(self, record: _Held | _Extended, step: int, kind: str) -> bool:
+        """Enters what is held. False for a step that is known."""
+        if self._repeats(record.attempt_id, step):
+            return False
+        self.entries.append((record.attempt_id, step, kind, record.at, self.epoch, bytes(record.charges), ""))
+        return True
+
+    def estimate(self, hold: Hold | Extend, event: UsageEvent) -> None:
         """Charges an open hold in full: its attempt was dispatched, and nobody is left to say what came of it."""
         charges = _encoder.encode(hold.charges)
         self.entries.append((hold.attempt_id, RESOLUTION, "estimate", event.ended_at, self.epoch, charges, "estimated"))
@@ -122,6 +142,7 @@ class Batch:
             self.entries.append(
                 (record.attempt_id, RESOLUTION, "void", record.at, self.epoch, _NO_CHARGES, record.cause)
             )
+        self.extended.pop(record.attempt_id, None)
         if self.opened.pop(record.attempt_id, None) is None:
             self.resolved.append(record.attempt_id)
         if record.event is not None:
@@ -144,9 +165,9 @@ class Batch:
         return False
 
 
-def crashed(hold: Hold, now: int, limits: Mapping[str, Limit]) -> UsageEvent:
-    """The event of an exchange whose worker died: what was known when its last attempt was dispatched, charged in full.
-    `now`: Unix nanoseconds. `limits` gives the names and the units."""
+def crashed(hold: Hold | Extend, now: int, limits: Mapping[str, Limit]) -> UsageEvent:
+    """The event of an exchange whose worker died: what was known when its last attempt was dispatched or extended,
+    charged in full. `now`: Unix nanoseconds. `limits` gives the names and the units."""
     draft = hold.draft
     attempts = draft.attempts
     if attempts:

@@ -49,6 +49,13 @@ class Balance:
         self.held = 0
         self.open = 0
 
+    def hold(self, amount: int) -> None:
+        """Below 0, less is held."""
+        self.held += amount
+        self.book.held += amount
+        if self.trail is not None:
+            self.trail.taken += amount
+
     def settle(self, amount: int) -> None:
         self.settled += amount
         if self.trail is not None:
@@ -123,6 +130,9 @@ class Book:
             del self.balances[balance.value]
             self.forget_slice_if_empty(balance.value)
 
+    def forget_what_left(self, balance: Balance) -> None:
+        """Lets go what no longer counts together with this balance."""
+
     def slice_of(self, value: str) -> Slice:
         """The slice of `value` in the window that counts now; of a value that has none, an empty one."""
         known = self.slices.get(value)
@@ -188,7 +198,7 @@ class SlidingBook(Book):
         if newest.trail is None:
             newest.trail = Trail()
             return newest
-        newest.trail.drop_before(self._oldest_s())
+        self.forget_what_left(newest)
         return newest if newest.window_start == self.start else Balance(self, newest.value, newest.trail)
 
     def enter(self, balance: Balance) -> None:
@@ -211,12 +221,17 @@ class SlidingBook(Book):
                 self._become_newest(balance.trail.buckets[-1])
             self.forget_slice_if_empty(balance.value)
 
+    def forget_what_left(self, balance: Balance) -> None:
+        if balance.trail is not None:
+            balance.trail.drop_before(self._oldest_s())
+
     def used(self, value: str) -> int:
         newest = self.balances.get(value)
         if newest is None or newest.trail is None:
             return 0
-        newest.trail.drop_before(self._oldest_s())
-        return newest.trail.taken
+        trail = newest.trail
+        self.forget_what_left(newest)
+        return trail.taken
 
     def all_balances(self) -> Iterator[Balance]:
         oldest_s = self._oldest_s()

@@ -23,11 +23,13 @@ from penstock.domain.journal import Record
 from penstock.errors import JournalDamaged, PenstockError
 
 VERSION = 1
+"""Counts the ways in which frames and headers are written. A new kind of record is none: whoever reads it reads the
+older journals, and a worker writes it only for limits that its control process knows."""
 MAX_PAYLOAD_BYTES = 16 * 1024 * 1024
 _READ_BYTES = 256 * 1024
 _PREFIX = struct.Struct(">II")
 _WHOLE_FRAME_BYTES = MAX_PAYLOAD_BYTES + _PREFIX.size
-_PAYLOAD_START = re.compile(rb"[\x92-\x9f]\xa1[hpvn]")
+_PAYLOAD_START = re.compile(rb"[\x92-\x9f]\xa1[hxpvn]")
 """How msgpack begins a record: an array whose first element is the one-letter tag."""
 
 _encoder = msgspec.msgpack.Encoder()

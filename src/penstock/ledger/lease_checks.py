@@ -4,10 +4,10 @@
     what was posted of a lease is no more than what its epoch's entries settled there (a lease may be younger)
     I1  settled + outstanding is within the limit's amount, as are the shares of living workers
 
-I1 is looked at where it can be told afterwards: on strict limits that nobody has changed since they were made (an
-amount that was lowered leaves more outstanding than it allows, until that is spent or comes back), in windows in which
-nothing was adjusted and no bill exceeded its hold (both are the truth, and may pass the amount). Sliding windows are
-left out, because what counts in them depends on the clock.
+I1 is looked at where it can be told afterwards: on limits that refuse and that nobody has changed since they were made
+(an amount that was lowered leaves more outstanding than it allows, until that is spent or comes back), in windows in
+which nothing was adjusted and no bill exceeded its hold (both are the truth, and may pass the amount). Sliding windows
+are left out, because what counts in them depends on the clock.
 """
 
 from collections import defaultdict
@@ -29,7 +29,7 @@ _LEASES = """
 _REQUESTS = """
     SELECT lease_requests.epoch FROM lease_requests LEFT JOIN journals ON journals.epoch = lease_requests.epoch
     WHERE journals.state IS NULL OR journals.state <> 'open' ORDER BY lease_requests.epoch"""
-_AMOUNTS = "SELECT id, amount FROM limits WHERE mode = 'strict' AND updated_at = created_at"
+_AMOUNTS = "SELECT id, amount FROM limits WHERE mode <> 'observe' AND updated_at = created_at"
 _SETTLED = "SELECT settled FROM balances WHERE limit_id = ? AND window_start = ? AND value = ? AND per = ?"
 
 

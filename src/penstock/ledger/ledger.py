@@ -3,28 +3,34 @@
     limits = ledger.applying(snapshot.limits, dims)
     admission = await ledger.reserve(limits, dims, ask, attempt_id) # refuses, or holds the worst case everywhere
     admission.dispatch(draft)                                       # HOLD, immediately before the first upstream byte
+    await admission.extend(snapshot.limits, ask, draft)             # EXTEND, before more passes than is held
     admission.post(admission.owed(cost, usage), "computed", event)  # POST, before the caller's last byte
 
-Each step is one step for every other call of the process. Only `reserve` may wait: where several workers share the
-limits, and this one has nothing left of what was leased to it.
+Each step is one step for every other call of the process. Only `reserve` and `extend` may wait: where several workers
+share the limits, and this one has nothing left of what was leased to it.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TypeVar
 
 from penstock.domain.events import CostBasis, UsageEvent
-from penstock.domain.journal import Hold, Note, Post, Void
-from penstock.domain.policy import Charge, Denial, Limit
+from penstock.domain.journal import Extend, Hold, Note, Post, Void
+from penstock.domain.policy import Charge, Denial, Limit, Unit
 from penstock.domain.usage import Usage
 from penstock.errors import PenstockError, StoreUnavailable
 from penstock.ledger.denials import refusal
 from penstock.ledger.journal import Journal
 from penstock.ledger.lessee import Lessee, Say
-from penstock.ledger.machine import Ask, Machine, Reservation, Short, amounts_owed
+from penstock.ledger.machine import Ask, Extended, Machine, Reservation, Short, amounts_owed
 from penstock.ledger.matching import Matching
 
 __all__ = ["Admission", "Ask", "Ledger"]
 
 NS_PER_S = 1_000_000_000
+MAX_EXTENSIONS = 30_000
+"""How often one hold can be extended: each time is an entry with a number of its own, for which there are 16 bits."""
+
+_Held = TypeVar("_Held")
 
 
 class Ledger:
@@ -58,24 +64,28 @@ class Ledger:
         return self._matching.applying(dims)
 
     async def reserve(self, limits: Sequence[Limit], dims: Mapping[str, str], ask: Ask, attempt_id: str) -> "Admission":
-        """Holds the worst case of one attempt on every limit, or on none.
+        """Holds one attempt on every limit, or on none: its worst case, and what it asks of metered limits.
 
         Raises `InsufficientQuota`, `RateLimitExceeded` or `LimitHeld` with `denial`, of the limit that waiting helps
-        least; `UnpricedModel` or `NoOutputBound` where a strict limit cannot be held for want of a bound;
+        least; `UnpricedModel` or `NoOutputBound` where a limit that refuses cannot be held for want of a bound;
         `StoreUnavailable` when more must be leased and nobody answers.
         """
-        outcome = self._machine.reserve(limits, dims, ask, self._clock() // NS_PER_S)
+
+        def attempt(final: bool) -> Reservation | Denial | Short:
+            return self._machine.reserve(limits, dims, ask, self._clock() // NS_PER_S, final=final)
+
+        return Admission(self, attempt_id, await self._obtain(attempt))
+
+    async def _obtain(self, attempt: Callable[[bool], _Held | Denial | Short]) -> _Held:
+        """What `attempt` holds, if need be with what more is leased for it. Raises what refuses it."""
+        outcome = attempt(False)
         if isinstance(outcome, Short):
             if self.leases is None:
                 raise PenstockError("only what is leased can be short")
-
-            def attempt(final: bool) -> Reservation | Denial | Short:
-                return self._machine.reserve(limits, dims, ask, self._clock() // NS_PER_S, final=final)
-
             outcome = await self.leases.obtain(outcome, attempt)
         if isinstance(outcome, Denial):
             raise refusal(outcome)
-        return Admission(self, attempt_id, outcome)
+        return outcome
 
     def note(self, note: Note) -> None:
         """Journals the event of an exchange that no attempt records. Raises `StoreUnavailable` when it cannot be
@@ -104,17 +114,27 @@ class Admission:
     """Leave to dispatch one attempt, and the hold that pays for it. Only `Ledger.reserve` makes one.
 
     It is resolved exactly once, by `post` or `void`; a second resolution is a fault of ours and raises
-    `PenstockError`. `charges` is the worst case on each balance, concurrency left out.
+    `PenstockError`.
     """
 
-    __slots__ = ("_dispatched", "_ledger", "_reservation", "attempt_id", "charges")
+    __slots__ = ("_dispatched", "_extensions", "_ledger", "_reservation", "attempt_id")
 
     def __init__(self, ledger: Ledger, attempt_id: str, reservation: Reservation) -> None:
         self._ledger = ledger
         self._reservation = reservation
         self._dispatched = False
+        self._extensions = 0
         self.attempt_id = attempt_id
-        self.charges = tuple(reservation.charges)
+
+    @property
+    def charges(self) -> tuple[Charge, ...]:
+        """What is held on each balance, concurrency left out."""
+        return tuple(self._reservation.charges)
+
+    def most_held(self, unit: Unit) -> int:
+        """The most that is held on any one balance in this unit; 0 where none counts it."""
+        held = self._reservation
+        return max((c.amount for c, of in zip(held.charges, held.units, strict=True) if of == unit), default=0)
 
     @property
     def resolved(self) -> bool:
@@ -134,6 +154,24 @@ class Admission:
         ledger._journal.append(Hold(self.attempt_id, ledger._clock(), self.charges, draft))
         self._dispatched = True
 
+    async def extend(self, limits: Mapping[str, Limit], ask: Ask, draft: Callable[[], UsageEvent]) -> None:
+        """Raises what metered limits hold to `ask`, on all of them or on none, and journals all that is held now.
+        `limits`: those in force, by id. `draft` makes the event that goes with it.
+
+        Raises as `Ledger.reserve`, with the hold as it was; and `StoreUnavailable` when it cannot be written, or
+        `PenstockError` after `MAX_EXTENSIONS`. Then what it was for must not be passed on.
+        """
+        ledger, reservation = self._ledger, self._reservation
+        if not self._dispatched or self._extensions == MAX_EXTENSIONS:
+            raise PenstockError("only what was dispatched can be extended, and not without end")
+
+        def attempt(final: bool) -> Extended | Denial | Short:
+            return ledger._machine.extend(reservation, limits, ask, ledger._clock() // NS_PER_S, final=final)
+
+        await ledger._obtain(attempt)
+        self._extensions += 1
+        ledger._journal.append(Extend(self.attempt_id, ledger._clock(), self.charges, draft(), self._extensions))
+
     def owed(self, usd_nanousd: int, usage: Usage) -> tuple[Charge, ...]:
         """What this cost and this usage owe on each balance, in the order of the hold. Changes nothing.
 
@@ -144,13 +182,13 @@ class Admission:
         return tuple(
             [
                 Charge(held.limit, held.window_start, held.value, amounts[unit], held.per)
-                for held, unit in zip(self.charges, self._reservation.units, strict=True)
+                for held, unit in zip(self._reservation.charges, self._reservation.units, strict=True)
             ]
         )
 
     def is_exceeded_by(self, charges: Sequence[Charge]) -> bool:
         """Whether any of these charges is more than was held for it."""
-        return any(charge.amount > held.amount for charge, held in zip(charges, self.charges, strict=True))
+        return any(charge.amount > held.amount for charge, held in zip(charges, self._reservation.charges, strict=True))
 
     def post(self, charges: Sequence[Charge], basis: CostBasis, event: UsageEvent | None) -> None:
         """Settles what is owed, `charges` being those of `owed`, and journals it with the exchange's event, if this was

@@ -10,6 +10,7 @@ being recalled for it.
 
 import asyncio
 from collections.abc import Callable, Sequence
+from typing import Any, Generic, TypeVar
 
 from penstock.domain.lease import Given, Granted, Place, Want
 from penstock.domain.policy import Denial
@@ -25,18 +26,22 @@ _MOST_IN_ONE = 2_000
 Say = Callable[[int, tuple[Want, ...], tuple[Given, ...]], None]
 """Sends a request: its number, what is wanted, what is given back. Does nothing while there is no link."""
 
-Attempt = Callable[[bool], Reservation | Denial | Short]
-"""Tries to hold what a call asks, for good when the argument is true."""
+_Held = TypeVar("_Held")
 
 
-class _Waiter:
+class _Waiter(Generic[_Held]):
+    """`attempt` tries to hold what a call asks, for good when its argument is true."""
+
     __slots__ = ("attempt", "future", "short", "tries")
 
-    def __init__(self, attempt: Attempt, short: Short) -> None:
+    def __init__(self, attempt: Callable[[bool], _Held | Denial | Short], short: Short) -> None:
         self.attempt = attempt
         self.short = short
-        self.future: asyncio.Future[Reservation | Denial] = asyncio.get_running_loop().create_future()
+        self.future: asyncio.Future[_Held | Denial] = asyncio.get_running_loop().create_future()
         self.tries = 0
+
+
+_AnyWaiter = _Waiter[Any]
 
 
 class _Request:
@@ -44,7 +49,9 @@ class _Request:
 
     __slots__ = ("given", "number", "waiters", "wants")
 
-    def __init__(self, number: int, wants: tuple[Want, ...], given: tuple[Given, ...], waiters: list[_Waiter]) -> None:
+    def __init__(
+        self, number: int, wants: tuple[Want, ...], given: tuple[Given, ...], waiters: list[_AnyWaiter]
+    ) -> None:
         self.number = number
         self.wants = wants
         self.given = given
@@ -60,11 +67,15 @@ class Lessee:
         self._clock = clock
         self._number = 0
         self._under_way: _Request | None = None
-        self._waiting: list[_Waiter] = []
+        self._waiting: list[_AnyWaiter] = []
         self._flush_is_due = False
 
-    async def obtain(self, short: Short, attempt: Attempt) -> Reservation | Denial:
-        """What comes of a call that lacked something. Raises `StoreUnavailable` when nobody answers in time."""
+    async def obtain(self, short: Short, attempt: Callable[[bool], _Held | Denial | Short]) -> _Held | Denial:
+        """What comes of a call that lacked something: what `attempt` makes, which is asked for a final
+        answer by its argument. Raises `StoreUnavailable` when nobody answers in time.
+
+        A `Reservation` that is made for a call which has ended meanwhile is released.
+        """
         waiter = _Waiter(attempt, short)
         self._enqueue(waiter)
         try:
@@ -123,7 +134,7 @@ class Lessee:
 
     # -- requests -----------------------------------------------------------------------------------------------------
 
-    def _enqueue(self, waiter: _Waiter) -> None:
+    def _enqueue(self, waiter: _AnyWaiter) -> None:
         """What comes to wait in one turn of the loop goes out together."""
         self._waiting.append(waiter)
         if not self._flush_is_due:
@@ -148,7 +159,7 @@ class Lessee:
         if self._under_way is not None:
             self._say(self._under_way.number, self._under_way.wants, self._under_way.given)
 
-    def _wants(self, waiters: Sequence[_Waiter]) -> tuple[Want, ...]:
+    def _wants(self, waiters: Sequence[_AnyWaiter]) -> tuple[Want, ...]:
         """What these calls lack, place by place."""
         asked: dict[Place, list[int]] = {}
         left: dict[Place, int] = {}
@@ -168,7 +179,7 @@ class Lessee:
 
     # -- those who wait -----------------------------------------------------------------------------------------------
 
-    def _still_lacks(self, waiter: _Waiter) -> bool:
+    def _still_lacks(self, waiter: _AnyWaiter) -> bool:
         """Whether it must be asked for, at this moment; who need not wait any more is told."""
         outcome = None if waiter.future.done() else self._attempt(waiter, final=False)
         if isinstance(outcome, Short):
@@ -176,7 +187,7 @@ class Lessee:
             return True
         return False
 
-    def _retry(self, waiter: _Waiter) -> None:
+    def _retry(self, waiter: _AnyWaiter) -> None:
         """After an answer. Who still lacks something asks again after a pause, or is denied."""
         if waiter.future.done():
             return
@@ -186,7 +197,7 @@ class Lessee:
             asyncio.get_running_loop().call_later(PAUSES_S[waiter.tries], self._enqueue, waiter)
             waiter.tries += 1
 
-    def _attempt(self, waiter: _Waiter, *, final: bool) -> Short | None:
+    def _attempt(self, waiter: _AnyWaiter, *, final: bool) -> Short | None:
         try:
             outcome = waiter.attempt(final)
         except GatewayError as error:
@@ -197,7 +208,7 @@ class Lessee:
         waiter.future.set_result(outcome)
         return None
 
-    def _let_go(self, waiter: _Waiter) -> None:
+    def _let_go(self, waiter: _AnyWaiter) -> None:
         """The call has ended while it waited; what was held for it by then is free."""
         future = waiter.future
         if future.done() and not future.cancelled() and future.exception() is None:
@@ -206,6 +217,6 @@ class Lessee:
                 self._machine.release(outcome)
 
 
-def _refuse(waiter: _Waiter, error: GatewayError) -> None:
+def _refuse(waiter: _AnyWaiter, error: GatewayError) -> None:
     if not waiter.future.done():
         waiter.future.set_exception(error)

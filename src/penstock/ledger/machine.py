@@ -1,8 +1,8 @@
 """The state machine: what is settled and held on each balance, as a function of events and the time they come with.
 
-No clock, no I/O. An attempt is `reserve`d on every limit that counts it, all or nothing, and then either `settle`d with
-what it owes or `release`d. What a limit's window has left is worked out from the limit as it is *now*, so that a raised
-or lowered amount counts at once.
+No clock, no I/O. An attempt is `reserve`d on every limit that counts it, all or nothing, may be `extend`ed while it
+runs, and then is either `settle`d with what it owes or `release`d. What a limit's window has left is worked out from
+the limit as it is *now*, so that a raised or lowered amount counts at once.
 
 Time never runs backwards by a little: a clock that is set back by up to `STEADY_S` is taken to stand still until it
 catches up. One that is set back further was wrong before, and is followed; the windows it returns to begin anew.
@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from penstock.domain.lease import Given, Granted, Place
 from penstock.domain.money import MAX_NANOUSD
-from penstock.domain.policy import Charge, Denial, Limit, Unit
+from penstock.domain.policy import METERED_UNITS, Charge, Denial, Limit, Unit
 from penstock.domain.usage import Usage
 from penstock.errors import NoOutputBound, PenstockError, UnpricedModel
 from penstock.ledger.books import Balance, Book, SlidingBook
@@ -29,11 +29,15 @@ HELD_RETRY_S = 1.0
 
 class Ask(Struct, frozen=True):
     """The worst case of one attempt. `usd_nanousd` None: the model has no price. `output_tokens` None: nothing caps
-    the output. Each attempt also asks for one request and one place among the concurrent calls."""
+    the output. Each attempt also asks for one request and one place among the concurrent calls.
+
+    `metered`: what metered limits hold instead, of a call that can be topped up; None where they hold the worst case.
+    """
 
     usd_nanousd: int | None
     input_tokens: int
     output_tokens: int | None
+    metered: "Ask | None" = None
 
     def amounts(self) -> dict[Unit, int]:
         """What is asked in each unit; zero for what is not known."""
@@ -67,9 +71,9 @@ def _by_unit(usd_nanousd: int, input_tokens: int, output_tokens: int, requests: 
 class Reservation:
     """Amounts held on balances for one attempt: `lines` where they can be charged, `charges` and `units` beside them in
     the same order, and `places` among concurrent calls, which cannot. `taken`: of which slices that are spent how much
-    is held, each with the number of its line."""
+    is held, each with the number of its line. `metered`: the numbers of the lines that can be extended."""
 
-    __slots__ = ("charges", "lines", "open", "places", "taken", "units")
+    __slots__ = ("charges", "lines", "metered", "open", "places", "taken", "units")
 
     def __init__(self) -> None:
         self.charges: list[Charge] = []
@@ -77,6 +81,7 @@ class Reservation:
         self.lines: list[tuple[Balance, int]] = []
         self.places: list[tuple[Balance, int]] = []
         self.taken: list[tuple[int, Slice, int]] = []
+        self.metered: list[int] = []
         self.open = True
 
 
@@ -89,15 +94,19 @@ class Short:
         self.lacks = lacks
 
 
+class Extended:
+    """A reservation holds what was asked for it."""
+
+
 class Machine:
-    """`leased`: strict
-    limits are spent from slices that `grant` brings; else from the whole of their amounts."""
+    """`leased`: limits that refuse are spent from slices that `grant` brings; else from the whole of their amounts."""
 
     def __init__(self, *, leased: bool = False) -> None:
         self._leased = leased
         self._idle = Idle()
         self._returns = Returns()
         self._books: dict[str, Book] = {}
+        self._past: dict[Place, Slice] = {}
         self._seeds: dict[str, list[Charge]] = {}
         self._windows = Windows()
         self._now_s = 0
@@ -117,20 +126,23 @@ class Machine:
         """Holds the worst case on every limit, or nothing on any. `limits` are distinct and apply to `dims`.
 
         `Short` when more slices are needed, unless it is known that there are none; never when `final`, nor from a
-        machine that is not leased. Raises `NoOutputBound` or `UnpricedModel` where a strict limit cannot be held for
-        want of a bound.
+        machine that is not leased. Raises `NoOutputBound` or `UnpricedModel` where a limit that refuses cannot be held
+        for want of a bound.
         """
         if ask.usd_nanousd is None or ask.output_tokens is None:
             _require_bounds(limits, ask)
         now_s = self._steady(at_s)
         amounts = ask.amounts()
+        first = None if ask.metered is None else ask.metered.amounts()
         reservation = Reservation()
         denial: Denial | None = None
         lacks: list[tuple[Limit, Balance, int]] = []
         for limit in limits:
             balance = self._balance(limit, dims, now_s)
-            unit, amount = limit.unit, amounts[limit.unit]
-            if amount and limit.mode == "strict" and amount > balance.left(limit):
+            unit = limit.unit
+            extends = first is not None and limit.mode == "metered"
+            amount = first[unit] if first is not None and extends else amounts[unit]
+            if amount and limit.mode != "observe" and amount > balance.left(limit):
                 if final or balance.slice is None or _hopeless(limit, balance.slice, amount, now_s):
                     denial = _least_helped(denial, _denied(limit, balance, amount, now_s))
                 else:
@@ -143,14 +155,13 @@ class Machine:
                     slice.held += amount
                     reservation.taken.append((len(reservation.lines), slice, amount))
             balance.open += 1
-            balance.held += amount
-            book.held += amount
-            if balance.trail is not None:
-                balance.trail.taken += amount
+            balance.hold(amount)
             book.enter(balance)
             if unit == "concurrent":
                 reservation.places.append((balance, amount))
                 continue
+            if extends and unit in METERED_UNITS:
+                reservation.metered.append(len(reservation.lines))
             reservation.lines.append((balance, amount))
             reservation.units.append(unit)
             reservation.charges.append(Charge(limit.id, balance.window_start, balance.value, amount, book.span))
@@ -162,6 +173,58 @@ class Machine:
                 place = (balance.book.limit.id, balance.value)
                 self._peaks[place] = max(balance.held, self._peaks.get(place, 0))
         return reservation
+
+    def extend(
+        self, reservation: Reservation, limits: Mapping[str, Limit], ask: Ask, at_s: int, *, final: bool = False
+    ) -> Extended | Denial | Short:
+        """Raises what metered limits hold to `ask`, which is all of it and not what is added, on all of them or on
+        none. `limits`: those in force, by id.
+
+        What is added lies in the windows of the hold, also when they are over. `Short` and `final` as in `reserve`.
+        """
+        if not reservation.open:
+            raise PenstockError("only what is held can be extended")
+        now_s = self._steady(at_s)
+        amounts = ask.amounts()
+        more: list[tuple[int, int]] = []
+        denial: Denial | None = None
+        lacks: list[tuple[Limit, Balance, int]] = []
+        for line in reservation.metered:
+            balance, held = reservation.lines[line]
+            asked = amounts[reservation.units[line]] - held
+            if asked <= 0:
+                continue
+            more.append((line, asked))
+            limit = self._limit_now(balance, limits, now_s)
+            if limit is None or limit.mode == "observe":
+                continue
+            slice = balance.slice
+            is_lost = slice is not None and not slice.was_whole_in(balance.window_start)
+            if not is_lost and asked <= balance.left(limit):
+                continue
+            if final or slice is None or is_lost or _hopeless(limit, slice, held + asked, now_s):
+                denial = _least_helped(denial, _denied(limit, balance, asked, now_s, held))
+            else:
+                self._remember(slice)
+                lacks.append((limit, balance, asked))
+        if denial is not None or lacks:
+            return Short(lacks) if denial is None else denial
+        for line, asked in more:
+            self._add(reservation, line, asked)
+        return Extended()
+
+    def _add(self, reservation: Reservation, line: int, more: int) -> None:
+        balance, held = reservation.lines[line]
+        charge = reservation.charges[line]
+        reservation.lines[line] = (balance, held + more)
+        reservation.charges[line] = Charge(charge.limit, charge.window_start, charge.value, held + more, charge.per)
+        balance.hold(more)
+        for position, (of, slice, taken) in enumerate(reservation.taken):
+            if of == line:
+                slice.held += more
+                reservation.taken[position] = (of, slice, taken + more)
+        if balance.slice is not None:
+            self._idle.touch(balance.slice)
 
     def settle(self, reservation: Reservation, charges: Sequence[Charge]) -> None:
         """Turns the hold into what is owed, in the windows in which it was made; `charges` are those of the hold with
@@ -219,20 +282,23 @@ class Machine:
     def grant(self, place: Place, granted: Granted) -> None:
         """More of a place, and what is known of it. What came too late for its window, or for its limit, goes back."""
         book = self._books.get(place.limit)
-        if book is not None and book.span == place.per:
-            slice = book.slice_of(place.value)
-            if slice.place == place:
-                slice.grow(granted, book.start)
-                slice.settled, slice.leased, slice.told_s = granted.settled, granted.leased, self._now_s
-                self._idle.touch(slice)
-                return
-        self._returns.add(place, granted.amount, granted.since)
+        slice = None if book is None or book.span != place.per else book.slice_of(place.value)
+        if slice is None or slice.place != place:
+            slice = self._past.get(place)
+        if slice is None:
+            self._returns.add(place, granted.amount, granted.since)
+            return
+        slice.grow(granted, 0 if book is None else book.start)
+        slice.settled, slice.leased, slice.told_s = granted.settled, granted.leased, self._now_s
+        self._idle.touch(slice)
 
     def recall(self, place: Place) -> None:
         """Gives back what is unused of a place."""
         book = self._books.get(place.limit)
         slice = None if book is None else book.slices.get(place.value)
-        if slice is not None and slice.place == place:
+        if slice is None or slice.place != place:
+            slice = self._past.get(place)
+        if slice is not None:
             self._give_back(slice)
 
     def rest(self, at_s: int) -> None:
@@ -247,12 +313,13 @@ class Machine:
                 self._idle.touch(slice)
             elif book is not None and book.slices.get(slice.place.value) is slice:
                 book.forget_slice_if_empty(slice.place.value)
+            else:
+                self._past.pop(slice.place, None)
 
     def give_all_back(self) -> None:
         """The worker ends: everything that nothing holds goes back."""
-        for book in self._books.values():
-            for slice in book.slices.values():
-                self._give_back(slice)
+        for slice in [*self._past.values(), *(s for book in self._books.values() for s in book.slices.values())]:
+            self._give_back(slice)
 
     def returns(self, most: int) -> tuple[Given, ...]:
         """Up to `most` of what is to be given back; it is no longer spent here, and must be said."""
@@ -277,6 +344,14 @@ class Machine:
         if slice.amount > used:
             self._returns.add(slice.place, slice.amount - used, since)
             slice.amount = used
+            slice.since = slice.since if used else 0
+
+    def _remember(self, slice: Slice) -> None:
+        """What is granted of a window that is over goes to the slice that is left of it."""
+        book = self._books.get(slice.place.limit)
+        if not slice.stands and (book is None or book.slices.get(slice.place.value) is not slice):
+            self._past[slice.place] = slice
+            self._idle.touch(slice)
 
     def held(self) -> dict[str, int]:
         """Limit id -> what is held now, over all values and windows; limits on which nothing is held are left out."""
@@ -326,7 +401,7 @@ class Machine:
         known = book.balances.get(value)
         balance = known if known is not None and known.trail is None else book.balance(value)
         if self._leased:
-            balance.slice = self._slice(balance) if limit.mode == "strict" else None
+            balance.slice = self._slice(balance) if limit.mode != "observe" else None
         return balance
 
     def _slice(self, balance: Balance) -> Slice:
@@ -337,6 +412,20 @@ class Machine:
             known = balance.book.slice_of(balance.value)
             self._idle.touch(known)
         return known
+
+    def _limit_now(self, balance: Balance, limits: Mapping[str, Limit], now_s: int) -> Limit | None:
+        """The limit of a balance that something is held on, as it is in force; None for one that was deleted."""
+        book = balance.book
+        limit = limits.get(book.limit.id)
+        if limit is None or span_of(limit) != book.span:
+            return None
+        if self._books.get(limit.id) is book:
+            if limit is not book.limit:
+                self._book(limit, book, now_s)
+            elif not book.start <= now_s < book.end:
+                book.move(self._windows, now_s)
+        book.forget_what_left(balance)
+        return limit
 
     def _book(self, limit: Limit, known: Book | None, now_s: int) -> Book:
         """The book of a limit that is new, or has changed: what it counts stays, or it is another limit."""
@@ -370,25 +459,22 @@ def _free(reservation: Reservation) -> None:
     for lines in (reservation.lines, reservation.places):
         for balance, amount in lines:
             balance.open -= 1
-            balance.held -= amount
-            balance.book.held -= amount
-            if balance.trail is not None:
-                balance.trail.taken -= amount
+            balance.hold(-amount)
             if not balance.settled:
                 balance.book.forget_if_empty(balance)
 
 
 def _require_bounds(limits: Sequence[Limit], ask: Ask) -> None:
-    strict = [limit for limit in limits if limit.mode == "strict"]
+    refusing = [limit for limit in limits if limit.mode != "observe"]
     if ask.output_tokens is None:
-        for limit in strict:
-            if limit.unit in ("usd", "tokens", "output_tokens"):
+        for limit in refusing:
+            if limit.unit in METERED_UNITS and (limit.mode == "strict" or ask.metered is None):
                 raise NoOutputBound(
-                    f"limit {limit.name} is strict and nothing caps this call's output: give a maximum number of "
+                    f"limit {limit.name} is {limit.mode} and nothing caps this call's output: give a maximum number of "
                     "output tokens, or have one set for the model",
                 )
     if ask.usd_nanousd is None:
-        for limit in strict:
+        for limit in refusing:
             if limit.unit == "usd":
                 raise UnpricedModel(f"limit {limit.name} counts dollars and this model has no price")
 
@@ -399,11 +485,12 @@ def _hopeless(limit: Limit, slice: Slice, asked: int, now_s: int) -> bool:
     return asked > limit.amount or (slice.told_s == now_s and slice.settled + asked > limit.amount)
 
 
-def _denied(limit: Limit, balance: Balance, asked: int, now_s: int) -> Denial:
+def _denied(limit: Limit, balance: Balance, more: int, now_s: int, held: int = 0) -> Denial:
     """A denial is lasting when the ask alone is over the amount, or the window never turns. A request that is held
-    will be counted, so only time helps there."""
+    will be counted, so only time helps there. `held`: what the call that asks for more has of the balance itself."""
     slice = balance.slice
-    left, settled = balance.left(limit), balance.settled_in_window()
+    asked = held + more
+    left, settled = balance.left(limit) + held, balance.settled_in_window()
     if slice is not None:
         left += limit.amount - slice.settled - slice.leased
         settled = max(settled, slice.settled)
@@ -417,7 +504,7 @@ def _denied(limit: Limit, balance: Balance, asked: int, now_s: int) -> Denial:
         # What others used, and when, is not known here: something is free again with the next bucket.
         retry_after_s = float(SLIDING_S[balance.book.span] // BUCKETS)
     else:
-        fits_at_s = balance.fits_at_s(limit, asked)
+        fits_at_s = balance.fits_at_s(limit, more)
         retry_after_s = None if fits_at_s == FOREVER_S else float(fits_at_s - now_s)
     return Denial(
         limit, balance.value, balance.window_start, asked, min(max(left, 0), asked - 1), held_by_others, retry_after_s

@@ -18,6 +18,7 @@ from penstock.ledger.windows import SHORT, SLIDING_S, SPANS, oldest_open
 
 _ADD_ENTRY = "INSERT INTO entries (attempt_id, step, kind, at, epoch, charges, cause) VALUES (?, ?, ?, ?, ?, ?, ?)"
 _ADD_HOLD = "INSERT INTO open_holds (attempt_id, epoch, record) VALUES (?, ?, ?)"
+_EXTEND_HOLD = _ADD_HOLD + " ON CONFLICT (attempt_id) DO UPDATE SET record = excluded.record"
 _DROP_HOLD = "DELETE FROM open_holds WHERE attempt_id = ?"
 _SETTLE_BALANCE = """
     INSERT INTO balances (limit_id, window_start, value, per, settled) VALUES (?, ?, ?, ?, ?)
@@ -78,6 +79,9 @@ def write_batch(connection: Connection, batch: Batch) -> None:
         run_many(connection, _ADD_ENTRY, batch.entries)
     if batch.opened:
         run_many(connection, _ADD_HOLD, [(attempt, batch.epoch, record) for attempt, record in batch.opened.items()])
+    if batch.extended:
+        held = sorted(batch.extended.items())
+        run_many(connection, _EXTEND_HOLD, [(attempt, batch.epoch, record) for attempt, record in held])
     if batch.resolved:
         run_many(connection, _DROP_HOLD, [(attempt,) for attempt in batch.resolved])
     _settle(connection, _SETTLE_BALANCE, batch.sums, lambda per: per not in SHORT)

@@ -8,6 +8,7 @@ What is checked of the invariants:
     I2  what is settled on each balance is the sum of its entries. Shares are overwritten and have no entries to sum.
     I3  an attempt has at most one hold and one resolution.
     I4  whatever is resolved was held before, on the same balances; whatever is held and not resolved is an open hold.
+        An extension is of a hold, on its balances, and raises it.
     I5  an adjustment has an actor.
 
 and that no journal had damaged places and no finished journal left a hold open.
@@ -41,6 +42,7 @@ _OPEN_HOLDS = """
     SELECT open_holds.attempt_id, journals.state FROM open_holds
     LEFT JOIN journals ON journals.epoch = open_holds.epoch ORDER BY open_holds.attempt_id"""
 _DAMAGED = "SELECT epoch, damages FROM journals WHERE damages > 0 ORDER BY epoch"
+_HOLDS = ("hold", "extension")
 _RESOLUTIONS = ("post", "estimate", "void")
 _T = TypeVar("_T")
 
@@ -109,7 +111,8 @@ def _entry_faults(
     for attempt, rows in entries:
         held: tuple[Charge, ...] | None = None
         resolved = False
-        for _, step, kind, epoch, blob, actor in rows:
+        # What resolves an attempt is written last, though its step comes before those of the extensions.
+        for _, step, kind, epoch, blob, actor in sorted(rows, key=lambda row: (row[1] == RESOLUTION, row[1])):
             try:
                 charges = decode_charges(blob)
             except msgspec.DecodeError:
@@ -118,12 +121,15 @@ def _entry_faults(
             yield from _step_faults(attempt, step, kind, actor)
             if kind == "hold":
                 held = charges
+            elif kind == "extension":
+                yield from _extension_faults(attempt, held, charges)
+                held = charges if held is not None else None
             elif kind in _RESOLUTIONS:
                 resolved = True
                 yield from _resolution_faults(attempt, held, kind, charges)
             if kind != "adjustment" and any(charge.amount < 0 for charge in charges):
                 yield Fault("negative_amount", f"the {kind} of attempt {attempt} has a negative amount")
-            if kind != "hold":
+            if kind not in _HOLDS:
                 leased.see(epoch, held, charges)
                 for charge in charges:
                     sums[(charge.limit, charge.window_start, charge.value, charge.per)] += charge.amount
@@ -139,11 +145,20 @@ def _entry_faults(
 
 
 def _step_faults(attempt: str, step: int, kind: str, actor: str | None) -> Iterator[Fault]:
-    expected = ("hold",) if step == HOLD else _RESOLUTIONS if step == RESOLUTION else ("adjustment",)
+    expected = ("hold",) if step == HOLD else _RESOLUTIONS if step == RESOLUTION else ("extension", "adjustment")
     if kind not in expected:
         yield Fault("step_mismatch", f"step {step} of attempt {attempt} is a {kind}")
     if kind == "adjustment" and not actor:
         yield Fault("adjustment_without_actor", f"the adjustment of attempt {attempt} does not say who made it")
+
+
+def _extension_faults(attempt: str, held: tuple[Charge, ...] | None, charges: tuple[Charge, ...]) -> Iterator[Fault]:
+    if held is None:
+        yield Fault("extended_without_hold", f"attempt {attempt} has an extension and no hold before it")
+    elif [_place(charge) for charge in held] != [_place(charge) for charge in charges]:
+        yield Fault("balances_differ", f"an extension of attempt {attempt} is not on the balances of its hold")
+    elif any(charge.amount < before.amount for charge, before in zip(charges, held, strict=True)):
+        yield Fault("extension_shrinks", f"an extension of attempt {attempt} holds less than was held before it")
 
 
 def _resolution_faults(

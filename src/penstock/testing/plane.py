@@ -16,7 +16,7 @@ from typing import Any
 from penstock.domain.events import UsageEvent
 from penstock.domain.http import Headers, HttpRequest
 from penstock.domain.idempotency import KeyUse
-from penstock.domain.journal import Hold, Note, Post, Record, Void
+from penstock.domain.journal import Extend, Hold, Note, Post, Record, Void
 from penstock.domain.money import Rate, RateCard
 from penstock.domain.policy import Limit
 from penstock.domain.snapshot import Alias, Deployment, Key, Provider, ServerSettings, Snapshot
@@ -274,7 +274,8 @@ class Plane:
         return [record for record, _ in scan(self.path)]
 
     def events(self) -> list[UsageEvent]:
-        return [record.event for record in self.records() if not isinstance(record, Hold) and record.event is not None]
+        told = [record.event for record in self.records() if not isinstance(record, Hold | Extend)]
+        return [event for event in told if event is not None]
 
     def last(self) -> UsageEvent:
         return self.events()[-1]

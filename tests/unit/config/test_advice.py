@@ -33,6 +33,14 @@ def test_one_worst_case_over_five_percent_of_a_strict_limit_is_warned_of(tmp_pat
     assert "holds 0.10001 of 2 USD, more than 5 %" in warning
 
 
+def test_one_quantum_over_five_percent_of_a_metered_limit_is_warned_of(tmp_path: Path) -> None:
+    limits = "limits: [{match: {team: growth}, unit: usd, amount: %s, per: day, mode: metered}]\n"
+    assert _advice(tmp_path, _models(100_000) + limits % "0.2") == []
+    assert _advice(tmp_path, _models(999) + limits % "0.1998") == []
+    (warning,) = _advice(tmp_path, _models(100_000) + limits % "0.19")
+    assert "one stream (1000 tokens at a time) to 'm' holds 0.01 of 0.19 USD" in warning
+
+
 @pytest.mark.parametrize("limit", ["mode: observe", "match: {model: other}"])
 def test_a_limit_that_does_not_hold_it_is_not_warned_of(tmp_path: Path, limit: str) -> None:
     other = _models(10_001).rstrip("]\n") + ", {name: other, targets: [{provider: sim, model: y}]}]\n"
@@ -46,6 +54,7 @@ def test_balances_that_callers_can_multiply_need_a_limit_around_them(tmp_path: P
     assert f"each {each} is written by callers" in warning
     for outer in (
         "{unit: requests, amount: 9, per: day}",
+        "{unit: requests, amount: 9, per: day, mode: metered}",
         "{match: {team: growth}, unit: requests, amount: 9, per: hour}",
     ):
         assert _advice(tmp_path, f"limits: [{inner}, {outer}]\n") == []

@@ -67,7 +67,7 @@ async def test_a_limit_is_published_as_workers_match_it(plane: Any) -> None:
         ({"unit": "requests", "amount": 1.5}, "amount"),
         ({"unit": "euros"}, "unit"),
         ({"per": "fortnight"}, "per"),
-        ({"mode": "metered"}, "mode"),
+        ({"mode": "loose"}, "mode"),
         ({"window": "sliding", "per": "month"}, "window"),
         ({"window": "gliding"}, "window"),
         ({"timezone": "Europe/Atlantis"}, "timezone"),

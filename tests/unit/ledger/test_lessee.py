@@ -8,7 +8,7 @@ from penstock.domain.lease import Given, Granted, Place, Want
 from penstock.domain.policy import Charge, Denial, Limit
 from penstock.errors import StoreUnavailable
 from penstock.ledger.lessee import Lessee
-from penstock.ledger.machine import Ask, Machine, Reservation, Short
+from penstock.ledger.machine import Ask, Extended, Machine, Reservation, Short
 from penstock.ledger.slices import IDLE_ROUNDS
 
 NOW = 1_795_200_000
@@ -264,3 +264,116 @@ async def test_a_grant_for_a_window_that_is_over_goes_back() -> None:
     await settle()
     assert worker.said[1][2] == (Given(OF_MONEY, 100),)
     task.cancel()
+
+
+# -- extensions -----------------------------------------------------------------------------------------------------
+
+METER = Limit("meter", "meter", "usd", 1_000, "day", mode="metered")
+SPEED = Limit("speed", "speed", "usd", 1_000, "minute", mode="metered")
+OF_METER = Place("meter", DAY, "", "day")
+
+
+async def stream(worker: Worker, limit: Limit, granted: Granted) -> Reservation:
+    """One that holds 100."""
+    ask = Ask(900, 1, 900, metered=Ask(100, 1, 100))
+    short = worker.machine.reserve([limit], {}, ask, worker.now)
+    assert isinstance(short, Short)
+    obtained = worker.lessee.obtain(
+        short, lambda final: worker.machine.reserve([limit], {}, ask, worker.now, final=final)
+    )
+    task = asyncio.ensure_future(obtained)
+    await settle()
+    worker.lessee.answered(worker.said[-1][0], (granted,))
+    return await held(task)
+
+
+def try_to_extend(
+    worker: Worker, reservation: Reservation, usd: int, *, final: bool = False
+) -> Extended | Denial | Short:
+    limits = {"meter": METER, "speed": SPEED}
+    return worker.machine.extend(reservation, limits, Ask(usd, 1, usd), worker.now, final=final)
+
+
+async def begin_extension(worker: Worker, reservation: Reservation, usd: int) -> "asyncio.Task[Extended | Denial]":
+    short = try_to_extend(worker, reservation, usd)
+    assert isinstance(short, Short)
+    obtained = worker.lessee.obtain(short, lambda final: try_to_extend(worker, reservation, usd, final=final))
+    task = asyncio.ensure_future(obtained)
+    await settle()
+    return task
+
+
+async def test_an_extension_asks_for_what_it_lacks_and_holds_it_when_it_is_granted() -> None:
+    worker = Worker()
+    reservation = await stream(worker, METER, Granted(150, 0, 150))
+    assert isinstance(try_to_extend(worker, reservation, 150), Extended)
+    task = await begin_extension(worker, reservation, 400)
+    assert worker.said[-1] == (2, (Want(OF_METER, 250, 250, NOW),), ())
+    worker.lessee.answered(2, (Granted(300, 0, 450),))
+    assert isinstance(await task, Extended)
+    assert worker.machine.held() == {"meter": 400}
+    worker.settle(reservation, 390)
+    assert isinstance(worker.try_to(METER, 61), Short)
+    assert isinstance(worker.try_to(METER, 60), Reservation)
+
+
+async def test_an_extension_that_is_denied_leaves_the_hold_as_it_was() -> None:
+    worker = Worker()
+    reservation = await stream(worker, METER, Granted(100, 0, 100))
+    task = await begin_extension(worker, reservation, 400)
+    worker.lessee.answered(2, (Granted(0, 800, 100),))
+    denial = await task
+    assert isinstance(denial, Denial)
+    assert (denial.asked, denial.left, denial.held_by_others) == (400, 200, False)
+    assert worker.machine.held() == {"meter": 100}
+    worker.settle(reservation, 40)
+    assert isinstance(worker.try_to(METER, 60), Reservation)
+
+
+async def test_an_extension_whose_call_ends_while_it_waits_is_settled_with_its_hold() -> None:
+    worker = Worker()
+    reservation = await stream(worker, METER, Granted(100, 0, 100))
+    task = await begin_extension(worker, reservation, 400)
+    worker.lessee.answered(2, (Granted(300, 0, 400),))
+    task.cancel()
+    await settle()
+    worker.settle(reservation, 100)
+    assert worker.machine.held() == {}
+    assert isinstance(worker.try_to(METER, 300), Reservation)
+    late = await stream(worker, METER, Granted(100, 0, 500))
+    task = await begin_extension(worker, late, 400)
+    task.cancel()
+    await settle()
+    worker.settle(late, 0)
+    worker.lessee.answered(4, (Granted(300, 0, 800),))
+    assert worker.machine.held() == {"meter": 300}
+
+
+async def test_a_stream_that_outlives_its_window_is_granted_more_of_that_window() -> None:
+    worker = Worker()
+    reservation = await stream(worker, METER, Granted(100, 0, 100))
+    worker.now += 86_400
+    assert isinstance(worker.try_to(METER, 1), Short)
+    task = await begin_extension(worker, reservation, 400)
+    assert worker.said[-1] == (2, (Want(OF_METER, 300, 300, NOW + 86_400),), ())
+    worker.lessee.answered(2, (Granted(350, 0, 450),))
+    assert isinstance(await task, Extended)
+    worker.settle(reservation, 400)
+    for _ in range(IDLE_ROUNDS + 2):
+        worker.lessee.tick()
+        worker.lessee.answered(worker.said[-1][0], ())
+    assert worker.said[-1][2] == (Given(OF_METER, 50),)
+    assert worker.machine._past == {}
+
+
+async def test_a_share_that_grew_by_what_others_had_used_gives_nothing_to_a_window_that_is_over() -> None:
+    worker = Worker()
+    minute = NOW - NOW % 60
+    reservation = await stream(worker, SPEED, Granted(300, 0, 300))
+    worker.now += 60
+    assert isinstance(try_to_extend(worker, reservation, 200), Extended)
+    task = asyncio.ensure_future(worker.call(SPEED, 700))
+    await settle()
+    worker.lessee.answered(2, (Granted(400, 0, 700, minute + 60),))
+    await held(task)
+    assert isinstance(try_to_extend(worker, reservation, 201), Denial)

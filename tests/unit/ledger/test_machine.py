@@ -8,7 +8,7 @@ from penstock.domain.policy import Charge, Denial, Limit
 from penstock.domain.usage import Usage
 from penstock.errors import NoOutputBound, PenstockError, UnpricedModel
 from penstock.ledger.books import OTHERS
-from penstock.ledger.machine import Ask, Machine, Reservation, amounts_owed
+from penstock.ledger.machine import Ask, Extended, Machine, Reservation, amounts_owed
 
 NOW = 1_795_200_000
 ASK = Ask(usd_nanousd=100, input_tokens=20, output_tokens=10)
@@ -401,3 +401,119 @@ def test_a_call_that_another_limit_denies_is_not_among_those_in_flight() -> None
     lanes = Limit("lanes", "lanes", "concurrent", 5, alert_at=(0.5,))
     denied(machine, lanes, Limit("none", "none", "requests", 0, "day"))
     assert machine.peaks() == ()
+
+
+# -- metered limits -------------------------------------------------------------------------------------------------
+
+METERED = Limit("meter", "meter", "output_tokens", 1_000, "day", mode="metered")
+METERED_MONEY = Limit("meter-usd", "meter-usd", "usd", 2_000, "day", mode="metered")
+STREAM = Ask(usd_nanousd=900, input_tokens=20, output_tokens=900, metered=Ask(100, 20, 80))
+IN_FORCE = {limit.id: limit for limit in (METERED, METERED_MONEY, MONEY)}
+
+
+def extend(machine: Machine, reservation: Reservation, ask: Ask, at: int = NOW, **limits: Limit) -> object:
+    return machine.extend(reservation, {**IN_FORCE, **limits}, ask, at)
+
+
+def test_a_metered_limit_holds_what_is_metered_and_a_strict_one_the_worst_case() -> None:
+    machine = Machine()
+    reserve(machine, METERED, METERED_MONEY, MONEY, ask=STREAM)
+    assert machine.held() == {"meter": 80, "meter-usd": 100, "usd": 900}
+
+
+def test_a_metered_limit_holds_the_worst_case_of_a_call_that_cannot_be_topped_up() -> None:
+    machine = Machine()
+    reserve(machine, METERED, METERED_MONEY, ask=Ask(900, 20, 900))
+    assert machine.held() == {"meter": 900, "meter-usd": 900}
+
+
+def test_an_extension_raises_metered_lines_alone_and_all_that_is_held_is_settled_once() -> None:
+    machine = Machine()
+    held = reserve(machine, METERED, METERED_MONEY, MONEY, ask=STREAM)
+    assert isinstance(extend(machine, held, Ask(300, 20, 280)), Extended)
+    assert machine.held() == {"meter": 280, "meter-usd": 300, "usd": 900}
+    assert [charge.amount for charge in held.charges] == [280, 300, 900]
+    settle(machine, held, 250)
+    assert machine.held() == {}
+    assert settled(machine) == {"meter": 250, "meter-usd": 250, "usd": 250}
+
+
+def test_an_extension_that_one_limit_denies_changes_nothing_on_any() -> None:
+    machine = Machine()
+    reserve(machine, METERED, ask=Ask(0, 0, 700))
+    held = reserve(machine, METERED_MONEY, METERED, ask=STREAM)
+    denial = extend(machine, held, Ask(330, 20, 301))
+    assert isinstance(denial, Denial)
+    assert (denial.limit, denial.asked, denial.left, denial.held_by_others) == (METERED, 301, 300, True)
+    assert machine.held() == {"meter": 780, "meter-usd": 100}
+    assert [charge.amount for charge in held.charges] == [100, 80]
+    assert isinstance(extend(machine, held, Ask(330, 20, 300)), Extended)
+
+
+def test_a_denied_extension_is_not_told_to_wait_for_what_it_holds_itself() -> None:
+    machine = Machine()
+    settle(machine, reserve(machine, METERED, ask=Ask(0, 0, 500)), 500)
+    held = reserve(machine, METERED, ask=STREAM)
+    denial = extend(machine, held, Ask(600, 20, 501))
+    assert isinstance(denial, Denial)
+    assert not denial.held_by_others
+    assert (denial.asked, denial.left) == (501, 500)
+    too_much = extend(machine, held, Ask(600, 20, 1_001))
+    assert isinstance(too_much, Denial)
+    assert too_much.retry_after_s is None
+
+
+def test_an_extension_lies_in_the_window_of_its_hold() -> None:
+    machine = Machine()
+    held = reserve(machine, METERED, ask=STREAM)
+    tomorrow = NOW + 86_400
+    reserve(machine, METERED, ask=Ask(0, 0, 1_000), at=tomorrow)
+    assert isinstance(extend(machine, held, Ask(600, 20, 1_000), tomorrow), Extended)
+    assert isinstance(extend(machine, held, Ask(600, 20, 1_001), tomorrow), Denial)
+    settle(machine, held, 1_000)
+    assert settled(machine) == {}
+    assert machine.held() == {"meter": 1_000}
+
+
+def test_an_extension_obeys_the_limit_as_it_is_now() -> None:
+    machine = Machine()
+    held = reserve(machine, METERED, ask=STREAM)
+    lowered = Limit("meter", "meter", "output_tokens", 200, "day", mode="metered")
+    assert isinstance(extend(machine, held, Ask(1, 1, 201), meter=lowered), Denial)
+    observed = Limit("meter", "meter", "output_tokens", 200, "day", mode="observe")
+    assert isinstance(extend(machine, held, Ask(1, 1, 201), meter=observed), Extended)
+    assert isinstance(machine.extend(held, {}, Ask(1, 1, 900), NOW), Extended)
+    assert machine.held() == {"meter": 900}
+
+
+def test_what_is_resolved_is_not_extended() -> None:
+    machine = Machine()
+    held = reserve(machine, METERED, ask=STREAM)
+    machine.release(held)
+    with pytest.raises(PenstockError):
+        extend(machine, held, Ask(300, 20, 280))
+
+
+def test_a_sliding_limit_counts_what_a_hold_was_extended_by() -> None:
+    machine = Machine()
+    sliding = Limit("last-day", "last-day", "output_tokens", 1_000, "day", mode="metered", window="sliding")
+    held = reserve(machine, sliding, ask=STREAM)
+    later = NOW + 3_600
+    assert isinstance(machine.extend(held, {"last-day": sliding}, Ask(1, 1, 600), later), Extended)
+    reserve(machine, sliding, ask=Ask(1, 1, 400), at=later)
+    assert denied(machine, sliding, ask=Ask(1, 1, 1), at=later).left == 0
+    assert isinstance(machine.extend(held, {"last-day": sliding}, Ask(1, 1, 601), later), Denial)
+    settle(machine, held, 100)
+    assert denied(machine, sliding, ask=Ask(1, 1, 501), at=later).left == 500
+
+
+def test_a_metered_limit_needs_no_cap_of_a_stream_and_a_strict_one_does() -> None:
+    machine = Machine()
+    uncapped = Ask(900, 20, None, metered=Ask(100, 20, 80))
+    reserve(machine, METERED_MONEY, ask=uncapped)
+    with pytest.raises(NoOutputBound, match="limit usd is strict"):
+        machine.reserve((METERED_MONEY, MONEY), {}, uncapped, NOW)
+    with pytest.raises(NoOutputBound, match="limit meter is metered"):
+        machine.reserve((METERED,), {}, Ask(900, 20, None), NOW)
+    with pytest.raises(UnpricedModel):
+        machine.reserve((METERED_MONEY,), {}, Ask(None, 20, None, metered=Ask(None, 20, 80)), NOW)

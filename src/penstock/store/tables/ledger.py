@@ -16,8 +16,10 @@ entries = Table(
     "entries",
     metadata,
     Column("attempt_id", Text, primary_key=True),
-    Column("step", _Int16, primary_key=True, doc="0 the hold, 1 its one resolution, 2 and up adjustments"),
-    Column("kind", Text, nullable=False, doc="hold, post, estimate, void, adjustment"),
+    Column(
+        "step", _Int16, primary_key=True, doc="0 the hold, 1 its one resolution, 2 and up extensions and adjustments"
+    ),
+    Column("kind", Text, nullable=False, doc="hold, extension, post, estimate, void, adjustment"),
     Column("at", _Int64, nullable=False, doc="Unix nanoseconds"),
     Column("epoch", _Int64, nullable=False, doc="the journal it came from; 0 for an adjustment"),
     Column("charges", LargeBinary, nullable=False, doc="msgpack: tuple[Charge, ...]"),
@@ -60,7 +62,7 @@ open_holds = Table(
     metadata,
     Column("attempt_id", Text, primary_key=True),
     Column("epoch", _Int64, nullable=False, index=True),
-    Column("record", LargeBinary, nullable=False, doc="msgpack: the journal's Hold"),
+    Column("record", LargeBinary, nullable=False, doc="msgpack: the journal's Hold, or its last Extend"),
     sqlite_with_rowid=False,
 )
 """The holds that no record read so far resolves."""
