@@ -17,7 +17,7 @@ from typing import NamedTuple, Protocol
 from msgspec import structs
 
 from penstock.admission import idempotency
-from penstock.admission.admit import dimensions, find_alias, kill_on, refuse_killed
+from penstock.admission.admit import dimensions, find_alias, kill_on, killed, refuse_killed
 from penstock.admission.downgrade import taking_over
 from penstock.admission.tags import tags_of
 from penstock.catalog.cost import Bounds, cost, worst_cost
@@ -29,7 +29,7 @@ from penstock.domain.idempotency import KeyUse
 from penstock.domain.journal import Note
 from penstock.domain.money import MAX_NANOUSD, usd
 from penstock.domain.policy import METERED_UNITS, QUANTUM_TOKENS, Limit
-from penstock.domain.snapshot import Deployment, Provider, Snapshot
+from penstock.domain.snapshot import BREAK_GLASS, Deployment, Provider, Snapshot
 from penstock.domain.usage import Usage
 from penstock.errors import (
     GatewayError,
@@ -132,10 +132,15 @@ class Gateway:
         than `stop.freshness`, so that a stop might not have reached it."""
         if self.draining:
             raise Overloaded("The gateway is restarting. Try again.", retry_after_s=1)
-        if self._uptime() > self._fresh_until:
+        if self._uptime() > self._fresh_until and BREAK_GLASS.generation not in self.snapshot.kills:
             raise StoreUnavailable("The gateway's control process cannot be reached. Try again.", retry_after_s=2)
         if len(self.live) >= self.snapshot.server.max_concurrent_calls:
             raise Overloaded("The gateway serves as many calls as it may. Try again.", retry_after_s=1)
+
+    def require_glass(self) -> None:
+        """Raises `Killed` while the break-glass file stops this box."""
+        if (kill := self.snapshot.kills.get(BREAK_GLASS.generation)) is not None:
+            raise killed(kill)
 
     def cut_killed(self) -> int:
         """Cuts every live call that a kill in force covers; returns how many there were."""

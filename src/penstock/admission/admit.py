@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping
 
-from penstock.domain.snapshot import Alias, Deployment, Key, Kill, Snapshot
+from penstock.domain.snapshot import BREAK_GLASS, Alias, Deployment, Key, Kill, Snapshot
 from penstock.errors import Killed, ModelNotFound, NotPermitted
 
 _MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@/+-]{0,255}")
@@ -50,6 +50,8 @@ def refuse_killed(snapshot: Snapshot, dims: Mapping[str, str]) -> None:
 
 
 def killed(kill: Kill) -> Killed:
+    if kill.generation == BREAK_GLASS.generation:
+        return Killed("Stopped by an operator (break-glass file: everything). Ask them before trying again.")
     scope = ", ".join("everything" if name == "all" else f"{name} {value}" for name, value in kill.scope.items())
     return Killed(f"Stopped by an operator (kill {kill.generation}: {scope}). Ask them before trying again.")
 

@@ -83,6 +83,8 @@ class Beat(Struct, frozen=True, tag="beat"):
     peaks: tuple[Charge, ...] = ()
     """How many calls were in flight at once since the beat before, for each balance of the concurrent limits that
     alert."""
+    break_glass: bool = False
+    """Whether this worker obeys the break-glass file."""
 
 
 class Pulse(Struct, frozen=True, tag="pulse"):

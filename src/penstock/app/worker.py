@@ -21,7 +21,7 @@ from typing import Any
 import msgspec
 import uvloop
 
-from penstock.app import box
+from penstock.app import box, break_glass
 from penstock.app.key_uses import KeyUses
 from penstock.app.link import (
     Adjusted,
@@ -88,7 +88,9 @@ class Worker:
     all of them, see `box.bind`."""
 
     def __init__(self, data: Path, number: int, addresses: Sequence[Sequence[socket.socket]]) -> None:
+        self._data = data
         self._socket = data / "control.sock"
+        self._glass = False
         self._number = number
         self._node = box.node_name(number)
         self._addresses = addresses
@@ -197,12 +199,32 @@ class Worker:
             self._app = Inference(self._gateway, self._node, self._receipt)
             self._spawn(journal.keep_synced())
             self._spawn(self._beat())
+            self._look()
+            self._spawn(self._keep_looking())
             self._spawn(key_uses.keep_releasing())
             self._spawn(self._listen(welcome.snapshot.server))
         self._adopt(welcome.snapshot)
         self._gateway.confirm_fresh()
         if self._gateway.ledger.leases is not None:
             self._gateway.ledger.leases.linked()
+
+    def _look(self) -> None:
+        """Obeys the break-glass file, or its absence, whoever else can be reached."""
+        pulled = break_glass.is_pulled(self._data)
+        if pulled == self._glass:
+            return
+        self._glass = pulled
+        gateway = self._require_gateway()
+        gateway.snapshot = break_glass.seen_through(gateway.snapshot, pulled)
+        if pulled:
+            _log.warning("the break-glass file is there: every call is refused, %d were cut", gateway.cut_killed())
+        else:
+            _log.warning("the break-glass file is gone: calls are admitted again")
+
+    async def _keep_looking(self) -> None:
+        while True:
+            await asyncio.sleep(break_glass.LOOK_EVERY_S)
+            self._look()
 
     def _leases(self) -> Lessee:
         leases = self._require_gateway().ledger.leases
@@ -216,7 +238,7 @@ class Worker:
     def _adopt(self, snapshot: Snapshot) -> None:
         """From here on every admission sees `snapshot`. A newer kill also cuts what runs, and is confirmed."""
         gateway = self._require_gateway()
-        gateway.snapshot = snapshot
+        gateway.snapshot = break_glass.seen_through(snapshot, self._glass)
         self._deployments.clear()
         self._send(Confirm(snapshot.generation, gateway.cut_killed() if snapshot.kills else 0))
 
@@ -265,6 +287,7 @@ class Worker:
                     self._loop_lag_ms,
                     app.refused_strangers,
                     gateway.ledger.peaks(),
+                    self._glass,
                 )
             )
 

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 import typer
 
+from penstock.app import break_glass
 from penstock.cli.admin_client import AdminClient
 from penstock.cli.options import ConfigFile, Json
 from penstock.cli.output import CommandFailed, print_json, print_table, remark
@@ -103,6 +104,10 @@ def _data_directory(data: Path) -> Iterator[Finding]:
         secret = data / name
         if secret.exists():
             yield _private(name, secret, secret.stat(), "600")
+    if (pulled := break_glass.read(data).pulled) is not None:
+        detail = f"{data / break_glass.NAME} stops every call since {pulled.at} ({pulled.by or 'by nobody named'})"
+        advice = "when it is over: penstock kill lift --break-glass --reason ..."
+        yield Finding("break-glass file", "fail", detail, advice)
     free = shutil.disk_usage(data).free
     state: Literal["ok", "warn"] = "ok" if free >= LEAST_FREE_BYTES else "warn"
     advice = "" if state == "ok" else "make room: journals and store grow here"

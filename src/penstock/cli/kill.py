@@ -2,15 +2,19 @@
 
 import time
 from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from penstock.app import break_glass as glass
 from penstock.cli.admin_client import AdminClient
 from penstock.cli.nouns import print_object
 from penstock.cli.options import Json
 from penstock.cli.output import CommandFailed, error_console, print_json, print_line, print_table, remark
+from penstock.config.environment import DEFAULT_DATA, Environment
 
 FIRST_POLL_S = 0.02
 LONGEST_POLL_S = 0.5
@@ -24,6 +28,13 @@ app = typer.Typer(
 )
 
 Reason = Annotated[str, typer.Option(help="Why; it is kept with the kill.", show_default=False)]
+BreakGlass = Annotated[
+    bool, typer.Option("--break-glass", help="By a file in the data directory: works without admin API and database.")
+]
+Data = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="The data directory for --break-glass (default: PENSTOCK_DATA, else ./data)."),
+]
 
 
 def _scope_option(what: str) -> Any:
@@ -44,6 +55,8 @@ def kill(
     provider: Annotated[str, _scope_option("provider")] = "",
     model: Annotated[str, _scope_option("model")] = "",
     everything: Annotated[bool, typer.Option("--all", help="Stop every call.")] = False,
+    break_glass: BreakGlass = False,
+    data: Data = None,
     reason: Reason = "",
     no_wait: Annotated[bool, typer.Option("--no-wait", help="Return once the kill is durable.")] = False,
     wait_s: Annotated[
@@ -66,9 +79,16 @@ def kill(
     scope: dict[str, Any] = {dimension: value for dimension, value in named.items() if value}
     scope |= {"all": True} if everything else {}
     if context.invoked_subcommand is not None:
-        if scope or reason:
+        if scope or reason or break_glass or data is not None:
             raise CommandFailed(f"`kill {context.invoked_subcommand}` takes its options after its name", 2)
         return
+    if break_glass:
+        if scope != {"all": True}:
+            raise CommandFailed("the break-glass file stops everything: --break-glass --all", 2)
+        _pull_glass(data, reason, as_json)
+        return
+    if data is not None:
+        raise CommandFailed("--data belongs to --break-glass; other kills go to the admin API", 2)
     if len(scope) != 1:
         raise CommandFailed("name what to stop, once: --key, --team, --project, ... or --all", 2)
     if not reason.strip():
@@ -89,16 +109,51 @@ def list_kills(as_json: Json = False) -> None:
 
 @app.command(epilog="Example: penstock kill lift 7 --reason 'key replaced'")
 def lift(
-    generation: Annotated[int, typer.Argument(min=1, help="The kill's number.", show_default=False)],
+    generation: Annotated[int | None, typer.Argument(min=1, help="The kill's number.", show_default=False)] = None,
+    *,
     reason: Reason,
+    break_glass: BreakGlass = False,
+    data: Data = None,
     as_json: Json = False,
 ) -> None:
-    """Lift a kill: calls are admitted again."""
+    """Lift a kill, or take the break-glass file away: calls are admitted again."""
+    if break_glass == (generation is not None):
+        raise CommandFailed("name what to lift, once: the kill's number, or --break-glass", 2)
+    if data is not None and not break_glass:
+        raise CommandFailed("--data belongs to --break-glass; other kills are lifted through the admin API", 2)
+    if break_glass:
+        _lift_glass(data, reason, as_json)
+        return
     lifted = AdminClient.from_environment().call("DELETE", f"/kill/{generation}", {"reason": reason})
     if as_json:
         print_object(lifted, as_json=True)
     else:
         print_line(f"kill {generation} is lifted")
+
+
+def _pull_glass(data: Path | None, reason: str, as_json: bool) -> None:
+    folder = _data(data)
+    mark = glass.pull(folder, reason.strip())
+    if as_json:
+        print_json({"file": str(folder / glass.NAME), **asdict(mark)})
+        return
+    print_line(f"{folder / glass.NAME} is there since {mark.at}: every process of this box obeys it within a second")
+    remark("other boxes have their own; lift it with: penstock kill lift --break-glass --reason ...")
+
+
+def _lift_glass(data: Path | None, reason: str, as_json: bool) -> None:
+    if not reason.strip():
+        raise CommandFailed("say why: --reason 'the key is replaced'", 2)
+    folder = _data(data)
+    mark = glass.lift(folder, reason.strip())
+    if as_json:
+        print_json({"file": str(folder / glass.NAME), **asdict(mark)})
+    else:
+        print_line(f"{folder / glass.NAME} is gone: calls are admitted again; kills stay in force")
+
+
+def _data(given: Path | None) -> Path:
+    return given or Environment.read().data or DEFAULT_DATA
 
 
 def _raise_kill(scope: Mapping[str, Any], reason: str, wait_s: float, as_json: bool) -> None:

@@ -98,6 +98,10 @@ class Kill(Struct, frozen=True):
     reason: str = ""
 
 
+BREAK_GLASS = Kill(0, {"all": "true"}, "break-glass file")
+"""The stop that a file in the data directory means: in force on that box alone, before every generation."""
+
+
 class ServerSettings(Struct, frozen=True):
     """What a worker needs to know of its own listener, in bytes, milliseconds and Unix seconds."""
 

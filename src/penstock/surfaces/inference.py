@@ -143,6 +143,7 @@ class Inference:
             return 200, b'{"status":"alive"}'
         if path == "/readyz":
             self._gateway.require_ready()
+            self._gateway.require_glass()
             return 200, b'{"status":"ready"}'
         if path != "/v1/models" and not path.startswith(("/v1/models/", "/v1/receipts/")):
             raise NotFound(f"There is no '{_shown(path)}' here.")

@@ -179,3 +179,27 @@ def test_an_interrupt_ends_a_command_without_a_traceback(tmp_path: Path) -> None
         connection.close()
     assert process.returncode == 130
     assert "Traceback" not in told
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ("kill --break-glass", "the break-glass file stops everything: --break-glass --all"),
+        ("kill --break-glass --team growth", "the break-glass file stops everything: --break-glass --all"),
+        ("kill --all --reason x --data .", "--data belongs to --break-glass"),
+        ("kill lift --reason x", "name what to lift, once"),
+        ("kill lift 7 --break-glass --reason x", "name what to lift, once"),
+        ("kill lift 7 --data . --reason x", "--data belongs to --break-glass"),
+        ("kill --break-glass lift 7 --reason x", "takes its options after its name"),
+    ],
+)
+def test_the_break_glass_file_is_asked_for_clearly(command: Command, line: str, sentence: str) -> None:
+    told = command(*line.split())
+    assert told.code == 2
+    assert sentence in told.sentence
+
+
+def test_a_directory_without_a_gateway_is_not_stopped(command: Command, tmp_path: Path) -> None:
+    told = command("kill", "--break-glass", "--all", "--data", str(tmp_path / "typo"))
+    assert told.code == 1
+    assert "no gateway has run on" in told.sentence

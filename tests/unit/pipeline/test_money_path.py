@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from msgspec import structs
 
+from penstock.app.break_glass import seen_through
 from penstock.domain.journal import Hold
 from penstock.domain.policy import Limit
 from penstock.domain.snapshot import Alias, Deployment, Kill
@@ -206,6 +207,18 @@ async def test_a_kill_between_two_attempts_ends_the_call(plane: Plane) -> None:
     plane.check()
     assert plane.last().cause == "killed"
     assert len(plane.scripts.sent) == 1
+
+
+async def test_the_break_glass_file_refuses_as_itself_also_when_nobody_vouches_for_the_snapshot(plane: Plane) -> None:
+    clear = plane.gateway.snapshot
+    plane.gateway.snapshot = seen_through(clear, True)
+    plane.up += 46 * 10**9
+    caller = await plane.call(plain())
+    assert (caller.status, caller.headers["x-penstock-error"]) == (403, "killed")
+    assert plane.last().cause == "killed"
+    plane.gateway.snapshot = seen_through(plane.gateway.snapshot, False)
+    assert (await plane.call(plain())).status == 503
+    assert not plane.scripts.sent
 
 
 async def test_a_clock_that_is_set_back_keeps_no_stale_box_admitting(plane: Plane) -> None:

@@ -381,5 +381,6 @@ def _status(node: Node) -> dict[str, Any]:
         "version": beat.version if beat else 0,
         "in_flight": beat.in_flight if beat else 0,
         "streams": beat.streams if beat else 0,
+        "break_glass": beat.break_glass if beat else False,
         "loop_lag_ms": beat.loop_lag_ms if beat else 0.0,
     }

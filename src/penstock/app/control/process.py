@@ -2,10 +2,10 @@
 
     data directory and lock -> file and secrets -> store -> declared configuration -> link to workers -> admin listener
 
-From then on seven things run until the process is told to stop: the drain of the journals, the pulse to the workers,
+From then on eight things run until the process is told to stop: the drain of the journals, the pulse to the workers,
 the admin listener, the look at what changes outside the store, the end of temporary increases, the pruning of old usage
-events and Idempotency-Keys, the ledger's self-check. On a database with other boxes two more: the follower and the
-neighbours.
+events and Idempotency-Keys, the ledger's self-check, the look at the break-glass file. On a database with other boxes
+two more: the follower and the neighbours.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ import signal
 import sys
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from penstock import __version__
 from penstock.admission import key_uses
-from penstock.app import box
+from penstock.app import box, break_glass
 from penstock.app.control import balances
 from penstock.app.control.bootstrap import box_of, kept_secret, lock_directory, prepare_directory
 from penstock.app.control.commits import Committed, Drain
@@ -43,6 +43,7 @@ from penstock.config.environment import Environment
 from penstock.config.loading import load
 from penstock.config.settings import Config
 from penstock.control import adjustments as corrections
+from penstock.control import break_glass as glass_log
 from penstock.control import declared, installation, lost, roll
 from penstock.control.adjustments import Correction
 from penstock.control.changes import News
@@ -75,6 +76,7 @@ from penstock.surfaces.ops import Operations
 OUTSIDE_S = 60.0
 PRUNE_S = 3600.0
 RAISES_S = 1.0
+GLASS_S = 1.0
 AGAIN_S = 5.0
 MAX_TOLD = 1_000
 """Adjustments that a worker is told of at a time; it asks again for the rest."""
@@ -110,6 +112,7 @@ class Control:
         self._lines = lines
         self._started_at = time.time_ns()
         self._failing: dict[str, float] = {}
+        self._glass: break_glass.Glass | None = None
         self._aliases: frozenset[str] = frozenset()
         url = database_url(config.store, options.data)
         self._box = box_of(options.data, shares_store=url.get_backend_name() != "sqlite")
@@ -213,6 +216,7 @@ class Control:
             asyncio.ensure_future(self._drain.keep()),
             asyncio.ensure_future(self._every(OUTSIDE_S, "outside", self._refresh_outside)),
             asyncio.ensure_future(self._every(RAISES_S, "raises", self._door.end_raises)),
+            asyncio.ensure_future(self._every(GLASS_S, "break_glass", self._look_at_glass, 0.0)),
             asyncio.ensure_future(self._every(PRUNE_S, "prune", self._prune)),
             asyncio.ensure_future(self._every(EVERY_S, "self_check", self._self_check.run, AFTER_START_S)),
             self._listener.task,
@@ -275,6 +279,17 @@ class Control:
     async def _refresh_outside(self) -> None:
         for _ in range(await self._outside.refresh(self._door)):
             self._metrics.failed("outside")
+
+    async def _look_at_glass(self) -> None:
+        """Tells the audit log of the break-glass file, as soon as the store is there to be told."""
+        found = break_glass.read(self._options.data)
+        if found == self._glass or not self._claim.is_confirmed():
+            return
+        pulled = None if found.pulled is None else asdict(found.pulled)
+        last = None if found.last is None else (asdict(found.last[0]), asdict(found.last[1]))
+        if await self._door.change(glass_log.ACTOR, glass_log.tell, self._box.node, pulled, last):
+            log.warning("the audit log was told of the break-glass file", pulled=pulled, last=last)
+        self._glass = found
 
     async def _prune(self) -> None:
         now = time.time_ns()
@@ -455,6 +470,7 @@ class Control:
 
     def _status(self) -> dict[str, Any]:
         snapshot = self._publisher.snapshot
+        pulled = break_glass.read(self._options.data).pulled
         return {
             "release": __version__,
             "node": self._box.node,
@@ -467,6 +483,7 @@ class Control:
             "config": {"path": str(self._config.path), "digest": self._config.digest},
             "listen": self._config.server.listen,
             "freshness_ms": snapshot.server.freshness_ms,
+            "break_glass": None if pulled is None else asdict(pulled),
             "ledger": self._self_check.shown(),
             "nodes": self._fleet.status(),
             "boxes": self._neighbours.shown() if self._neighbours is not None else [],
