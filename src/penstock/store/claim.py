@@ -13,7 +13,7 @@ import asyncio
 import time
 from typing import Any
 
-from sqlalchemy import Engine, event, text
+from sqlalchemy import Connection, Engine, event, text
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
@@ -132,6 +132,15 @@ class RemoteClaim(Claim):
 def claim_on(url: URL) -> Claim:
     """The claim that the database of `url` needs."""
     return Claim() if url.get_backend_name() == "sqlite" else RemoteClaim(url)
+
+
+def take_alone(connection: Connection) -> None:
+    """Keeps every gateway away from the database behind a synchronous connection until its transaction ends. Raises
+    StoreInUse when one has it. On SQLite a transaction that writes is alone as it is."""
+    if connection.dialect.name == "postgresql":
+        taken = connection.execute(text("SELECT pg_try_advisory_xact_lock(:key)"), {"key": _LOCK}).scalar()
+        if not taken:
+            raise StoreInUse("a gateway serves from the store: stop it first")
 
 
 def reason(error: BaseException) -> str:
