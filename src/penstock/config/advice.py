@@ -15,7 +15,14 @@ LARGE_SHARE_PERCENT = 5
 
 def advise(config: Config) -> list[str]:
     """One sentence per warning, in the order of the file."""
-    return [*_exposed(config), *_unresolved(config), *_unbounded_each(config), *_coarse_limits(config)]
+    return [
+        *_exposed(config),
+        *_hasty(config),
+        *_unresolved(config),
+        *_unbounded_each(config),
+        *_coarse_limits(config),
+        *_idle_downgrades(config),
+    ]
 
 
 def _exposed(config: Config) -> Iterator[str]:
@@ -26,6 +33,14 @@ def _exposed(config: Config) -> Iterator[str]:
         loopback = host == "localhost"
     if not loopback:
         yield f"server.admin: the admin API listens on {host} without TLS; keep it on a loopback or private address"
+
+
+def _hasty(config: Config) -> Iterator[str]:
+    if config.server.box_lost_after_ms < config.stop.freshness_ms and config.store.startswith("postgresql"):
+        yield (
+            "server.box_lost_after: is shorter than stop.freshness: a box may be charged as lost while its workers "
+            "still admit calls"
+        )
 
 
 def _unresolved(config: Config) -> Iterator[str]:
@@ -70,6 +85,28 @@ def _coarse_limits(config: Config) -> Iterator[str]:
                 f"limits.{limit.name}: one call to {shown(worst[1])} without a cap of its own holds "
                 f"{usd(worst[0])} of {usd(limit.amount)} USD, more than {LARGE_SHARE_PERCENT} %; lower its max_output"
             )
+
+
+def _idle_downgrades(config: Config) -> Iterator[str]:
+    """Downgrades that cannot happen, or mostly come to nothing."""
+    for limit in config.limits:
+        if not limit.on_exceeded:
+            continue
+        if limit.mode == "observe":
+            yield f"limits.{limit.name}: an observing limit denies nothing, so on_exceeded means nothing"
+        elif limit.each != "model" and _counts_model(limit, limit.on_exceeded, config):
+            yield (
+                f"limits.{limit.name}: it counts {shown(limit.on_exceeded)} as well, so a downgrade helps only where "
+                "that one's worst case is smaller and still fits; match the model that is to be replaced"
+            )
+
+
+def _counts_model(limit: DeclaredLimit, name: str, config: Config) -> bool:
+    """Whether calls for the alias or the undeclared model `name` can count on `limit`."""
+    model = next((model for model in config.models if model.name == name), None)
+    if model is not None:
+        return _may_count(limit, model)
+    return "model" not in limit.match and limit.match.get("provider") in {None, name.partition("/")[0]}
 
 
 def _worst_output(model: DeclaredModel) -> tuple[int, str]:

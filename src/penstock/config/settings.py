@@ -78,7 +78,8 @@ def _written(section: _Section) -> dict[str, Any]:
 
 
 class Server(_Section):
-    """`listen`: the data plane; `admin`: the admin API. `data`: journals, store and secrets of this box."""
+    """`listen`: the data plane; `admin`: the admin API. `data`: journals, store and secrets of this box.
+    `box_lost_after_ms`: a box that the shared database has not heard of for that long is given up by the others."""
 
     listen: ListenAddress = "127.0.0.1:8080"
     admin: ListenAddress = "127.0.0.1:8081"
@@ -88,6 +89,7 @@ class Server(_Section):
     max_concurrent_calls: int = Field(default=2_000, ge=1, le=100_000)
     header_timeout_ms: DurationMs = Field(default=15_000, alias="header_timeout")
     drain_timeout_ms: DurationMs = Field(default=30_000, alias="drain_timeout")
+    box_lost_after_ms: DurationMs = Field(default=600_000, alias="box_lost_after")
 
     @model_validator(mode="after")
     def _two_addresses(self) -> "Server":
@@ -280,9 +282,29 @@ def limit_name(match: Mapping[str, str], each: str | None, unit: str, per: str, 
     return f"{plain[: MAX_NAME - 9]}-{sha256(whole.encode()).hexdigest()[:8]}"
 
 
+class OnExceeded(_Section):
+    """What becomes of a call that a limit denies: another model takes over."""
+
+    downgrade: ModelName
+
+
+def _reaction(value: object, read: Callable[[object], Any]) -> str:
+    """`refuse` -> empty; `{downgrade: MODEL}` -> the model."""
+    if value is None or value == "refuse":
+        return ""
+    if not isinstance(value, dict):
+        raise ValueError("must be refuse or {downgrade: MODEL}")  # noqa: TRY004 - a fault, gathered by pydantic
+    return str(read(value).downgrade)
+
+
+_Reaction = GetPydanticSchema(
+    lambda _, handler: core_schema.no_info_wrap_validator_function(_reaction, handler.generate_schema(OnExceeded))
+)
+
+
 class DeclaredLimit(_Section):
     """`amount`: whole nano-USD for `usd`, pieces for the rest. `match`: dimension -> value, tags as `tag:<name>`.
-    `name` is made from the rest when unwritten."""
+    `on_exceeded`: the model that takes over, empty for none. `name` is made from the rest when unwritten."""
 
     match: Annotated[dict[str, str], _read_as(MatchSettings, MatchSettings.pairs)] = {}
     each: Each | None = None
@@ -293,7 +315,7 @@ class DeclaredLimit(_Section):
     window: Annotated[WindowKind, one_of("fixed", "sliding")] = "fixed"
     timezone: TimeZone = "UTC"
     alert_at: Annotated[list[Fraction], unique("the fraction")] = []
-    on_exceeded: Annotated[None, not_yet("another reaction than refusing")] = None
+    on_exceeded: Annotated[str, _Reaction] = ""
     max_values: Annotated[None, not_yet("another bound on `each`")] = None
     name: Name = ""
 
@@ -330,6 +352,13 @@ class DeclaredLimit(_Section):
             raise ValueError(f"means something for limits per {', '.join(CALENDAR)} alone: leave it out")
         if value != "UTC" and info.data.get("window") == "sliding":
             raise ValueError("a sliding window is the same in every time zone: leave it out")
+        return value
+
+    @field_validator("on_exceeded")
+    @classmethod
+    def _another_takes_over(cls, value: str, info: ValidationInfo) -> str:
+        if value and info.data.get("match", {}).get("model") == value:
+            raise ValueError("downgrades to the model that the limit counts: name another")
         return value
 
     @model_validator(mode="after")
@@ -394,5 +423,6 @@ SHAPES: dict[tuple[str, ...], type[BaseModel]] = {
     ("keys",): DeclaredKey,
     ("limits",): DeclaredLimit,
     ("limits", "match"): MatchSettings,
+    ("limits", "on_exceeded"): OnExceeded,
 }
 """Which fields stand where, list indices left out."""

@@ -5,9 +5,10 @@ the usage event. Times are Unix nanoseconds.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
 from penstock.domain.events import AttemptRecord, Cause, UsageEvent
+from penstock.domain.idempotency import KeyUse
 from penstock.domain.money import CostLine
 from penstock.domain.policy import Charge
 from penstock.domain.snapshot import Alias, Key
@@ -31,6 +32,7 @@ class Exchange:
     """`dims` are the dimensions that limits and kills match on: team, key, model, `tag:<name>` ...
 
     `cut(cause)` is set while the call can be interrupted: it stops the call where it stands, and the call settles.
+    `path`: of the request, decoded. `key_use`: the Idempotency-Key that the call has taken.
     """
 
     __slots__ = (
@@ -42,6 +44,7 @@ class Exchange:
         "cost_nanousd",
         "cut",
         "cut_by",
+        "decision",
         "dims",
         "error_code",
         "finish_reason",
@@ -49,7 +52,9 @@ class Exchange:
         "flags",
         "headers",
         "key",
+        "key_use",
         "node",
+        "path",
         "price_version",
         "recorded",
         "request_id",
@@ -68,7 +73,9 @@ class Exchange:
         self.surface = surface
         self.headers = headers
         self.started_at = started_at
+        self.path = ""
         self.key: Key | None = None
+        self.key_use: KeyUse | None = None
         self.alias: Alias | None = None
         self.tags: dict[str, str] = {}
         self.dims: dict[str, str] = {}
@@ -81,6 +88,7 @@ class Exchange:
         self.recorded = False
         self.charges: tuple[Charge, ...] = ()
         self.flags: set[str] = set()
+        self.decision: dict[str, Any] = {}
         self.finish_reason = ""
         self.status = 0
         self.error_code = ""

@@ -21,7 +21,8 @@ class Limit(Struct, frozen=True):
     `match`: sorted `(dimension, value)` pairs, all of which a call must have; empty counts every call.
     `each`: a dimension whose distinct values get a balance each; a call without that dimension is not counted.
     `per` is `total` for `concurrent`, which has no window. `window`: `fixed` turns with the calendar of `timezone` (an
-    IANA name); `sliding` is the last `per` before each moment, in any time zone.
+    IANA name); `sliding` is the last `per` before each moment, in any time zone. `downgrade`: the model that takes over
+    a call which this limit denies; empty: the call is refused.
     """
 
     id: str
@@ -36,6 +37,7 @@ class Limit(Struct, frozen=True):
     origin: str = "api"
     timezone: str = "UTC"
     window: WindowKind = "fixed"
+    downgrade: str = ""
 
 
 class Charge(Struct, frozen=True, array_like=True):

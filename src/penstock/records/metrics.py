@@ -81,6 +81,7 @@ class Metrics(Collector):
         self._ttft = Histogram(CALL_SECONDS)
         self._overhead = Histogram(OVERHEAD_SECONDS)
         self._alerts: dict[tuple[str, str], int] = {}
+        self._downgrades: dict[str, int] = {}
         self._errors: dict[str, int] = {}
         self._workers: dict[str, WorkerGauges | None] = {}
         self._settled_ratios: dict[str, float] = {}
@@ -105,6 +106,9 @@ class Metrics(Collector):
             if call not in self._calls and len(self._calls) >= MAX_SERIES:
                 call = (OTHER, OTHER, OTHER, event.cause, event.status)
             self._calls[call] = self._calls.get(call, 0) + 1
+            downgrade = event.decision.get("downgrade")
+            if downgrade is not None and "refused" not in downgrade:
+                self._downgrades[downgrade["limit"]] = self._downgrades.get(downgrade["limit"], 0) + 1
             if event.cause == "refused":
                 code = event.error_code or OTHER
                 self._refused[code] = self._refused.get(code, 0) + 1
@@ -207,6 +211,8 @@ class Metrics(Collector):
         for alert, count in self._alerts.items():
             alerts.add_metric(alert, count)
         yield alerts
+        text = "Calls that another model took over because of a limit."
+        yield _counter("penstock_downgrades", text, "limit", self._downgrades)
 
     def _gauges(self) -> Iterator[Metric]:
         up = {node: float(gauges is not None) for node, gauges in self._workers.items()}

@@ -380,3 +380,23 @@ def test_a_day_ends_when_its_time_zone_says_so() -> None:
     seeded.seed(list(machine.settled()))
     denied(seeded, berlin, at=midnight + 24 * 3_600)
     reserve(seeded, berlin, at=midnight + 25 * 3_600)
+
+
+def test_the_most_calls_at_once_are_told_since_the_last_look() -> None:
+    machine = Machine()
+    lanes = Limit("lanes", "lanes", "concurrent", 5, each="customer", alert_at=(0.5,))
+    first, second = reserve(machine, lanes, customer="acme"), reserve(machine, lanes, customer="acme")
+    reserve(machine, lanes, customer="zeta")
+    machine.release(first)
+    assert machine.peaks() == (Charge("lanes", 0, "acme", 2), Charge("lanes", 0, "zeta", 1))
+    assert machine.peaks() == (Charge("lanes", 0, "acme", 1), Charge("lanes", 0, "zeta", 1))
+    machine.release(second)
+    assert machine.peaks() == (Charge("lanes", 0, "acme", 1), Charge("lanes", 0, "zeta", 1))
+    assert machine.peaks() == (Charge("lanes", 0, "zeta", 1),)
+
+
+def test_a_call_that_another_limit_denies_is_not_among_those_in_flight() -> None:
+    machine = Machine()
+    lanes = Limit("lanes", "lanes", "concurrent", 5, alert_at=(0.5,))
+    denied(machine, lanes, Limit("none", "none", "requests", 0, "day"))
+    assert machine.peaks() == ()

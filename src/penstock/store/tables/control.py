@@ -93,6 +93,9 @@ limits = Table(
     Column("timezone", String(64), nullable=False, server_default="UTC"),
     Column("window", String(8), nullable=False, server_default="fixed"),
     Column("raises", JSON, nullable=False, server_default="[]", doc="temporary increases, until they are over"),
+    Column(
+        "downgrade", NAME, nullable=False, server_default="", doc="the model that takes over; empty: calls are refused"
+    ),
     *_provenance(),
 )
 
