@@ -30,6 +30,7 @@ from penstock import __version__
 from penstock.errors import PenstockError
 from penstock.ledger.faults import Fault
 from penstock.ledger.journal import journal_name, named
+from penstock.ledger.postings import adopt_all
 from penstock.ledger.verify import check
 from penstock.records.receipts import rfc3339
 from penstock.store.claim import reason, take_alone
@@ -40,8 +41,8 @@ from penstock.store.migrate import is_known, newest_revision, revision_of, upgra
 FORMAT = 2
 MANIFEST, STORE, JOURNALS = "manifest.json", "store", "journals"
 SECRETS = ("secret", "admin_key")
-KEPT_BESIDES = (*SECRETS, "box")
-"""What a data directory may have beside store and journals. `box`: the id under which the store knows its journals."""
+BOX = "box"
+"""The file with the id under which a store that boxes share knows this one's journals."""
 ATTEMPTS = 5
 _ROWS = ".rows"
 _CHUNK_BYTES = 1024 * 1024
@@ -55,13 +56,13 @@ class BackupFailed(PenstockError):
 
 
 class Place(Struct, frozen=True):
-    """What a gateway lives in: its data directory and its database."""
+    """What a gateway lives in: its data directory, and its database, which is a file in that or a server's."""
 
     data: Path
     store: URL
 
     def file(self) -> Path | None:
-        """That the database is; None where it is a server's."""
+        """The database's; None where it is a server's."""
         return Path(self.store.database or "") if self.store.get_backend_name() == "sqlite" else None
 
 
@@ -103,7 +104,7 @@ def back_up(place: Place, target: Path, on_rows: OnRows) -> Manifest:
     """Copies the gateway in `place` to `target`, which must be empty or not there. Raises BackupFailed."""
     file = place.file()
     if file is not None and not file.is_file():
-        raise BackupFailed(f"there is no store {file}: name the configuration file with -c, or the data with --data")
+        raise BackupFailed(f"there is no store in {place.data}: -c names the configuration file, --data the directory")
     with _failures_named(), _filled_or_empty(target), _engine(place.store) as engine:
         for _ in range(ATTEMPTS):
             with reading(engine).begin() as snapshot:
@@ -114,7 +115,7 @@ def back_up(place: Place, target: Path, on_rows: OnRows) -> Manifest:
             _empty(target)
         else:
             raise BackupFailed("journals came and went faster than they could be copied; try again")
-        for name in KEPT_BESIDES:
+        for name in (*SECRETS, BOX):
             if (place.data / name).is_file():
                 with (place.data / name).open("rb") as kept:
                     files[name] = _copy(kept, target / name)
@@ -129,14 +130,16 @@ def restore(source: Path, place: Place, on_rows: OnRows) -> tuple[Manifest, list
     whose database must have nothing of a gateway in it. Raises BackupFailed, with `place` as it was, when a file is not
     the one that was backed up. The faults are those that the ledger had in the backup already."""
     manifest = _read_manifest(source)
-    with _failures_named(), _filled_or_empty(place.data), _fresh(place), _engine(place.store) as engine:
+    with _failures_named(), _filled_or_empty(place.data), _engine(place.store) as engine:
         for name, kept in manifest.files.items():
             if _kept(source / name) != kept:
                 raise BackupFailed(f"{name} in the backup is not the file that was backed up")
+        if (file := place.file()) is not None:
+            _write(file, b"")
         # The database last: what is committed there stands, and everything before it can be taken away again.
         with durably(engine) as connection:
             _fill(connection, source, manifest, on_rows)
-            _copy_back(source, place.data, manifest)
+            _copy_back(source, place, manifest)
     with _failures_named(), _engine(place.store) as engine:
         return manifest, check(engine, None).faults
 
@@ -147,16 +150,17 @@ def restore(source: Path, place: Place, on_rows: OnRows) -> tuple[Manifest, list
 def _copy_journals(engine: Engine, snapshot: Connection, data: Path, target: Path) -> dict[str, Kept] | None:
     """The copied journals; None when one was gone before it could be copied. `snapshot` has not been read from yet."""
     (target / JOURNALS).mkdir(mode=0o700)
+    box = _box(data)
     with ExitStack() as stack:
         held: dict[str, BinaryIO] = {}
         _hold_journals(data / JOURNALS, held, stack)
         if revision_of(snapshot) is None:
             raise BackupFailed("the store is empty: no gateway has used it yet")
-        present = _cursors(snapshot)
+        present = _cursors(snapshot, box)
         _hold_journals(data / JOURNALS, held, stack)
         files = {f"{JOURNALS}/{name}": _copy(file, target / JOURNALS / name) for name, file in held.items()}
     with reading(engine).begin() as connection:
-        later = _cursors(connection)
+        later = _cursors(connection, box)
     return files if _nothing_missed(present, later, files) else None
 
 
@@ -190,7 +194,7 @@ def _nothing_missed(present: Cursors, later: Cursors, files: dict[str, Kept]) ->
     """Whether the copied journals reach from where the copied store left each of them to where the running store has
     come since. A store never comes further than its journals go, and deletes none before it has come to its end."""
     for epoch, (part, position) in later.items():
-        if present.get(epoch) == (part, position):
+        if present.get(epoch, (0, 0)) == (part, position):
             continue
         first = present.get(epoch, (0, 0))[0]
         copied = [files.get(f"{JOURNALS}/{journal_name(epoch, each)}") for each in range(first, part + 1)]
@@ -200,8 +204,16 @@ def _nothing_missed(present: Cursors, later: Cursors, files: dict[str, Kept]) ->
     return True
 
 
-def _cursors(store: Connection) -> Cursors:
-    return {row[0]: (row[1], row[2]) for row in store.exec_driver_sql("SELECT epoch, part, position FROM journals")}
+def _cursors(store: Connection, box: str) -> Cursors:
+    """Of the journals of `box`, and of those from before there were boxes; the others lie on other disks."""
+    rows = store.exec_driver_sql("SELECT * FROM journals").mappings()
+    return {row["epoch"]: (row["part"], row["position"]) for row in rows if row.get("box", "") in ("", box)}
+
+
+def _box(data: Path) -> str:
+    """The id of the box that the data directory is; empty where the store belongs to it alone."""
+    file = data / BOX
+    return file.read_text("ascii", errors="replace").strip() if file.is_file() else ""
 
 
 # -- putting one back -------------------------------------------------------------------------------------------------
@@ -241,7 +253,7 @@ def _is_ours(name: str) -> bool:
     folder, _, file = name.rpartition("/")
     if folder == STORE:
         return file.removesuffix(_ROWS) in table_names()
-    return name in KEPT_BESIDES or (folder == JOURNALS and named(file) is not None)
+    return name in (*SECRETS, BOX) or (folder == JOURNALS and named(file) is not None)
 
 
 def _fill(connection: Connection, source: Path, manifest: Manifest, on_rows: OnRows) -> None:
@@ -255,36 +267,21 @@ def _fill(connection: Connection, source: Path, manifest: Manifest, on_rows: OnR
             if fill(connection, file, on_rows) != count:
                 raise BackupFailed(f"the backup has not as many rows of {table} as its manifest says")
     upgrade_to(connection, newest_revision())
+    if connection.dialect.name == "sqlite":
+        adopt_all(connection, "")
 
 
-def _copy_back(source: Path, data: Path, manifest: Manifest) -> None:
+def _copy_back(source: Path, place: Place, manifest: Manifest) -> None:
+    data = place.data
     (data / JOURNALS).mkdir(mode=0o700)
     for name, kept in manifest.files.items():
-        if not name.startswith(f"{STORE}/"):
+        # A store that is a file belongs to one box, which has no id.
+        if not name.startswith(f"{STORE}/") and not (name == BOX and place.file()):
             with (source / name).open("rb") as file:
                 if _copy(file, data / name) != kept:
                     raise BackupFailed(f"{name} in the backup is not the file that was backed up")
     _sync(data / JOURNALS)
     _sync(data)
-
-
-@contextmanager
-def _fresh(place: Place) -> Iterator[None]:
-    """A database that is a file is new, for its owner alone, and gone again when the block fails."""
-    file = place.file()
-    if file is None:
-        yield
-        return
-    if file.exists():
-        raise BackupFailed(f"there is a store {file} already: a backup is put back into a new one")
-    _write(file, b"")
-    try:
-        yield
-    except BaseException:
-        for suffix in ("", "-wal", "-shm"):
-            file.with_name(file.name + suffix).unlink(missing_ok=True)
-        raise
-    _sync(file.parent)
 
 
 @contextmanager

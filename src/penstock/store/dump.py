@@ -63,7 +63,7 @@ class Shape(Struct, frozen=True):
 
 
 _shapes = msgspec.msgpack.Decoder(Shape)
-_rows = msgspec.msgpack.Decoder(list[tuple[int | str | bytes | None, ...]])
+_rows = msgspec.msgpack.Decoder(list[tuple[Any, ...]])
 
 
 def table_names() -> frozenset[str]:
@@ -86,7 +86,8 @@ def dump(connection: Connection, table: Table, file: BinaryIO, on_rows: OnRows) 
     every database has."""
     columns = list(table.columns)
     kinds: list[Kind] = [_kind(column) for column in columns]
-    shape = Shape(table.name, tuple(zip((c.name for c in columns), kinds, strict=True)), _last(connection, table))
+    named = tuple((str(column.name), kind) for column, kind in zip(columns, kinds, strict=True))
+    shape = Shape(str(table.name), named, _last(connection, table))
     _write_frame(file, shape)
     picked = [cast(column, Text) if kind == "json" else column for column, kind in zip(columns, kinds, strict=True)]
     count = 0
@@ -140,7 +141,8 @@ def _copy_in(connection: Connection, table: str, into: str, rows: Iterable[Seque
             for row in rows:
                 copy.write_row(row)
     except connection.dialect.loaded_dbapi.Error as error:
-        raise DumpFailed(f"the database does not take the rows of {table}: {str(error).splitlines()[0]}") from error
+        said = str(error).partition("\n")[0]
+        raise DumpFailed(f"the database does not take the rows of {table}: {said}") from error
 
 
 def _kind(column: Column[Any]) -> Kind:
