@@ -21,7 +21,7 @@ from penstock.testing.prove.run import SCENARIOS
 from penstock.testing.prove.stage import Outcome, Size, Stage
 
 CYCLES = int(os.environ.get("PENSTOCK_KILL_CYCLES", "6"))
-AWAY_S = 7.5
+AWAY_S = 9.0
 
 
 @pytest.fixture(scope="module")

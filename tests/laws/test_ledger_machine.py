@@ -115,6 +115,7 @@ def limit_trees(draw: st.DrawFn) -> dict[str, Limit]:
             match=draw(st.sampled_from([(), (("team", "a"),), (("team", "b"),)])),
             each=draw(st.sampled_from([None, None, "customer"])),
             mode=draw(st.sampled_from(["strict", "strict", "strict", "observe"])),
+            max_values=MAX_VALUES,
         )
     return limits
 
@@ -128,7 +129,7 @@ class MachineAgainstModel(RuleBasedStateMachine):
     @initialize(limits=limit_trees())
     def begin(self, limits: dict[str, Limit]) -> None:
         self.limits = limits
-        self.machine = Machine(MAX_VALUES)
+        self.machine = Machine()
         self.model = Model()
         self.at = START
         self.open: list[Held] = []

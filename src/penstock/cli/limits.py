@@ -31,6 +31,11 @@ OnExceeded = Annotated[
     ),
 ]
 
+MaxValues = Annotated[
+    int | None,
+    typer.Option(metavar="N", help="How many values of EACH get a balance of their own; the rest share one."),
+]
+
 app = nouns.command_group(LIMIT, "Limits: budgets, rates and concurrency; which calls count, in what unit, how much.")
 
 
@@ -61,11 +66,12 @@ def create(
     mode: Mode = "",
     alert_at: AlertAt = None,
     on_exceeded: OnExceeded = "",
+    max_values: MaxValues = None,
     as_json: Json = False,
 ) -> None:
     """Create a limit. It begins with empty balances."""
     fields = given(name=name, each=each, unit=unit, amount=amount, per=per, mode=mode, alert_at=alert_at)
-    fields |= given(window=window, timezone=timezone, on_exceeded=_reaction(on_exceeded))
+    fields |= given(window=window, timezone=timezone, on_exceeded=_reaction(on_exceeded), max_values=max_values)
     nouns.create(LIMIT, fields | _matching(match or []), as_json)
 
 
@@ -77,10 +83,13 @@ def update(
     mode: Mode = "",
     alert_at: AlertAt = None,
     on_exceeded: OnExceeded = "",
+    max_values: MaxValues = None,
     as_json: Json = False,
 ) -> None:
     """Change a limit's amount, mode, alerts or reaction. What it counts stays as it is."""
-    fields = given(amount=amount, mode=mode, alert_at=alert_at, on_exceeded=_reaction(on_exceeded))
+    fields = given(
+        amount=amount, mode=mode, alert_at=alert_at, on_exceeded=_reaction(on_exceeded), max_values=max_values
+    )
     nouns.update(LIMIT, name, fields, as_json)
 
 

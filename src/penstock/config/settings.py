@@ -45,7 +45,7 @@ from penstock.config.values import (
     unique,
 )
 from penstock.domain.http import Timeouts
-from penstock.domain.policy import MATCHABLE, Mode, Unit, Window, WindowKind
+from penstock.domain.policy import MATCHABLE, MAX_VALUES, Mode, Unit, Window, WindowKind
 from penstock.domain.snapshot import ServerSettings
 
 KINDS = ("openai", "compatible", "simulated")
@@ -316,7 +316,7 @@ class DeclaredLimit(_Section):
     timezone: TimeZone = "UTC"
     alert_at: Annotated[list[Fraction], unique("the fraction")] = []
     on_exceeded: Annotated[str, _Reaction] = ""
-    max_values: Annotated[None, not_yet("another bound on `each`")] = None
+    max_values: int = Field(default=MAX_VALUES, ge=1, le=10 * MAX_VALUES)
     name: Name = ""
 
     @field_validator("amount", mode="plain")
@@ -359,6 +359,13 @@ class DeclaredLimit(_Section):
     def _another_takes_over(cls, value: str, info: ValidationInfo) -> str:
         if value and info.data.get("match", {}).get("model") == value:
             raise ValueError("downgrades to the model that the limit counts: name another")
+        return value
+
+    @field_validator("max_values")
+    @classmethod
+    def _of_each(cls, value: int, info: ValidationInfo) -> int:
+        if value != MAX_VALUES and info.data.get("each") is None:
+            raise ValueError("bounds the values of `each`, which this limit has not: leave it out")
         return value
 
     @model_validator(mode="after")

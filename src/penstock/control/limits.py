@@ -37,7 +37,7 @@ def _shown(row: nouns.Row) -> dict[str, Any]:
     tags = {name.removeprefix(_TAG): value for name, value in row["match"].items() if name.startswith(_TAG)}
     shown = {
         column: row[column]
-        for column in ("id", "name", "each", "unit", "per", "window", "timezone", "mode", "alert_at")
+        for column in ("id", "name", "each", "unit", "per", "window", "timezone", "mode", "alert_at", "max_values")
     }
     money = row["unit"] == "usd"
     shown["match"] = {**match, "tag": tags} if tags else match
@@ -161,11 +161,12 @@ def domain_limit(row: nouns.Row, at: int) -> Limit:
         timezone=row["timezone"],
         window=row["window"],
         downgrade=row["downgrade"],
+        max_values=row["max_values"],
     )
 
 
 def columns(limit: DeclaredLimit) -> nouns.Row:
-    fields = ("name", "match", "each", "unit", "amount", "per", "window", "timezone", "mode", "alert_at")
+    fields = ("name", "match", "each", "unit", "amount", "per", "window", "timezone", "mode", "alert_at", "max_values")
     return {**{field: getattr(limit, field) for field in fields}, "downgrade": limit.on_exceeded}
 
 

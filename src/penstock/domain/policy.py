@@ -11,6 +11,8 @@ Span = Literal[Window, "sliding-minute", "sliding-hour", "sliding-day", "sliding
 """What a charge lies in: a whole fixed window, or one of the short buckets that a sliding window is made of."""
 Mode = Literal["strict", "observe"]
 
+MAX_VALUES = 100_000
+"""How many values of a limit's `each` get a balance of their own in each window, unless the limit says otherwise."""
 MATCHABLE = ("organisation", "team", "project", "environment", "key", "user", "customer", "model", "provider")
 """The dimensions of `match` and `each`; besides these, `tag:<name>` is the caller's or the key's tag."""
 
@@ -38,6 +40,7 @@ class Limit(Struct, frozen=True):
     timezone: str = "UTC"
     window: WindowKind = "fixed"
     downgrade: str = ""
+    max_values: int = MAX_VALUES
 
 
 class Charge(Struct, frozen=True, array_like=True):

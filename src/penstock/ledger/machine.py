@@ -90,11 +90,10 @@ class Short:
 
 
 class Machine:
-    """`max_values`: how many values of an `each` get a balance of their own, per limit and window. `leased`: strict
+    """`leased`: strict
     limits are spent from slices that `grant` brings; else from the whole of their amounts."""
 
-    def __init__(self, max_values: int = 100_000, *, leased: bool = False) -> None:
-        self._max_values = max_values
+    def __init__(self, *, leased: bool = False) -> None:
         self._leased = leased
         self._idle = Idle()
         self._returns = Returns()
@@ -325,7 +324,7 @@ class Machine:
             book.move(self._windows, now_s)
         value = "" if limit.each is None else dims[limit.each]
         known = book.balances.get(value)
-        balance = known if known is not None and known.trail is None else book.balance(value, self._max_values)
+        balance = known if known is not None and known.trail is None else book.balance(value)
         if self._leased:
             balance.slice = self._slice(balance) if limit.mode == "strict" else None
         return balance

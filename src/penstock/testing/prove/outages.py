@@ -19,10 +19,13 @@ from penstock.testing.wire import eventually
 
 NAME = "outages"
 KINDS = ("stopped", "hung", "failed over")
-NOTICED_S = 5.0
+NOTICED_S = 4.0
 """How much longer than `stop.freshness` a box may go on: it has to notice first that the database is away."""
+PULSE_S = 1.0
+"""How much earlier a worker may be refusing: it was told some time before the outage that all is well."""
 PAUSE_S = 2.0
-"""Before each outage, so that every worker meets it with what it has leased."""
+"""Before each outage, so that every worker meets it with what it has leased; and after the last. A box looks once a
+second whether its own session on the database has survived, so it may work again and once more not."""
 DRAINED_MS = 30_000
 PATIENCE_S = 90.0
 
@@ -33,7 +36,7 @@ def scene() -> Scene:
 
 def freshness_s(away_s: float) -> int:
     """The `stop.freshness` with which an outage of this length is first ridden out, and then is too long."""
-    return max(1, int((away_s - NOTICED_S) / 2))
+    return max(2, int((away_s - NOTICED_S) / 2))
 
 
 def run(stage: Stage, server: Postgres, away_s: float, judge_times: bool, tick: Tick) -> Outcome:
@@ -54,6 +57,8 @@ def run(stage: Stage, server: Postgres, away_s: float, judge_times: bool, tick: 
             except TimeoutError as fault:
                 faults.append(f"{kind}: {fault}")
             tick(kind)
+        time.sleep(PAUSE_S)
+    _wait_for(stage)
     end = stage.judge_the_end(watch)
     books = stage.books(NAME, load.told, began)
     faults += [fault for outage in outages for fault in outage.faults(load.told, freshness_s(away_s))]
@@ -77,6 +82,11 @@ def _refusal_faults(told: list[Told]) -> list[str]:
         for one in told
         if one.status != 200 and not (one.status == 503 and b'"store_unavailable"' in one.refusal)
     ]
+
+
+def _wait_for(stage: Stage) -> None:
+    """Until every box admits calls, and does all that it should. Raises TimeoutError."""
+    eventually(lambda: all(box.is_ready() and box.admin_is_up() for box in stage.boxes), PATIENCE_S, "ready")
 
 
 class Outage:
@@ -104,9 +114,8 @@ class Outage:
         self.back_at_s = time.monotonic()
 
     def until_ready_ms(self) -> float:
-        """Until every box admits calls, and does all that it should. Raises TimeoutError."""
-        boxes = self._stage.boxes
-        eventually(lambda: all(box.is_ready() and box.admin_is_up() for box in boxes), PATIENCE_S, "ready")
+        """Raises TimeoutError."""
+        _wait_for(self._stage)
         return self._elapsed_ms()
 
     def until_drained_ms(self, told: list[Told]) -> float:
@@ -121,8 +130,9 @@ class Outage:
         found = []
         for one in self._during(told):
             since_s = one.began_s - self.away_at_s
-            if since_s < fresh_s and one.status != 200:
-                found.append(f"{self.kind}: {one.call} was answered {one.status} after {since_s:.1f} s")
+            if since_s < fresh_s - PULSE_S and one.status != 200:
+                said = f"{one.status} after {since_s:.1f} s: {one.refusal[:200]!r}"
+                found.append(f"{self.kind}: {one.call} was answered {said}")
             if since_s > fresh_s + NOTICED_S and one.status == 200:
                 found.append(f"{self.kind}: {one.call} was admitted after {since_s:.1f} s")
         if not self.count(told, 200):
