@@ -6,12 +6,15 @@ import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import msgspec
 import pytest
+import yaml
 
 from penstock.testing.gateway import Gateway
 from penstock.testing.lab import CREDENTIAL_CANARY, chat, lab_config
@@ -267,6 +270,50 @@ def test_what_a_lost_box_had_leased_is_charged_once_and_taken_back_when_it_retur
         for gateway in (first, second, third):
             assert gateway.verify().returncode == 0
             assert "Traceback" not in gateway.output()
+
+
+def test_a_backup_of_one_box_under_the_load_of_two_is_put_back_for_both(
+    pair: tuple[Gateway, Gateway], postgres: Postgres, tmp_path: Path
+) -> None:
+    first, second = pair
+    limit = {"name": "calls", "match": {"team": "growth"}, "unit": "requests", "amount": 100_000, "per": "total"}
+    assert first.admin("POST", "/admin/v1/limits", limit).status == 201
+    secret = new_key(first)
+    for gateway in pair:
+        eventually(lambda gateway=gateway: status(gateway, secret) == 200, PATIENCE_S, "it knows the key")
+    ending = Event()
+
+    def call(gateway: Gateway) -> int:
+        answered = 0
+        while not ending.is_set():
+            answered += status(gateway, secret) == 200
+        return answered
+
+    with postgres.database() as fresh, ThreadPoolExecutor(2) as threads, ExitStack() as stack:
+        stack.callback(ending.set)
+        calling = [threads.submit(call, gateway) for gateway in pair]
+        eventually(lambda: first.settled("calls") > 10, PATIENCE_S, "calls are answered")
+        made = first.run("backup", str(tmp_path / "backup"), "-c", str(first.file))
+        ending.set()
+        assert made.returncode == 0, made.stderr
+        answered = 2 + sum(each.result() for each in calling)
+        for gateway in pair:
+            gateway.stop()
+            gateway.config["store"] = postgres.url(fresh)
+            gateway.file.write_text(yaml.safe_dump(gateway.config, sort_keys=False))
+        first.data.rename(tmp_path / "lost")
+        restored = first.run("restore", str(tmp_path / "backup"), "-c", str(first.file))
+        assert restored.returncode == 0, restored.stderr
+        assert box_id(first) == (tmp_path / "lost" / "box").read_text().strip()
+        (second.data / "box").unlink()
+        shutil.rmtree(second.data / "journals")
+        for gateway in pair:
+            gateway.start()
+        assert 10 < first.settled("calls") <= answered
+        assert [status(gateway, secret) for gateway in pair] == [200, 200]
+        assert first.verify().returncode == 0
+        for gateway in pair:
+            assert gateway.stop() == 0
 
 
 def made_or_none(gateway: Gateway) -> str | None:

@@ -43,14 +43,14 @@ COMMANDS: Mapping[str, str] = {
 """Command -> module of this room and what it calls its group or function; in the order of the help."""
 
 EXAMPLES: Mapping[str, str] = {
-    "backup": "penstock backup /var/backups/penstock-monday",
+    "backup": "penstock backup /var/backups/penstock-monday -c penstock.yaml",
     "check": "penstock check -c penstock.yaml",
     "demo": "penstock demo --once",
     "doctor": "penstock doctor -c penstock.yaml",
     "drill": "penstock drill --streams 50 --report drills",
     "migrate": "penstock migrate -c penstock.yaml",
     "receipt": "penstock receipt req_0123456789abcdef",
-    "restore": "penstock restore /var/backups/penstock-monday --data /var/lib/penstock",
+    "restore": "penstock restore /var/backups/penstock-monday -c penstock.yaml",
     "serve": "penstock serve -c penstock.yaml",
     "usage": "penstock usage --by team,model --since 7d --format csv",
 }

@@ -44,6 +44,7 @@ _ALL_HELD = """
 _CURSORS = "SELECT epoch, part, position, damages FROM journals WHERE box = ?"
 _OWNER = "SELECT box FROM journals WHERE epoch = ?"
 _ADOPT = "UPDATE journals SET box = ? WHERE epoch = ? AND box = ''"
+_ADOPT_ALL = "UPDATE journals SET box = ? WHERE state <> 'lost'"
 _UNFINISHED = "SELECT epoch FROM journals WHERE state <> 'finished' AND box = ?"
 _NEWEST_EPOCH = "SELECT max(epoch) FROM journals"
 _ONE_AT_A_TIME = "SELECT pg_advisory_xact_lock(7305611970447105)"
@@ -142,6 +143,12 @@ def owner(connection: Connection, epoch: int) -> str | None:
 def adopt(connection: Connection, epoch: int, box: str) -> None:
     """Makes a journal that is no box's, from before there were several, that of `box`."""
     run(connection, _ADOPT, (box, epoch))
+
+
+def adopt_all(connection: Connection, box: str) -> None:
+    """Makes every journal that of `box`, in a store that has no other box from now on. Those of lost boxes, which are
+    charged in full, stay as they are."""
+    run(connection, _ADOPT_ALL, (box,))
 
 
 def newest_epoch(connection: Connection) -> int:

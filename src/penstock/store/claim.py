@@ -16,7 +16,7 @@ from hashlib import sha256
 from typing import Any
 
 from msgspec import Struct
-from sqlalchemy import Engine, TextClause, event, text
+from sqlalchemy import Connection, Engine, TextClause, event, text
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
@@ -36,7 +36,8 @@ RETAKE_WITHIN_S = 40.0
 """How long the database may take to notice that this box's own old session is gone."""
 _RETRY_S = 0.25
 _LOCK = 7_305_611_970_447_102
-"""The key of the advisory lock that all boxes share. A release that takes no other box beside it takes it alone."""
+"""The key of the advisory lock that all boxes share. A restore takes it alone, and so does a release that takes no
+other box beside it."""
 
 _NOW = "CAST(extract(epoch FROM clock_timestamp()) * 1000000000 AS bigint)"
 
@@ -197,7 +198,9 @@ class RemoteClaim(Claim):
         self._session, self._answered_at_s = session, time.monotonic()
 
     async def _lock(self, session: AsyncConnection, deadline: float) -> None:
-        alone = f"a gateway of an older release has the store {self._place} to itself: stop it first"
+        alone = (
+            f"a restore, or a gateway of an older release, has the store {self._place} to itself: try again after it"
+        )
         await _wait_for(session, text("SELECT pg_try_advisory_lock_shared(:key)"), _LOCK, deadline, alone)
         twice = (
             f"another gateway on the store {self._place} is the box of {self._box.data} already; "
@@ -217,6 +220,15 @@ async def _wait_for(session: AsyncConnection, asked: TextClause, key: int, deadl
 def claim_on(url: URL, box: Box) -> Claim:
     """The claim that the database of `url` needs."""
     return Claim() if url.get_backend_name() == "sqlite" else RemoteClaim(url, box)
+
+
+def take_alone(connection: Connection) -> None:
+    """Keeps every gateway away from the database behind a synchronous connection until its transaction ends. Raises
+    StoreInUse when one has it. On SQLite a transaction that writes is alone as it is."""
+    if connection.dialect.name == "postgresql":
+        taken = connection.execute(text("SELECT pg_try_advisory_xact_lock(:key)"), {"key": _LOCK}).scalar()
+        if not taken:
+            raise StoreInUse("a gateway serves from the store: stop it first")
 
 
 def reason(error: BaseException) -> str:

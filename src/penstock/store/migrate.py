@@ -32,6 +32,30 @@ async def revision(engine: AsyncEngine) -> str | None:
         return await conn.run_sync(lambda sync: MigrationContext.configure(sync).get_current_revision())
 
 
+def revision_of(connection: Connection) -> str | None:
+    """The revision of the database; None before the first migration. Raises StoreTooNew where a later release wrote
+    it."""
+    present = MigrationContext.configure(connection).get_current_revision()
+    if present is not None and not is_known(present):
+        raise StoreTooNew(
+            f"the database is at revision {present}, which a later release wrote; this one knows {newest_revision()}"
+        )
+    return present
+
+
+def upgrade_to(connection: Connection, target: str) -> None:
+    """Brings the database to the revision `target`, which this release knows and which is not behind it, as a part of
+    the connection's transaction. Nobody else may have the database meanwhile."""
+    config = _config()
+    config.attributes["connection"] = connection
+    command.upgrade(config, target)
+
+
+def is_known(revision: str) -> bool:
+    """Whether this release knows the revision: it is its own, or an earlier one."""
+    return revision in {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
+
+
 def newest_revision() -> str:
     """The revision that this release writes."""
     head = ScriptDirectory.from_config(_config()).get_current_head()
@@ -50,15 +74,7 @@ def _upgrade(connection: Connection) -> str:
     # On SQLite the transaction has the write lock from its beginning (see `store.engine`).
     if connection.dialect.name == "postgresql":
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
-    scripts = ScriptDirectory.from_config(_config())
-    present = MigrationContext.configure(connection).get_current_revision()
-    head = scripts.get_current_head()
-    assert head is not None
-    if present == head:
-        return head
-    if present is not None and present not in {script.revision for script in scripts.walk_revisions()}:
-        raise StoreTooNew(f"the database is at revision {present}, which a later release wrote; this one knows {head}")
-    config = _config()
-    config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+    head = newest_revision()
+    if revision_of(connection) != head:
+        upgrade_to(connection, head)
     return head

@@ -10,7 +10,7 @@ from sqlalchemy.engine import URL
 
 from penstock.errors import StoreDown, StoreInUse
 from penstock.store import claim as claims
-from penstock.store.claim import Box, Claim, RemoteClaim, claim_on, reason
+from penstock.store.claim import Box, Claim, RemoteClaim, claim_on, reason, take_alone
 from penstock.store.engine import committer_engine, control_engine, database_url
 from penstock.store.migrate import upgrade
 from penstock.testing.postgres import Postgres
@@ -63,6 +63,18 @@ async def test_a_second_process_is_not_the_same_box_until_the_first_one_is_gone(
     await claim.release()
     await second.take()
     await second.release()
+
+
+async def test_who_needs_the_database_alone_waits_for_no_box_and_no_box_comes_in(url: URL, claim: Claim) -> None:
+    engine = committer_engine(url)
+    with engine.begin() as connection:
+        take_alone(connection)
+        with pytest.raises(StoreInUse, match="to itself"):
+            await claim.take()
+    await claim.take()
+    with pytest.raises(StoreInUse, match="stop it first"), engine.begin() as connection:
+        take_alone(connection)
+    engine.dispose()
 
 
 async def test_a_successor_waits_for_its_predecessor_to_stop(url: URL, claim: Claim) -> None:
