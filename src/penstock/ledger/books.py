@@ -217,6 +217,7 @@ class SlidingBook(Book):
         if self.balances.get(balance.value) is balance:
             self._no_longer_newest(balance)
             del self.balances[balance.value]
+            self.forget_what_left(balance)
             if balance.trail.buckets:
                 self._become_newest(balance.trail.buckets[-1])
             self.forget_slice_if_empty(balance.value)

@@ -403,6 +403,18 @@ def test_a_call_that_another_limit_denies_is_not_among_those_in_flight() -> None
     assert machine.peaks() == ()
 
 
+def test_a_bucket_that_has_left_its_window_takes_up_no_place_when_a_newer_one_is_released() -> None:
+    machine = Machine()
+    sliding = Limit("s", "s", "usd", 1_000, "hour", each="customer", window="sliding", max_values=2)
+    start = NOW - NOW % 60
+    reserve(machine, sliding, at=start, customer="x")
+    newer = reserve(machine, sliding, at=start + 60, customer="x")
+    for customer in "yw":
+        reserve(machine, sliding, at=start + 3_660, customer=customer)
+    machine.release(newer)
+    assert reserve(machine, sliding, at=start + 3_660, customer="x").charges[0].value == OTHERS
+
+
 # -- metered limits -------------------------------------------------------------------------------------------------
 
 METERED = Limit("meter", "meter", "output_tokens", 1_000, "day", mode="metered")
