@@ -21,6 +21,9 @@ COMMANDS: Mapping[str, str] = {
     "demo": "demo:demo",
     "serve": "serve:serve",
     "check": "check:check",
+    "diff": "configuration:diff",
+    "apply": "configuration:apply",
+    "config": "configuration:app",
     "migrate": "migrate:migrate",
     "doctor": "doctor:doctor",
     "key": "keys:app",
@@ -42,9 +45,11 @@ COMMANDS: Mapping[str, str] = {
 """Command -> module of this room and what it calls its group or function; in the order of the help."""
 
 EXAMPLES: Mapping[str, str] = {
+    "apply": "penstock apply -c penstock.yaml --dry-run",
     "backup": "penstock backup /var/backups/penstock-monday",
     "check": "penstock check -c penstock.yaml",
     "demo": "penstock demo --once",
+    "diff": "penstock diff -c penstock.yaml",
     "doctor": "penstock doctor -c penstock.yaml",
     "migrate": "penstock migrate -c penstock.yaml",
     "receipt": "penstock receipt req_0123456789abcdef",

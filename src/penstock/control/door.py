@@ -69,6 +69,21 @@ class Door:
 
         return await asyncio.shield(asyncio.ensure_future(run()))
 
+    async def rehearse(
+        self, actor: str, verb: Callable[Concatenate[Write, P], Awaitable[T]], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """What `change` would answer, or the ControlError that it would raise. Everything stays as it was."""
+        self._require_store()
+        async with self._one_at_a_time, self.engine.connect() as conn:
+            transaction = await conn.begin()
+            try:
+                write = Write(conn, actor, self._clock())
+                result = await verb(write, *args, **kwargs)
+                await self.publisher.prepare(conn, Touched(write.touched_names()))
+            finally:
+                await transaction.rollback()
+        return result
+
     async def refresh(self) -> None:
         """Publishes what changed outside the store: a price that flipped, a credential that was rotated."""
         await self._publish(OUTSIDE)

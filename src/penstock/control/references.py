@@ -71,6 +71,9 @@ async def _uses_of_upstream(conn: AsyncConnection, kind: str, name: str) -> Asyn
             if model == f"{name}/*" or any(target["provider"] == name for target in body["targets"]):
                 yield f"model {model!r}"
         return
+    for model, body in await conn.execute(select(models.c.name, models.c.body).order_by(models.c.name)):
+        if body.get("replaced_by") == name:
+            yield f"model {model!r}"
     allowing = select(keys.c.name, keys.c.models).order_by(keys.c.name)
     for key, allowed in await conn.execute(allowing):
         if name in allowed:

@@ -40,6 +40,7 @@ from penstock.config.settings import Config
 from penstock.control import adjustments as corrections
 from penstock.control import declared
 from penstock.control.adjustments import Correction
+from penstock.control.configuration import Configuration
 from penstock.control.credentials import DeclaredCredentials
 from penstock.control.door import Door
 from penstock.control.publisher import Publisher, Sources
@@ -118,6 +119,7 @@ class Control:
         self._outside = Outside(config, credentials, secrets.pepper, self._node)
         self._publisher = Publisher(Sources(self._prices.resolve, credentials, config.server_settings()))
         self._door = Door(self._engine, self._publisher, require_store=self._claim.require)
+        self._configuration = Configuration(self._door, credentials, config, self._node, secrets.pepper)
         self._committed = Committed(self._ledger_engine, self._on_committed)
         self._committer = Committer(
             self._ledger_engine,
@@ -311,6 +313,7 @@ class Control:
     def _admin(self) -> Any:
         plane = Plane(
             door=self._door,
+            configuration=self._configuration,
             admin_key=self._secrets.admin_key,
             pepper=self._secrets.pepper,
             drain=self._drain_confirmed,

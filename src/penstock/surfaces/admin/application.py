@@ -11,7 +11,7 @@ from penstock.config.settings import DeclaredLimit, DeclaredModel, DeclaredProje
 from penstock.control import keys, limits, users
 from penstock.errors import InvalidNoun
 from penstock.surfaces import ops
-from penstock.surfaces.admin import documents, objects, problems, reports, stops
+from penstock.surfaces.admin import configurations, documents, objects, problems, reports, stops
 from penstock.surfaces.admin.edge import Edge
 from penstock.surfaces.admin.plane import Plane
 
@@ -58,6 +58,7 @@ def build(plane: Plane, operations: ops.Operations) -> Edge:
     )
     admin.include_router(stops.routes(plane))
     admin.include_router(reports.routes(plane))
+    admin.include_router(configurations.routes(plane))
     admin.include_router(objects.routes(plane))
     application.include_router(admin)
     application.include_router(ops.routes(operations))
