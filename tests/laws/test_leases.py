@@ -1,14 +1,17 @@
 """Several workers that share limits by leases: whatever happens to them, to what they say and to their clocks, no limit
 is passed, and when all is quiet nothing is stranded.
 
-The workers are real machines and lessees. The control process is a model of thirty lines: it grants what is free, obeys
-each request once, and takes what a dead worker had left when its journal has been read.
+The workers are real machines and lessees. The control process is first a model of thirty lines: it grants what is free,
+obeys each request once, and takes what a dead worker had left when its journal has been read. Then it is the grantor
+and the SQL that settles, on a real database.
 """
 
 import asyncio
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -17,10 +20,17 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from penstock.domain.lease import Given, Granted, Place, Want
 from penstock.domain.policy import Charge, Denial, Limit
 from penstock.errors import StoreUnavailable
+from penstock.ledger import leases
+from penstock.ledger.batch import Batch
+from penstock.ledger.grantor import Grantor
 from penstock.ledger.lessee import Lessee
 from penstock.ledger.machine import Ask, Machine, Reservation, Short
 from penstock.ledger.matching import Index
+from penstock.ledger.postings import Cursor, add_journal, drop_old_shares, finish_journal, run, write_batch
 from penstock.ledger.windows import SHORT, SLIDING_S, oldest_open
+from penstock.store.engine import committer_engine, database_url
+from penstock.store.tables import ledger as tables
+from penstock.store.tables.schema import metadata
 
 WINDOWS = [("day", "fixed"), ("total", "fixed"), ("minute", "fixed"), ("second", "fixed")]
 WINDOWS += [("minute", "sliding"), ("hour", "sliding")]
@@ -110,6 +120,79 @@ class Store:
                 else:
                     del self.rows[place, epoch]
 
+    def prune(self, now: int) -> None:
+        """Forgets what counts no more."""
+
+    def close(self) -> None:
+        """Nothing of a model has to be closed."""
+
+
+class SqlStore(Store):
+    """The same, but what it says comes from the grantor and a database. `settled` stays the model's."""
+
+    def __init__(self, limits: dict[str, Limit], loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(limits)
+        self.now = START
+        self._loop = loop
+        self._home = tempfile.TemporaryDirectory()
+        self._engine = committer_engine(database_url("sqlite", Path(self._home.name)))
+        ledger = [tables.entries, tables.balances, tables.shares, tables.open_holds, tables.journals]
+        metadata.create_all(self._engine, tables=[*ledger, tables.leases, tables.lease_requests])
+        self._grantor = Grantor(self._engine, lambda: limits, lambda _: None, lambda: self.now * 10**9)
+        self._epochs: set[int] = set()
+
+    def serve(
+        self, epoch: int, number: int, wants: tuple[Want, ...], given: tuple[Given, ...], now: int
+    ) -> tuple[Granted, ...]:
+        self._open(epoch)
+        self.now = now
+        answer = self._loop.run_until_complete(self._grantor.serve(epoch, number, wants, given))
+        self.answers[epoch] = (number, answer)
+        self._read()
+        return answer
+
+    def post(self, epoch: int, charge: Charge) -> None:
+        super().post(epoch, charge)
+        self._open(epoch)
+        batch = Batch(epoch)
+        if charge.amount:
+            batch.sums[(charge.limit, charge.window_start, charge.value, charge.per)] = charge.amount
+        with self._engine.begin() as connection:
+            write_batch(connection, batch)
+            leases.post(connection, epoch, batch.sums)
+        self._read()
+
+    def finish(self, epoch: int, now: int) -> None:
+        self._open(epoch)
+        with self._engine.begin() as connection:
+            leases.lock(connection)
+            leases.end(connection, epoch, now)
+            finish_journal(connection, epoch)
+        self._read()
+
+    def prune(self, now: int) -> None:
+        with self._engine.begin() as connection:
+            drop_old_shares(connection, now - leases.KEPT_S)
+            leases.prune(connection, now)
+        self._read()
+
+    def close(self) -> None:
+        self._loop.run_until_complete(self._grantor.close())
+        self._engine.dispose()
+        self._home.cleanup()
+
+    def _open(self, epoch: int) -> None:
+        if epoch not in self._epochs:
+            with self._engine.begin() as connection:
+                add_journal(connection, Cursor(epoch, 0, 0), 1)
+            self._epochs.add(epoch)
+
+    def _read(self) -> None:
+        columns = "limit_id, window_start, value, per, epoch, granted, posted, since, until_s"
+        with self._engine.begin() as connection:
+            found = list(run(connection, f"SELECT {columns} FROM leases"))
+        self.rows = {(Place(*row[:4]), row[4]): Row(*row[5:]) for row in found}
+
 
 class Worker:
     def __init__(self, epoch: int, clock: "World") -> None:
@@ -172,9 +255,12 @@ class World(RuleBasedStateMachine):
                 per, kind = "total", "fixed"
             made[f"l{n}"] = Limit(f"l{n}", f"l{n}", unit, amount, per, (), each, window=kind)  # type: ignore[arg-type]
         self.at = START
-        self.store = Store(made)
+        self.store = self._new_store(made)
         self.epochs = 0
         self.workers = [self._worker() for _ in range(WORKERS)]
+
+    def _new_store(self, limits: dict[str, Limit]) -> Store:
+        return Store(limits)
 
     def _worker(self) -> Worker:
         self.epochs += 1
@@ -299,6 +385,10 @@ class World(RuleBasedStateMachine):
         self.store.finish(worker.epoch, self.at)
         self.workers[n] = self._worker()
 
+    @rule()
+    def what_counts_no_more_is_forgotten(self) -> None:
+        self.store.prune(self.at)
+
     def _cancel(self, worker: Worker) -> None:
         """Ends the calls that wait, and takes in what came of them."""
 
@@ -341,7 +431,10 @@ class World(RuleBasedStateMachine):
     def what_is_leased_is_bounded(self) -> None:
         for (place, _), row in getattr(self, "store", Store({})).rows.items():
             rows = [r for (p, _), r in self.store.rows.items() if p == place]
-            assert sum(r.outstanding for r in rows if r.until_s is None) <= self.store.limits[place.limit].amount
+            leased = sum(r.outstanding for r in rows if r.until_s is None or r.until_s > self.at)
+            limit = self.store.limits[place.limit]
+            stands = place.per in SHORT or limit.unit == "concurrent"
+            assert leased + (0 if stands else self.store.settled_at(place, self.at)) <= limit.amount
             assert row.granted >= row.posted
 
     def teardown(self) -> None:
@@ -367,8 +460,18 @@ class World(RuleBasedStateMachine):
             assert row.until_s is not None or not row.outstanding, place
         for worker in self.workers:
             assert worker.machine.held() == {}
+        self.store.close()
         self.loop.close()
 
 
 TestLeases = World.TestCase
 TestLeases.settings = settings(max_examples=250, stateful_step_count=60, deadline=None)
+
+
+class WorldInSql(World):
+    def _new_store(self, limits: dict[str, Limit]) -> Store:
+        return SqlStore(limits, self.loop)
+
+
+TestLeasesInSql = WorldInSql.TestCase
+TestLeasesInSql.settings = settings(max_examples=150, stateful_step_count=50, deadline=None)

@@ -31,7 +31,8 @@ class Welcome(Struct, frozen=True, tag="welcome"):
     """`journal`: the path of the file that this epoch writes. `balances`: what is settled in every open window, the
     predecessor's journal included, and adjustments up to number `adjusted`; both empty for a worker that resumes.
     `pepper`: the key of callers' digests. `sole`: this worker is the only one that the database will ever have, and
-    holds the whole of every balance; any other lives from leases and begins with none."""
+    holds the whole of every balance; any other lives from leases and begins with none. `node`: the worker's name, under
+    which it is known from now on; empty where that is the one it said."""
 
     epoch: int
     journal: str
@@ -40,6 +41,7 @@ class Welcome(Struct, frozen=True, tag="welcome"):
     balances: tuple[Charge, ...] = ()
     adjusted: int = 0
     sole: bool = True
+    node: str = ""
 
 
 class Refused(Struct, frozen=True, tag="refused"):

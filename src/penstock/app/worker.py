@@ -185,6 +185,7 @@ class Worker:
     async def _welcome(self, welcome: Welcome) -> None:
         if self._gateway is None:
             self._epoch, self._adjusted = welcome.epoch, welcome.adjusted
+            self._node = welcome.node or self._node
             journal = self._journal = Journal(Path(welcome.journal))
             ledger = Ledger(journal, time.time_ns, None if welcome.sole else self._say_what_is_lacked)
             ledger.seed(welcome.balances)

@@ -15,7 +15,13 @@ LARGE_SHARE_PERCENT = 5
 
 def advise(config: Config) -> list[str]:
     """One sentence per warning, in the order of the file."""
-    return [*_exposed(config), *_unresolved(config), *_unbounded_each(config), *_coarse_limits(config)]
+    return [
+        *_exposed(config),
+        *_hasty(config),
+        *_unresolved(config),
+        *_unbounded_each(config),
+        *_coarse_limits(config),
+    ]
 
 
 def _exposed(config: Config) -> Iterator[str]:
@@ -26,6 +32,14 @@ def _exposed(config: Config) -> Iterator[str]:
         loopback = host == "localhost"
     if not loopback:
         yield f"server.admin: the admin API listens on {host} without TLS; keep it on a loopback or private address"
+
+
+def _hasty(config: Config) -> Iterator[str]:
+    if config.server.box_lost_after_ms < config.stop.freshness_ms and config.store.startswith("postgresql"):
+        yield (
+            "server.box_lost_after: is shorter than stop.freshness: a box may be charged as lost while its workers "
+            "still admit calls"
+        )
 
 
 def _unresolved(config: Config) -> Iterator[str]:

@@ -79,7 +79,8 @@ def _written(section: _Section) -> dict[str, Any]:
 
 
 class Server(_Section):
-    """`listen`: the data plane; `admin`: the admin API. `data`: journals, store and secrets of this box."""
+    """`listen`: the data plane; `admin`: the admin API. `data`: journals, store and secrets of this box.
+    `box_lost_after_ms`: a box that the shared database has not heard of for that long is given up by the others."""
 
     listen: ListenAddress = "127.0.0.1:8080"
     admin: ListenAddress = "127.0.0.1:8081"
@@ -89,6 +90,7 @@ class Server(_Section):
     max_concurrent_calls: int = Field(default=2_000, ge=1, le=100_000)
     header_timeout_ms: DurationMs = Field(default=15_000, alias="header_timeout")
     drain_timeout_ms: DurationMs = Field(default=30_000, alias="drain_timeout")
+    box_lost_after_ms: DurationMs = Field(default=600_000, alias="box_lost_after")
 
     @model_validator(mode="after")
     def _two_addresses(self) -> "Server":

@@ -21,7 +21,6 @@ async def record(write: Write, action: str, thing: tuple[str, str], before: Pict
     kind, name = thing
     row = {"at": write.at, "actor": write.actor, "action": action, "kind": kind, "name": name}
     await write.conn.execute(insert(audit).values(**row, before=before, after=after))
-    write.touched.add(thing)
 
 
 async def list_page(conn: AsyncConnection, page: Page, kind: str | None = None, name: str | None = None) -> Listing:

@@ -7,8 +7,8 @@
 
 A change is one transaction: the verb checks and writes, the audit log is written, the difference to the published
 snapshot is worked out (so that a change which cannot be published is not made), then all is committed and delivered.
-Changes run one after another. A change once begun runs to its end, even when whoever asked for it hangs up: what is
-durable is also published.
+Changes run one after another, over all boxes of the database. A change once begun runs to its end, even when whoever
+asked for it hangs up: what is durable is also published. `follow` publishes what other boxes changed.
 """
 
 import asyncio
@@ -19,9 +19,11 @@ from typing import Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from penstock.control import changes, kills
+from penstock.control.changes import News
 from penstock.control.publisher import EVERYTHING, OUTSIDE, Publisher, Touched
 from penstock.control.write import Write
-from penstock.domain.snapshot import Snapshot
+from penstock.domain.snapshot import Change, Snapshot
 from penstock.store.engine import reading
 
 P = ParamSpec("P")
@@ -44,10 +46,15 @@ class Door:
         self.publisher = publisher
         self._clock = clock
         self._one_at_a_time = asyncio.Lock()
+        self._seen = 0
 
     async def load(self) -> Snapshot:
         """The whole store as the first snapshot. Once, before anything is changed or served."""
-        await self._publish(EVERYTHING)
+        async with self._one_at_a_time:
+            async with self.read() as conn:
+                seen = await changes.newest(conn)
+                change = await self.publisher.prepare(conn, EVERYTHING)
+            self._deliver(change, seen)
         return self.publisher.snapshot
 
     async def change(
@@ -61,10 +68,14 @@ class Door:
         async def run() -> T:
             async with self._one_at_a_time:
                 async with self.engine.begin() as conn:
-                    write = Write(conn, actor, self._clock())
-                    result = await verb(write, *args, **kwargs)
-                    change = await self.publisher.prepare(conn, Touched(write.touched_names()))
-                self.publisher.deliver(change)
+                    await changes.take_turn(conn)
+                    result = await verb(Write(conn, actor, self._clock()), *args, **kwargs)
+                    # What other boxes changed since the last look is published with it: the snapshot is one picture.
+                    news = await changes.after(conn, self._seen)
+                    change = await self.publisher.prepare(conn, Touched(news.names))
+                    if news.names:
+                        await changes.call_out(conn)
+                self._deliver(change, news.newest)
                 return result
 
         return await asyncio.shield(asyncio.ensure_future(run()))
@@ -77,12 +88,23 @@ class Door:
         async with self._one_at_a_time, self.engine.connect() as conn:
             transaction = await conn.begin()
             try:
-                write = Write(conn, actor, self._clock())
-                result = await verb(write, *args, **kwargs)
-                await self.publisher.prepare(conn, Touched(write.touched_names()))
+                await changes.take_turn(conn)
+                result = await verb(Write(conn, actor, self._clock()), *args, **kwargs)
+                news = await changes.after(conn, self._seen)
+                await self.publisher.prepare(conn, Touched(news.names))
             finally:
                 await transaction.rollback()
         return result
+
+    async def follow(self) -> News:
+        """Publishes what was changed since this door's last look, which is what other boxes changed."""
+        async with self._one_at_a_time:
+            async with self.read() as conn:
+                news = await changes.after(conn, self._seen)
+                killed = await kills.newest_generation(conn) != self.publisher.snapshot.generation
+                change = await self.publisher.prepare(conn, Touched(news.names)) if news.names or killed else None
+            self._deliver(change, news.newest)
+        return news
 
     async def refresh(self) -> None:
         """Publishes what changed outside the store: a price that flipped, a credential that was rotated."""
@@ -99,6 +121,10 @@ class Door:
         self._require_store()
         async with reading(self.engine).connect() as conn:
             yield conn
+
+    def _deliver(self, change: Change | None, seen: int) -> None:
+        self.publisher.deliver(change)
+        self._seen = max(seen, self._seen)
 
     async def _publish(self, touched: Touched) -> None:
         async with self._one_at_a_time:

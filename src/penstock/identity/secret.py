@@ -8,6 +8,7 @@ import hmac
 
 MIN_ROOT_LENGTH = 16
 _PEPPER_PURPOSE = b"penstock/v1/virtual-key-pepper"
+_VERIFIER_PURPOSE = b"penstock/v1/verifier"
 
 
 def pepper(root: str) -> bytes:
@@ -15,3 +16,8 @@ def pepper(root: str) -> bytes:
     if len(root) < MIN_ROOT_LENGTH:
         raise ValueError(f"the root secret needs {MIN_ROOT_LENGTH} characters or more")
     return hmac.digest(root.encode(), _PEPPER_PURPOSE, "sha256")
+
+
+def verifier(pepper: bytes) -> str:
+    """What may stand in the store to tell by whether another box has the same pepper; it says nothing else of it."""
+    return hmac.digest(pepper, _VERIFIER_PURPOSE, "sha256").hex()

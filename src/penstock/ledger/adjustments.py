@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 from msgspec import Struct
-from sqlalchemy import ColumnElement, Connection, and_, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, and_, func, insert, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from penstock.domain.policy import Charge
@@ -18,6 +18,12 @@ from penstock.store.tables.ledger import balances, entries
 STEP = 2
 _PREFIX = "adj"
 _DIGITS = 12
+
+_MOVE = text("""
+    INSERT INTO balances (limit_id, window_start, value, per, settled)
+    VALUES (:limit_id, :window_start, :value, :per, :amount)
+    ON CONFLICT (limit_id, window_start, value) DO UPDATE SET settled = balances.settled + excluded.settled""")
+"""In one statement, since a committer may make the same balance at this moment."""
 
 _encoder = msgspec.msgpack.Encoder()
 _charges = msgspec.msgpack.Decoder(tuple[Charge, ...])
@@ -55,10 +61,8 @@ async def write(conn: AsyncConnection, made: Adjustment) -> None:
     entry = {"attempt_id": made.id, "step": STEP, "kind": "adjustment", "at": made.at, "epoch": 0}
     words = {"cause": made.reason, "actor": made.actor}
     await conn.execute(insert(entries).values(**entry, **words, charges=_encoder.encode((charge,))))
-    moved = update(balances).where(_balance_of(charge)).values(settled=balances.c.settled + charge.amount)
-    if (await conn.execute(moved)).rowcount == 0:
-        place = {"limit_id": charge.limit, "window_start": charge.window_start, "value": charge.value}
-        await conn.execute(insert(balances).values(**place, per=charge.per, settled=charge.amount))
+    place = {"limit_id": charge.limit, "window_start": charge.window_start, "value": charge.value}
+    await conn.execute(_MOVE, {**place, "per": charge.per, "amount": charge.amount})
 
 
 async def after(conn: AsyncConnection, number: int, limit: int) -> list[Adjustment]:

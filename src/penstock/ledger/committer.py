@@ -23,7 +23,7 @@ from sqlalchemy.exc import IntegrityError
 
 from penstock.domain.events import UsageEvent
 from penstock.domain.policy import Charge, Limit
-from penstock.errors import JournalDamaged
+from penstock.errors import JournalDamaged, StoreInUse
 from penstock.ledger import leases
 from penstock.ledger.adjustments import newest
 from penstock.ledger.batch import BalanceKey, Batch, crashed, decode_hold
@@ -31,13 +31,16 @@ from penstock.ledger.frames import after_damage, frames
 from penstock.ledger.postings import (
     Cursor,
     add_journal,
+    adopt,
     advance,
     drop_old_shares,
     finish_journal,
     held_records,
     known_steps,
     load_cursors,
+    newest_epoch,
     open_balances,
+    owner,
     settled_on,
     unfinished,
     write_batch,
@@ -88,7 +91,7 @@ class Opened(Struct, frozen=True):
 
 class Committer:
     """`engine`: of `store.engine.committer_engine`. `directory` holds the journals and is made where it is missing.
-    `clock` gives Unix nanoseconds."""
+    `clock` gives Unix nanoseconds. `box`: the id of the box that the directory belongs to; empty for the only one."""
 
     def __init__(
         self,
@@ -97,6 +100,8 @@ class Committer:
         on_events: OnEvents,
         watch: Watch | None = None,
         clock: Callable[[], int] = time.time_ns,
+        *,
+        box: str = "",
     ) -> None:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._engine = engine
@@ -104,6 +109,7 @@ class Committer:
         self._on_events = on_events
         self._watch = watch
         self._clock = clock
+        self._box = box
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="committer")
         self._turn = asyncio.Lock()
         self._passes_begun = 0
@@ -135,9 +141,25 @@ class Committer:
         self._raise_alerts()
         return opened
 
+    async def own_journals(self) -> None:
+        """Makes sure of it that the journals in the directory are this box's. Raises StoreInUse for another's."""
+        async with self._turn:
+            await self._in_thread(self._own_journals)
+
+    async def finish_dead(self) -> bool:
+        """Finishes every journal of this box whose process is dead. Whether that was all of them: none lives."""
+        async with self._turn:
+            none_lives = await self._in_thread(self._finish_dead)
+        self._raise_alerts()
+        return none_lives
+
     def live(self, epoch: int) -> bool:
         """Whether a living process holds this epoch's journal."""
         return self._shelf.is_live(epoch)
+
+    def any_live(self) -> bool:
+        """Whether a living process holds any journal of this box."""
+        return any(self._shelf.is_live(epoch) for epoch in self._shelf.parts())
 
     async def held(self) -> dict[tuple[str, int, str], int]:
         """What the open holds hold as of the last drain: `(limit, window_start, value)` -> amount. Concurrency is no
@@ -305,33 +327,52 @@ class Committer:
     # -- in the thread: epochs ----------------------------------------------------------------------------------------
 
     def _cursor(self, epoch: int, parts: Sequence[int]) -> Cursor:
-        """Where this epoch was left; a journal that the database does not know is read from its beginning."""
+        """Where this epoch was left; a journal that the database does not know is read from its beginning. Raises
+        StoreInUse for the journal of another box."""
         if epoch not in self._cursors:
             with self._engine.begin() as connection:
-                self._cursors = load_cursors(connection)
-                if epoch not in self._cursors:
-                    cursor = Cursor(epoch, parts[0], 0)
-                    add_journal(connection, cursor, self._clock())
-                    self._cursors[epoch] = cursor
+                whose = owner(connection, epoch)
+                if whose is None:
+                    add_journal(connection, Cursor(epoch, parts[0], 0), self._clock(), self._box)
+                elif whose == "":
+                    adopt(connection, epoch, self._box)
+                elif whose != self._box:
+                    raise StoreInUse(
+                        f"journal {epoch} in {self._shelf} is of box {whose}, and this is box {self._box}: "
+                        f"put {whose} into the file `box` of the data directory, or move the journal away"
+                    )
+                self._cursors = load_cursors(connection, self._box)
         return self._cursors[epoch]
 
-    def _open_epoch(self, starting: Collection[int]) -> Opened:
+    def _own_journals(self) -> None:
+        for epoch, parts in self._shelf.parts().items():
+            self._cursor(epoch, parts)
+
+    def _finish_dead(self, starting: Collection[int] = ()) -> bool:
         with reading(self._engine).begin() as connection:
-            self._cursors = load_cursors(connection)
-            left_open = unfinished(connection)
+            self._cursors = load_cursors(connection, self._box)
+            left_open = unfinished(connection, self._box)
+        none_lives = True
         for epoch in sorted(left_open.union(self._shelf.parts()).difference(starting)):
             with self._shelf.locked_if_dead(epoch) as dead:
                 if dead:
                     self._finish(epoch)
+                none_lives = none_lives and dead
+        return none_lives
+
+    def _open_epoch(self, starting: Collection[int]) -> Opened:
+        self._finish_dead(starting)
         self._drain()
-        epoch = max([0, *self._cursors, *self._shelf.parts()]) + 1
-        path = self._shelf.add(epoch)
-        cursor = Cursor(epoch, 0, self._shelf.size(epoch, 0))
         with durably(self._engine) as connection:
-            add_journal(connection, cursor, self._clock())
+            epoch = max([newest_epoch(connection), *self._shelf.parts()]) + 1
+            cursor = Cursor(epoch, 0, 0)
+            add_journal(connection, cursor, self._clock(), self._box)
+        self._cursors[epoch] = cursor
+        path = self._shelf.add(epoch)
+        # One picture of both: an adjustment that is made between the two would count twice or not at all.
+        with reading(self._engine).begin() as connection:
             balances = open_balances(connection, self._clock() // NS_PER_S)
             adjusted = newest(connection)
-        self._cursors[epoch] = cursor
         return Opened(epoch, str(path), tuple(balances), adjusted)
 
     def _finish(self, epoch: int) -> None:

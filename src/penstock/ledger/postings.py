@@ -36,11 +36,18 @@ _TRAIL_OF_SHARES = _TRAIL_OF_BALANCES.replace("balances", "shares")
 _DROP_OLD_SHARES = "DELETE FROM shares WHERE window_start < ?"
 _KNOWN_STEPS = "SELECT attempt_id, step FROM entries WHERE attempt_id = ?"
 _HELD_BY = "SELECT record FROM open_holds WHERE epoch = ? ORDER BY attempt_id"
-_ALL_HELD = "SELECT record FROM open_holds"
+_ALL_HELD = """
+    SELECT record FROM open_holds WHERE epoch NOT IN (SELECT epoch FROM journals WHERE state = 'lost')"""
+"""What a lost box held is charged with all that it had leased."""
 
-_CURSORS = "SELECT epoch, part, position, damages FROM journals"
-_UNFINISHED = "SELECT epoch FROM journals WHERE state = 'open'"
-_ADD_JOURNAL = "INSERT INTO journals (epoch, part, position, state, damages, opened_at) VALUES (?, ?, ?, 'open', 0, ?)"
+_CURSORS = "SELECT epoch, part, position, damages FROM journals WHERE box = ?"
+_OWNER = "SELECT box FROM journals WHERE epoch = ?"
+_ADOPT = "UPDATE journals SET box = ? WHERE epoch = ? AND box = ''"
+_UNFINISHED = "SELECT epoch FROM journals WHERE state <> 'finished' AND box = ?"
+_NEWEST_EPOCH = "SELECT max(epoch) FROM journals"
+_ONE_AT_A_TIME = "SELECT pg_advisory_xact_lock(7305611970447105)"
+_ADD_JOURNAL = """
+    INSERT INTO journals (epoch, part, position, state, damages, opened_at, box) VALUES (?, ?, ?, 'open', 0, ?, ?)"""
 _ADVANCE = "UPDATE journals SET part = ?, position = ?, damages = ? WHERE epoch = ? AND part = ? AND position = ?"
 _FINISH = "UPDATE journals SET state = 'finished' WHERE epoch = ?"
 
@@ -112,18 +119,37 @@ def held_records(connection: Connection, epoch: int | None = None) -> list[bytes
     return [row[0] for row in rows]
 
 
-def load_cursors(connection: Connection) -> dict[int, Cursor]:
-    return {row[0]: Cursor(*row) for row in run(connection, _CURSORS)}
+def load_cursors(connection: Connection, box: str) -> dict[int, Cursor]:
+    """Of the journals on the disk of `box`."""
+    return {row[0]: Cursor(*row) for row in run(connection, _CURSORS, (box,))}
 
 
-def unfinished(connection: Connection) -> set[int]:
-    """The epochs that nobody has finished."""
-    return {row[0] for row in run(connection, _UNFINISHED)}
+def unfinished(connection: Connection, box: str) -> set[int]:
+    """The epochs of `box` that nobody has finished."""
+    return {row[0] for row in run(connection, _UNFINISHED, (box,))}
 
 
-def add_journal(connection: Connection, cursor: Cursor, at: int) -> None:
+def owner(connection: Connection, epoch: int) -> str | None:
+    """The box on whose disk this epoch's journal lies; None for an epoch that the database does not know."""
+    row = run(connection, _OWNER, (epoch,)).first()
+    return None if row is None else str(row[0])
+
+
+def adopt(connection: Connection, epoch: int, box: str) -> None:
+    """Makes a journal that is no box's, from before there were several, that of `box`."""
+    run(connection, _ADOPT, (box, epoch))
+
+
+def newest_epoch(connection: Connection) -> int:
+    """Over all boxes; no other takes the one after it before this transaction has ended."""
+    if connection.dialect.name == "postgresql":
+        run(connection, _ONE_AT_A_TIME)
+    return run(connection, _NEWEST_EPOCH).scalar() or 0
+
+
+def add_journal(connection: Connection, cursor: Cursor, at: int, box: str) -> None:
     """`at`: Unix nanoseconds."""
-    run(connection, _ADD_JOURNAL, (cursor.epoch, cursor.part, cursor.position, at))
+    run(connection, _ADD_JOURNAL, (cursor.epoch, cursor.part, cursor.position, at, box))
 
 
 def advance(connection: Connection, read: Cursor, following: Cursor) -> None:

@@ -14,6 +14,9 @@ class Shelf:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
 
+    def __str__(self) -> str:
+        return str(self._directory)
+
     def parts(self) -> dict[int, list[int]]:
         """Epoch -> its files' parts, ascending. All but the last are complete: nothing will be added to them."""
         found: dict[int, list[int]] = {}

@@ -161,7 +161,7 @@ def _place(charge: Charge) -> BalanceKey:
 
 def _stray_hold_faults(open_holds: dict[str, str | None]) -> Iterator[Fault]:
     for attempt, state in open_holds.items():
-        if state != "open":
+        if state not in {"open", "lost"}:
             yield Fault("hold_stranded", f"attempt {attempt} has an open hold and its journal is finished")
 
 

@@ -1,19 +1,22 @@
-"""The claim: that one box has a database to itself, and that the database is there.
+"""The claim: that nobody else is this box, and that the database is there.
 
-A database in the data directory is claimed by the lock on that directory. One on PostgreSQL can be reached from other
-boxes, which must not serve from it too, as nothing divides limits between boxes. So the control process holds a
-session's advisory lock on it for as long as it runs. Where that session is lost, nothing connects to the database
-before it is claimed again; when somebody else has it by then, this process has to end.
+A database in the data directory belongs to one box, by the lock on that directory. One on PostgreSQL is where boxes
+meet: each has an id of its own and holds a session's advisory lock on that id for as long as it runs, so that a copy of
+a data directory cannot pass for the box that it was copied from. Where that session is lost, nothing connects to the
+database before the id is claimed again; when somebody else has it by then, this process has to end.
 
-The same session asks the database once a second whether it is there. Whoever must not wait for one that hangs looks at
-`require` first (an administrator's question), or at `is_fresh` (a pulse that vouches for the newest kill).
+The same session tells the database once a second that this box is alive, which also says whether the database is there.
+Whoever must not wait for one that hangs looks at `require` first (an administrator's question), or at `is_fresh` (a
+pulse that vouches for the newest kill). The answer says whether the others have given this box up meanwhile.
 """
 
 import asyncio
 import time
+from hashlib import sha256
 from typing import Any
 
-from sqlalchemy import Engine, event, text
+from msgspec import Struct
+from sqlalchemy import Engine, TextClause, event, text
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
@@ -33,32 +36,72 @@ RETAKE_WITHIN_S = 40.0
 """How long the database may take to notice that this box's own old session is gone."""
 _RETRY_S = 0.25
 _LOCK = 7_305_611_970_447_102
-"""The key of PostgreSQL's advisory lock; any number that is always the same, and not that of `store.migrate`."""
+"""The key of the advisory lock that all boxes share. A release that takes no other box beside it takes it alone."""
+
+_NOW = "CAST(extract(epoch FROM clock_timestamp()) * 1000000000 AS bigint)"
+
+
+def timed(statement: str) -> TextClause:
+    """`statement` with the database's clock, which is the one that all boxes share, in place of the word NOW_NS: Unix
+    nanoseconds."""
+    return text(statement.replace("NOW_NS", _NOW))
+
+
+_REGISTER = timed("""
+    INSERT INTO boxes (id, node, release, state, started_at, seen_at)
+    VALUES (:id, :node, :release, 'live', NOW_NS, NOW_NS)
+    ON CONFLICT (id) DO UPDATE SET node = excluded.node, release = excluded.release, seen_at = excluded.seen_at,
+        started_at = excluded.started_at, state = CASE boxes.state WHEN 'lost' THEN 'lost' ELSE 'live' END
+    RETURNING state""")
+_BEAT = timed("UPDATE boxes SET seen_at = NOW_NS WHERE id = :id RETURNING state")
+_LEAVE = timed("UPDATE boxes SET seen_at = NOW_NS, state = 'stopped' WHERE id = :id AND state = 'live'")
+
+
+class Box(Struct, frozen=True):
+    """One data directory with its processes. `id`: kept in the directory; empty where the database belongs to this box
+    alone. `node`: its name, which no other box on the database has. `data`: the directory, for messages."""
+
+    id: str
+    node: str
+    data: str = ""
+
+    def worker(self, told: str) -> str:
+        """The name of the worker that calls itself `told`: `<node>/worker-0`."""
+        return f"{self.node}/{told.rpartition('/')[2]}" if self.id else told
 
 
 class Claim:
     """Of a database that nobody else can reach: there is nothing to take, to keep or to lose."""
 
+    is_lost = False
+    """Whether the other boxes have given this one up. It serves again once its workers have begun anew."""
+
     def guard(self, engine: Engine) -> None:
         """Lets `engine` connect only while the database is claimed; StoreDown otherwise."""
 
     async def take(self) -> None:
-        """Raises StoreInUse when another box has the database, StoreDown when it cannot be reached."""
+        """Raises StoreInUse when another process is this box, StoreDown when the database cannot be reached."""
+
+    async def register(self, release: str) -> None:
+        """Enters the box among those on the database, which has its schema by now. `release`: that of this process."""
 
     async def keep(self) -> None:
-        """Runs for as long as the process. Raises StoreInUse when another box has taken the database."""
+        """Runs for as long as the process. Raises StoreInUse when another process has become this box."""
         await asyncio.Event().wait()
 
+    async def leave(self) -> None:
+        """Tells the others that this box has stopped in good order, with nothing left under way. Best effort."""
+
     async def release(self) -> None:
-        """Gives the database up, where it is claimed."""
+        """Gives the box's id up, where it is claimed."""
 
     def is_confirmed(self) -> bool:
         """Whether the database has answered within `CONFIRMED_FOR_S`."""
         return self.silent_s() < CONFIRMED_FOR_S
 
     def is_fresh(self) -> bool:
-        """Whether the database has answered within `FRESH_FOR_S`."""
-        return self.silent_s() < FRESH_FOR_S
+        """Whether the database has answered within `FRESH_FOR_S`, and nobody has given this box up."""
+        return self.silent_s() < FRESH_FOR_S and not self.is_lost
 
     def require(self) -> None:
         """Raises StoreDown unless the database is confirmed."""
@@ -71,12 +114,15 @@ class Claim:
 
 
 class RemoteClaim(Claim):
-    """Of a PostgreSQL database, on a connection of its own."""
+    """Of a box's place in a PostgreSQL database, on a connection of its own."""
 
-    def __init__(self, url: URL) -> None:
+    def __init__(self, url: URL, box: Box) -> None:
         self._engine = create_async_engine(postgresql_url(url), poolclass=NullPool)
         self._place = url.render_as_string(hide_password=True)
+        self._box = box
+        self._key = int.from_bytes(sha256(f"penstock box {box.id}".encode()).digest()[:8], "big", signed=True)
         self._session: AsyncConnection | None = None
+        self._release: str | None = None
         self._answered_at_s = time.monotonic()
 
     def guard(self, engine: Engine) -> None:
@@ -91,6 +137,11 @@ class RemoteClaim(Claim):
         except SQLAlchemyError as error:
             raise StoreDown(f"the store {self._place} cannot be reached: {reason(error)}") from error
 
+    async def register(self, release: str) -> None:
+        assert self._session is not None
+        self._release = release
+        await self._enter(self._session, release)
+
     async def keep(self) -> None:
         while True:
             await asyncio.sleep(POLL_S)
@@ -98,8 +149,14 @@ class RemoteClaim(Claim):
                 if self._session is None:
                     await self._take(RETAKE_WITHIN_S)
                 else:
-                    await self._session.execute(text("SELECT 1"))
-                    self._answered_at_s = time.monotonic()
+                    await self._beat(self._session)
+            except SQLAlchemyError:
+                await self.release()
+
+    async def leave(self) -> None:
+        if self._session is not None and self._release is not None and self.is_confirmed():
+            try:
+                await self._session.execute(_LEAVE, {"id": self._box.id})
             except SQLAlchemyError:
                 await self.release()
 
@@ -113,25 +170,53 @@ class RemoteClaim(Claim):
     def silent_s(self) -> float:
         return time.monotonic() - self._answered_at_s
 
+    async def _beat(self, session: AsyncConnection) -> None:
+        if self._release is None:
+            await session.execute(text("SELECT 1"))
+        else:
+            state = await session.scalar(_BEAT, {"id": self._box.id})
+            if state is None:
+                await self._enter(session, self._release)
+            else:
+                self.is_lost = state == "lost"
+        self._answered_at_s = time.monotonic()
+
+    async def _enter(self, session: AsyncConnection, release: str) -> None:
+        values = {"id": self._box.id, "node": self._box.node, "release": release}
+        self.is_lost = await session.scalar(_REGISTER, values) == "lost"
+
     async def _take(self, within_s: float) -> None:
         """Raises SQLAlchemyError when the database cannot be reached."""
         session = await self._engine.execution_options(isolation_level="AUTOCOMMIT").connect()
-        deadline = time.monotonic() + within_s
         try:
-            while not await session.scalar(text("SELECT pg_try_advisory_lock(:key)"), {"key": _LOCK}):
-                if time.monotonic() > deadline:
-                    raise StoreInUse(f"another gateway serves from the store {self._place}: a database has one box")
-                await asyncio.sleep(_RETRY_S)
+            await self._lock(session, time.monotonic() + within_s)
         except BaseException:
             await session.invalidate()
             await session.close()
             raise
         self._session, self._answered_at_s = session, time.monotonic()
 
+    async def _lock(self, session: AsyncConnection, deadline: float) -> None:
+        alone = f"a gateway of an older release has the store {self._place} to itself: stop it first"
+        await _wait_for(session, text("SELECT pg_try_advisory_lock_shared(:key)"), _LOCK, deadline, alone)
+        twice = (
+            f"another gateway on the store {self._place} is the box of {self._box.data} already; "
+            "in a copy of a data directory, delete `box` and `journals` before it starts"
+        )
+        await _wait_for(session, text("SELECT pg_try_advisory_lock(:key)"), self._key, deadline, twice)
 
-def claim_on(url: URL) -> Claim:
+
+async def _wait_for(session: AsyncConnection, asked: TextClause, key: int, deadline: float, refusal: str) -> None:
+    """Raises StoreInUse with `refusal` when the lock is not free by `deadline`."""
+    while not await session.scalar(asked, {"key": key}):
+        if time.monotonic() > deadline:
+            raise StoreInUse(refusal)
+        await asyncio.sleep(_RETRY_S)
+
+
+def claim_on(url: URL, box: Box) -> Claim:
     """The claim that the database of `url` needs."""
-    return Claim() if url.get_backend_name() == "sqlite" else RemoteClaim(url)
+    return Claim() if url.get_backend_name() == "sqlite" else RemoteClaim(url, box)
 
 
 def reason(error: BaseException) -> str:

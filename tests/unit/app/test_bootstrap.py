@@ -1,6 +1,7 @@
 """Before anything runs: data directory, lock, secrets."""
 
 import os
+import socket
 import stat
 import subprocess
 import sys
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from penstock.app.control.bootstrap import DataInUse, kept_secret, lock_directory, prepare_directory
+from penstock.app.control.bootstrap import DataInUse, box_of, kept_secret, lock_directory, prepare_directory
 from penstock.domain.snapshot import Secret
 from penstock.errors import ConfigError
 
@@ -85,3 +86,25 @@ def test_a_predecessor_that_is_about_to_stop_is_waited_for(tmp_path: Path) -> No
         assert predecessor.stdout is not None
         assert predecessor.stdout.readline() == "locked\n"
         os.close(lock_directory(tmp_path, wait_s=10))
+
+
+def test_a_box_is_made_once_and_its_workers_are_called_after_it(tmp_path: Path) -> None:
+    box = box_of(tmp_path, shares_store=True)
+    assert box == box_of(tmp_path, shares_store=True)
+    assert mode(tmp_path / "box") == 0o600 and (tmp_path / "box").read_text() == f"{box.id}\n"
+    assert box.node == f"{socket.gethostname()}-{box.id[:6]}"
+    assert box.worker("host/worker-3") == box.worker(box.worker("host/worker-3")) == f"{box.node}/worker-3"
+    (tmp_path / "other").mkdir()
+    assert box_of(tmp_path / "other", shares_store=True).id != box.id
+
+
+def test_the_only_box_of_a_database_needs_no_id(tmp_path: Path) -> None:
+    box = box_of(tmp_path, shares_store=False)
+    assert (box.id, box.node, box.worker("host/worker-0")) == ("", socket.gethostname(), "host/worker-0")
+    assert not (tmp_path / "box").exists()
+
+
+def test_a_box_file_that_holds_no_id_is_a_fault_of_the_configuration(tmp_path: Path) -> None:
+    (tmp_path / "box").write_text("one\n")
+    with pytest.raises(ConfigError, match="16 hexadecimal digits"):
+        box_of(tmp_path, shares_store=True)

@@ -16,6 +16,7 @@ from penstock.domain.policy import Limit
 from penstock.domain.snapshot import Change, Kill, Snapshot, applied
 from penstock.errors import PenstockError, StoreDown
 from penstock.records.metrics import Metrics
+from penstock.store.claim import Box
 from penstock.testing.worker import FakeWorker
 
 
@@ -181,6 +182,45 @@ async def test_a_node_that_is_gone_is_unreachable_for_what_it_has_not_confirmed(
     assert world.fleet.kill_status(1)[0]["state"] == "confirmed"
     assert world.fleet.kill_status(2)[0]["state"] == "unreachable"
     assert b'penstock_worker_up{node="box/worker-0"} 0.0' in world.metrics.exposition()
+
+
+async def test_what_other_boxes_may_know_of_the_workers_is_reported_as_it_changes(world: World, tmp_path: Path) -> None:
+    assert world.fleet.reports() == [] and not world.fleet.reported.is_set()
+    worker = await FakeWorker(tmp_path).connect()
+    await eventually(lambda: [each.generation for each in world.fleet.reports()[0].confirmed] == [1])
+    assert world.fleet.reported.is_set()
+    world.fleet.reported.clear()
+    worker.say(Confirm(4, 2))
+    await asyncio.wait_for(world.fleet.reported.wait(), 5)
+    (report,) = world.fleet.reports()
+    assert (report.node, report.connected) == ("box/worker-0", True)
+    assert [(each.generation, each.streams_cut) for each in report.confirmed] == [(1, 0), (4, 2)]
+    world.fleet.reported.clear()
+    await worker.close()
+    await asyncio.wait_for(world.fleet.reported.wait(), 5)
+    assert not world.fleet.reports()[0].connected
+
+
+async def test_every_worker_is_told_to_end_when_its_epoch_is_over(world: World, tmp_path: Path) -> None:
+    workers = [await FakeWorker(tmp_path, f"box/worker-{number}").connect() for number in range(2)]
+    world.fleet.refuse()
+    for worker in workers:
+        await worker.until(lambda worker=worker: worker.refused and worker.hung_up)
+        await worker.close()
+
+
+async def test_a_worker_is_known_under_the_name_that_its_box_gives_it(tmp_path: Path) -> None:
+    async def welcome(epoch: int, _starting: object) -> Welcome | None:
+        return Welcome(9, "9-0.journal", Snapshot(), b"pepper")
+
+    box = Box("3fa09c0000000000", "host-3fa09c")
+    fleet = Fleet(Answers(welcome, Snapshot, {}, named=box.worker), Metrics())
+    await fleet.listen(tmp_path / "control.sock")
+    worker = await FakeWorker(tmp_path, "host/worker-1").connect()
+    assert worker.welcome.node == "host-3fa09c/worker-1"
+    assert [node["node"] for node in fleet.status()] == ["host-3fa09c/worker-1"]
+    await worker.close()
+    await fleet.close()
 
 
 async def test_a_node_that_comes_back_is_one_node_still(world: World, tmp_path: Path) -> None:
@@ -387,9 +427,9 @@ async def test_a_recall_reaches_the_workers_that_it_concerns(world: World, tmp_p
     await gone.close()
     await eventually(lambda: world.fleet.status()[3]["state"] == "unreachable")
     first, second = Place("lim_1", 0, "", "total"), Place("lim_1", 0, "acme", "total")
-    world.fleet.recall({9: (first,), 11: (first, second), 12: (first,), 99: (first,)})
+    left = world.fleet.recall({9: (first,), 11: (first, second), 12: (first,), 99: (first,)})
     await workers[0].until(lambda: workers[0].recalled == [first])
     await workers[2].until(lambda: workers[2].recalled == [first, second])
-    assert workers[1].recalled == []
+    assert workers[1].recalled == [] and left == {99: (first,)}
     for worker in workers:
         await worker.close()

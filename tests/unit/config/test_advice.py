@@ -67,3 +67,11 @@ def test_a_secret_that_is_not_here_is_a_warning(tmp_path: Path, monkeypatch: pyt
     monkeypatch.delenv("CI_KEY", raising=False)
     (warning,) = _advice(tmp_path, "keys: [{name: ci, secret: env:CI_KEY}]\n")
     assert warning == "keys.ci: the environment variable CI_KEY is not set; `serve` needs it"
+
+
+def test_giving_a_box_up_before_it_has_stopped_is_warned_of(tmp_path: Path) -> None:
+    shared = "store: postgresql://u@db/penstock\n"
+    (warning,) = _advice(tmp_path, f"{shared}server: {{box_lost_after: 30s}}\n")
+    assert warning.startswith("server.box_lost_after: is shorter than stop.freshness")
+    assert _advice(tmp_path, f"{shared}server: {{box_lost_after: 45s}}\n") == []
+    assert _advice(tmp_path, "server: {box_lost_after: 30s}\n") == []

@@ -7,18 +7,20 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Connection, Engine, text
+from sqlalchemy.engine import URL
 
 from penstock.domain.events import UsageEvent
 from penstock.domain.journal import Hold, Note, Post
 from penstock.domain.policy import Charge, Limit
 from penstock.domain.usage import Usage
-from penstock.errors import InsufficientQuota, PenstockError, StoreUnavailable
+from penstock.errors import InsufficientQuota, PenstockError, StoreInUse, StoreUnavailable
 from penstock.ledger import journal as journals
 from penstock.ledger.committer import Alert, Committer, Watch
 from penstock.ledger.frames import scan
 from penstock.ledger.journal import Journal
 from penstock.ledger.ledger import Admission, Ask, Ledger
 from penstock.ledger.verify import verify
+from penstock.store.engine import committer_engine
 from penstock.testing.at_once import at_once
 
 MakeEvent = Callable[..., UsageEvent]
@@ -477,3 +479,64 @@ async def test_a_sliding_window_survives_a_restart_bucket_by_bucket(
     assert await verify(engine) == []
     worker.journal.close()
     await committer.close()
+
+
+async def test_boxes_on_one_database_have_epochs_in_one_order_and_look_at_their_own_journals(
+    engine: Engine, tmp_path: Path, clock: Callable[[], int], event: MakeEvent
+) -> None:
+    here, there = (
+        Committer(engine, tmp_path / box / "journals", lambda *_: None, clock=clock, box=box) for box in ("a", "b")
+    )
+    opened = [await here.open_epoch(), await there.open_epoch(), await here.open_epoch()]
+    assert [each.epoch for each in opened] == [1, 2, 3]
+    workers = [Worker(each.journal, clock, event) for each in opened[1:]]
+    for number, worker in enumerate(workers):
+        worker.call(f"call{number}", 100)
+    assert await here.drain() == 2 and settled(engine)["usd"] == 100
+    assert await there.drain() == 2 and settled(engine)["usd"] == 200
+    workers[0].hold("left")
+    workers[0].die()
+    assert await here.finish_dead() is False, "its own second worker lives"
+    assert rows(engine, "SELECT epoch, state, box FROM journals ORDER BY epoch") == [
+        (1, "finished", "a"),
+        (2, "open", "b"),
+        (3, "open", "a"),
+    ]
+    assert (here.any_live(), there.any_live()) == (True, False)
+    assert await there.finish_dead() is True and settled(engine)["usd"] == 300
+    for committer in (here, there):
+        await committer.close()
+
+
+async def test_epochs_that_boxes_open_at_once_are_different_ones(
+    store_url: URL, engine: Engine, tmp_path: Path
+) -> None:
+    engines = [committer_engine(store_url) for _ in range(4)]
+    boxes = [
+        Committer(own, tmp_path / str(number), lambda *_: None, box=str(number)) for number, own in enumerate(engines)
+    ]
+    for _ in range(5):
+        opened = await asyncio.gather(*(box.open_epoch() for box in boxes))
+        assert len({each.epoch for each in opened}) == len(boxes)
+    assert len(rows(engine, "SELECT epoch FROM journals")) == 20
+    for box, own in zip(boxes, engines, strict=True):
+        await box.close()
+        own.dispose()
+
+
+async def test_a_journal_of_another_box_is_refused_and_one_of_no_box_is_taken_over(
+    engine: Engine, tmp_path: Path, clock: Callable[[], int], event: MakeEvent
+) -> None:
+    directory = tmp_path / "journals"
+    first = Committer(engine, directory, lambda *_: None, clock=clock, box="a")
+    Worker((await first.open_epoch()).journal, clock, event).call("one", 100)
+    await first.close()
+    other = Committer(engine, directory, lambda *_: None, clock=clock, box="b")
+    with pytest.raises(StoreInUse, match="put a into the file `box`"):
+        await other.own_journals()
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE journals SET box = ''"))
+    await other.own_journals()
+    assert await other.drain() == 2 and settled(engine)["usd"] == 100
+    assert rows(engine, "SELECT box FROM journals") == [("b",)]
+    await other.close()

@@ -106,3 +106,17 @@ def test_who_is_in_the_way_is_named_when_settled_spend_alone_would_admit_more() 
     hopeless = Want(MONTHLY, 701, 701, NOW_S)
     assert monthly.in_the_way(8, hopeless, granted, MONTH) == []
     assert monthly.in_the_way(8, want, Granted(60, 300, 800), MONTH) == []
+
+
+def test_a_bucket_counts_until_it_has_left_the_window_here_and_at_the_worker() -> None:
+    hourly = Place("hourly", 0, "", "sliding-hour")
+    limit = Limit("hourly", "hourly", "usd", 1_000, "hour", window="sliding")
+    buckets = {NOW_S: 400, NOW_S + 60: 500}
+    for here_s, there_s, settled in (
+        (3_659, 3_659, 900),
+        (3_660, 3_659, 900),
+        (3_659, 3_660, 900),
+        (3_660, 3_660, 500),
+    ):
+        place = Register(hourly, buckets, {}, NOW_S + here_s)
+        assert place.grant(8, Want(hourly, 1, 1, NOW_S + there_s), limit, 1).settled == settled

@@ -1,19 +1,23 @@
-"""Before anything runs: the data directory, the lock on it, and the two secrets that every installation has."""
+"""Before anything runs: the data directory, the lock on it, the box's id, and the two secrets of every installation."""
 
 import fcntl
 import os
+import re
 import secrets
+import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 from penstock.domain.snapshot import Secret
 from penstock.errors import ConfigError, PenstockError
+from penstock.store.claim import Box
 
 LOCK_WAIT_S = 3.0
 """How long a predecessor may take to stop: a service manager may start the next one at once."""
 _POLL_S = 0.02
 _MAX_SECRET_BYTES = 4096
+_BOX_ID = re.compile("[0-9a-f]{16}")
 
 
 class DataInUse(PenstockError):
@@ -59,6 +63,23 @@ def kept_secret(given: Secret | None, path: Path, announce: Callable[[str], None
         return Secret(made)
 
 
+def box_of(data: Path, shares_store: bool) -> Box:
+    """This box. Where the store can have others beside it, its id is what `data/box` holds, made at the first start,
+    and its node is told from theirs by it. Raises ConfigError when the file cannot be used."""
+    host = socket.gethostname()
+    if not shares_store:
+        return Box("", host, str(data))
+    path = data / "box"
+    try:
+        id = _read(path).reveal()
+    except FileNotFoundError:
+        id = secrets.token_hex(8)
+        _write(path, id)
+    if not _BOX_ID.fullmatch(id):
+        raise ConfigError(f"{path} must hold the box's id, 16 hexadecimal digits: put it back, or delete the file")
+    return Box(id, f"{host}-{id[:6]}", str(data))
+
+
 def _read(path: Path) -> Secret:
     try:
         with path.open("rb") as file:
@@ -66,9 +87,9 @@ def _read(path: Path) -> Secret:
     except FileNotFoundError:
         raise
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"the secret in {path} cannot be read") from error
+        raise ConfigError(f"what {path} holds cannot be read") from error
     if not text:
-        raise ConfigError(f"the secret in {path} is empty")
+        raise ConfigError(f"{path} is empty")
     return Secret(text)
 
 
@@ -84,4 +105,4 @@ def _write(path: Path, value: str) -> None:
             os.fsync(file.fileno())
         draft.rename(path)
     except OSError as error:
-        raise ConfigError(f"the secret cannot be kept in {path}: {error.strerror}") from error
+        raise ConfigError(f"{path} cannot be written: {error.strerror}") from error

@@ -36,6 +36,7 @@ from penstock.app.link import (
     encode,
     messages,
 )
+from penstock.control.roll import KEPT_GENERATIONS, Confirmed, Report, kill_status
 from penstock.domain.lease import Granted, Place
 from penstock.domain.snapshot import Change, Snapshot
 from penstock.errors import PenstockError, StoreDown
@@ -62,6 +63,7 @@ class Answers:
     `questions`: kind -> the coroutine function that answers with the encoded value or None. `is_fresh`: whether the
     store was heard of just now; while it was not, no pulse vouches for the snapshot. `lease(epoch, request)`: what is
     granted; raises what the store raises, or PenstockError for what a sound worker does not ask.
+    `named`: the name of the worker that calls itself so, which no other on the database has.
     """
 
     welcome: Callable[[int, Collection[int]], Awaitable[Welcome | None]]
@@ -69,15 +71,7 @@ class Answers:
     questions: dict[str, Callable[..., Awaitable[bytes | None]]]
     is_fresh: Callable[[], bool] = lambda: True
     lease: Callable[[int, LeaseRequest], Awaitable[tuple[Granted, ...]]] | None = None
-
-
-@dataclass
-class Confirmation:
-    """One node obeys every kill up to `generation` since `at` (Unix nanoseconds)."""
-
-    generation: int
-    at: int
-    streams_cut: int
+    named: Callable[[str], str] = lambda told: told
 
 
 @dataclass
@@ -92,29 +86,30 @@ class Node:
     has_spoken: bool = False
     beat: Beat | None = None
     beat_at: int = 0
-    confirmations: list[Confirmation] = field(default_factory=list)
+    confirmations: list[Confirmed] = field(default_factory=list)
 
     def confirm(self, generation: int, streams_cut: int, at: int) -> None:
         last = self.confirmations[-1] if self.confirmations else None
         if last is not None and generation <= last.generation:
-            last.streams_cut += streams_cut
+            self.confirmations[-1] = Confirmed(last.generation, last.at, last.streams_cut + streams_cut)
             return
-        self.confirmations.append(Confirmation(generation, at, streams_cut))
+        self.confirmations.append(Confirmed(generation, at, streams_cut))
         del self.confirmations[:-MAX_CONFIRMATIONS]
 
-    def confirmation(self, generation: int) -> Confirmation | None:
+    def confirmation(self, generation: int) -> Confirmed | None:
         """The confirmation that covered `generation` first."""
         return next((each for each in self.confirmations if each.generation >= generation), None)
 
 
 class Fleet:
     """`expected`: the nodes that should be there. `adjusted`: the number of the newest adjustment of a balance, which
-    every worker must come to."""
+    every worker must come to. `reported` is set whenever `reports` says something new."""
 
     def __init__(self, answers: Answers, metrics: Metrics, expected: Iterable[str] = ()) -> None:
         self._answers = answers
         self._metrics = metrics
         self.adjusted = 0
+        self.reported = asyncio.Event()
         self._nodes = {name: Node(name, Hello(name, 0), 0, 0, None) for name in expected}
         for name in self._nodes:
             metrics.worker_down(name)
@@ -147,18 +142,37 @@ class Fleet:
 
     def adjust(self, adjusted: Adjusted) -> None:
         """Tells every connected worker of an adjustment; the pulse tells those whom this does not reach."""
-        self.adjusted = adjusted.number
+        self.adjusted = max(adjusted.number, self.adjusted)
         self._broadcast(adjusted)
 
-    def recall(self, recalls: Mapping[int, tuple[Place, ...]]) -> None:
-        """Tells the workers of these epochs which places others lack; those of other boxes are not known here."""
+    def refuse(self) -> None:
+        """Tells every connected worker to end: its epoch is over, and the next one begins anew."""
+        self._broadcast(Refused())
         for node in self._nodes.values():
-            if node.epoch in recalls:
-                _tell(node, Recall(recalls[node.epoch]))
+            if node.writer is not None:
+                node.writer.close()
+
+    def recall(self, recalls: Mapping[int, tuple[Place, ...]]) -> dict[int, tuple[Place, ...]]:
+        """Tells the workers of these epochs which places others lack. What is left of `recalls` is of other boxes."""
+        rest = dict(recalls)
+        for node in self._nodes.values():
+            if node.epoch in rest:
+                _tell(node, Recall(rest.pop(node.epoch)))
+        return rest
 
     def kill_status(self, generation: int) -> list[dict[str, Any]]:
         """Per node: whether it obeys the kill, since when, and how many of its live calls were cut for it."""
-        return [_kill_status(node, generation) for node in self._nodes.values()]
+        return [
+            kill_status(node.name, node.writer is not None, node.confirmation(generation))
+            for node in self._nodes.values()
+        ]
+
+    def reports(self) -> list[Report]:
+        """What other boxes may know of the workers of this one."""
+        return [
+            Report(node.name, node.writer is not None, tuple(node.confirmations[-KEPT_GENERATIONS:]))
+            for node in self._nodes.values()
+        ]
 
     def status(self) -> list[dict[str, Any]]:
         """Per node: what it said of itself last."""
@@ -212,36 +226,39 @@ class Fleet:
             return await self._join(hello, writer)
 
     async def _join(self, hello: Hello, writer: asyncio.StreamWriter) -> Node | None:
+        name = self._answers.named(hello.node)
         # Whoever had this worker's name is dead, even where its connection has not been seen to end.
         starting = {
             node.epoch
             for node in self._nodes.values()
-            if node.writer is not None and not node.has_spoken and node.name != hello.node
+            if node.writer is not None and not node.has_spoken and node.name != name
         }
         welcome = await self._answers.welcome(hello.epoch, starting)
         if welcome is None:
-            log.warning("a worker came back with an epoch that is over", node=hello.node, epoch=hello.epoch)
+            log.warning("a worker came back with an epoch that is over", node=name, epoch=hello.epoch)
             writer.write(encode(Refused()))
             return None
         # From taking the snapshot to being in `_nodes` nothing is awaited, so no change falls between the two.
-        welcome = msgspec.structs.replace(welcome, snapshot=self._answers.snapshot())
+        welcome = msgspec.structs.replace(welcome, snapshot=self._answers.snapshot(), node=name)
         writer.write(encode(welcome))
-        before = self._nodes.get(hello.node)
+        before = self._nodes.get(name)
         if before is not None and before.writer is not None:
             before.writer.close()
-        node = Node(hello.node, hello, welcome.epoch, time.time_ns(), writer)
+        node = Node(name, hello, welcome.epoch, time.time_ns(), writer)
         if before is not None:
             # Whoever is welcomed has the newest snapshot, so what the process before it confirmed still holds.
             node.confirmations = before.confirmations
-        self._nodes[hello.node] = node
-        self._metrics.worker_up(hello.node)
-        log.info("a worker is connected", node=hello.node, pid=hello.pid, epoch=node.epoch)
+        self._nodes[name] = node
+        self.reported.set()
+        self._metrics.worker_up(name)
+        log.info("a worker is connected", node=name, pid=hello.pid, epoch=node.epoch)
         return node
 
     def _hear(self, node: Node, message: Message) -> None:
         node.has_spoken = True
         if isinstance(message, Confirm):
             node.confirm(message.generation, message.streams_cut, time.time_ns())
+            self.reported.set()
         elif isinstance(message, Beat):
             node.beat, node.beat_at = message, time.time_ns()
             limits = self._answers.snapshot().limits
@@ -297,6 +314,7 @@ class Fleet:
     def _leave(self, node: Node) -> None:
         node.writer = None
         if self._nodes.get(node.name) is node:
+            self.reported.set()
             self._metrics.worker_down(node.name)
             log.info("a worker is gone", node=node.name, epoch=node.epoch)
 
@@ -337,15 +355,6 @@ def _bind_for_owner(place: socket.socket, path: Path) -> None:
 def _tell(node: Node, message: Message) -> None:
     if node.writer is not None and not node.writer.is_closing():
         node.writer.write(encode(message))
-
-
-def _kill_status(node: Node, generation: int) -> dict[str, Any]:
-    confirmation = node.confirmation(generation)
-    if confirmation is not None:
-        state, at, cut = "confirmed", rfc3339(confirmation.at), confirmation.streams_cut
-        return {"node": node.name, "state": state, "confirmed_at": at, "streams_cut": cut}
-    state = "unreachable" if node.writer is None else "pending"
-    return {"node": node.name, "state": state, "confirmed_at": None, "streams_cut": 0}
 
 
 def _status(node: Node) -> dict[str, Any]:

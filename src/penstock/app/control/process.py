@@ -4,17 +4,16 @@
 
 From then on seven things run until the process is told to stop: the drain of the journals, the pulse to the workers,
 the admin listener, the look at what changes outside the store, the end of temporary increases, the pruning of old usage
-events, the ledger's self-check.
+events, the ledger's self-check. On a database with other boxes two more: the follower and the neighbours.
 """
 
 import asyncio
 import gc
 import os
 import signal
-import socket
 import sys
 import time
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,10 +26,12 @@ from sqlalchemy.exc import SQLAlchemyError
 from penstock import __version__
 from penstock.app import box
 from penstock.app.control import balances
-from penstock.app.control.bootstrap import kept_secret, lock_directory, prepare_directory
+from penstock.app.control.bootstrap import box_of, kept_secret, lock_directory, prepare_directory
 from penstock.app.control.commits import Committed, Drain
 from penstock.app.control.fleet import Answers, Fleet
+from penstock.app.control.follower import Follower
 from penstock.app.control.listener import Listener
+from penstock.app.control.neighbours import Neighbours
 from penstock.app.control.outside import Outside, Prices
 from penstock.app.control.selfcheck import AFTER_START_S, EVERY_S, SelfCheck
 from penstock.app.link import Adjusted, LeaseRequest, Welcome
@@ -38,17 +39,19 @@ from penstock.config.environment import Environment
 from penstock.config.loading import load
 from penstock.config.settings import Config
 from penstock.control import adjustments as corrections
-from penstock.control import declared
+from penstock.control import declared, installation, lost, roll
 from penstock.control.adjustments import Correction
+from penstock.control.changes import News
 from penstock.control.configuration import Configuration
 from penstock.control.credentials import DeclaredCredentials
 from penstock.control.door import Door
 from penstock.control.publisher import Publisher, Sources
 from penstock.domain.events import UsageEvent
-from penstock.domain.lease import Granted
+from penstock.domain.lease import Granted, Place
 from penstock.domain.snapshot import Change, Secret, Snapshot
 from penstock.errors import ConfigError, PenstockError, StoreDown
 from penstock.identity.secret import pepper as pepper_of
+from penstock.identity.secret import verifier
 from penstock.ledger import adjustments
 from penstock.ledger.committer import Alert, Committer, Watch, held_sums
 from penstock.ledger.grantor import Grantor
@@ -102,30 +105,31 @@ class Control:
         self._config = config
         self._secrets = secrets
         self._lines = lines
-        self._node = socket.gethostname()
         self._started_at = time.time_ns()
         self._failing: dict[str, float] = {}
         self._aliases: frozenset[str] = frozenset()
         url = database_url(config.store, options.data)
+        self._box = box_of(options.data, shares_store=url.get_backend_name() != "sqlite")
         self._engine = control_engine(url)
         self._ledger_engine = committer_engine(url)
-        self._claim = claim_on(url)
+        self._claim = claim_on(url, self._box)
         self._claim.guard(self._engine.sync_engine)
         self._claim.guard(self._ledger_engine)
         self._keeping: asyncio.Task[None] | None = None
         self._metrics = Metrics()
         self._prices = Prices()
         credentials = DeclaredCredentials(config.providers)
-        self._outside = Outside(config, credentials, secrets.pepper, self._node)
+        self._outside = Outside(config, credentials, secrets.pepper, self._box.node)
         self._publisher = Publisher(Sources(self._prices.resolve, credentials, config.server_settings()))
         self._door = Door(self._engine, self._publisher, require_store=self._claim.require)
-        self._configuration = Configuration(self._door, credentials, config, self._node, secrets.pepper)
+        self._configuration = Configuration(self._door, credentials, config, self._box.node, secrets.pepper)
         self._committed = Committed(self._ledger_engine, self._on_committed)
         self._committer = Committer(
             self._ledger_engine,
             options.data / "journals",
             self._on_events,
             Watch(lambda: self._publisher.snapshot.limits, self._on_alert),
+            box=self._box.id,
         )
         self._self_check = SelfCheck(self._ledger_engine, self._metrics)
         self._drain = Drain(self._committer, self._metrics.failed)
@@ -135,11 +139,25 @@ class Control:
             "snapshot": self._answer_snapshot,
             "adjustments": self._answer_adjustments,
         }
-        answers = Answers(self._welcome, lambda: self._publisher.snapshot, questions, self._claim.is_fresh, self._lease)
-        self._fleet = Fleet(answers, self._metrics, [box.node_name(number) for number in range(options.workers)])
-        self._grantor = Grantor(self._ledger_engine, lambda: self._publisher.snapshot.limits, self._fleet.recall)
+        answers = Answers(
+            self._welcome,
+            lambda: self._publisher.snapshot,
+            questions,
+            self._is_fresh,
+            self._lease,
+            self._box.worker,
+        )
+        expected = [self._box.worker(box.node_name(number)) for number in range(options.workers)]
+        self._fleet = Fleet(answers, self._metrics, expected)
+        self._grantor = Grantor(self._ledger_engine, lambda: self._publisher.snapshot.limits, self._recall)
         workers = options.workers or config.server.workers
-        self._has_sole_worker = workers == 1 and url.get_backend_name() == "sqlite"
+        self._has_sole_worker = workers == 1 and not self._box.id
+        self._follower: Follower | None = None
+        self._neighbours: Neighbours | None = None
+        if self._box.id:
+            self._follower = Follower(self._door, self._engine, self._on_news, self._fleet.recall)
+            lost_after_s = config.server.box_lost_after_ms / 1000
+            self._neighbours = Neighbours(self._door, self._fleet, self._claim, self._box, lost_after_s)
         self._listener: Listener | None = None
 
     # -- the life of the process --------------------------------------------------------------------------------------
@@ -149,9 +167,13 @@ class Control:
         await self._claim.take()
         self._keeping = asyncio.ensure_future(self._claim.keep())
         await upgrade(self._engine)
+        async with self._engine.begin() as conn:
+            await installation.agree(conn, verifier(self._secrets.pepper))
+        await self._committer.own_journals()
+        await self._claim.register(__version__)
         await self._door.load()
         applied = await self._door.change(
-            declared.ACTOR, declared.apply, self._secrets.pepper, self._config, self._node
+            declared.ACTOR, declared.apply, self._secrets.pepper, self._config, self._box.node
         )
         snapshot = self._publisher.snapshot
         self._metrics.generation, self._metrics.version = snapshot.generation, snapshot.version
@@ -159,6 +181,8 @@ class Control:
         self._publisher.subscribe(self._on_change)
         async with self._door.read() as conn:
             self._fleet.adjusted = await conn.run_sync(adjustments.newest)
+        if self._neighbours is not None:
+            await self._neighbours.begin(is_alone=not self._committer.any_live())
         await self._fleet.listen(self._options.data / "control.sock")
         host, _, port = self._config.server.admin.rpartition(":")
         self._listener = Listener.start(self._admin(), host.strip("[]"), int(port))
@@ -186,6 +210,8 @@ class Control:
             asyncio.ensure_future(self._every(EVERY_S, "self_check", self._self_check.run, AFTER_START_S)),
             self._listener.task,
         ]
+        if self._follower is not None and self._neighbours is not None:
+            essential += [asyncio.ensure_future(each.keep()) for each in (self._follower, self._neighbours)]
         done, _ = await asyncio.wait(essential, return_when=asyncio.FIRST_COMPLETED)
         for task in essential:
             if task is not self._listener.task:
@@ -210,6 +236,9 @@ class Control:
     async def _last_drain(self) -> None:
         try:
             await self._drain_confirmed()
+            # A box that may stay away for long keeps nothing from the others that it has no use for.
+            if self._box.id and await self._committer.finish_dead():
+                await self._claim.leave()
         except (SQLAlchemyError, PenstockError) as error:
             log.warning("the journals keep what the store has not taken, until the next start", reason=reason(error))
 
@@ -242,6 +271,9 @@ class Control:
 
     async def _prune(self) -> None:
         await prune(self._engine, time.time_ns(), self._config.retention.usage_events_days)
+        if self._box.id:
+            async with self._engine.begin() as conn:
+                await roll.prune(conn)
 
     # -- what happens -------------------------------------------------------------------------------------------------
 
@@ -259,6 +291,20 @@ class Control:
             self._metrics.declare_aliases(self._publisher.snapshot.aliases)
         self._fleet.publish(change)
 
+    async def _on_news(self, news: News) -> None:
+        """Tells the workers of the adjustments that other boxes made."""
+        more = "adjustment" in news.names
+        while more:
+            async with self._door.read() as conn:
+                made = await adjustments.after(conn, self._fleet.adjusted, MAX_TOLD)
+            for each in made:
+                self._fleet.adjust(Adjusted(each.number, each.charge))
+            more = len(made) == MAX_TOLD
+
+    def _is_fresh(self) -> bool:
+        """Whether what is published is what the store said just now."""
+        return self._claim.is_fresh() and (self._follower is None or self._follower.is_fresh())
+
     def _on_alert(self, alert: Alert) -> None:
         self._metrics.alerted(alert.limit.name, alert.fraction)
         log.warning(
@@ -275,6 +321,10 @@ class Control:
 
     async def _welcome(self, epoch: int, starting: Collection[int]) -> Welcome | None:
         pepper = self._secrets.pepper
+        if self._claim.is_lost:
+            if epoch:
+                return None
+            await self._return()
         if epoch:
             if not self._committer.live(epoch):
                 return None
@@ -289,6 +339,21 @@ class Control:
     async def _lease(self, epoch: int, request: LeaseRequest) -> tuple[Granted, ...]:
         self._claim.require()
         return await self._grantor.serve(epoch, request.number, request.wants, request.given)
+
+    def _recall(self, recalls: Mapping[int, tuple[Place, ...]]) -> None:
+        if self._neighbours is not None:
+            self._neighbours.recall(recalls)
+        else:
+            self._fleet.recall(recalls)
+
+    async def _return(self) -> None:
+        """Makes this box, which the others have given up, one of them again. Raises StoreDown while one of its workers
+        is left that began before."""
+        if not await self._committer.finish_dead():
+            raise StoreDown("this box was given up by the others, and a worker from before has not ended yet")
+        charges = await self._door.change(lost.RETURNED, lost.take_back, self._box.id)
+        self._claim.is_lost = False
+        log.warning("this box is back: what was charged for it is taken back", charges=charges)
 
     async def _answer_receipt(self, request_id: str, asker: str) -> bytes | None:
         await self._drain_confirmed()
@@ -320,10 +385,15 @@ class Control:
             ledger=self._ledger_rows,
             adjust=self._adjust,
             verify=self._verify,
-            kill_nodes=self._fleet.kill_status,
+            kill_nodes=self._kill_nodes,
             status=self._status,
         )
         return application.build(plane, Operations(self._metrics, self._refresh_gauges, self._failures))
+
+    async def _kill_nodes(self, generation: int) -> list[dict[str, Any]]:
+        if self._neighbours is not None:
+            return await self._neighbours.kill_nodes(generation)
+        return self._fleet.kill_status(generation)
 
     async def _ledger_rows(self) -> list[dict[str, Any]]:
         limits, now_s = self._publisher.snapshot.limits, int(time.time())
@@ -374,7 +444,7 @@ class Control:
         snapshot = self._publisher.snapshot
         return {
             "release": __version__,
-            "node": self._node,
+            "node": self._box.node,
             "pid": os.getpid(),
             "started_at": rfc3339(self._started_at),
             "version": snapshot.version,
@@ -386,6 +456,7 @@ class Control:
             "freshness_ms": snapshot.server.freshness_ms,
             "ledger": self._self_check.shown(),
             "nodes": self._fleet.status(),
+            "boxes": self._neighbours.shown() if self._neighbours is not None else [],
         }
 
 

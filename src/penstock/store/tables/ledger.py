@@ -5,7 +5,7 @@
 and what workers may spend from memory (`leases`, `lease_requests`).
 """
 
-from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, SmallInteger, Table, Text
+from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, SmallInteger, String, Table, Text
 
 from penstock.store.tables.schema import metadata
 
@@ -71,9 +71,10 @@ journals = Table(
     Column("epoch", _Int64, primary_key=True, autoincrement=False),
     Column("part", _Int64, nullable=False, doc="the file being read: `<epoch>-<part>.journal`"),
     Column("position", _Int64, nullable=False, doc="bytes of that part that are in the ledger"),
-    Column("state", Text, nullable=False, doc="open or finished"),
+    Column("state", Text, nullable=False, doc="open, lost with its box, or finished"),
     Column("damages", _Int64, nullable=False, server_default="0", doc="places that could not be read"),
     Column("opened_at", _Int64, nullable=False, doc="Unix nanoseconds"),
+    Column("box", String(32), nullable=False, server_default="", doc="on whose disk it lies; empty where only one is"),
 )
 
 leases = Table(

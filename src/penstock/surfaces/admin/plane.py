@@ -30,5 +30,5 @@ class Plane:
     ledger: Callable[[], Awaitable[list[dict[str, Any]]]]
     adjust: Callable[[str, Correction], Awaitable[dict[str, Any]]]
     verify: Callable[[], Awaitable[list[dict[str, str]]]]
-    kill_nodes: Callable[[int], list[dict[str, Any]]]
+    kill_nodes: Callable[[int], Awaitable[list[dict[str, Any]]]]
     status: Callable[[], dict[str, Any]]

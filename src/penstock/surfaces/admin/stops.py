@@ -56,7 +56,7 @@ def routes(plane: Plane) -> APIRouter:
     async def show_kill(generation: Generation) -> Response:
         async with plane.door.read() as conn:
             kill = await kills.show(conn, generation)
-        return JsonResponse({**kill, "nodes": plane.kill_nodes(generation)})
+        return JsonResponse({**kill, "nodes": await plane.kill_nodes(generation)})
 
     @router.delete(
         "/kill/{generation}",

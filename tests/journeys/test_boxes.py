@@ -1,0 +1,293 @@
+"""Boxes that share a PostgreSQL database: one world on all of them, who may join, and one that is lost."""
+
+import contextlib
+import os
+import shutil
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from penstock.testing.gateway import Gateway
+from penstock.testing.lab import CREDENTIAL_CANARY, chat, lab_config
+from penstock.testing.postgres import CannotRun, Postgres
+from penstock.testing.scripted import ScriptedProvider, endless
+from penstock.testing.wire import eventually
+
+PATIENCE_S = 20.0
+"""Longer than any bound that is promised, since the machine may be busy."""
+ROOT_SECRET = "a root secret that all boxes share"
+
+MakeBox = Callable[..., Gateway]
+
+
+@pytest.fixture
+def database(postgres: Postgres) -> Iterator[str]:
+    with postgres.database() as name:
+        yield postgres.url(name)
+
+
+@pytest.fixture
+def provider() -> Iterator[ScriptedProvider]:
+    with ScriptedProvider() as provider:
+        yield provider
+
+
+@pytest.fixture
+def own_postgres() -> Iterator[Postgres]:
+    """A server that the test may stop and freeze."""
+    try:
+        server = Postgres().__enter__()
+    except CannotRun as reason:
+        pytest.skip(str(reason))
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def box(tmp_path: Path, provider: ScriptedProvider) -> Iterator[MakeBox]:
+    """Makes a gateway in a data directory of its own, on the store that it is told."""
+    with ExitStack() as stack:
+
+        def make(name: str, store: str, *, start: bool = True, secret: str = ROOT_SECRET, **config: Any) -> Gateway:
+            environment = {"LAB_KEY": CREDENTIAL_CANARY, "PENSTOCK_SECRET": secret}
+            gateway = Gateway(tmp_path / name, {**lab_config(provider), "store": store, **config}, environment)
+            stack.callback(gateway.stop)
+            if start:
+                gateway.start()
+            return gateway
+
+        yield make
+
+
+@pytest.fixture
+def pair(box: MakeBox, database: str) -> tuple[Gateway, Gateway]:
+    """Two that were started at once."""
+    first, second = box("first", database, start=False), box("second", database, start=False)
+    first.start(wait=False)
+    second.start(wait=False)
+    for each in (first, second):
+        each.wait_until_ready(30)
+    return first, second
+
+
+def new_key(gateway: Gateway, **more: Any) -> str:
+    made = gateway.admin("POST", "/admin/v1/keys", {"name": f"key-{time.monotonic_ns()}", "team": "growth", **more})
+    assert made.status == 201, made.body
+    secret: str = made.json()["secret"]
+    return secret
+
+
+def status(gateway: Gateway, secret: str) -> int:
+    try:
+        return gateway.caller(secret).post("/v1/chat/completions", chat()).status
+    except OSError:
+        return 0
+
+
+def boxes(gateway: Gateway) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = gateway.admin("GET", "/admin/v1/status").json()["boxes"]
+    return found
+
+
+def box_id(gateway: Gateway) -> str:
+    return (gateway.data / "box").read_text().strip()
+
+
+def state_of(other: Gateway, seen_from: Gateway) -> str:
+    return next((str(each["state"]) for each in boxes(seen_from) if each["id"] == box_id(other)), "")
+
+
+def test_two_boxes_that_start_at_once_serve_from_one_database(pair: tuple[Gateway, Gateway]) -> None:
+    first, second = pair
+    assert (first.data / "box").stat().st_mode & 0o777 == 0o600
+    assert box_id(first) != box_id(second)
+    eventually(lambda: [each["state"] for each in boxes(first)] == ["live", "live"], PATIENCE_S, "both are known")
+    nodes = {gateway.admin("GET", "/admin/v1/status").json()["node"] for gateway in pair}
+    assert nodes == {each["node"] for each in boxes(second)} and len(nodes) == 2
+    for gateway in pair:
+        answer = gateway.caller(new_key(gateway)).post("/v1/chat/completions", chat())
+        assert answer.status == 200
+        event = gateway.receipt(answer.headers["x-request-id"])
+        assert event["node"] == gateway.admin("GET", "/admin/v1/status").json()["node"] + "/worker-0"
+        other = second if gateway is first else first
+        assert other.receipt(answer.headers["x-request-id"])["request_id"] == event["request_id"]
+    for gateway in pair:
+        assert gateway.verify().returncode == 0
+        assert "Traceback" not in gateway.output()
+
+
+def test_what_is_changed_on_one_box_holds_on_the_other(pair: tuple[Gateway, Gateway]) -> None:
+    first, second = pair
+    secret = new_key(first)
+    eventually(lambda: status(second, secret) == 200, PATIENCE_S, "a key that was made on the other works")
+    assert second.admin("GET", "/admin/v1/keys").json()["items"]
+    limit = {"name": "calls", "match": {"team": "growth"}, "unit": "requests", "amount": 1_000, "per": "total"}
+    assert first.admin("POST", "/admin/v1/limits", limit).status == 201
+    assert second.admin("PATCH", "/admin/v1/limits/calls", {"amount": 1}).status == 200
+    eventually(lambda: status(first, secret) == 429, PATIENCE_S, "a limit that was lowered on the other refuses")
+    assert first.admin("DELETE", "/admin/v1/limits/calls").status == 204
+    eventually(lambda: status(second, secret) == 200, PATIENCE_S, "a limit that was deleted on the other is gone")
+    assert first.admin("POST", "/admin/v1/limits", {**limit, "name": "later", "amount": 10}).status == 201
+    numbers = []
+    for gateway in (first, second, second, first):
+        made = gateway.admin("POST", "/admin/v1/ledger/adjustments", {"limit": "later", "amount": 1, "reason": "test"})
+        assert made.status == 201, made.body
+        numbers.append((made.json()["number"], made.json()["settled"]))
+    assert numbers == [(n, n) for n in range(numbers[0][0], numbers[0][0] + 4)]
+
+
+def test_a_kill_cuts_streams_on_every_box_and_is_confirmed_by_each(
+    pair: tuple[Gateway, Gateway], provider: ScriptedProvider
+) -> None:
+    first, second = pair
+    secret = new_key(first)
+    for gateway in pair:
+        eventually(lambda gateway=gateway: status(gateway, secret) == 200, PATIENCE_S)
+    provider.on("other-upstream", endless())
+    streams = [
+        gateway.caller(secret).open("/v1/chat/completions", chat("other-model", stream=True)) for gateway in pair
+    ]
+    for stream in streams:
+        assert stream.read_some()
+    raised = first.run("kill", "--team", "growth", "--reason", "a drill", "--json")
+    assert raised.returncode == 0, raised.stderr
+    nodes = msgspec.json.decode(raised.stdout)["nodes"]
+    assert {node["node"] for node in nodes} == {f"{each['node']}/worker-0" for each in boxes(first)}
+    assert [(node["state"], node["streams_cut"]) for node in nodes] == [("confirmed", 1)] * 2
+    for stream in streams:
+        assert b'"killed"' in stream.read_all()
+        stream.hang_up()
+    assert [status(gateway, secret) for gateway in pair] == [403, 403]
+    assert second.admin("DELETE", "/admin/v1/kill/1", {"reason": "over"}).status == 200
+    for gateway in pair:
+        eventually(lambda gateway=gateway: status(gateway, secret) == 200, PATIENCE_S)
+
+
+def test_a_worker_of_a_box_that_does_not_answer_is_unreachable_and_one_that_stopped_in_order_is_not_waited_for(
+    pair: tuple[Gateway, Gateway],
+) -> None:
+    first, second = pair
+    everything = {"scope": {"all": True}, "reason": "a drill"}
+    assert first.admin("POST", "/admin/v1/kill", everything).status == 202
+    eventually(lambda: [it["state"] for it in kill_nodes(first, 1)] == ["confirmed"] * 2, PATIENCE_S)
+    with standing_still(second):
+        eventually(lambda: state_of(second, first) == "silent", PATIENCE_S, "it is not heard of")
+        assert first.admin("POST", "/admin/v1/kill", everything).status == 202
+        own = eventually(lambda: [it for it in kill_nodes(first, 2) if it["state"] == "confirmed"], PATIENCE_S)
+        assert len(own) == 1
+        (other,) = [it for it in kill_nodes(first, 2) if it not in own]
+        assert (other["state"], other["streams_cut"]) == ("unreachable", 0)
+    eventually(lambda: [it["state"] for it in kill_nodes(first, 2)] == ["confirmed"] * 2, PATIENCE_S)
+    second.stop()
+    eventually(lambda: state_of(second, first) == "stopped", PATIENCE_S)
+    assert [it["state"] for it in kill_nodes(first, 2)] == ["confirmed"]
+
+
+def test_a_copy_of_a_data_directory_is_refused_while_its_original_runs(box: MakeBox, database: str) -> None:
+    original, copy = box("original", database), box("copy", database, start=False)
+    copy.directory.mkdir()
+    shutil.copytree(original.data, copy.data, ignore=shutil.ignore_patterns("*.sock", "*.lock"))
+    with pytest.raises(RuntimeError, match=r"another gateway .* delete `box` and `journals`"):
+        copy.start()
+    (copy.data / "box").unlink()
+    with pytest.raises(RuntimeError, match="is of box"):
+        copy.start()
+    shutil.rmtree(copy.data / "journals")
+    copy.start()
+    assert status(original, new_key(original)) == 200
+    assert "Traceback" not in original.output()
+
+
+def test_a_box_with_another_root_secret_is_refused(box: MakeBox, database: str) -> None:
+    box("first", database)
+    stranger = box("second", database, start=False, secret="a root secret of its own")
+    with pytest.raises(RuntimeError, match="the root secret is not the one") as refused:
+        stranger.start()
+    assert "exited with 2" in str(refused.value) and "Traceback" not in str(refused.value)
+
+
+def test_both_boxes_ride_out_an_outage_of_the_database_and_agree_again_after_it(
+    own_postgres: Postgres, box: MakeBox
+) -> None:
+    pair = [box(name, own_postgres.url("postgres"), stop={"freshness": "4s"}) for name in ("first", "second")]
+    secret = new_key(pair[0])
+    for gateway in pair:
+        eventually(lambda gateway=gateway: status(gateway, secret) == 200, PATIENCE_S)
+    for away, back in ((own_postgres.stop, own_postgres.start), (own_postgres.freeze, own_postgres.thaw)):
+        away()
+        assert [status(gateway, secret) for gateway in pair] == [200, 200]
+        for gateway in pair:
+            eventually(lambda gateway=gateway: status(gateway, secret) == 503, PATIENCE_S, "it has grown stale")
+        back()
+        for gateway in pair:
+            eventually(lambda gateway=gateway: status(gateway, secret) == 200, 60, "it goes on")
+        made = eventually(lambda: made_or_none(pair[1]), PATIENCE_S, "changes are made again")
+        eventually(lambda made=made: status(pair[0], made) == 200, PATIENCE_S, "and followed again")
+    for gateway in pair:
+        assert gateway.verify().returncode == 0
+
+
+def test_what_a_lost_box_had_leased_is_charged_once_and_taken_back_when_it_returns(
+    box: MakeBox, postgres: Postgres
+) -> None:
+    limits = [{"name": "others", "match": {"team": "other"}, "unit": "requests", "amount": 1_000, "per": "month"}]
+    with postgres.database() as name:
+        first, second, third = (
+            box(each, postgres.url(name), limits=limits, server={"box_lost_after": "3s"})
+            for each in ("first", "second", "third")
+        )
+        secret = new_key(second)
+        assert status(second, secret) == 200
+        lease = f"""
+            INSERT INTO leases (limit_id, window_start, value, per, epoch, granted, posted, since)
+            SELECT limits.id, extract(epoch FROM date_trunc('month', now() AT TIME ZONE 'UTC'))::bigint, '', 'month',
+                journals.epoch, 700, 0, 0
+            FROM limits, journals WHERE limits.name = 'others' AND journals.box = '{box_id(second)}'"""
+        postgres.run(lease, name)
+        workers = second.roles()["worker"]
+        with standing_still(second):
+            eventually(lambda: state_of(second, first) == "lost", PATIENCE_S, "it is given up")
+            assert first.settled("others") == third.settled("others") == 700
+            adjustments = first.admin("GET", "/admin/v1/ledger/adjustments").json()["items"]
+            assert [(it["actor"], it["amount"]) for it in adjustments] == [("system:box-lost", 700)]
+            assert postgres.run("SELECT count(*) FROM leases WHERE per = 'month'", name) == "0"
+        eventually(lambda: state_of(second, first) == "live", PATIENCE_S, "it is back")
+        eventually(lambda: status(second, secret) == 200, PATIENCE_S, "it serves again")
+        assert second.roles()["worker"] != workers
+        assert first.settled("others") == 0
+        adjustments = third.admin("GET", "/admin/v1/ledger/adjustments").json()["items"]
+        actors = [(it["actor"], it["amount"]) for it in adjustments]
+        assert actors == [("system:box-returned", -700), ("system:box-lost", 700)]
+        for gateway in (first, second, third):
+            assert gateway.verify().returncode == 0
+            assert "Traceback" not in gateway.output()
+
+
+def made_or_none(gateway: Gateway) -> str | None:
+    name = f"later-{time.monotonic_ns()}"
+    made = gateway.admin("POST", "/admin/v1/keys", {"name": name, "team": "growth"})
+    return str(made.json()["secret"]) if made.status == 201 else None
+
+
+def kill_nodes(gateway: Gateway, generation: int) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = gateway.admin("GET", f"/admin/v1/kill/{generation}").json()["nodes"]
+    return found
+
+
+@contextlib.contextmanager
+def standing_still(gateway: Gateway) -> Iterator[None]:
+    """Every process of the gateway stops where it is, as a box does that loses its network or its power for a while."""
+    pids = gateway.pids()
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)

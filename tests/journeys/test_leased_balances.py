@@ -1,0 +1,54 @@
+"""Two workers that share limits: the last of an amount can be spent, and nothing beyond it."""
+
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from penstock.testing.lab import Lab
+from penstock.testing.wire import eventually
+
+MakeLab = Callable[..., Lab]
+KEYS: dict[str, dict[str, Any]] = {"ci": {"team": "growth"}}
+CALLS = {"name": "calls", "match": {}, "unit": "requests", "amount": 30, "per": "total"}
+MONEY = {"name": "money", "match": {}, "unit": "usd", "amount": 100, "per": "month"}
+
+
+def _row(lab: Lab, limit: str) -> dict[str, Any]:
+    (row,) = (row for row in lab.gateway.limits() if row["limit"] == limit)
+    return row
+
+
+def _call_until_leased(lab: Lab) -> None:
+    """On a busy machine a slice may be back before one has looked."""
+    eventually(lambda: lab.chat("ci").status == 200 and _row(lab, "money")["leased"] > 0, 10, "a slice is out")
+
+
+def test_a_limit_is_used_up_to_the_last_call_and_not_passed(own_lab: MakeLab) -> None:
+    lab = own_lab(KEYS, [CALLS, MONEY], workers=2)
+    with ThreadPoolExecutor(8) as callers:
+        statuses = Counter(callers.map(lambda _: lab.chat("ci").status, range(60)))
+    assert statuses == {200: 30, 429: 30}
+    eventually(lambda: _row(lab, "calls")["settled"] == 30, 5, "every call is settled")
+    for limit in ("calls", "money"):
+        row = _row(lab, limit)
+        assert row["settled"] + row["held"] + row["leased"] <= row["amount"]
+    assert lab.gateway.verify().returncode == 0
+
+
+def test_what_lies_idle_at_the_workers_comes_back(own_lab: MakeLab) -> None:
+    lab = own_lab(KEYS, [MONEY], workers=2)
+    _call_until_leased(lab)
+    eventually(lambda: _row(lab, "money")["leased"] == 0, 15, "the slices have come back")
+    assert lab.gateway.verify().returncode == 0
+
+
+def test_a_worker_that_is_killed_leaves_nothing_leased(own_lab: MakeLab) -> None:
+    lab = own_lab(KEYS, [MONEY], workers=2)
+    for _ in range(10):
+        _call_until_leased(lab)
+    lab.gateway.kill("worker")
+    lab.gateway.wait_until_ready(20)
+    eventually(lambda: _row(lab, "money")["leased"] == 0, 15, "the slices of the dead are gone")
+    assert _row(lab, "money")["held"] == 0
+    assert lab.gateway.verify().returncode == 0

@@ -1,0 +1,111 @@
+"""The follower, on a real PostgreSQL: what others change comes by push, by look, and after an outage."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from penstock.app.control import follower as subject
+from penstock.app.control.follower import Follower
+from penstock.control import changes, teams
+from penstock.control.changes import News
+from penstock.control.door import Door
+from penstock.control.publisher import Publisher, Sources
+from penstock.domain.lease import Place
+from penstock.domain.snapshot import Deployment
+from penstock.store.engine import control_engine, database_url
+from penstock.store.migrate import upgrade
+from penstock.testing.postgres import Postgres
+
+LONG_S = 30.0
+
+
+class World:
+    """Two boxes' doors on one database; `here` is followed."""
+
+    def __init__(self, here: Door, there: Door) -> None:
+        self.here, self.there = here, there
+        self.news: list[News] = []
+        self.recalls: list[Mapping[int, tuple[Place, ...]]] = []
+        self.follower = Follower(here, here.engine, self._on_news, self.recalls.append)
+
+    async def _on_news(self, news: News) -> None:
+        self.news.append(news)
+
+    async def listeners(self) -> list[int]:
+        async with self.there.engine.connect() as conn:
+            found = await conn.execute(text("SELECT pid FROM pg_stat_activity WHERE query LIKE 'LISTEN%'"))
+            return [row.pid for row in found]
+
+
+@pytest.fixture
+async def world(postgres: Postgres, tmp_path: Path) -> AsyncIterator[World]:
+    with postgres.database() as name:
+        engines = [control_engine(database_url(postgres.url(name), tmp_path)) for _ in range(2)]
+        await upgrade(engines[0])
+        doors = [Door(engine, Publisher(Sources(lambda *_: Deployment("", ""), lambda *_: ()))) for engine in engines]
+        for door in doors:
+            await door.load()
+        world = World(*doors)
+        yield world
+        for engine in engines:
+            await engine.dispose()
+
+
+async def until(holds: Callable[[], Any]) -> None:
+    async with asyncio.timeout(LONG_S):
+        while not holds():
+            await asyncio.sleep(0.01)
+
+
+async def test_a_change_is_pushed_long_before_the_next_look(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subject, "LOOK_S", 10 * LONG_S)
+    following = asyncio.ensure_future(world.follower.keep())
+    async with asyncio.timeout(LONG_S):
+        while not await world.listeners():
+            await asyncio.sleep(0.01)
+    await world.there.change("t", teams.create, {"name": "growth"})
+    await until(lambda: world.news)
+    assert world.news[0].names == {"team": {"growth"}}
+    following.cancel()
+
+
+async def test_a_change_is_seen_without_the_push(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subject, "LOOK_S", 0.05)
+    monkeypatch.setattr(subject, "LISTEN_AGAIN_S", 10 * LONG_S)
+    following = asyncio.ensure_future(world.follower.keep())
+    async with asyncio.timeout(LONG_S):
+        while not (pids := await world.listeners()):
+            await asyncio.sleep(0.01)
+    async with world.there.engine.begin() as conn:
+        for pid in pids:
+            await conn.execute(text("SELECT pg_terminate_backend(:pid, 5000)"), {"pid": pid})
+    await world.there.change("t", teams.create, {"name": "growth"})
+    await until(lambda: world.news)
+    following.cancel()
+
+
+async def test_only_a_look_of_the_last_two_seconds_vouches(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    now_s = time.monotonic()
+    monkeypatch.setattr(subject.time, "monotonic", lambda: now_s + 1.9)
+    assert world.follower.is_fresh()
+    monkeypatch.setattr(subject.time, "monotonic", lambda: now_s + 2.1)
+    assert not world.follower.is_fresh()
+
+
+async def test_what_others_lack_is_heard_and_what_cannot_be_read_is_no_harm(world: World) -> None:
+    following = asyncio.ensure_future(world.follower.keep())
+    async with asyncio.timeout(LONG_S):
+        while not await world.listeners():
+            await asyncio.sleep(0.01)
+    places = (Place("lim_1", 3_600, "ada", "hour"), Place("lim_2", 0, "", "sliding-minute"))
+    async with world.there.engine.begin() as conn:
+        await conn.execute(text(f"NOTIFY {changes.RECALLS}, 'of a later release'"))
+        await changes.recall(conn, {7: places, 9: [Place("lim_1", 0, "x" * 9_000, "total")]})
+    await until(lambda: len(world.recalls) == 2)
+    assert world.recalls == [{7: places[:1]}, {7: places[1:]}]
+    following.cancel()
