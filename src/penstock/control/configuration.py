@@ -19,7 +19,7 @@ from penstock.control.credentials import BoxReferences, DeclaredCredentials
 from penstock.control.declared import Applied, Asked, Step
 from penstock.control.door import Door
 from penstock.control.write import Write
-from penstock.errors import ConfigError, ConfigFaults, Conflict, InvalidFile
+from penstock.errors import ConfigError, ConfigFaults, Conflict, InvalidFile, PenstockError
 
 FILE = "penstock.yaml"
 """What a file that came over the network is called in its faults."""
@@ -55,7 +55,7 @@ class Configuration:
     def __init__(self, door: Door, credentials: DeclaredCredentials, config: Config, node: str, pepper: bytes) -> None:
         self._door = door
         self._credentials = credentials
-        self._running = config
+        self._running = self._newest = config
         self._references = BoxReferences(config)
         self._node = node
         self._pepper = pepper
@@ -86,6 +86,21 @@ class Configuration:
         asked = Asked("rollback", terms.base, restores=version)
         return _outcome(await self._put(actor, config, asked, terms.dry_run), terms)
 
+    async def look_again(self) -> list[str]:
+        """Reads the file of this box again and looks behind all references, of credentials and of declared keys. What
+        does not resolve keeps what it held; the sentences say which. A provider's new credential is there before an
+        administrator of another box makes it count."""
+        faults = self._credentials.refresh()
+        await asyncio.to_thread(self._read_own_file)
+        faults += self._credentials.adopt_new(self._newest.providers)
+        await self._door.refresh()
+        try:
+            if self._references.have_files():
+                await self._door.change(declared.ACTOR, declared.rotate, self._pepper, self._references, "file:")
+        except PenstockError as error:
+            faults.append(str(error))
+        return faults
+
     async def _put(self, actor: str, config: Config, asked: Asked, dry_run: bool) -> Applied:
         if faults := self._references.faults_of(config):
             raise InvalidFile(faults)
@@ -107,7 +122,8 @@ class Configuration:
             config = load(self._running.path)
         except ConfigFaults as error:
             log.warning("the configuration file of this box has a fault; what it said before counts", fault=str(error))
-            return self._running.digest
+            return self._newest.digest
+        self._newest = config
         self._references.add(config)
         return config.digest
 

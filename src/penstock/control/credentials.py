@@ -7,7 +7,7 @@ the configuration from elsewhere could else read any file and variable of the bo
 from collections.abc import Sequence
 
 from penstock.config.environment import resolve_secret
-from penstock.config.settings import Config, DeclaredProvider
+from penstock.config.settings import Config, DeclaredKey, DeclaredProvider
 from penstock.domain.snapshot import Credential
 from penstock.errors import ConfigError
 
@@ -26,12 +26,23 @@ class DeclaredCredentials:
         }
 
     def adopt(self, providers: Sequence[DeclaredProvider]) -> None:
-        """Resolves the references of `providers`, which this box may resolve, beside those that it knew. Raises
-        ConfigError when one does not resolve; nothing is adopted then."""
+        """Resolves the references of `providers` as well, which this box may resolve; what it has for the same place
+        goes. Raises ConfigError when one does not resolve; nothing is adopted then."""
         found = {(it.name, it.base_url): _resolved(it) for it in providers if it.credentials}
         taken = set(found)
         self._providers = [*providers, *(it for it in self._providers if (it.name, it.base_url) not in taken)]
         self._known |= found
+
+    def adopt_new(self, providers: Sequence[DeclaredProvider]) -> list[str]:
+        """As `adopt`, of places for which there is nothing yet: the sentences say what did not resolve."""
+        faults = []
+        for provider in providers:
+            try:
+                if provider.credentials and (provider.name, provider.base_url) not in self._known:
+                    self.adopt([provider])
+            except ConfigError as error:
+                faults.append(f"provider {provider.name!r}: {error}")
+        return faults
 
     def __call__(self, name: str, base_url: str) -> tuple[Credential, ...]:
         return self._known.get((name, base_url), ())
@@ -61,6 +72,13 @@ class BoxReferences:
         self._providers |= {_place(provider) for provider in config.providers}
         self._keys |= {(key.name, key.secret) for key in config.keys}
 
+    def have_key(self, key: DeclaredKey) -> bool:
+        return (key.name, key.secret) in self._keys
+
+    def have_files(self) -> bool:
+        """Whether any key's secret stands in a file, which can change while the process runs."""
+        return any(reference.startswith("file:") for _, reference in self._keys)
+
     def faults_of(self, config: Config) -> list[str]:
         """A sentence for each provider and key of `config` whose references this box must not resolve."""
         advice = (
@@ -77,7 +95,7 @@ class BoxReferences:
         return faults + [
             f"keys.{key.name}: the secret {key.secret} {advice}; or make the key with `penstock key create`"
             for key in config.keys
-            if (key.name, key.secret) not in self._keys
+            if not self.have_key(key)
         ]
 
 

@@ -16,12 +16,13 @@ from typing import Any, Literal
 
 import msgspec
 from msgspec import Struct
-from sqlalchemy import ColumnElement, insert, select
+from sqlalchemy import ColumnElement, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from penstock.config.checks import caller_secret
 from penstock.config.settings import Config, DeclaredKey, DeclaredLimit
 from penstock.control import keys, limits, models, nouns, projects, providers, references, teams, users
+from penstock.control.credentials import BoxReferences
 from penstock.control.paging import Listing, Page, cut, position
 from penstock.control.write import Write
 from penstock.errors import Conflict, NotFoundNoun
@@ -89,12 +90,38 @@ async def apply(write: Write, pepper: bytes, config: Config, node: str = "") -> 
         steps = await _bring_about(write, pepper, config)
         made = await _keep(write, config, Asked("serve", node=node), steps)
         return Applied(True, steps, newest["version"], made)
+    if newest["digest"] == config.digest:
+        await _complete(write.conn, newest["version"], config)
+    steps = await rotate(write, pepper, BoxReferences(config))
+    return Applied(False, steps, newest["version"], newest["version"])
+
+
+async def rotate(write: Write, pepper: bytes, references: BoxReferences, scheme: str = "") -> tuple[Step, ...]:
+    """Looks again behind the references of the declared keys that begin with `scheme`, as far as this box may resolve
+    them. Raises ConfigError when one does not resolve."""
+    write = dataclasses.replace(write, origin="file")
     start = await _newest_audit(write.conn)
-    for key in config.keys:
+    for key in await _declared_keys(write.conn):
+        if not (key.secret.startswith(scheme) and references.have_key(key)):
+            continue
         row = await nouns.find(write.conn, keys.KEY, key.name)
         if row is not None and row["origin"] == "file":
             await keys.replace_secret(write, pepper, key.name, caller_secret(key))
-    return Applied(False, await _steps_since(write.conn, start), newest["version"], newest["version"])
+    return await _steps_since(write.conn, start)
+
+
+async def _complete(conn: AsyncConnection, version: int, config: Config) -> None:
+    """Keeps what the version in force declared, where an older release has not."""
+    lacking = (config_versions.c.version == version) & config_versions.c.content.is_(None)
+    await conn.execute(update(config_versions).where(lacking).values(content=_encoded(config)))
+
+
+async def _declared_keys(conn: AsyncConnection) -> list[DeclaredKey]:
+    """The keys of the version that is in force."""
+    query = select(config_versions.c.content).order_by(config_versions.c.version.desc()).limit(1)
+    content = (await conn.execute(query)).scalar()
+    written = _decoder.decode(content).get("keys", []) if content else []
+    return [DeclaredKey.model_validate(key) for key in written]
 
 
 async def put_in_force(write: Write, pepper: bytes, config: Config, asked: Asked) -> Applied:
@@ -137,10 +164,14 @@ async def _keep(write: Write, config: Config, asked: Asked, steps: tuple[Step, .
         "how": asked.how,
         "by": write.actor,
         "restores": asked.restores,
-        "content": _encoder.encode(config.written).decode(),
+        "content": _encoded(config),
     }
     made = await write.conn.execute(insert(config_versions).values(version).returning(config_versions.c.version))
     return int(made.scalar_one())
+
+
+def _encoded(config: Config) -> str:
+    return _encoder.encode(config.written).decode()
 
 
 async def list_page(conn: AsyncConnection, page: Page) -> Listing:

@@ -32,7 +32,7 @@ from penstock.app.control.fleet import Answers, Fleet
 from penstock.app.control.follower import Follower
 from penstock.app.control.listener import Listener
 from penstock.app.control.neighbours import Neighbours
-from penstock.app.control.outside import Outside, Prices
+from penstock.app.control.prices import Prices
 from penstock.app.control.selfcheck import AFTER_START_S, EVERY_S, SelfCheck
 from penstock.app.link import Adjusted, LeaseRequest, Welcome
 from penstock.config.environment import Environment
@@ -119,7 +119,6 @@ class Control:
         self._metrics = Metrics()
         self._prices = Prices()
         credentials = DeclaredCredentials(config.providers)
-        self._outside = Outside(config, credentials, secrets.pepper, self._box.node)
         self._publisher = Publisher(Sources(self._prices.resolve, credentials, config.server_settings()))
         self._door = Door(self._engine, self._publisher, require_store=self._claim.require)
         self._configuration = Configuration(self._door, credentials, config, self._box.node, secrets.pepper)
@@ -266,7 +265,8 @@ class Control:
                 log.exception("a recurring task failed; it is tried again", task=name)
 
     async def _refresh_outside(self) -> None:
-        for _ in range(await self._outside.refresh(self._door)):
+        for fault in await self._configuration.look_again():
+            log.warning("a secret could not be resolved again; the old one stays", reason=fault)
             self._metrics.failed("outside")
 
     async def _prune(self) -> None:
