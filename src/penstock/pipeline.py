@@ -17,6 +17,7 @@ from typing import NamedTuple
 from msgspec import structs
 
 from penstock.admission.admit import dimensions, find_alias, kill_on, refuse_killed
+from penstock.admission.deprecation import decision, follow, headers
 from penstock.admission.tags import tags_of
 from penstock.catalog.cost import Bounds, cost, worst_cost
 from penstock.dialects.base import Call, Demand, Dialect, Reading, Tee
@@ -26,7 +27,7 @@ from penstock.domain.http import header
 from penstock.domain.journal import Note
 from penstock.domain.money import MAX_NANOUSD, usd
 from penstock.domain.policy import Limit
-from penstock.domain.snapshot import Deployment, Provider, Snapshot
+from penstock.domain.snapshot import Alias, Deployment, Provider, Snapshot
 from penstock.domain.usage import Usage
 from penstock.errors import (
     GatewayError,
@@ -150,6 +151,8 @@ async def serve(
         exchange.dims = dimensions(exchange.key, exchange.tags, call.model)
         refuse_killed(snapshot, exchange.dims)
         exchange.alias = find_alias(snapshot, exchange.key, call.model)
+        if exchange.alias.replaced_by:
+            _follow_replacement(snapshot, exchange, exchange.alias)
         gateway.live[exchange.request_id] = exchange
         reply = await _first_answer(gateway, exchange, dialect, call)
     except BaseException as error:
@@ -159,6 +162,17 @@ async def serve(
     if reply.chunks is None:
         del gateway.live[exchange.request_id]
     return reply
+
+
+def _follow_replacement(snapshot: Snapshot, exchange: Exchange, asked: Alias) -> None:
+    """Takes the alias that stands in the place of a deprecated one, from its end on, and notes what to tell."""
+    exchange.alias, exchange.deprecation = follow(snapshot, asked, exchange.started_at / 1e9)
+    if exchange.deprecation is None:
+        return
+    exchange.decision |= decision(exchange.deprecation)
+    if exchange.deprecation.is_over:
+        exchange.dims |= {"model": exchange.alias.name, "replaced": asked.name}
+        refuse_killed(snapshot, exchange.dims)
 
 
 def _record_refusal(gateway: Gateway, exchange: Exchange, error: BaseException) -> None:
@@ -244,7 +258,7 @@ async def _reserve(
     if provider is None:
         raise UpstreamConnectFailed("The provider was removed while the call was under way.")
     vendor = provider_for(provider.kind)
-    limits = gateway.ledger.applying(snapshot.limits, exchange.dims)
+    limits = _applying(gateway, snapshot, exchange.dims)
     cap, demand = _demand(exchange, dialect, call, target, (vendor, limits))
     input_tokens = call.input_bound + call.images * target.image_tokens
     if call.unseen:
@@ -259,6 +273,17 @@ async def _reserve(
     attempt_id = f"{exchange.request_id}:{len(exchange.attempts) + 1}"
     admission = await gateway.ledger.reserve(limits, exchange.dims, ask, attempt_id)
     return _Attempt(gateway, exchange, _Plan(dialect, call, target, provider, vendor, demand, ask), admission)
+
+
+def _applying(gateway: Gateway, snapshot: Snapshot, dims: dict[str, str]) -> tuple[Limit, ...]:
+    """The limits that count a call. One on an alias goes on to count those who write its name when another has taken
+    its place, so that no budget ends with a model."""
+    found = gateway.ledger.applying(snapshot.limits, dims)
+    if "replaced" not in dims:
+        return found
+    known = {limit.id for limit in found}
+    by_old_name = gateway.ledger.applying(snapshot.limits, {**dims, "model": dims["replaced"]})
+    return (*found, *(limit for limit in by_old_name if limit.id not in known))
 
 
 def _demand(
@@ -417,9 +442,10 @@ class _Attempt:
             self._gateway.live.pop(self._exchange.request_id, None)
 
     def _headers(self, response: UpstreamResponse) -> list[tuple[bytes, bytes]]:
-        target = self._plan.target
+        target, deprecation = self._plan.target, self._exchange.deprecation
         return [
             *passed_on(response.headers),
+            *(headers(deprecation) if deprecation else ()),
             (b"x-penstock-provider", target.provider.encode()),
             (b"x-penstock-model", target.model.encode()),
             (b"x-penstock-attempts", str(self._n).encode()),

@@ -145,6 +145,15 @@ def _replacements(parsed: Parsed) -> Iterator[Fault]:
             yield parsed.document.fault(place, f"leads in a circle: {circle}")
 
 
+def _and_replacements(name: str, models: Mapping[str, DeclaredModel]) -> Iterator[DeclaredModel]:
+    """The alias and those that take its place, as far as they are declared."""
+    seen: set[str] = set()
+    while name in models and name not in seen:
+        seen.add(name)
+        yield models[name]
+        name = models[name].replaced_by or ""
+
+
 def replacement_circle(name: str, successors: Mapping[str, str]) -> str | None:
     """The way from `name` back to it, by `replaced_by`; None when it comes to an end."""
     way = [name]
@@ -286,6 +295,8 @@ class _Known:
         }
 
     def _unserved(self, provider: str, model: str) -> str | None:
-        alias = next((declared for declared in self.models if declared.name == model), None)
-        serving = {target.provider for target in alias.targets} if alias else {model.partition("/")[0]}
+        models = {declared.name: declared for declared in self.models}
+        serving = set() if model in models else {model.partition("/")[0]}
+        for alias in _and_replacements(model, models):
+            serving |= {target.provider for target in alias.targets}
         return None if provider in serving else f"the provider {shown(provider)} serves no model {shown(model)}"

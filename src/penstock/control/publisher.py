@@ -9,6 +9,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, TypeVar
 
 import msgspec
@@ -202,7 +203,7 @@ class Publisher:
                 )
                 for target in body["targets"]
             )
-            found[row.name] = Alias(row.name, targets, body["strategy"], body["max_output"])
+            found[row.name] = Alias(row.name, targets, body["strategy"], body["max_output"], *_replacement(row))
         return found
 
     def _deployment(
@@ -271,6 +272,22 @@ def _key(row: Any) -> Key:
         expires_at=None if row.expires_at is None else row.expires_at / _SECOND_NS,
         revoked_at=None if row.revoked_at is None else row.revoked_at / _SECOND_NS,
     )
+
+
+def _replacement(row: Any) -> tuple[str, float | None, float | None]:
+    """Who takes the place of a model, when callers begin to be told, and when it ends: Unix seconds. What has neither
+    date has ended when it was written, and what has no date of its own to begin began then."""
+    if not (replaced_by := row.body.get("replaced_by")):
+        return "", None, None
+    written = row.updated_at / _SECOND_NS
+    warn_at, end_at = _seconds(row.body["warn_at"]), _seconds(row.body["end_at"])
+    if warn_at is None and end_at is None:
+        return replaced_by, written, written
+    return replaced_by, warn_at if warn_at is not None else min(written, end_at or written), end_at
+
+
+def _seconds(moment: str | None) -> float | None:
+    return None if moment is None else datetime.fromisoformat(moment).timestamp()
 
 
 def _among(objects: dict[str, V], names: set[str] | None) -> dict[str, V]:

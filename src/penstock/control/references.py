@@ -97,9 +97,16 @@ async def is_callable(conn: AsyncConnection, name: str) -> bool:
 
 
 async def serving(conn: AsyncConnection, name: str) -> set[str]:
-    """The providers to which calls for the model `name` can go."""
-    body = (await conn.execute(select(models.c.body).where(models.c.name == name))).scalar()
-    return {name.partition("/")[0]} if body is None else {target["provider"] for target in body["targets"]}
+    """The providers to which calls for the model `name` can go, those of what replaces it too."""
+    rows = await conn.execute(select(models.c.name, models.c.body))
+    bodies = {row.name: row.body for row in rows}
+    if name not in bodies:
+        return {name.partition("/")[0]}
+    found: set[str] = set()
+    while (body := bodies.pop(name, None)) is not None:
+        found |= {target["provider"] for target in body["targets"]}
+        name = body.get("replaced_by") or ""
+    return found
 
 
 async def model_names(conn: AsyncConnection) -> list[str]:

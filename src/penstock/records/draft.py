@@ -40,6 +40,7 @@ def event_of(exchange: Exchange, ended_at: int, limits: dict[str, Limit]) -> Usa
         cost_basis=_basis(exchange),
         attempts=tuple(exchange.attempts),
         limits_charged=tuple([charged(charge, limits) for charge in exchange.charges]),
+        decision=exchange.decision,
         latency_ms=(ended_at - exchange.started_at) / NS_PER_MS,
         ttft_ms=(exchange.first_byte_at - exchange.started_at) / NS_PER_MS if exchange.first_byte_at else None,
         overhead_ms=max(0, ended_at - exchange.started_at - exchange.upstream_ns) / NS_PER_MS,
@@ -74,6 +75,7 @@ def draft_of(exchange: Exchange, attempt: AttemptRecord, worst_nanousd: int) -> 
         model=attempt.model,
         deployment=attempt.deployment,
         cost_nanousd=exchange.cost_nanousd + worst_nanousd,
+        decision=exchange.decision,
         attempts=(*exchange.attempts, attempt),
     )
 

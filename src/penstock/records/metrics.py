@@ -77,6 +77,7 @@ class Metrics(Collector):
         self._calls: dict[tuple[str, str, str, str, int], int] = {}
         self._spend: dict[tuple[str, str, str], list[int]] = {}
         self._refused: dict[str, int] = {}
+        self._deprecated: dict[tuple[str, str, str], int] = {}
         self._latency = Histogram(CALL_SECONDS)
         self._ttft = Histogram(CALL_SECONDS)
         self._overhead = Histogram(OVERHEAD_SECONDS)
@@ -105,6 +106,8 @@ class Metrics(Collector):
             if call not in self._calls and len(self._calls) >= MAX_SERIES:
                 call = (OTHER, OTHER, OTHER, event.cause, event.status)
             self._calls[call] = self._calls.get(call, 0) + 1
+            if event.decision:
+                self._decided(event)
             if event.cause == "refused":
                 code = event.error_code or OTHER
                 self._refused[code] = self._refused.get(code, 0) + 1
@@ -118,6 +121,15 @@ class Metrics(Collector):
     def _wildcard(self, alias: str) -> str:
         wildcard = alias.partition("/")[0] + "/*"
         return wildcard if wildcard in self._aliases else OTHER if alias else ""
+
+    def _decided(self, event: UsageEvent) -> None:
+        """Counts the call of an alias that is on its way out, by who still makes it."""
+        if (alias := event.decision.get("deprecated")) is None:
+            return
+        key = (event.team, str(alias), str(event.decision.get("replaced_by", "")))
+        if key not in self._deprecated and len(self._deprecated) >= MAX_SERIES:
+            key = (OTHER, OTHER, OTHER)
+        self._deprecated[key] = self._deprecated.get(key, 0) + 1
 
     def _spent(self, key: tuple[str, str, str], event: UsageEvent) -> None:
         row = self._spend.get(key)
@@ -199,6 +211,14 @@ class Metrics(Collector):
         yield from (usd, nanousd, tokens)
         yield _counter("penstock_refused", "Calls refused, by error code.", "code", self._refused)
         yield _counter("penstock_control_errors", "Errors in the control process's own tasks.", "task", self._errors)
+        deprecated = CounterMetricFamily(
+            "penstock_deprecated_calls",
+            "Calls of an alias that callers are told to leave.",
+            labels=["team", "alias", "replaced_by"],
+        )
+        for callers, count in self._deprecated.items():
+            deprecated.add_metric(callers, count)
+        yield deprecated
         alerts = CounterMetricFamily(
             "penstock_limit_alerts",
             "How often a limit's settled amount crossed a fraction.",
