@@ -33,6 +33,7 @@ COMMANDS: Mapping[str, str] = {
     "limit": "limits:app",
     "provider": "providers:app",
     "model": "models:app",
+    "price": "prices:app",
     "kill": "kill:app",
     "usage": "usage:usage",
     "receipt": "receipt:receipt",

@@ -115,6 +115,11 @@ class Door:
         if over := self.publisher.raises_over():
             await self._publish(Touched({"limit": over}))
 
+    async def begin_prices(self) -> None:
+        """Publishes the prices whose entry in the price book has begun."""
+        if begun := self.publisher.prices_begun():
+            await self._publish(Touched({"price": begun}))
+
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
         """A connection for the verbs that only look: one consistent picture, and no waiting for writers."""

@@ -2,9 +2,10 @@
 
     data directory and lock -> file and secrets -> store -> declared configuration -> link to workers -> admin listener
 
-From then on seven things run until the process is told to stop: the drain of the journals, the pulse to the workers,
-the admin listener, the look at what changes outside the store, the end of temporary increases, the pruning of old usage
-events, the ledger's self-check. On a database with other boxes two more: the follower and the neighbours.
+From then on eight things run until the process is told to stop: the drain of the journals, the pulse to the workers,
+the admin listener, the look at what changes outside the store, the end of temporary increases, the beginning of prices,
+the pruning of old usage events, the ledger's self-check. On a database with other boxes two more: the follower and the
+neighbours.
 """
 
 import asyncio
@@ -72,6 +73,7 @@ from penstock.surfaces.ops import Operations
 OUTSIDE_S = 60.0
 PRUNE_S = 3600.0
 RAISES_S = 1.0
+PRICES_S = 1.0
 AGAIN_S = 5.0
 MAX_TOLD = 1_000
 """Adjustments that a worker is told of at a time; it asks again for the rest."""
@@ -205,6 +207,7 @@ class Control:
             asyncio.ensure_future(self._drain.keep()),
             asyncio.ensure_future(self._every(OUTSIDE_S, "outside", self._refresh_outside)),
             asyncio.ensure_future(self._every(RAISES_S, "raises", self._door.end_raises)),
+            asyncio.ensure_future(self._every(PRICES_S, "prices", self._door.begin_prices)),
             asyncio.ensure_future(self._every(PRUNE_S, "prune", self._prune)),
             asyncio.ensure_future(self._every(EVERY_S, "self_check", self._self_check.run, AFTER_START_S)),
             self._listener.task,
