@@ -34,6 +34,7 @@ COMMANDS: Mapping[str, str] = {
     "provider": "providers:app",
     "model": "models:app",
     "price": "prices:app",
+    "import": "imports:app",
     "kill": "kill:app",
     "usage": "usage:usage",
     "receipt": "receipt:receipt",
