@@ -16,6 +16,8 @@
     |   |-- ModelNotFound              404 model_not_found
     |   |-- NotFound                   404 not_found
     |   |-- MethodNotAllowed           405 method_not_allowed
+    |   |-- IdempotencyConflict        409 idempotency_conflict  the request was sent before; .first_request_id
+    |   |   `-- IdempotencyMismatch    422 idempotency_mismatch  its Idempotency-Key was another request's
     |   |-- RateLimitExceeded          429 rate_limit_exceeded   the window turns: retry-after
     |   |-- LimitHeld                  429 limit_held            others' holds are in the way: retry-after
     |   |-- InsufficientQuota          429 insufficient_quota    the money is spent: x-should-retry: false
@@ -133,6 +135,20 @@ class NotFound(GatewayError):
 
 class MethodNotAllowed(GatewayError):
     status, type, code, source = 405, "invalid_request_error", "method_not_allowed", "client"
+
+
+class IdempotencyConflict(GatewayError):
+    """`first_request_id`: the call that used the Idempotency-Key first."""
+
+    status, type, code, source = 409, "idempotency_error", "idempotency_conflict", "client"
+
+    def __init__(self, message: str, first_request_id: str) -> None:
+        super().__init__(message)
+        self.first_request_id = first_request_id
+
+
+class IdempotencyMismatch(IdempotencyConflict):
+    status, code = 422, "idempotency_mismatch"
 
 
 class RateLimitExceeded(GatewayError):

@@ -12,22 +12,24 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import suppress
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from msgspec import structs
 
+from penstock.admission import deprecation, idempotency
 from penstock.admission.admit import dimensions, find_alias, kill_on, refuse_killed
-from penstock.admission.deprecation import decision, follow, headers
+from penstock.admission.downgrade import taking_over
 from penstock.admission.tags import tags_of
 from penstock.catalog.cost import Bounds, cost, worst_cost
 from penstock.dialects.base import Call, Demand, Dialect, Reading, Tee
 from penstock.domain.events import AttemptRecord, Cause, CostBasis, UsageEvent
 from penstock.domain.exchange import Exchange
 from penstock.domain.http import header
+from penstock.domain.idempotency import KeyUse
 from penstock.domain.journal import Note
 from penstock.domain.money import MAX_NANOUSD, usd
 from penstock.domain.policy import Limit
-from penstock.domain.snapshot import Alias, Deployment, Provider, Snapshot
+from penstock.domain.snapshot import Deployment, Provider, Snapshot
 from penstock.domain.usage import Usage
 from penstock.errors import (
     GatewayError,
@@ -74,6 +76,24 @@ class Reply(NamedTuple):
     chunks: AsyncGenerator[bytes, None] | None = None
 
 
+class KeyUses(Protocol):
+    """Who uses which Idempotency-Key, on every worker."""
+
+    async def take(self, use: KeyUse) -> KeyUse:
+        """The use that counts: this one, once it is durable, or the one before it. Raises `StoreUnavailable`. Where it
+        raises, or is cut short, this one does not count for long."""
+
+    async def release(self, use: KeyUse) -> None:
+        """Lets the Idempotency-Key be used again, soon where it cannot be at once."""
+
+
+class Asked(NamedTuple):
+    """What a worker asks the control process for: what an undeclared model can do and cost, and Idempotency-Keys."""
+
+    resolve: Callable[[str, str], Awaitable[Deployment]]
+    key_uses: KeyUses
+
+
 def uptime_ns() -> int:
     """Nanoseconds since the machine started, the time it was suspended included: nobody can set this clock back."""
     return time.clock_gettime_ns(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
@@ -87,7 +107,7 @@ class Gateway:
         self,
         ledger: Ledger,
         upstream: Upstream,
-        resolve: Callable[[str, str], Awaitable[Deployment]],
+        asked: Asked,
         clock: Callable[[], int],
         uptime: Callable[[], int] = uptime_ns,
     ) -> None:
@@ -95,7 +115,7 @@ class Gateway:
         self.pepper = b""
         self.ledger = ledger
         self.upstream = upstream
-        self.resolve = resolve
+        self.resolve, self.key_uses = asked
         self.clock = clock
         self.live: dict[str, Exchange] = {}
         self.draining = False
@@ -151,28 +171,42 @@ async def serve(
         exchange.dims = dimensions(exchange.key, exchange.tags, call.model)
         refuse_killed(snapshot, exchange.dims)
         exchange.alias = find_alias(snapshot, exchange.key, call.model)
-        if exchange.alias.replaced_by:
-            _follow_replacement(snapshot, exchange, exchange.alias)
+        deprecation.take_replacement(snapshot, exchange)
         gateway.live[exchange.request_id] = exchange
-        reply = await _first_answer(gateway, exchange, dialect, call)
+        await _take_key(gateway, exchange, body)
+        reply = await _answer(gateway, exchange, dialect, call)
     except BaseException as error:
         gateway.live.pop(exchange.request_id, None)
-        _record_refusal(gateway, exchange, error)
+        try:
+            _record_refusal(gateway, exchange, error)
+        finally:
+            await _release_key(gateway, exchange)
         raise
     if reply.chunks is None:
         del gateway.live[exchange.request_id]
     return reply
 
 
-def _follow_replacement(snapshot: Snapshot, exchange: Exchange, asked: Alias) -> None:
-    """Takes the alias that stands in the place of a deprecated one, from its end on, and notes what to tell."""
-    exchange.alias, exchange.deprecation = follow(snapshot, asked, exchange.started_at / 1e9)
-    if exchange.deprecation is None:
+async def _take_key(gateway: Gateway, exchange: Exchange, body: bytes) -> None:
+    """Claims the caller's Idempotency-Key, where there is one, before anything is held or sent. Raises
+    `IdempotencyConflict` when another call has it, `StoreUnavailable` when that cannot be found out."""
+    use = idempotency.key_use(exchange, body)
+    if use is None:
         return
-    exchange.decision |= decision(exchange.deprecation)
-    if exchange.deprecation.is_over:
-        exchange.dims |= {"model": exchange.alias.name, "replaced": asked.name}
-        refuse_killed(snapshot, exchange.dims)
+    first = await gateway.key_uses.take(use)
+    if first != use:
+        raise idempotency.refusal(first, use)
+    exchange.key_use = use
+    gateway.require_ready()
+    authenticate(gateway.snapshot, exchange.headers, gateway.pepper, gateway.clock() / 1e9)  # that took its time
+
+
+async def _release_key(gateway: Gateway, exchange: Exchange) -> None:
+    """A call that has used nothing leaves its Idempotency-Key to the next try: it was refused, or never reached a
+    provider, or every provider refused it."""
+    use, used = exchange.key_use, exchange.usage
+    if use is not None and not (used.total_input or used.total_output):
+        await gateway.key_uses.release(use)
 
 
 def _record_refusal(gateway: Gateway, exchange: Exchange, error: BaseException) -> None:
@@ -201,6 +235,29 @@ def _tell(exchange: Exchange, error: BaseException) -> None:
     else:
         is_fault = exchange.attempts or isinstance(told, UpstreamError | InternalError)
         exchange.cause = "failed" if is_fault else "refused"
+
+
+async def _answer(gateway: Gateway, exchange: Exchange, dialect: Dialect, call: Call) -> Reply:
+    """The answer of the model that was asked for, or of the one that takes over, once, when a limit denies the call and
+    names it. Whatever keeps that one from being sent to, the caller is told of the first denial."""
+    try:
+        return await _first_answer(gateway, exchange, dialect, call)
+    except GatewayError as error:
+        asked, alias, denied = exchange.alias, taking_over(gateway.snapshot, exchange, error), error
+        if asked is None or alias is None or denied.denial is None:
+            raise
+    downgrade = {"limit": denied.denial.limit.name, "from": asked.name, "to": alias.name}
+    exchange.decision["downgrade"] = downgrade
+    exchange.alias, exchange.dims["model"], replaced = alias, alias.name, exchange.dims.pop("replaced", None)
+    try:
+        return await _first_answer(gateway, exchange, dialect, call)
+    except GatewayError as error:
+        if isinstance(error, UpstreamError | StoreUnavailable):
+            raise
+        exchange.alias, exchange.dims["model"] = asked, asked.name
+        exchange.dims |= {} if replaced is None else {"replaced": replaced}
+        downgrade["refused"] = error.code
+        raise denied from None
 
 
 async def _first_answer(gateway: Gateway, exchange: Exchange, dialect: Dialect, call: Call) -> Reply:
@@ -442,15 +499,19 @@ class _Attempt:
             self._gateway.live.pop(self._exchange.request_id, None)
 
     def _headers(self, response: UpstreamResponse) -> list[tuple[bytes, bytes]]:
-        target, deprecation = self._plan.target, self._exchange.deprecation
-        return [
+        target = self._plan.target
+        headers = [
             *passed_on(response.headers),
-            *(headers(deprecation) if deprecation else ()),
             (b"x-penstock-provider", target.provider.encode()),
             (b"x-penstock-model", target.model.encode()),
             (b"x-penstock-attempts", str(self._n).encode()),
             (b"x-penstock-cache", b"off"),
         ]
+        if self._exchange.deprecation is not None:
+            headers += deprecation.headers(self._exchange.deprecation)
+        if (downgrade := self._exchange.decision.get("downgrade")) is not None:
+            headers.append((b"x-penstock-downgraded", downgrade["limit"].encode()))
+        return headers
 
     # -- the resolution of the hold -----------------------------------------------------------------------------------
 

@@ -1,8 +1,10 @@
 """The proofs about money hold, each in a short form. `penstock prove money` runs them in full.
 
+With two workers on SQLite, and what boxes can do to each other with two boxes of two workers on PostgreSQL.
 `PENSTOCK_KILL_CYCLES` sets how many crashes there are.
 """
 
+import contextlib
 import os
 import subprocess
 from collections.abc import Iterator
@@ -13,16 +15,30 @@ import pytest
 
 from penstock.testing.gateway import command
 from penstock.testing.oracles import Verdict
-from penstock.testing.prove import crashes, disconnects, hostile, network, overspend
+from penstock.testing.postgres import CannotRun, Postgres
+from penstock.testing.prove import crashes, disconnects, hostile, network, outages, overspend
 from penstock.testing.prove.run import SCENARIOS
-from penstock.testing.prove.stage import Outcome, Stage
+from penstock.testing.prove.stage import Outcome, Size, Stage
 
 CYCLES = int(os.environ.get("PENSTOCK_KILL_CYCLES", "6"))
+AWAY_S = 9.0
 
 
 @pytest.fixture(scope="module")
 def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    with Stage(tmp_path_factory.mktemp("stage") / "gateway", [scenario.scene() for scenario in SCENARIOS]) as stage:
+    scenes = [scenario.scene() for scenario in SCENARIOS]
+    with Stage(tmp_path_factory.mktemp("stage"), scenes, Size(workers=2)) as stage:
+        yield stage
+
+
+@pytest.fixture(scope="module")
+def boxes(tmp_path_factory: pytest.TempPathFactory, postgres: Postgres) -> Iterator[Stage]:
+    """Two of them, with two workers each."""
+    scenes = [overspend.scene(), crashes.scene()]
+    with (
+        postgres.database() as name,
+        Stage(tmp_path_factory.mktemp("boxes"), scenes, Size(postgres.url(name), 2, 2)) as stage,
+    ):
         yield stage
 
 
@@ -45,6 +61,27 @@ def test_a_thousand_parallel_calls_spend_a_limit_of_a_hundred_and_not_one_more(s
 @pytest.mark.timeout(120 + 20 * CYCLES)
 def test_the_ledger_equals_the_banks_statement_after_any_crash(stage: Stage) -> None:
     assert_holds(crashes.run(stage, CYCLES, False, nothing))
+
+
+def test_boxes_that_share_a_database_spend_a_limit_to_the_last_call_and_not_one_more(boxes: Stage) -> None:
+    assert_holds(overspend.run(boxes, [1], overspend.CALLERS, nothing))
+
+
+@pytest.mark.timeout(120 + 20 * CYCLES)
+def test_the_ledger_equals_the_banks_statement_after_any_crash_of_any_box(boxes: Stage) -> None:
+    assert_holds(crashes.run(boxes, CYCLES // 2, False, nothing))
+
+
+@pytest.mark.timeout(240)
+def test_a_database_that_goes_away_under_two_boxes_costs_nobody_any_money(tmp_path: Path) -> None:
+    try:
+        server = Postgres().__enter__()
+    except CannotRun as reason:
+        pytest.skip(str(reason))
+    size = Size(server.url("postgres"), 2, 2, outages.freshness_s(AWAY_S))
+    with contextlib.closing(server), Stage(tmp_path, [outages.scene()], size) as boxes:
+        outcome = outages.run(boxes, server, AWAY_S, False, nothing)
+    assert_holds(outcome)
 
 
 def test_a_caller_who_leaves_at_any_moment_is_charged_what_the_bank_bills(stage: Stage) -> None:
@@ -70,6 +107,20 @@ def test_the_command_proves_it_and_writes_a_report(tmp_path: Path) -> None:
     (scenario,) = msgspec.json.decode((tmp_path / "proof.json").read_bytes())["scenarios"]
     assert scenario["scenario"] == "hostile"
     assert scenario["holds"] is True
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--boxes", "2"], "several boxes share a PostgreSQL database"),
+        (["--only", "outages"], "it needs one of its own"),
+        (["--boxes", "9", "--store", "postgresql"], "must be at most 4"),
+    ],
+)
+def test_boxes_and_outages_that_cannot_be_are_refused_at_once(words: list[str], said: str) -> None:
+    ended = subprocess.run([*command(), "prove", "money", *words], capture_output=True, text=True, check=False)
+    assert ended.returncode == 2
+    assert said in " ".join(ended.stderr.split())
 
 
 def test_a_store_that_there_is_not_is_said_in_a_sentence(tmp_path: Path) -> None:

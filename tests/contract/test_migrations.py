@@ -18,10 +18,16 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from penstock.errors import StoreTooNew
 from penstock.store.engine import control_engine, database_url
 from penstock.store.migrate import DIRECTORY, newest_revision, revision, upgrade
-from penstock.store.tables import boxes, control, ledger, records
+from penstock.store.tables import admission, boxes, control, ledger, records
 from penstock.store.tables.schema import metadata
 
-TABLES_OF_EVERY_ROOM = (boxes.boxes, control.audit, ledger.entries, records.rollups)
+TABLES_OF_EVERY_ROOM = (
+    admission.idempotency_keys,
+    boxes.boxes,
+    control.audit,
+    ledger.entries,
+    records.rollups,
+)
 
 
 def _schema(connection: Connection) -> dict[str, str]:

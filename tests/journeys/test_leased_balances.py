@@ -36,13 +36,6 @@ def test_a_limit_is_used_up_to_the_last_call_and_not_passed(own_lab: MakeLab) ->
     assert lab.gateway.verify().returncode == 0
 
 
-def test_what_lies_idle_at_the_workers_comes_back(own_lab: MakeLab) -> None:
-    lab = own_lab(KEYS, [MONEY], workers=2)
-    _call_until_leased(lab)
-    eventually(lambda: _row(lab, "money")["leased"] == 0, 15, "the slices have come back")
-    assert lab.gateway.verify().returncode == 0
-
-
 def test_a_worker_that_is_killed_leaves_nothing_leased(own_lab: MakeLab) -> None:
     lab = own_lab(KEYS, [MONEY], workers=2)
     for _ in range(10):

@@ -4,15 +4,19 @@ is passed, and when all is quiet nothing is stranded.
 The workers are real machines and lessees. The control process is first a model of thirty lines: it grants what is free,
 obeys each request once, and takes what a dead worker had left when its journal has been read. Then it is the grantor
 and the SQL that settles, on a real database.
+
+`PENSTOCK_LAW_STEPS` sets how many steps are made with the model, over all runs; half as many are made in SQL.
 """
 
 import asyncio
+import os
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -27,11 +31,14 @@ from penstock.ledger.lessee import Lessee
 from penstock.ledger.machine import Ask, Machine, Reservation, Short
 from penstock.ledger.matching import Index
 from penstock.ledger.postings import Cursor, add_journal, drop_old_shares, finish_journal, run, write_batch
+from penstock.ledger.slices import IDLE_ROUNDS
 from penstock.ledger.windows import SHORT, SLIDING_S, oldest_open
 from penstock.store.engine import committer_engine, database_url
 from penstock.store.tables import ledger as tables
 from penstock.store.tables.schema import metadata
 
+STEPS = int(os.environ.get("PENSTOCK_LAW_STEPS", "15000"))
+STEPS_OF_A_RUN = 60
 WINDOWS = [("day", "fixed"), ("total", "fixed"), ("minute", "fixed"), ("second", "fixed")]
 WINDOWS += [("minute", "sliding"), ("hour", "sliding")]
 FATES = ["answered", "answered", "answered", "answer lost", "not known", "twice"]
@@ -184,7 +191,7 @@ class SqlStore(Store):
     def _open(self, epoch: int) -> None:
         if epoch not in self._epochs:
             with self._engine.begin() as connection:
-                add_journal(connection, Cursor(epoch, 0, 0), 1)
+                add_journal(connection, Cursor(epoch, 0, 0), 1, "")
             self._epochs.add(epoch)
 
     def _read(self) -> None:
@@ -223,6 +230,12 @@ class Worker:
             return
         assert isinstance(outcome, Reservation)
         self.open.append(outcome)
+
+
+def _rest(lessee: Lessee) -> None:
+    """Long enough for what lies idle to go back."""
+    for _ in range(IDLE_ROUNDS + 1):
+        lessee.tick()
 
 
 class Loop(asyncio.SelectorEventLoop):
@@ -449,7 +462,7 @@ class World(RuleBasedStateMachine):
         self.at += 2 * 86_400
         for _ in range(12):
             for worker in self.workers:
-                self._run(worker.lessee.tick)
+                self._run(partial(_rest, worker.lessee))
                 for number, wants, given in worker.sent:
                     if number >= self.store.answers.get(worker.epoch, (0, ()))[0]:
                         answer = self.store.serve(worker.epoch, number, wants, given, self.at)
@@ -464,8 +477,12 @@ class World(RuleBasedStateMachine):
         self.loop.close()
 
 
-TestLeases = World.TestCase
-TestLeases.settings = settings(max_examples=250, stateful_step_count=60, deadline=None)
+def _settings(steps: int) -> settings:
+    return settings(max_examples=-(-steps // STEPS_OF_A_RUN), stateful_step_count=STEPS_OF_A_RUN, deadline=None)
+
+
+TestLeases = pytest.mark.timeout(120 + STEPS // 25)(World.TestCase)
+TestLeases.settings = _settings(STEPS)
 
 
 class WorldInSql(World):
@@ -473,5 +490,5 @@ class WorldInSql(World):
         return SqlStore(limits, self.loop)
 
 
-TestLeasesInSql = WorldInSql.TestCase
-TestLeasesInSql.settings = settings(max_examples=150, stateful_step_count=50, deadline=None)
+TestLeasesInSql = pytest.mark.timeout(120 + STEPS // 10)(WorldInSql.TestCase)
+TestLeasesInSql.settings = _settings(STEPS // 2)

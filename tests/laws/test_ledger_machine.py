@@ -1,7 +1,12 @@
-"""The state machine against a model that never forgets and never optimises: whatever happens, they agree."""
+"""The state machine against a model that never forgets and never optimises: whatever happens, they agree.
 
+`PENSTOCK_LAW_STEPS` sets how many steps are made, over all runs.
+"""
+
+import os
 from dataclasses import dataclass, field
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
@@ -12,6 +17,8 @@ from penstock.ledger.machine import STEADY_S, Ask, Machine, Reservation
 from penstock.ledger.matching import Index
 from penstock.ledger.windows import window
 
+STEPS = int(os.environ.get("PENSTOCK_LAW_STEPS", "6000"))
+STEPS_OF_A_RUN = 40
 MAX_VALUES = 2
 START = 1_795_200_000
 PERS = ("second", "minute", "hour", "day", "week", "month", "total")
@@ -108,6 +115,7 @@ def limit_trees(draw: st.DrawFn) -> dict[str, Limit]:
             match=draw(st.sampled_from([(), (("team", "a"),), (("team", "b"),)])),
             each=draw(st.sampled_from([None, None, "customer"])),
             mode=draw(st.sampled_from(["strict", "strict", "strict", "observe"])),
+            max_values=MAX_VALUES,
         )
     return limits
 
@@ -121,7 +129,7 @@ class MachineAgainstModel(RuleBasedStateMachine):
     @initialize(limits=limit_trees())
     def begin(self, limits: dict[str, Limit]) -> None:
         self.limits = limits
-        self.machine = Machine(MAX_VALUES)
+        self.machine = Machine()
         self.model = Model()
         self.at = START
         self.open: list[Held] = []
@@ -253,5 +261,7 @@ class MachineAgainstModel(RuleBasedStateMachine):
             assert self.machine.held() == {}
 
 
-TestMachineAgainstModel = MachineAgainstModel.TestCase
-TestMachineAgainstModel.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestMachineAgainstModel = pytest.mark.timeout(120 + STEPS // 25)(MachineAgainstModel.TestCase)
+TestMachineAgainstModel.settings = settings(
+    max_examples=-(-STEPS // STEPS_OF_A_RUN), stateful_step_count=STEPS_OF_A_RUN, deadline=None
+)

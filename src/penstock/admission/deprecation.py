@@ -2,11 +2,27 @@
 
 from email.utils import formatdate
 
-from penstock.domain.exchange import Deprecation
+from penstock.admission.admit import refuse_killed
+from penstock.domain.exchange import Deprecation, Exchange
 from penstock.domain.snapshot import Alias, Snapshot
 
 MAX_STEPS = 32
 """Replacements of replacements that are followed; `control` refuses circles."""
+
+
+def take_replacement(snapshot: Snapshot, exchange: Exchange) -> None:
+    """Serves the call by what stands in the place of its alias, from that one's end on, and notes what its caller is to
+    be told. Raises `Killed` when the replacement is stopped."""
+    asked = exchange.alias
+    if asked is None or not asked.replaced_by:
+        return
+    exchange.alias, exchange.deprecation = follow(snapshot, asked, exchange.started_at / 1e9)
+    if exchange.deprecation is None:
+        return
+    exchange.decision |= decision(exchange.deprecation)
+    if exchange.deprecation.is_over:
+        exchange.dims |= {"model": exchange.alias.name, "replaced": asked.name}
+        refuse_killed(snapshot, exchange.dims)
 
 
 def follow(snapshot: Snapshot, alias: Alias, now_s: float) -> tuple[Alias, Deprecation | None]:

@@ -80,6 +80,9 @@ class Beat(Struct, frozen=True, tag="beat"):
     loop_lag_ms: float
     refused_strangers: int = 0
     """Calls without a valid key since the worker started; they leave no record of their own."""
+    peaks: tuple[Charge, ...] = ()
+    """How many calls were in flight at once since the beat before, for each balance of the concurrent limits that
+    alert."""
 
 
 class Pulse(Struct, frozen=True, tag="pulse"):
@@ -94,7 +97,8 @@ class Pulse(Struct, frozen=True, tag="pulse"):
 
 class Question(Struct, frozen=True, tag="question"):
     """`kind` `receipt` (`arguments`: request id, digest of the asking key), `deployment` (provider, model),
-    `snapshot` (none), `adjustments` (the number after which)."""
+    `snapshot` (none), `adjustments` (the number after which), `take_key` (a `KeyUse` field by field, the worker's
+    epoch), `release_key` (a `KeyUse` field by field)."""
 
     id: int
     kind: str

@@ -22,6 +22,7 @@ import msgspec
 import uvloop
 
 from penstock.app import box
+from penstock.app.key_uses import KeyUses
 from penstock.app.link import (
     Adjusted,
     Answer,
@@ -46,7 +47,7 @@ from penstock.errors import StoreUnavailable
 from penstock.ledger.journal import Journal
 from penstock.ledger.ledger import Ledger
 from penstock.ledger.lessee import Lessee
-from penstock.pipeline import Gateway
+from penstock.pipeline import Asked, Gateway
 from penstock.surfaces.http1.protocol import ServerLimits
 from penstock.surfaces.http1.server import HttpServer
 from penstock.surfaces.inference import Inference
@@ -189,11 +190,14 @@ class Worker:
             journal = self._journal = Journal(Path(welcome.journal))
             ledger = Ledger(journal, time.time_ns, None if welcome.sole else self._say_what_is_lacked)
             ledger.seed(welcome.balances)
-            self._gateway = Gateway(ledger, Upstream(Http1Transport()), self._deployment, time.time_ns)
+            key_uses = KeyUses(self._ask, welcome.epoch)
+            asked = Asked(self._deployment, key_uses)
+            self._gateway = Gateway(ledger, Upstream(Http1Transport()), asked, time.time_ns)
             self._gateway.pepper = welcome.pepper
             self._app = Inference(self._gateway, self._node, self._receipt)
             self._spawn(journal.keep_synced())
             self._spawn(self._beat())
+            self._spawn(key_uses.keep_releasing())
             self._spawn(self._listen(welcome.snapshot.server))
         self._adopt(welcome.snapshot)
         self._gateway.confirm_fresh()
@@ -260,6 +264,7 @@ class Worker:
                     gateway.ledger.held(),
                     self._loop_lag_ms,
                     app.refused_strangers,
+                    gateway.ledger.peaks(),
                 )
             )
 

@@ -22,6 +22,19 @@ AlertAt = Annotated[
     list[float] | None,
     typer.Option("--alert-at", metavar="FRACTION", help="Alert when this share is spent, such as 0.8; repeatable."),
 ]
+OnExceeded = Annotated[
+    str,
+    typer.Option(
+        "--on-exceeded",
+        metavar="REACTION",
+        help="refuse, or downgrade:MODEL: that model takes over what the limit denies.",
+    ),
+]
+
+MaxValues = Annotated[
+    int | None,
+    typer.Option(metavar="N", help="How many values of EACH get a balance of their own; the rest share one."),
+]
 
 app = nouns.command_group(LIMIT, "Limits: budgets, rates and concurrency; which calls count, in what unit, how much.")
 
@@ -52,24 +65,32 @@ def create(
     timezone: Annotated[str, typer.Option(metavar="ZONE", help="Whose calendar, such as Europe/Berlin.")] = "",
     mode: Mode = "",
     alert_at: AlertAt = None,
+    on_exceeded: OnExceeded = "",
+    max_values: MaxValues = None,
     as_json: Json = False,
 ) -> None:
     """Create a limit. It begins with empty balances."""
     fields = given(name=name, each=each, unit=unit, amount=amount, per=per, mode=mode, alert_at=alert_at)
-    fields |= given(window=window, timezone=timezone)
+    fields |= given(window=window, timezone=timezone, on_exceeded=_reaction(on_exceeded), max_values=max_values)
     nouns.create(LIMIT, fields | _matching(match or []), as_json)
 
 
 @app.command(epilog="Example: penstock limit update growth-daily --amount 40")
 def update(
     name: NameArgument,
+    *,
     amount: Amount = "",
     mode: Mode = "",
     alert_at: AlertAt = None,
+    on_exceeded: OnExceeded = "",
+    max_values: MaxValues = None,
     as_json: Json = False,
 ) -> None:
-    """Change a limit's amount, mode or alerts. What it counts stays as it is."""
-    nouns.update(LIMIT, name, given(amount=amount, mode=mode, alert_at=alert_at), as_json)
+    """Change a limit's amount, mode, alerts or reaction. What it counts stays as it is."""
+    fields = given(
+        amount=amount, mode=mode, alert_at=alert_at, on_exceeded=_reaction(on_exceeded), max_values=max_values
+    )
+    nouns.update(LIMIT, name, fields, as_json)
 
 
 @app.command("raise", epilog="Example: penstock limit raise growth-daily --by 15 --until 48h --reason 'launch day'")
@@ -89,6 +110,12 @@ def raise_amount(
 def end_raises(name: NameArgument, as_json: Json = False) -> None:
     """End a limit's temporary increases now."""
     nouns.print_object(AdminClient.from_environment().call("DELETE", f"{LIMIT.at(name)}/raise"), as_json)
+
+
+def _reaction(text: str) -> str | dict[str, str]:
+    """`downgrade:small` as the body's `on_exceeded`; anything else is the gateway's to judge."""
+    reaction, colon, model = text.partition(":")
+    return {reaction: model} if colon else text
 
 
 def _matching(texts: list[str]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 import typer
 
-Scenario = Literal["overspend", "crashes", "disconnects", "network", "hostile"]
+Scenario = Literal["overspend", "crashes", "disconnects", "network", "hostile", "outages"]
 
 app = typer.Typer(no_args_is_help=True, help="Proofs that an operator can rerun, on a throwaway gateway.")
 
@@ -28,17 +28,23 @@ def money(
     seeds: Annotated[int | None, typer.Option(min=1, help="Rounds of the overspend.")] = None,
     cycles: Annotated[int | None, typer.Option(min=1, help="Crashes.")] = None,
     only: Annotated[Scenario | None, typer.Option(help="One scenario alone.")] = None,
-    store: Annotated[str | None, typer.Option(metavar="URL", help="As `store` in the file; an empty database.")] = None,
+    store: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="sqlite, postgresql (brings one along), or the URL of an empty database."),
+    ] = None,
+    boxes: Annotated[int | None, typer.Option(min=1, help="That share the database; 2 on PostgreSQL.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Of each box; 2 if not given.")] = None,
     report: Annotated[Path | None, typer.Option(metavar="FILE", help="Write it all: .json, else Markdown.")] = None,
 ) -> None:
-    """Proves on a throwaway gateway that no limit is overspent and no spend is lost: parallel calls, kill -9, callers
-    who hang up, broken networks and hostile usage reports, each judged by the same oracles."""
+    """Proves on throwaway boxes that no limit is overspent and no spend is lost: parallel calls, kill -9, callers who
+    hang up, broken networks, hostile usage reports and a database that goes away, each judged by the same oracles."""
     if quick and full:
         raise typer.BadParameter("--quick and --full exclude each other")
     if report is not None and not report.absolute().parent.is_dir():
         raise typer.BadParameter(f"there is no folder {report.parent}", param_hint="--report")
     words = [sys.executable, "-m", "penstock.testing.prove", "money"]
     words += [flag for flag, given in (("--quick", quick), ("--full", full)) if given]
-    for name, value in (("seeds", seeds), ("cycles", cycles), ("only", only), ("store", store), ("report", report)):
+    sizes = {"seeds": seeds, "cycles": cycles, "boxes": boxes, "workers": workers}
+    for name, value in {**sizes, "only": only, "store": store, "report": report}.items():
         words += [f"--{name}", str(value)] if value is not None else []
     os.execv(sys.executable, words)  # noqa: S606 - the proof takes this process's place

@@ -30,6 +30,8 @@ def receipt(
     charged = ("limit", "value", "window_start", "amount", "unit")
     _print_section("Limits charged", charged, [_charge(charge) for charge in found["limits_charged"]])
     remarks = {name: found.get(name) for name in ("flags", "guardrails", "dropped") if found.get(name)}
+    if downgrade := found.get("decision", {}).get("downgrade"):
+        remarks["downgraded"] = _downgrade(downgrade)
     if remarks:
         print_fields(remarks)
 
@@ -67,6 +69,11 @@ def _cost_rows(found: dict[str, Any]) -> list[list[Any]]:
 def _attempt(attempt: dict[str, Any]) -> list[Any]:
     columns = ("n", "provider", "model", "status", "error_code", "basis")
     return [*(attempt[column] for column in columns), dollars(attempt["cost_nanousd"])]
+
+
+def _downgrade(made: dict[str, str]) -> str:
+    refused = f"; that was refused: {made['refused']}" if "refused" in made else ""
+    return f"from {made['from']} to {made['to']} by limit {made['limit']}{refused}"
 
 
 def _charge(charge: dict[str, Any]) -> list[Any]:

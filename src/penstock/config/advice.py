@@ -21,6 +21,7 @@ def advise(config: Config) -> list[str]:
         *_unresolved(config),
         *_unbounded_each(config),
         *_coarse_limits(config),
+        *_idle_downgrades(config),
     ]
 
 
@@ -84,6 +85,28 @@ def _coarse_limits(config: Config) -> Iterator[str]:
                 f"limits.{limit.name}: one call to {shown(worst[1])} without a cap of its own holds "
                 f"{usd(worst[0])} of {usd(limit.amount)} USD, more than {LARGE_SHARE_PERCENT} %; lower its max_output"
             )
+
+
+def _idle_downgrades(config: Config) -> Iterator[str]:
+    """Downgrades that cannot happen, or mostly come to nothing."""
+    for limit in config.limits:
+        if not limit.on_exceeded:
+            continue
+        if limit.mode == "observe":
+            yield f"limits.{limit.name}: an observing limit denies nothing, so on_exceeded means nothing"
+        elif limit.each != "model" and _counts_model(limit, limit.on_exceeded, config):
+            yield (
+                f"limits.{limit.name}: it counts {shown(limit.on_exceeded)} as well, so a downgrade helps only where "
+                "that one's worst case is smaller and still fits; match the model that is to be replaced"
+            )
+
+
+def _counts_model(limit: DeclaredLimit, name: str, config: Config) -> bool:
+    """Whether calls for the alias or the undeclared model `name` can count on `limit`."""
+    model = next((model for model in config.models if model.name == name), None)
+    if model is not None:
+        return _may_count(limit, model)
+    return "model" not in limit.match and limit.match.get("provider") in {None, name.partition("/")[0]}
 
 
 def _worst_output(model: DeclaredModel) -> tuple[int, str]:

@@ -198,6 +198,9 @@ def _limits(parsed: Parsed) -> Iterator[Fault]:
     known = _Known.of(parsed)
     for path, item in parsed.objects("limits"):
         limit = cast(DeclaredLimit, item)
+        if limit.on_exceeded and not known.has_model(limit.on_exceeded):
+            place = (*path, "on_exceeded", "downgrade")
+            yield parsed.document.fault(place, f"there is no model {shown(limit.on_exceeded)}")
         missing = list(known.missing(limit.match))
         for dimension, message in missing:
             yield parsed.document.fault((*path, "match", dimension), message)
@@ -237,12 +240,12 @@ class _Known:
                 yield dimension, f"no project has the environment {shown(value)}"
             elif dimension == "user" and value not in self.users:
                 yield dimension, f"no key is of the user {shown(value)}"
-            elif dimension == "model" and not self._has_model(value):
+            elif dimension == "model" and not self.has_model(value):
                 yield dimension, f"there is no model {shown(value)}"
             elif dimension in {"team", "project", "key", "provider"} and value not in self.names[dimension]:
                 yield dimension, f"there is no {dimension} {shown(value)}"
 
-    def _has_model(self, value: str) -> bool:
+    def has_model(self, value: str) -> bool:
         """What callers can write as `model`: an alias, or a name that a `provider/*` admits."""
         return not value.endswith("/*") and _covered(value, self.names["model"])
 

@@ -46,7 +46,7 @@ from penstock.config.values import (
     unique,
 )
 from penstock.domain.http import Timeouts
-from penstock.domain.policy import MATCHABLE, Mode, Unit, Window, WindowKind
+from penstock.domain.policy import MATCHABLE, MAX_VALUES, Mode, Unit, Window, WindowKind
 from penstock.domain.snapshot import ServerSettings
 
 KINDS = ("openai", "compatible", "simulated")
@@ -306,9 +306,29 @@ def limit_name(match: Mapping[str, str], each: str | None, unit: str, per: str, 
     return f"{plain[: MAX_NAME - 9]}-{sha256(whole.encode()).hexdigest()[:8]}"
 
 
+class OnExceeded(_Section):
+    """What becomes of a call that a limit denies: another model takes over."""
+
+    downgrade: ModelName
+
+
+def _reaction(value: object, read: Callable[[object], Any]) -> str:
+    """`refuse` -> empty; `{downgrade: MODEL}` -> the model."""
+    if value is None or value == "refuse":
+        return ""
+    if not isinstance(value, dict):
+        raise ValueError("must be refuse or {downgrade: MODEL}")  # noqa: TRY004 - a fault, gathered by pydantic
+    return str(read(value).downgrade)
+
+
+_Reaction = GetPydanticSchema(
+    lambda _, handler: core_schema.no_info_wrap_validator_function(_reaction, handler.generate_schema(OnExceeded))
+)
+
+
 class DeclaredLimit(_Section):
     """`amount`: whole nano-USD for `usd`, pieces for the rest. `match`: dimension -> value, tags as `tag:<name>`.
-    `name` is made from the rest when unwritten."""
+    `on_exceeded`: the model that takes over, empty for none. `name` is made from the rest when unwritten."""
 
     match: Annotated[dict[str, str], _read_as(MatchSettings, MatchSettings.pairs)] = {}
     each: Each | None = None
@@ -319,8 +339,8 @@ class DeclaredLimit(_Section):
     window: Annotated[WindowKind, one_of("fixed", "sliding")] = "fixed"
     timezone: TimeZone = "UTC"
     alert_at: Annotated[list[Fraction], unique("the fraction")] = []
-    on_exceeded: Annotated[None, not_yet("another reaction than refusing")] = None
-    max_values: Annotated[None, not_yet("another bound on `each`")] = None
+    on_exceeded: Annotated[str, _Reaction] = ""
+    max_values: int = Field(default=MAX_VALUES, ge=1, le=10 * MAX_VALUES)
     name: Name = ""
 
     @field_validator("amount", mode="plain")
@@ -356,6 +376,20 @@ class DeclaredLimit(_Section):
             raise ValueError(f"means something for limits per {', '.join(CALENDAR)} alone: leave it out")
         if value != "UTC" and info.data.get("window") == "sliding":
             raise ValueError("a sliding window is the same in every time zone: leave it out")
+        return value
+
+    @field_validator("on_exceeded")
+    @classmethod
+    def _another_takes_over(cls, value: str, info: ValidationInfo) -> str:
+        if value and info.data.get("match", {}).get("model") == value:
+            raise ValueError("downgrades to the model that the limit counts: name another")
+        return value
+
+    @field_validator("max_values")
+    @classmethod
+    def _of_each(cls, value: int, info: ValidationInfo) -> int:
+        if value != MAX_VALUES and info.data.get("each") is None:
+            raise ValueError("bounds the values of `each`, which this limit has not: leave it out")
         return value
 
     @model_validator(mode="after")
@@ -426,5 +460,6 @@ SHAPES: dict[tuple[str, ...], type[BaseModel]] = {
     ("keys",): DeclaredKey,
     ("limits",): DeclaredLimit,
     ("limits", "match"): MatchSettings,
+    ("limits", "on_exceeded"): OnExceeded,
 }
 """Which fields stand where, list indices left out."""

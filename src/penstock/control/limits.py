@@ -37,10 +37,11 @@ def _shown(row: nouns.Row) -> dict[str, Any]:
     tags = {name.removeprefix(_TAG): value for name, value in row["match"].items() if name.startswith(_TAG)}
     shown = {
         column: row[column]
-        for column in ("id", "name", "each", "unit", "per", "window", "timezone", "mode", "alert_at")
+        for column in ("id", "name", "each", "unit", "per", "window", "timezone", "mode", "alert_at", "max_values")
     }
     money = row["unit"] == "usd"
     shown["match"] = {**match, "tag": tags} if tags else match
+    shown["on_exceeded"] = {"downgrade": row["downgrade"]} if row["downgrade"] else "refuse"
     shown["amount"] = usd(row["amount"]) if money else row["amount"]
     shown["raises"] = [
         {
@@ -59,7 +60,7 @@ LIMIT = nouns.Noun("limit", limits, _shown)
 
 async def create(write: Write, fields: Mapping[str, Any]) -> dict[str, Any]:
     """Fields: name (made from the rest when left out), match, each, unit, amount (dollars for `usd`), per, window,
-    timezone, mode, alert_at; as in the configuration file. A new limit begins with empty balances."""
+    timezone, mode, alert_at, on_exceeded; as in the configuration file. A new limit begins with empty balances."""
     return await add(write, _given(fields), new_id())
 
 
@@ -73,7 +74,7 @@ async def add(write: Write, limit: DeclaredLimit, id: str) -> dict[str, Any]:
 
 
 async def update(write: Write, name: str, changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Changes amount, mode or alert_at; the balances stay. What a limit counts cannot be changed."""
+    """Changes amount, mode, alert_at or on_exceeded; the balances stay. What a limit counts cannot be changed."""
     row = await nouns.fetch_writable(write, LIMIT, name)
     current = {field: value for field, value in _shown(row).items() if field in DeclaredLimit.model_fields}
     limit = _given(nouns.merged(current, changes))
@@ -159,17 +160,21 @@ def domain_limit(row: nouns.Row, at: int) -> Limit:
         origin=row["origin"],
         timezone=row["timezone"],
         window=row["window"],
+        downgrade=row["downgrade"],
+        max_values=row["max_values"],
     )
 
 
 def columns(limit: DeclaredLimit) -> nouns.Row:
-    fields = ("name", "match", "each", "unit", "amount", "per", "window", "timezone", "mode", "alert_at")
-    return {field: getattr(limit, field) for field in fields}
+    fields = ("name", "match", "each", "unit", "amount", "per", "window", "timezone", "mode", "alert_at", "max_values")
+    return {**{field: getattr(limit, field) for field in fields}, "downgrade": limit.on_exceeded}
 
 
 async def checked_columns(conn: AsyncConnection, limit: DeclaredLimit) -> nouns.Row:
     """The columns of `limit`, once everything that it refers to is there."""
     await _check_match(conn, limit.match)
+    if limit.on_exceeded and not await references.is_callable(conn, limit.on_exceeded):
+        raise InvalidNoun(f"there is no model {limit.on_exceeded!r}", "on_exceeded.downgrade")
     return columns(limit)
 
 

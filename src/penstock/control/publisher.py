@@ -142,7 +142,7 @@ class Publisher:
             drop_kills=drop_kills,
         )
         # A price may count for models that no alias names: workers ask again for those after any change.
-        if change == Change(old.version + 1, old.generation) and not is_priced_anew:
+        if change == Change(old.version + 1, old.generation) and not (touched.of("price") or book != self._book):
             return None
         self._prepared = (change, book, book_at)
         return change

@@ -60,8 +60,9 @@ async def _uses(conn: AsyncConnection, kind: str, name: str) -> AsyncIterator[st
     if kind in {"provider", "model"}:
         async for use in _uses_of_upstream(conn, kind, name):
             yield use
-    for limit, match in await conn.execute(select(limits.c.name, limits.c.match).order_by(limits.c.name)):
-        if match.get(kind) == name:
+    columns = (limits.c.name, limits.c.match, limits.c.downgrade)
+    for limit, match, downgrade in await conn.execute(select(*columns).order_by(limits.c.name)):
+        if match.get(kind) == name or (kind == "model" and downgrade == name):
             yield f"limit {limit!r}"
 
 

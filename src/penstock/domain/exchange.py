@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from msgspec import Struct
 
 from penstock.domain.events import AttemptRecord, Cause, UsageEvent
+from penstock.domain.idempotency import KeyUse
 from penstock.domain.money import CostLine
 from penstock.domain.policy import Charge
 from penstock.domain.snapshot import Alias, Key
@@ -45,6 +46,7 @@ class Exchange:
     `replaced` is the name that the caller wrote where another alias took its place, and counts as a model too.
 
     `cut(cause)` is set while the call can be interrupted: it stops the call where it stands, and the call settles.
+    `path`: of the request, decoded. `key_use`: the Idempotency-Key that the call has taken.
     """
 
     __slots__ = (
@@ -65,7 +67,9 @@ class Exchange:
         "flags",
         "headers",
         "key",
+        "key_use",
         "node",
+        "path",
         "price_version",
         "recorded",
         "request_id",
@@ -84,12 +88,13 @@ class Exchange:
         self.surface = surface
         self.headers = headers
         self.started_at = started_at
+        self.path = ""
         self.key: Key | None = None
+        self.key_use: KeyUse | None = None
         self.alias: Alias | None = None
         self.tags: dict[str, str] = {}
         self.dims: dict[str, str] = {}
         self.deprecation: Deprecation | None = None
-        self.decision: dict[str, Any] = {}
         self.streaming = False
         self.attempts: list[AttemptRecord] = []
         self.usage = Usage(requests=0)
@@ -99,6 +104,7 @@ class Exchange:
         self.recorded = False
         self.charges: tuple[Charge, ...] = ()
         self.flags: set[str] = set()
+        self.decision: dict[str, Any] = {}
         self.finish_reason = ""
         self.status = 0
         self.error_code = ""

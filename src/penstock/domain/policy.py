@@ -11,6 +11,8 @@ Span = Literal[Window, "sliding-minute", "sliding-hour", "sliding-day", "sliding
 """What a charge lies in: a whole fixed window, or one of the short buckets that a sliding window is made of."""
 Mode = Literal["strict", "observe"]
 
+MAX_VALUES = 100_000
+"""How many values of a limit's `each` get a balance of their own in each window, unless the limit says otherwise."""
 MATCHABLE = ("organisation", "team", "project", "environment", "key", "user", "customer", "model", "provider")
 """The dimensions of `match` and `each`; besides these, `tag:<name>` is the caller's or the key's tag."""
 
@@ -21,7 +23,8 @@ class Limit(Struct, frozen=True):
     `match`: sorted `(dimension, value)` pairs, all of which a call must have; empty counts every call.
     `each`: a dimension whose distinct values get a balance each; a call without that dimension is not counted.
     `per` is `total` for `concurrent`, which has no window. `window`: `fixed` turns with the calendar of `timezone` (an
-    IANA name); `sliding` is the last `per` before each moment, in any time zone.
+    IANA name); `sliding` is the last `per` before each moment, in any time zone. `downgrade`: the model that takes over
+    a call which this limit denies; empty: the call is refused.
     """
 
     id: str
@@ -36,6 +39,8 @@ class Limit(Struct, frozen=True):
     origin: str = "api"
     timezone: str = "UTC"
     window: WindowKind = "fixed"
+    downgrade: str = ""
+    max_values: int = MAX_VALUES
 
 
 class Charge(Struct, frozen=True, array_like=True):

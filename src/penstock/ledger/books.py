@@ -104,12 +104,12 @@ class Book:
             self.enter(balance := Balance(self, charge.value))
             balance.settle(charge.amount)
 
-    def balance(self, value: str, max_values: int) -> Balance:
+    def balance(self, value: str) -> Balance:
         """The balance of `value`; a new one is not entered before something is held on it."""
         known = self.balances.get(value)
         if known is not None:
             return known
-        if len(self.balances) >= max_values:
+        if len(self.balances) >= self.limit.max_values:
             return self.balances.get(OTHERS) or Balance(self, OTHERS)
         return Balance(self, value)
 
@@ -183,8 +183,8 @@ class SlidingBook(Book):
             self.enter(balance)
             balance.settle(charge.amount)
 
-    def balance(self, value: str, max_values: int) -> Balance:
-        newest = super().balance(value, max_values)
+    def balance(self, value: str) -> Balance:
+        newest = super().balance(value)
         if newest.trail is None:
             newest.trail = Trail()
             return newest

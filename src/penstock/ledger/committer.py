@@ -62,7 +62,8 @@ _T = TypeVar("_T")
 
 
 class Alert(Struct, frozen=True):
-    """`settled` has crossed `fraction` of the limit's amount on one balance. `window_start`: Unix seconds."""
+    """`settled` has crossed `fraction` of the limit's amount on one balance; of a limit on concurrent calls, how many
+    are in flight. `window_start`: Unix seconds."""
 
     limit: Limit
     window_start: int

@@ -89,6 +89,11 @@ class Ledger:
         """Limit id -> what is held now, over all values and windows."""
         return self._machine.held()
 
+    def peaks(self) -> tuple[Charge, ...]:
+        """How many calls were in flight at once since this was asked last, for each balance of the concurrent limits
+        that alert."""
+        return self._machine.peaks()
+
 
 def _was_sent(event: UsageEvent) -> bool:
     """Whether any attempt had left: one that had not has neither a status nor usage."""

@@ -9,6 +9,7 @@ catches up. One that is set back further was wrong before, and is followed; the 
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from heapq import nlargest
 
 from msgspec import Struct
 
@@ -21,6 +22,7 @@ from penstock.ledger.books import Balance, Book, SlidingBook
 from penstock.ledger.slices import Idle, Returns, Slice
 from penstock.ledger.windows import BUCKETS, FOREVER_S, SLIDING_S, Windows, span_of
 
+MAX_PEAKS = 1_000
 STEADY_S = 60
 HELD_RETRY_S = 1.0
 
@@ -88,11 +90,10 @@ class Short:
 
 
 class Machine:
-    """`max_values`: how many values of an `each` get a balance of their own, per limit and window. `leased`: strict
+    """`leased`: strict
     limits are spent from slices that `grant` brings; else from the whole of their amounts."""
 
-    def __init__(self, max_values: int = 100_000, *, leased: bool = False) -> None:
-        self._max_values = max_values
+    def __init__(self, *, leased: bool = False) -> None:
         self._leased = leased
         self._idle = Idle()
         self._returns = Returns()
@@ -100,6 +101,7 @@ class Machine:
         self._seeds: dict[str, list[Charge]] = {}
         self._windows = Windows()
         self._now_s = 0
+        self._peaks: dict[tuple[str, str], int] = {}
 
     def seed(self, balances: Iterable[Charge]) -> None:
         """Takes over what a predecessor settled: `amount` is what is settled on the balance. Only into a new machine.
@@ -155,6 +157,10 @@ class Machine:
         if denial is not None or lacks:
             _free(reservation)
             return Short(lacks) if denial is None else denial
+        for balance, _ in reservation.places:
+            if balance.book.limit.alert_at:
+                place = (balance.book.limit.id, balance.value)
+                self._peaks[place] = max(balance.held, self._peaks.get(place, 0))
         return reservation
 
     def settle(self, reservation: Reservation, charges: Sequence[Charge]) -> None:
@@ -276,6 +282,18 @@ class Machine:
         """Limit id -> what is held now, over all values and windows; limits on which nothing is held are left out."""
         return {limit: book.held for limit, book in self._books.items() if book.held}
 
+    def peaks(self) -> tuple[Charge, ...]:
+        """How many calls were in flight at once since this was asked last, for each balance of the concurrent limits
+        that alert: the `MAX_PEAKS` fullest."""
+        fullest = nlargest(MAX_PEAKS, self._peaks.items(), key=lambda peak: peak[1])
+        self._peaks = {(limit, value): held for limit, value in self._peaks if (held := self._in_flight(limit, value))}
+        return tuple([Charge(limit, 0, value, most) for (limit, value), most in fullest])
+
+    def _in_flight(self, limit: str, value: str) -> int:
+        book = self._books.get(limit)
+        balance = book.balances.get(value) if book is not None else None
+        return balance.held if balance is not None else 0
+
     def settled(self) -> Iterable[Charge]:
         """What is settled on each balance of a current window, and what was taken over and not looked at yet."""
         for limit, book in self._books.items():
@@ -306,7 +324,7 @@ class Machine:
             book.move(self._windows, now_s)
         value = "" if limit.each is None else dims[limit.each]
         known = book.balances.get(value)
-        balance = known if known is not None and known.trail is None else book.balance(value, self._max_values)
+        balance = known if known is not None and known.trail is None else book.balance(value)
         if self._leased:
             balance.slice = self._slice(balance) if limit.mode == "strict" else None
         return balance

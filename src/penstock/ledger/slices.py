@@ -8,8 +8,10 @@ from penstock.domain.lease import Given, Granted, Place
 from penstock.domain.policy import Limit, Span
 from penstock.ledger.windows import SHORT, SLIDING_S
 
-IDLE_ROUNDS = 2
-"""A slice from which nothing was taken for this many rounds goes back."""
+IDLE_ROUNDS = 60
+"""A slice from which nothing was taken for this many rounds goes back. It is not needed sooner: what others lack is
+recalled. And it is what calls go on under while the store is away, so it is kept for longer than `stop.freshness` is by
+default."""
 _GIVEN_IN_ONE_ROUND = 2_000
 
 

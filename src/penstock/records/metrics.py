@@ -82,6 +82,7 @@ class Metrics(Collector):
         self._ttft = Histogram(CALL_SECONDS)
         self._overhead = Histogram(OVERHEAD_SECONDS)
         self._alerts: dict[tuple[str, str], int] = {}
+        self._downgrades: dict[str, int] = {}
         self._errors: dict[str, int] = {}
         self._workers: dict[str, WorkerGauges | None] = {}
         self._settled_ratios: dict[str, float] = {}
@@ -123,13 +124,16 @@ class Metrics(Collector):
         return wildcard if wildcard in self._aliases else OTHER if alias else ""
 
     def _decided(self, event: UsageEvent) -> None:
-        """Counts the call of an alias that is on its way out, by who still makes it."""
-        if (alias := event.decision.get("deprecated")) is None:
-            return
-        key = (event.team, str(alias), str(event.decision.get("replaced_by", "")))
-        if key not in self._deprecated and len(self._deprecated) >= MAX_SERIES:
-            key = (OTHER, OTHER, OTHER)
-        self._deprecated[key] = self._deprecated.get(key, 0) + 1
+        """Counts the calls that another model took over, by the limit, and those of an alias that is on its way out, by
+        who still makes them."""
+        downgrade = event.decision.get("downgrade")
+        if downgrade is not None and "refused" not in downgrade:
+            self._downgrades[downgrade["limit"]] = self._downgrades.get(downgrade["limit"], 0) + 1
+        if (alias := event.decision.get("deprecated")) is not None:
+            key = (event.team, alias, event.decision["replaced_by"])
+            if key not in self._deprecated and len(self._deprecated) >= MAX_SERIES:
+                key = (OTHER, OTHER, OTHER)
+            self._deprecated[key] = self._deprecated.get(key, 0) + 1
 
     def _spent(self, key: tuple[str, str, str], event: UsageEvent) -> None:
         row = self._spend.get(key)
@@ -227,6 +231,8 @@ class Metrics(Collector):
         for alert, count in self._alerts.items():
             alerts.add_metric(alert, count)
         yield alerts
+        text = "Calls that another model took over because of a limit."
+        yield _counter("penstock_downgrades", text, "limit", self._downgrades)
 
     def _gauges(self) -> Iterator[Metric]:
         up = {node: float(gauges is not None) for node, gauges in self._workers.items()}

@@ -19,6 +19,7 @@ from penstock.domain.exchange import Exchange
 from penstock.domain.policy import Denial
 from penstock.errors import (
     GatewayError,
+    IdempotencyConflict,
     InternalError,
     InvalidApiKey,
     Killed,
@@ -83,6 +84,7 @@ class Inference:
         started_at = self._gateway.clock()
         request_id = new_request_id(started_at)
         exchange = Exchange(request_id, self._node, dialect.surface, request.headers, started_at)
+        exchange.path = request.path
         exchange.cut = cut = _cutter(exchange)
         request.on_disconnect = lambda: cut("aborted")
         limit = self._gateway.snapshot.server.max_body_bytes
@@ -227,6 +229,8 @@ def _refuse(request: Request, error: GatewayError, dialect: Dialect, request_id:
             headers.append((b"x-should-retry", b"false"))
         if error.denial is not None:
             headers += _limit_headers(error.denial)
+        if isinstance(error, IdempotencyConflict):
+            headers.append((b"x-penstock-first-request-id", error.first_request_id.encode()))
     request.respond(status, headers, body)
 
 

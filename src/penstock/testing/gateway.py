@@ -107,11 +107,15 @@ class Gateway:
                 start_new_session=True,
             )
         if wait:
-            try:
-                self.wait_until_ready(START_TIMEOUT_S)
-            except TimeoutError:
-                self.kill_tree()
-                raise RuntimeError(f"not ready within {START_TIMEOUT_S} s:\n{self.output()[-4000:]}") from None
+            self.wait_until_started()
+
+    def wait_until_started(self) -> None:
+        """Raises `RuntimeError` with its stderr when it is not ready in time, or has ended."""
+        try:
+            self.wait_until_ready(START_TIMEOUT_S)
+        except TimeoutError:
+            self.kill_tree()
+            raise RuntimeError(f"not ready within {START_TIMEOUT_S} s:\n{self.output()[-4000:]}") from None
 
     def wait_until_ready(self, within_s: float) -> None:
         """Raises `TimeoutError`, and `RuntimeError` with its stderr when `penstock serve` has ended instead."""
@@ -124,10 +128,12 @@ class Gateway:
 
     def is_ready(self) -> bool:
         """Whether the data plane can admit, with all of its workers."""
+        return self.admits() and (self.config["server"]["workers"] == 1 or self._is_complete())
+
+    def admits(self) -> bool:
+        """Whether the data plane can admit, with whichever worker gets the question."""
         try:
-            if self.caller().get("/readyz", timeout_s=2).status != 200:
-                return False
-            return self.config["server"]["workers"] == 1 or self._is_complete()
+            return self.caller().get("/readyz", timeout_s=2).status == 200
         except OSError:
             return False
 
@@ -170,9 +176,10 @@ class Gateway:
         self.process.wait(STOP_TIMEOUT_S)
         eventually(lambda: not self.pids(), STOP_TIMEOUT_S, "the process tree is gone")
 
-    def kill(self, role: str) -> list[int]:
-        """kill -9 for the processes of one role (`worker`, `control`, `supervisor`); the ids that were killed."""
-        pids = self.roles().get(role, [])
+    def kill(self, role: str, at_most: int | None = None) -> list[int]:
+        """kill -9 for the processes of one role (`worker`, `control`, `supervisor`), or for some of them; the ids that
+        were killed."""
+        pids = self.roles().get(role, [])[:at_most]
         for pid in pids:
             _kill(pid)
         return pids

@@ -2,16 +2,18 @@
 
     O1  the ledger equals the bank's statement, to the nano-dollar, for every answered call; every other call that the
         bank saw is in the ledger too, as an estimate of at most its hold or as exactly what was billed
-    O2  settled + held is within the limit at every sampled instant
+    O2  settled + held + leased is within the limit at every sampled instant
     O3  nothing is entered twice
     O4  every answer that a caller saw complete is settled
     O5  after quiet, nothing is held
     O6  the gateway is healthy, and no secret is in any output
 
-Each is a function that returns a `Verdict`. They see a gateway as its operator does: receipts, ledger, output.
+Each is a function that returns a `Verdict`. They see a gateway as its operator does: receipts, ledger, output. Boxes
+that share a database are several gateways with one set of books.
 """
 
 import http.client
+import itertools
 import threading
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -35,7 +37,7 @@ LOOKED_AT = ("keys", "providers", "models", "limits", "usage?by=key", "audit", "
 
 class Told(Struct):
     """What one caller saw. `complete`: the answer came to its end; `output`: the tokens that it says it used, -1
-    without a report; `refusal`: the body of an error."""
+    without a report; `refusal`: the body of an error; `began_s`: monotonic seconds, where it was written down."""
 
     call: str
     max_tokens: int
@@ -44,6 +46,7 @@ class Told(Struct):
     complete: bool = False
     output: int = -1
     refusal: bytes = b""
+    began_s: float = 0.0
 
 
 class Books(Struct, frozen=True):
@@ -175,18 +178,22 @@ def complete_is_settled(books: Books) -> Verdict:
     return Verdict("O4", len(complete), tuple(faults))
 
 
-def nothing_held(gateway: Gateway, within_s: float = QUIET_S) -> Verdict:
-    """O5, for every limit of the gateway: nobody may be calling any more."""
+def nothing_held(boxes: Sequence[Gateway], within_s: float = QUIET_S) -> Verdict:
+    """O5, for every limit: nobody may be calling any more. Whoever asks a box has its journals settled first."""
     try:
-        eventually(lambda: gateway.held() == 0, within_s, "nothing is held")
+        eventually(lambda: all(box.held() == 0 for box in boxes), within_s, "nothing is held")
     except TimeoutError:
-        rows = [row for row in gateway.limits() if row["held"]]
+        rows = [row for box in boxes for row in box.limits() if row["held"]]
         return Verdict("O5", len(rows), tuple(f"{row['limit']} {row['value']} holds {row['held']}" for row in rows))
-    return Verdict("O5", len(gateway.limits()))
+    return Verdict("O5", len(boxes[0].limits()))
 
 
-def healthy(gateway: Gateway, secrets: Sequence[str]) -> Verdict:
-    """O6: the gateway works, and none of `secrets` is in what its administrator can list or in its log."""
+def healthy(boxes: Sequence[Gateway], secrets: Sequence[str]) -> Verdict:
+    """O6: every box works, and none of `secrets` is in what its administrator can list or in its log."""
+    return _joined("O6", [_healthy(box, secrets) for box in boxes])
+
+
+def _healthy(gateway: Gateway, secrets: Sequence[str]) -> Verdict:
     faults = []
     if not gateway.is_ready():
         faults.append("the data plane is not ready")
@@ -224,12 +231,12 @@ def _joined(oracle: str, parts: Sequence[Verdict]) -> Verdict:
 
 
 class Watch:
-    """O2: looks at the ledger twenty times a second for as long as the block lasts. A gateway that is down at that
-    moment is looked at again the next time; `samples` says how often it was seen."""
+    """O2: looks at the ledger twenty times a second for as long as the block lasts, at one box after another. A box
+    that is down at that moment is passed over; `samples` says how often the ledger was seen."""
 
-    def __init__(self, gateway: Gateway) -> None:
+    def __init__(self, boxes: Sequence[Gateway]) -> None:
         self.samples = 0
-        self._gateway = gateway
+        self._turns = itertools.cycle(boxes)
         self._faults: list[str] = []
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
@@ -249,14 +256,15 @@ class Watch:
 
     def _look(self) -> None:
         try:
-            rows = self._gateway.limits()
+            rows = next(self._turns).limits()
         except (OSError, RuntimeError, http.client.HTTPException):
             return
         self.samples += 1
         self._faults += [
-            f"{row['limit']} {row['value']}: {row['settled']} settled + {row['held']} held > {row['amount']}"
+            f"{row['limit']} {row['value']}: {row['settled']} settled + {row['held']} held + {row['leased']} leased "
+            f"> {row['amount']}"
             for row in rows
-            if row["settled"] + row["held"] > row["amount"]
+            if row["settled"] + row["held"] + row["leased"] > row["amount"]
         ]
 
     def verdict(self) -> Verdict:

@@ -15,17 +15,18 @@ from typing import Any
 
 from penstock.domain.events import UsageEvent
 from penstock.domain.http import Headers, HttpRequest
+from penstock.domain.idempotency import KeyUse
 from penstock.domain.journal import Hold, Note, Post, Record, Void
 from penstock.domain.money import Rate, RateCard
 from penstock.domain.policy import Limit
 from penstock.domain.snapshot import Alias, Deployment, Key, Provider, ServerSettings, Snapshot
-from penstock.errors import UpstreamReset
+from penstock.errors import StoreUnavailable, UpstreamReset
 from penstock.identity.virtual_keys import digest
 from penstock.ledger import journal as journals
 from penstock.ledger.frames import scan
 from penstock.ledger.journal import Journal
 from penstock.ledger.ledger import Ledger
-from penstock.pipeline import Gateway
+from penstock.pipeline import Asked, Gateway
 from penstock.surfaces.http1.request import HeaderList, Request
 from penstock.surfaces.inference import Inference
 from penstock.upstream.call import Upstream
@@ -157,6 +158,26 @@ class Scripts:
         """Nothing is open."""
 
 
+class KeyUses:
+    """The Idempotency-Keys in use, in memory. `away`: the store cannot be reached."""
+
+    def __init__(self, steps: Steps) -> None:
+        self.taken: dict[tuple[str, str], KeyUse] = {}
+        self.away = False
+        self._steps = steps
+
+    async def take(self, use: KeyUse) -> KeyUse:
+        await self._steps.step()
+        if self.away:
+            raise StoreUnavailable("The gateway's store cannot be reached. Try again.", retry_after_s=2)
+        return self.taken.setdefault((use.key, use.name), use)
+
+    async def release(self, use: KeyUse) -> None:
+        if self.taken.get((use.key, use.name)) == use:
+            del self.taken[use.key, use.name]
+        await self._steps.step()
+
+
 class Caller:
     """One caller: it sends its body in one step, reads each chunk in another, and keeps what it was told."""
 
@@ -222,7 +243,9 @@ class Plane:
         self.path = journals.create(directory, 1)
         self.journal = Journal(self.path)
         self.ledger = Ledger(self.journal, lambda: self.now)
-        self.gateway = Gateway(self.ledger, Upstream(self.scripts), self._resolve, lambda: self.now, lambda: self.up)
+        self.key_uses = KeyUses(self.steps)
+        asked = Asked(self._resolve, self.key_uses)
+        self.gateway = Gateway(self.ledger, Upstream(self.scripts), asked, lambda: self.now, lambda: self.up)
         self.gateway.pepper = PEPPER
         self.gateway.snapshot = world()
         self.gateway.confirm_fresh()

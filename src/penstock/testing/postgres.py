@@ -24,7 +24,7 @@ USER = "penstock"
 SETTINGS = {
     "fsync": "off",
     "full_page_writes": "off",
-    "max_connections": "60",
+    "max_connections": "100",
     "shared_buffers": "16MB",
     "max_wal_size": "128MB",
     "unix_socket_directories": "",

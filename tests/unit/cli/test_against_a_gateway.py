@@ -85,6 +85,18 @@ def test_a_limit_takes_dollars_and_tags(asked: Command) -> None:
     assert asked("limit", "delete", made["name"]).code == 0
 
 
+def test_a_limit_takes_the_model_that_takes_over(asked: Command) -> None:
+    assert asked("model", "create", "small", "--target", "sim:small").code == 0
+    line = "limit create --match model=hello --unit usd --amount 1 --per day --on-exceeded downgrade:small --json"
+    made = json.loads(asked(*line.split()).out)
+    assert made["on_exceeded"] == {"downgrade": "small"}
+    refused = asked("model", "delete", "small")
+    assert (refused.code, f"is used by limit '{made['name']}'" in refused.sentence) == (1, True)
+    updated = asked("limit", "update", made["name"], "--on-exceeded", "refuse", "--json")
+    assert json.loads(updated.out)["on_exceeded"] == "refuse"
+    assert asked("model", "delete", "small").code == asked("limit", "delete", made["name"]).code == 0
+
+
 @pytest.mark.parametrize(
     ("line", "code", "sentence"),
     [
@@ -94,6 +106,16 @@ def test_a_limit_takes_dollars_and_tags(asked: Command) -> None:
             "limit create --unit usd --amount 1 --per day --match team=nobody",
             2,
             "penstock: match.team: there is no team",
+        ),
+        (
+            "limit create --unit usd --amount 1 --per day --on-exceeded downgrade:nothing",
+            2,
+            "penstock: on_exceeded.downgrade: there is no model 'nothing'",
+        ),
+        (
+            "limit create --unit usd --amount 1 --per day --on-exceeded stop",
+            2,
+            "penstock: on_exceeded: must be refuse or {downgrade: MODEL}",
         ),
         ("team delete growth", 1, "penstock: team 'growth' is declared in the configuration file"),
         ("key update ci", 2, "penstock: nothing to change"),

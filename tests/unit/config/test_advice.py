@@ -7,7 +7,7 @@ import pytest
 from penstock.config.advice import advise
 from penstock.config.loading import load
 
-PROVIDERS = "providers: [{name: sim, kind: simulated}]\nteams: [{name: growth}]\n"
+PROVIDERS = "providers: [{name: sim, kind: simulated}, {name: lab, kind: simulated}]\nteams: [{name: growth}]\n"
 
 
 def _advice(tmp_path: Path, text: str) -> list[str]:
@@ -55,6 +55,35 @@ def test_balances_that_callers_can_multiply_need_a_limit_around_them(tmp_path: P
 
 def test_balances_of_an_operators_dimension_need_none(tmp_path: Path) -> None:
     assert _advice(tmp_path, "limits: [{each: team, unit: requests, amount: 5, per: day}]\n") == []
+
+
+TWO = (
+    "models: [{name: big, targets: [{provider: sim, model: x}]}, {name: small, targets: [{provider: lab, model: y}]}]\n"
+    "limits: [{name: cap, unit: usd, amount: 100, per: day, on_exceeded: {downgrade: small}, "
+)
+
+
+@pytest.mark.parametrize("limit", ["match: {model: big}", "each: model", "match: {provider: sim}"])
+def test_a_downgrade_out_of_the_limit_is_not_warned_of(tmp_path: Path, limit: str) -> None:
+    assert _advice(tmp_path, TWO + limit + "}]\n") == []
+
+
+@pytest.mark.parametrize("limit", ["match: {team: growth}", "match: {provider: lab}", "each: team"])
+def test_a_downgrade_to_a_model_that_the_limit_counts_too_is_warned_of(tmp_path: Path, limit: str) -> None:
+    (warning,) = _advice(tmp_path, TWO + limit + "}]\n")
+    assert warning.startswith("limits.cap: it counts 'small' as well")
+
+
+def test_a_downgrade_to_an_undeclared_model_is_looked_at_by_its_provider(tmp_path: Path) -> None:
+    text = "models: [{name: 'sim/*'}]\nlimits: [{unit: usd, amount: 100, per: day, on_exceeded: {downgrade: sim/z}, "
+    assert _advice(tmp_path, text + "match: {provider: lab}}]\n") == []
+    (warning,) = _advice(tmp_path, text + "match: {provider: sim}}]\n")
+    assert "it counts 'sim/z' as well" in warning
+
+
+def test_a_downgrade_of_a_limit_that_denies_nothing_is_warned_of(tmp_path: Path) -> None:
+    (warning,) = _advice(tmp_path, TWO + "match: {model: big}, mode: observe}]\n")
+    assert "denies nothing" in warning
 
 
 def test_an_admin_api_beyond_loopback_is_warned_of(tmp_path: Path) -> None:

@@ -86,6 +86,11 @@ async def test_a_limit_is_published_as_workers_match_it(plane: Any) -> None:
         ({"match": {"project": "search", "team": "other"}}, "match.team"),
         ({"match": {"key": "ci", "team": "growth"}}, "match.team"),
         ({"match": {"key": "ci", "tag": {"feature": "other"}}}, "match.tag:feature"),
+        ({"on_exceeded": "downgrade"}, "on_exceeded"),
+        ({"on_exceeded": {}}, "on_exceeded.downgrade"),
+        ({"on_exceeded": {"downgrade": "nothing"}}, "on_exceeded.downgrade"),
+        ({"on_exceeded": {"downgrade": "lab/*"}}, "on_exceeded.downgrade"),
+        ({"match": {"model": "big"}, "on_exceeded": {"downgrade": "big"}}, "on_exceeded"),
     ],
 )
 async def test_a_limit_that_breaks_a_rule_is_refused_with_its_place(
@@ -136,9 +141,29 @@ async def test_what_a_limit_counts_cannot_be_changed(plane: Any, field: str, val
 
 async def test_what_a_limit_is_shown_as_can_be_sent_back(plane: Any) -> None:
     await plane.seed()
-    made = await plane.change(limits.create, DAILY)
-    fields = ("name", "match", "each", "unit", "amount", "per", "window", "timezone", "mode", "alert_at")
+    made = await plane.change(limits.create, {**DAILY, "on_exceeded": {"downgrade": "big"}})
+    fields = ("name", "match", "each", "unit", "amount", "per", "window", "timezone", "mode", "alert_at", "on_exceeded")
     assert await plane.change(limits.update, made["id"], {field: made[field] for field in fields}) == made
+
+
+async def test_what_takes_over_is_published_and_can_be_changed(plane: Any) -> None:
+    await plane.seed()
+    limit = {**DAILY, "match": {"model": "big"}}
+    made = await plane.change(limits.create, limit)
+    assert made["on_exceeded"] == "refuse"
+
+    def published() -> str:
+        return plane.door.publisher.snapshot.limits[made["id"]].downgrade  # type: ignore[no-any-return]
+
+    assert published() == ""
+    changed = await plane.change(limits.update, "daily", {"on_exceeded": {"downgrade": "lab/small"}})
+    assert (changed["on_exceeded"], published()) == ({"downgrade": "lab/small"}, "lab/small")
+    with pytest.raises(InvalidNoun, match="the model that the limit counts"):
+        await plane.change(limits.update, "daily", {"on_exceeded": {"downgrade": "big"}})
+    for nothing in ("refuse", None):
+        await plane.change(limits.update, "daily", {"on_exceeded": {"downgrade": "lab/small"}})
+        assert (await plane.change(limits.update, "daily", {"on_exceeded": nothing}))["on_exceeded"] == "refuse"
+        assert published() == ""
 
 
 async def test_a_limit_made_again_starts_with_empty_balances(plane: Any) -> None:

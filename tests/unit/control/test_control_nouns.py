@@ -99,6 +99,16 @@ async def test_what_is_in_use_cannot_be_deleted_and_the_refusal_names_its_users(
             await plane.change(verb, name)
 
 
+async def test_a_model_that_takes_over_for_a_limit_cannot_be_deleted(plane: Any) -> None:
+    await plane.seed()
+    cap = {"name": "cap", "unit": "usd", "amount": 1, "per": "day", "on_exceeded": {"downgrade": "big"}}
+    await plane.change(limits.create, cap)
+    with pytest.raises(Conflict, match="model 'big' is used by limit 'cap'"):
+        await plane.change(models.delete, "big")
+    await plane.change(limits.update, "cap", {"on_exceeded": "refuse"})
+    await plane.change(models.delete, "big")
+
+
 async def test_a_long_list_of_users_is_cut(plane: Any) -> None:
     await plane.seed()
     for n in range(8):

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from sqlalchemy import Connection, Engine, text
@@ -11,7 +11,7 @@ from sqlalchemy.engine import URL
 
 from penstock.domain.events import UsageEvent
 from penstock.domain.journal import Hold, Note, Post
-from penstock.domain.policy import Charge, Limit
+from penstock.domain.policy import Charge, Limit, Window
 from penstock.domain.usage import Usage
 from penstock.errors import InsufficientQuota, PenstockError, StoreInUse, StoreUnavailable
 from penstock.ledger import journal as journals
@@ -414,6 +414,40 @@ async def test_alerts_are_raised_once_when_spend_crosses_them(
         crossed.append([alert.fraction for alert in alerts])
         alerts.clear()
     assert crossed == [[], [], [], [], [0.5], [], [], [0.8], [], []]
+    await committer.close()
+
+
+@pytest.mark.parametrize("window", ["fixed", "sliding"])
+@pytest.mark.parametrize("unit", ["usd", "tokens", "input_tokens", "output_tokens", "requests"])
+async def test_every_unit_and_window_alerts_when_its_mark_is_crossed(
+    engine: Engine, tmp_path: Path, clock: Callable[[], int], event: MakeEvent, unit: Any, window: Any
+) -> None:
+    spans = ("minute", "hour", "day", "week") if window == "sliding" else get_args(Window)
+    each = {"usd": 50, "tokens": 30, "input_tokens": 20, "output_tokens": 10, "requests": 1}[unit]
+    limits = [
+        Limit(per, per, unit, 10 * each, per, window=window, each="customer", alert_at=(0.2, 0.3)) for per in spans
+    ]
+    alerts: list[Alert] = []
+    watch = Watch(lambda: {limit.id: limit for limit in limits}, alerts.append)
+    committer = Committer(engine, tmp_path / "journals", lambda _connection, _events: None, watch, clock)
+    worker = Worker((await committer.open_epoch()).journal, clock, event)
+
+    async def call(name: str, customer: str) -> list[tuple[str, str, float]]:
+        dims = {"customer": customer}
+        admission = at_once(worker.ledger.reserve(limits, dims, Ask(50, 20, 10), f"{name}:1"))
+        admission.dispatch(event(name, 50))
+        admission.post(admission.owed(50, Usage(input=20, output=10)), "computed", event(name, 50))
+        await committer.drain()
+        told = [(alert.limit.per, alert.value, alert.fraction) for alert in alerts]
+        alerts.clear()
+        return sorted(told)
+
+    assert await call("a", "acme") == []
+    assert await call("b", "zeta") == []
+    assert await call("c", "acme") == sorted((per, "acme", 0.2) for per in spans)
+    assert await call("d", "acme") == sorted((per, "acme", 0.3) for per in spans)
+    assert await call("e", "acme") == []
+    assert await call("f", "zeta") == sorted((per, "zeta", 0.2) for per in spans)
     await committer.close()
 
 

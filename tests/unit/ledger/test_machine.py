@@ -1,6 +1,7 @@
 """The state machine: all or nothing, exact at the edge, and nothing left behind."""
 
 import pytest
+from msgspec import structs
 
 from penstock.domain.money import MAX_NANOUSD
 from penstock.domain.policy import Charge, Denial, Limit
@@ -29,8 +30,8 @@ def denied(machine: Machine, *limits: Limit, ask: Ask = ASK, at: int = NOW, **di
     return outcome
 
 
-def settle(machine: Machine, reservation: Reservation, amount: int) -> bool:
-    return machine.settle(
+def settle(machine: Machine, reservation: Reservation, amount: int) -> None:
+    machine.settle(
         reservation,
         [Charge(held.limit, held.window_start, held.value, amount, held.per) for held in reservation.charges],
     )
@@ -129,23 +130,23 @@ def test_each_value_has_a_balance_of_its_own() -> None:
 
 
 def test_values_beyond_the_bound_share_one_balance() -> None:
-    machine = Machine(max_values=2)
+    machine, limit = Machine(), structs.replace(PER_CUSTOMER, max_values=2)
     for customer in ("a", "b", "c", "d"):
-        reserve(machine, PER_CUSTOMER, customer=customer)
-    assert denied(machine, PER_CUSTOMER, customer="e").value == OTHERS
-    reserve(machine, PER_CUSTOMER, customer="a")
+        reserve(machine, limit, customer=customer)
+    assert denied(machine, limit, customer="e").value == OTHERS
+    reserve(machine, limit, customer="a")
 
 
 def test_a_value_on_which_nothing_is_left_gives_its_place_back() -> None:
-    machine = Machine(max_values=1)
-    machine.release(reserve(machine, PER_CUSTOMER, customer="a"))
-    assert reserve(machine, PER_CUSTOMER, customer="b").charges[0].value == "b"
+    machine, limit = Machine(), structs.replace(PER_CUSTOMER, max_values=1)
+    machine.release(reserve(machine, limit, customer="a"))
+    assert reserve(machine, limit, customer="b").charges[0].value == "b"
 
 
 def test_a_denied_value_takes_no_place() -> None:
-    machine = Machine(max_values=1)
-    denied(machine, PER_CUSTOMER, ask=Ask(251, 0, 0), customer="a")
-    assert reserve(machine, PER_CUSTOMER, customer="b").charges[0].value == "b"
+    machine, limit = Machine(), structs.replace(PER_CUSTOMER, max_values=1)
+    denied(machine, limit, ask=Ask(251, 0, 0), customer="a")
+    assert reserve(machine, limit, customer="b").charges[0].value == "b"
 
 
 def test_concurrency_is_held_but_never_charged() -> None:
@@ -334,8 +335,8 @@ def test_a_hold_on_a_sliding_window_counts_where_it_was_made_and_leaves_with_it(
 
 
 def test_values_of_a_sliding_limit_give_their_places_back_as_they_leave() -> None:
-    machine = Machine(max_values=2)
-    each = Limit("slides", "slides", "requests", 9, "minute", each="customer", window="sliding")
+    machine = Machine()
+    each = Limit("slides", "slides", "requests", 9, "minute", each="customer", window="sliding", max_values=2)
     settle(machine, reserve(machine, each, at=NOW, customer="a"), 1)
     settle(machine, reserve(machine, each, at=NOW + 10, customer="b"), 1)
     settle(machine, reserve(machine, each, at=NOW + 20, customer="a"), 1)
@@ -380,3 +381,23 @@ def test_a_day_ends_when_its_time_zone_says_so() -> None:
     seeded.seed(list(machine.settled()))
     denied(seeded, berlin, at=midnight + 24 * 3_600)
     reserve(seeded, berlin, at=midnight + 25 * 3_600)
+
+
+def test_the_most_calls_at_once_are_told_since_the_last_look() -> None:
+    machine = Machine()
+    lanes = Limit("lanes", "lanes", "concurrent", 5, each="customer", alert_at=(0.5,))
+    first, second = reserve(machine, lanes, customer="acme"), reserve(machine, lanes, customer="acme")
+    reserve(machine, lanes, customer="zeta")
+    machine.release(first)
+    assert machine.peaks() == (Charge("lanes", 0, "acme", 2), Charge("lanes", 0, "zeta", 1))
+    assert machine.peaks() == (Charge("lanes", 0, "acme", 1), Charge("lanes", 0, "zeta", 1))
+    machine.release(second)
+    assert machine.peaks() == (Charge("lanes", 0, "acme", 1), Charge("lanes", 0, "zeta", 1))
+    assert machine.peaks() == (Charge("lanes", 0, "zeta", 1),)
+
+
+def test_a_call_that_another_limit_denies_is_not_among_those_in_flight() -> None:
+    machine = Machine()
+    lanes = Limit("lanes", "lanes", "concurrent", 5, alert_at=(0.5,))
+    denied(machine, lanes, Limit("none", "none", "requests", 0, "day"))
+    assert machine.peaks() == ()

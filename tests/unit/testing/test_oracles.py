@@ -5,16 +5,19 @@ from typing import Any
 from msgspec import structs
 
 from penstock.testing.bank import Line
+from penstock.testing.gateway import Gateway
 from penstock.testing.oracles import (
     Books,
     Told,
     Verdict,
+    Watch,
     complete_is_settled,
     ledger_equals_bank,
     merged,
     nothing_twice,
     silent,
 )
+from penstock.testing.wire import eventually
 
 
 def event(call: str, cost_nanousd: int, basis: str = "computed") -> dict[str, Any]:
@@ -102,6 +105,30 @@ def test_an_answer_that_charged_no_limit_is_found() -> None:
 def test_a_secret_in_an_output_is_found_and_not_repeated() -> None:
     verdict = silent(["quiet", "loud"], [b"nothing", b"a loud word"])
     assert verdict == Verdict("O6", 2, ("secret number 1 is in an output",))
+
+
+class Sampled(Gateway):
+    """One whose ledger always says the same."""
+
+    def __init__(self, *rows: dict[str, Any]) -> None:
+        self._rows = rows
+
+    def limits(self) -> list[dict[str, Any]]:
+        return list(self._rows)
+
+
+def row(settled: int, held: int, leased: int) -> dict[str, Any]:
+    return {"limit": "l", "value": "", "settled": settled, "held": held, "leased": leased, "amount": 10}
+
+
+def test_what_is_leased_beyond_a_limit_is_found_at_whichever_box_shows_it() -> None:
+    with Watch([Sampled(row(5, 3, 2)), Sampled(row(5, 3, 3))]) as watch:
+        eventually(lambda: watch.samples > 1, 10, "both were looked at")
+    found = watch.verdict()
+    assert set(found.faults) == {"l : 5 settled + 3 held + 3 leased > 10"}
+    with Watch([Sampled(row(5, 3, 2))]) as watch:
+        eventually(lambda: watch.samples > 1, 10, "it was looked at")
+    assert watch.verdict().holds
 
 
 def test_verdicts_of_one_oracle_become_one() -> None:

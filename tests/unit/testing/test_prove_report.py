@@ -47,6 +47,10 @@ def test_a_fault_is_in_the_table_and_below_it() -> None:
     assert "NOT everything holds" in shown.file.getvalue()
 
 
+def test_the_page_says_how_many_boxes_and_workers_there_were() -> None:
+    assert "store postgresql, boxes 1, workers of each 2" in report.page(report_of(outcome("overspend")))
+
+
 def test_only_the_first_of_many_faults_are_shown() -> None:
     page = report.page(report_of(outcome("crashes", *(f"fault {number}" for number in range(50)))))
     assert page.count("FAILED O6") == 20
@@ -74,6 +78,12 @@ def test_a_report_is_json_or_markdown_by_its_name_and_names_no_password(tmp_path
 
 def test_the_words_of_the_command_make_the_plan() -> None:
     assert plan_of(read_arguments(["money"]), 0.0) == Plan()
+    assert plan_of(read_arguments(["money"]), 0.0).boxes == 1
+    shared = plan_of(read_arguments(["money", "--store", "postgresql"]), 0.0)
+    assert (shared.boxes, shared.workers, shared.only) == (2, 2, NAMES)
+    named = plan_of(read_arguments(["money", "--store", "postgresql://db/x", "--boxes", "3", "--workers", "1"]), 0.0)
+    assert (named.boxes, named.workers) == (3, 1)
+    assert "outages" not in named.only
     full = plan_of(read_arguments(["money", "--full", "--cycles", "9"]), 99.0)
     assert (full.seeds, full.cycles, full.leavings, full.judge_times) == (200, 9, 500, False)
     one = plan_of(read_arguments(["money", "--only", "hostile"]), 0.0)
@@ -81,7 +91,16 @@ def test_the_words_of_the_command_make_the_plan() -> None:
     assert all(one.steps(name) for name in NAMES)
 
 
-@pytest.mark.parametrize("words", [["--seeds", "0"], ["--quick", "--full"], ["--report", "/nowhere/proof.md"]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--seeds", "0"],
+        ["--quick", "--full"],
+        ["--report", "/nowhere/proof.md"],
+        ["--boxes", "2"],
+        ["--only", "outages"],
+    ],
+)
 def test_what_makes_no_sense_is_a_usage_error(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         read_arguments(["money", *words])

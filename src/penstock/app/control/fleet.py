@@ -62,8 +62,8 @@ class Answers:
     is not known any more. `starting`: epochs of others that were welcomed just now and may not hold their journals yet.
     `questions`: kind -> the coroutine function that answers with the encoded value or None. `is_fresh`: whether the
     store was heard of just now; while it was not, no pulse vouches for the snapshot. `lease(epoch, request)`: what is
-    granted; raises what the store raises, or PenstockError for what a sound worker does not ask.
-    `named`: the name of the worker that calls itself so, which no other on the database has.
+    granted; raises what the store raises, or PenstockError for what a sound worker does not ask. `named`: the name of
+    the worker that calls itself so, which no other on the database has. `on_beat`: called after each beat of a worker.
     """
 
     welcome: Callable[[int, Collection[int]], Awaitable[Welcome | None]]
@@ -72,6 +72,7 @@ class Answers:
     is_fresh: Callable[[], bool] = lambda: True
     lease: Callable[[int, LeaseRequest], Awaitable[tuple[Granted, ...]]] | None = None
     named: Callable[[str], str] = lambda told: told
+    on_beat: Callable[[], None] = lambda: None
 
 
 @dataclass
@@ -187,6 +188,15 @@ class Fleet:
                     total[limit] = total.get(limit, 0) + amount
         return total
 
+    def peaks(self) -> dict[tuple[str, str], int]:
+        """Limit id and value -> how many calls were in flight at once, as the connected workers said last."""
+        total: dict[tuple[str, str], int] = {}
+        for node in self._nodes.values():
+            if node.writer is not None and node.beat is not None:
+                for peak in node.beat.peaks:
+                    total[peak.limit, peak.value] = total.get((peak.limit, peak.value), 0) + peak.amount
+        return total
+
     # -- one connection -----------------------------------------------------------------------------------------------
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -276,6 +286,7 @@ class Fleet:
                 message.refused_strangers,
             )
             self._metrics.worker_said(node.name, gauges)
+            self._answers.on_beat()
         elif isinstance(message, Question):
             self._spawn(self._answer(node, message))
         elif isinstance(message, LeaseRequest) and self._answers.lease is not None:

@@ -4,8 +4,8 @@
 
 From then on eight things run until the process is told to stop: the drain of the journals, the pulse to the workers,
 the admin listener, the look at what changes outside the store, the end of temporary increases, the beginning of prices,
-the pruning of old usage events, the ledger's self-check. On a database with other boxes two more: the follower and the
-neighbours.
+the pruning of old usage events and Idempotency-Keys, the ledger's self-check. On a database with other boxes two more:
+the follower and the neighbours.
 """
 
 import asyncio
@@ -25,12 +25,15 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from penstock import __version__
+from penstock.admission import key_uses
 from penstock.app import box
 from penstock.app.control import balances
 from penstock.app.control.bootstrap import box_of, kept_secret, lock_directory, prepare_directory
 from penstock.app.control.commits import Committed, Drain
+from penstock.app.control.crowds import Crowds
 from penstock.app.control.fleet import Answers, Fleet
 from penstock.app.control.follower import Follower
+from penstock.app.control.key_uses import KeyUses
 from penstock.app.control.listener import Listener
 from penstock.app.control.neighbours import Neighbours
 from penstock.app.control.prices import Prices
@@ -58,11 +61,11 @@ from penstock.ledger.committer import Alert, Committer, Watch, held_sums
 from penstock.ledger.grantor import Grantor
 from penstock.ledger.journal import journal_name
 from penstock.ledger.postings import held_records
+from penstock.records import retention
 from penstock.records.events import write_events
 from penstock.records.log import Level, LineWriter, configure, exchange_lines
 from penstock.records.metrics import Metrics
 from penstock.records.receipts import own_receipt, rfc3339
-from penstock.records.retention import prune
 from penstock.store.claim import claim_on, reason
 from penstock.store.engine import committer_engine, control_engine, database_url
 from penstock.store.migrate import upgrade
@@ -134,12 +137,16 @@ class Control:
         )
         self._self_check = SelfCheck(self._ledger_engine, self._metrics)
         self._drain = Drain(self._committer, self._metrics.failed)
+        self._key_uses = KeyUses(self._engine, self._claim, self._metrics.failed)
         questions: dict[str, Callable[..., Awaitable[bytes | None]]] = {
             "receipt": self._answer_receipt,
             "deployment": self._answer_deployment,
             "snapshot": self._answer_snapshot,
             "adjustments": self._answer_adjustments,
+            "take_key": self._key_uses.take,
+            "release_key": self._key_uses.release,
         }
+        self._crowds = Crowds()
         answers = Answers(
             self._welcome,
             lambda: self._publisher.snapshot,
@@ -147,6 +154,7 @@ class Control:
             self._is_fresh,
             self._lease,
             self._box.worker,
+            self._on_beat,
         )
         expected = [self._box.worker(box.node_name(number)) for number in range(options.workers)]
         self._fleet = Fleet(answers, self._metrics, expected)
@@ -273,7 +281,9 @@ class Control:
             self._metrics.failed("outside")
 
     async def _prune(self) -> None:
-        await prune(self._engine, time.time_ns(), self._config.retention.usage_events_days)
+        now = time.time_ns()
+        await retention.prune(self._engine, now, self._config.retention.usage_events_days)
+        await key_uses.prune(self._engine, now)
         if self._box.id:
             async with self._engine.begin() as conn:
                 await roll.prune(conn)
@@ -307,6 +317,11 @@ class Control:
     def _is_fresh(self) -> bool:
         """Whether what is published is what the store said just now."""
         return self._claim.is_fresh() and (self._follower is None or self._follower.is_fresh())
+
+    def _on_beat(self) -> None:
+        peaks, limits = self._fleet.peaks(), self._publisher.snapshot.limits
+        for alert in self._crowds.crossed(limits, peaks, time.monotonic()):
+            self._on_alert(alert)
 
     def _on_alert(self, alert: Alert) -> None:
         self._metrics.alerted(alert.limit.name, alert.fraction)

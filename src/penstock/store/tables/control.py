@@ -92,7 +92,11 @@ limits = Table(
     Column("alert_at", JSON, nullable=False),
     Column("timezone", String(64), nullable=False, server_default="UTC"),
     Column("window", String(8), nullable=False, server_default="fixed"),
+    Column("max_values", Integer, nullable=False, server_default="100000", doc="balances per window of an `each`"),
     Column("raises", JSON, nullable=False, server_default="[]", doc="temporary increases, until they are over"),
+    Column(
+        "downgrade", NAME, nullable=False, server_default="", doc="the model that takes over; empty: calls are refused"
+    ),
     *_provenance(),
 )
 

@@ -6,13 +6,17 @@ import sys
 import tempfile
 from pathlib import Path
 
+import msgspec
 from rich.console import Console
 
-from penstock.testing.bench import report
-from penstock.testing.bench.run import BenchFailed, Plan, measure
+from penstock.testing.bench import gateways, report, values
+from penstock.testing.bench.report import Report
+from penstock.testing.bench.run import BenchFailed, Plan, Results, Tell, measure
 from penstock.testing.bench.traffic import WORKLOADS
 
 PAGE = Path("docs/benchmarks.md")
+LIMITS, VALUES = "limits", "values"
+PARTS = (*(workload.name for workload in WORKLOADS), LIMITS, VALUES)
 
 
 def read_arguments(words: list[str]) -> argparse.Namespace:
@@ -23,7 +27,7 @@ def read_arguments(words: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--rounds", type=int, metavar="N", help="how often everything is measured (default 7)")
     parser.add_argument("--quick", action="store_true", help="fewer rounds and calls: a first impression")
-    parser.add_argument("--only", choices=[workload.name for workload in WORKLOADS], help="one workload")
+    parser.add_argument("--only", choices=PARTS, help="one workload, or what limits or their values cost")
     parser.add_argument("--peers", action="store_true", help="other gateways too, where they are installed")
     parser.add_argument("--write", action="store_true", help=f"write the results to {PAGE}")
     arguments = parser.parse_args(words)
@@ -41,6 +45,32 @@ def plan_of(arguments: argparse.Namespace) -> Plan:
     return Plan(rounds, workloads, share, starts, arguments.peers)
 
 
+def limits_plan_of(arguments: argparse.Namespace) -> Plan:
+    """The plain call again, at gateways that differ in their limits alone."""
+    plan = plan_of(arguments)
+    contenders = (gateways.NGINX, *gateways.LIMITED)
+    return msgspec.structs.replace(plan, workloads=WORKLOADS[:1], starts=1, peers=False, contenders=contenders)
+
+
+def perform(arguments: argparse.Namespace, folder: Path, tell: Tell) -> Report:
+    """Everything that was asked for, one part after another. Raises BenchFailed."""
+
+    def part(name: str) -> Path:
+        (folder / name).mkdir()
+        return folder / name
+
+    only = arguments.only
+    calls: Results | None = None
+    limits: Results | None = None
+    if only not in (LIMITS, VALUES):
+        calls = measure(plan_of(arguments), part("calls"), tell)
+    if only in (None, LIMITS):
+        limits = measure(limits_plan_of(arguments), part(LIMITS), tell)
+    count = values.FEW if arguments.quick else values.MANY
+    found = values.measure(count, part(VALUES), tell) if only in (None, VALUES) else []
+    return Report(calls, limits, tuple(found))
+
+
 def main(words: list[str]) -> int:
     arguments = read_arguments(words)
     if not sys.platform.startswith("linux"):
@@ -51,17 +81,17 @@ def main(words: list[str]) -> int:
     notes = Console(stderr=True)
     try:
         with tempfile.TemporaryDirectory(prefix="penstock-bench-") as folder, notes.status("starting") as status:
-            results = measure(plan_of(arguments), Path(folder), status.update)
+            done = perform(arguments, Path(folder), status.update)
     except BenchFailed as fault:
         notes.print(f"penstock bench: {fault}", markup=False)
         return 1
     except KeyboardInterrupt:
         notes.print("penstock bench: interrupted; everything it started was ended")
         return 1
-    report.show(results, Console())
+    report.show(done, Console())
     if arguments.write:
         command = " ".join(["penstock bench", *words])
-        PAGE.write_text(report.page(results, command))
+        PAGE.write_text(report.page(done, command))
         notes.print(f"written to {PAGE}")
     return 0
 

@@ -2,7 +2,8 @@
 
 nginx is the floor: a reverse proxy that does nothing else, with one worker, unbuffered, kept alive on both sides, and
 no log. Penstock has everything on that a paying customer would have: a virtual key, four limits (dollars, tokens,
-requests, concurrency), the journal and its fsync, metrics, records and its log of exchanges. Peers are other gateways,
+requests, concurrency), the journal and its fsync, metrics, records and its log of exchanges. What limits cost is seen
+by the same gateway with none, one and twelve of them, and with one and two workers. Peers are other gateways,
 with one worker, their default settings and a master key as the only key: no limit, no ledger.
 """
 
@@ -14,7 +15,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from penstock.testing.bench.processes import Launch
 from penstock.testing.bench.traffic import ALIASES
@@ -22,6 +23,29 @@ from penstock.testing.bench.traffic import ALIASES
 DIRECT = "direct"
 NGINX = "nginx"
 PENSTOCK = "penstock"
+
+FOUR_LIMITS: list[dict[str, object]] = [
+    {"match": {"team": "growth"}, "unit": "usd", "amount": 1_000_000, "per": "month"},
+    {"match": {"project": "search"}, "unit": "tokens", "amount": 1_000_000_000_000, "per": "day"},
+    {"match": {"key": "bench"}, "unit": "requests", "amount": 100_000_000, "per": "minute"},
+    {"match": {"key": "bench"}, "unit": "concurrent", "amount": 1_000},
+]
+TWELVE_LIMITS: list[dict[str, object]] = [
+    *FOUR_LIMITS,
+    {"match": {}, "unit": "usd", "amount": 9_000_000, "per": "total"},
+    {"match": {"environment": "production"}, "unit": "input_tokens", "amount": 10**12, "per": "hour"},
+    {"match": {"model": "bench-plain"}, "unit": "output_tokens", "amount": 10**12, "per": "day"},
+    {"match": {"provider": "lab"}, "unit": "requests", "amount": 10**9, "per": "hour", "window": "sliding"},
+    {"match": {"key": "bench"}, "unit": "usd", "amount": 1_000_000, "per": "week", "window": "sliding"},
+    {"match": {}, "each": "key", "unit": "usd", "amount": 1_000_000, "per": "day"},
+    {"match": {}, "each": "project", "unit": "tokens", "amount": 10**12, "per": "minute", "window": "sliding"},
+    {"match": {"team": "growth"}, "unit": "requests", "amount": 10_000_000, "per": "second"},
+]
+"""All strict, of every unit and kind of window, by several dimensions; each counts every plain call, and none is ever
+reached."""
+EACH_CUSTOMER: list[dict[str, object]] = [
+    {"match": {}, "each": "tag:customer", "unit": "usd", "amount": 1_000, "per": "day"}
+]
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -54,6 +78,23 @@ http {{
 """
 
 
+class Shape(Struct, frozen=True):
+    """A Penstock that is not the usual one. `limits`: as in the configuration file."""
+
+    limits: list[dict[str, object]]
+    workers: int = 1
+
+
+def _shapes(name: str, limits: list[dict[str, object]]) -> dict[str, Shape]:
+    return {f"{name}, 1 worker": Shape(limits), f"{name}, 2 workers": Shape(limits, 2)}
+
+
+LIMITED = {**_shapes("no limit", []), **_shapes("1 limit", FOUR_LIMITS[:1]), **_shapes("12 limits", TWELVE_LIMITS)}
+"""What is compared to see what limits cost: held by the only worker there is, and leased to each of two."""
+PER_VALUE = _shapes("each customer", EACH_CUSTOMER)
+"""What is compared to see what a limit's values take up."""
+
+
 class Contender(Struct, frozen=True):
     """One gateway, ready to be started. `ready_path` answers 200 once calls can be admitted; empty: the first call
     tells. `key`: what callers present."""
@@ -67,7 +108,8 @@ class Contender(Struct, frozen=True):
 
 def find(name: str) -> str | None:
     """The program of a contender: beside this Python, else on the machine."""
-    return shutil.which(name, path=f"{Path(sys.executable).parent}:{PATH}")
+    program = PENSTOCK if name in LIMITED or name in PER_VALUE else name
+    return shutil.which(program, path=f"{Path(sys.executable).parent}:{PATH}")
 
 
 def make(name: str, folder: Path, upstream_port: int) -> Contender:
@@ -75,6 +117,9 @@ def make(name: str, folder: Path, upstream_port: int) -> Contender:
     binary = find(name)
     assert binary is not None
     folder.mkdir()
+    shape = LIMITED.get(name) or PER_VALUE.get(name)
+    if shape is not None:
+        return structs.replace(_penstock(binary, folder, upstream_port, shape), name=name)
     return _MAKERS[name](binary, folder, upstream_port)
 
 
@@ -86,11 +131,17 @@ def _nginx(binary: str, folder: Path, upstream_port: int) -> Contender:
     return Contender(NGINX, port, "pk-unused", Launch(command, {"PATH": PATH}, folder, folder / "log"))
 
 
-def _penstock(binary: str, folder: Path, upstream_port: int) -> Contender:
+def _penstock(binary: str, folder: Path, upstream_port: int, shape: Shape | None = None) -> Contender:
+    shape = shape or Shape(FOUR_LIMITS)
     port, admin_port = _free_port(), _free_port()
     key = f"pk-{secrets.token_hex(32)}"
     config = {
-        "server": {"listen": f"127.0.0.1:{port}", "admin": f"127.0.0.1:{admin_port}", "data": str(folder / "data")},
+        "server": {
+            "listen": f"127.0.0.1:{port}",
+            "admin": f"127.0.0.1:{admin_port}",
+            "data": str(folder / "data"),
+            "workers": shape.workers,
+        },
         "providers": [
             {
                 "name": "lab",
@@ -111,12 +162,7 @@ def _penstock(binary: str, folder: Path, upstream_port: int) -> Contender:
         "teams": [{"name": "growth"}],
         "projects": [{"name": "search", "team": "growth", "environment": "production"}],
         "keys": [{"name": "bench", "team": "growth", "project": "search", "secret": "env:BENCH_KEY"}],
-        "limits": [
-            {"match": {"team": "growth"}, "unit": "usd", "amount": 1_000_000, "per": "month"},
-            {"match": {"project": "search"}, "unit": "tokens", "amount": 1_000_000_000_000, "per": "day"},
-            {"match": {"key": "bench"}, "unit": "requests", "amount": 100_000_000, "per": "minute"},
-            {"match": {"key": "bench"}, "unit": "concurrent", "amount": 1_000},
-        ],
+        "limits": shape.limits,
     }
     path = folder / "penstock.yaml"
     path.write_text(json.dumps(config, indent=2))

@@ -26,7 +26,9 @@ _CHUNKED_END = b"\r\n0\r\n\r\n"
 
 class Job(Struct, frozen=True):
     """`rate` 0: every connection calls again as soon as it has its answer, the first calls spread over `spread_s`;
-    else `rate` calls per second whether or not answers have come. `events`: of a complete stream, 0 for plain."""
+    else `rate` calls per second whether or not answers have come. `events`: of a complete stream, 0 for plain.
+    `number`: the part of the request that each call replaces by a number of its own, as long, from `first` on; empty
+    for calls that are all the same."""
 
     port: int
     request: bytes
@@ -35,6 +37,8 @@ class Job(Struct, frozen=True):
     events: int
     rate: int = 0
     spread_s: float = 0.0
+    number: bytes = b""
+    first: int = 0
 
 
 class Outcome(Struct, frozen=True):
@@ -60,6 +64,7 @@ class Run:
         self._unanswered = 0
         self._due_ns: deque[int] = deque()
         self._idle: deque[Connection] = deque()
+        self._number = job.first
 
     async def connect(self) -> list["Connection"]:
         """Opens the connections and makes one call on each, which is not counted."""
@@ -89,6 +94,14 @@ class Run:
                 loop.call_at(began_s + n * self.job.spread_s / len(connections), self._call_again, connection)
         await asyncio.wait_for(self.done, LIMIT_S)
         return perf_counter_ns() - began_ns
+
+    def request(self) -> bytes:
+        """That of the next call."""
+        job = self.job
+        if not job.number:
+            return job.request
+        self._number += 1
+        return job.request.replace(job.number, b"%0*d" % (len(job.number), self._number))
 
     def answered(self, connection: "Connection", whole_ns: int, first_ns: int) -> None:
         self.whole_ns.append(whole_ns)
@@ -130,7 +143,6 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, run: Run) -> None:
         self._run = run
-        self._request = run.job.request
         self._events = run.job.events
         self._parts: list[bytes] = []
         self._began_ns = self._first_ns = 0
@@ -148,7 +160,7 @@ class Connection(asyncio.Protocol):
         self._began_ns = began_ns
         self._first_ns = 0
         self._parts = []
-        self._transport.write(self._request)
+        self._transport.write(self._run.request())
 
     def data_received(self, data: bytes) -> None:
         now_ns = perf_counter_ns()

@@ -112,9 +112,12 @@ def machine_ns() -> int:
     return (user + nice + system + irq + softirq + steal) * _TICK_NS
 
 
-def memory(leader: int) -> Memory:
+def memory(leader: int, role: str = "") -> Memory:
+    """Of the whole tree, or of its processes of one role."""
     rss_kib = pss_kib = 0
     for pid in tree(leader):
+        if role and _role(pid) != role:
+            continue
         sizes = _smaps(pid)
         rss_kib += sizes.get("Rss", 0)
         pss_kib += sizes.get("Pss", 0)

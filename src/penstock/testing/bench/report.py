@@ -17,15 +17,18 @@ from rich.console import Console
 from rich.table import Table
 
 from penstock.testing.bench import gateways
-from penstock.testing.bench.gateways import DIRECT, NGINX
+from penstock.testing.bench.gateways import DIRECT, LIMITED, NGINX
 from penstock.testing.bench.run import Footprint, Phase, Results, Sample
 from penstock.testing.bench.traffic import Workload
+from penstock.testing.bench.values import Values
 
 BUSY_COLUMNS = ("calls", "gateway", "CPU us", "x nginx", "calls/s")
 STEADY_COLUMNS = ("calls", "gateway", "CPU us", "x nginx", "added p50/99", "first p50/99")
 ROLE_COLUMNS = ("calls", "gateway", "CPU us by process")
 FOOTPRINT_COLUMNS = ("gateway", "idle RSS", "idle PSS", "RSS after", "PSS after", "ready ms", "answer ms")
 REST_COLUMNS = ("gateway", "CPU ms per second at rest, by process")
+LIMIT_COLUMNS = ("limits", "load", "CPU us", "x nginx", "more than with no limit, x nginx")
+VALUE_COLUMNS = ("limit", "values used", "RSS of all workers before", "after", "bytes per value")
 
 
 class Latency(Struct, frozen=True):
@@ -63,6 +66,18 @@ class Sheet(Struct, frozen=True):
     title: str
     columns: tuple[str, ...]
     lines: list[tuple[str, ...]]
+
+
+class Report(Struct, frozen=True):
+    """What was measured; a part that was not asked for is missing. `limits`: at gateways that differ in these alone."""
+
+    calls: Results | None
+    limits: Results | None = None
+    values: tuple[Values, ...] = ()
+
+    @property
+    def parts(self) -> list[Results]:
+        return [part for part in (self.calls, self.limits) if part is not None]
 
 
 def rows(results: Results) -> list[Row]:
@@ -164,6 +179,40 @@ def footprint_cells(footprint: Footprint) -> tuple[str, ...]:
     )
 
 
+def limit_cells(results: Results, contender: str, phase: Phase) -> tuple[str, ...]:
+    """`more`: what the limits cost, as the difference to the gateway with as many workers and no limit, in each round;
+    in units of what nginx takes for the same call."""
+    (workload,) = results.plan.workloads
+    own = _select(results.samples, workload, contender, phase)
+    floor = _select(results.samples, workload, NGINX, phase)
+    cells = contender, phase, *cpu_cells(_cpu(own, floor))
+    kind, _, workers = contender.partition(", ")
+    if kind == "no limit":
+        return (*cells, "")
+    none_us = {s.round: _cpu_us(s) for s in _select(results.samples, workload, f"no limit, {workers}", phase)}
+    floor_us = {s.round: _cpu_us(s) for s in floor}
+    more = [(_cpu_us(s) - none_us[s.round]) / floor_us[s.round] for s in own if s.round in floor_us]
+    return (*cells, f"{statistics.median(more):.2f} ({min(more):.2f} to {max(more):.2f})" if more else "")
+
+
+def value_cells(values: Values) -> tuple[str, ...]:
+    before, after = (f"{kib / 1024:.0f} MiB" for kib in (values.before_kib, values.after_kib))
+    return values.contender, f"{values.count:,}", before, after, f"{values.bytes_each:,.0f}"
+
+
+def sheets(report: Report) -> list[Sheet]:
+    """Every table that there is something in."""
+    found = tables(report.calls) if report.calls is not None else []
+    if report.limits is not None:
+        phases: tuple[Phase, ...] = ("steady", "busy")
+        lines = [limit_cells(report.limits, name, phase) for phase in phases for name in LIMITED]
+        found.append(Sheet("What limits cost a plain call", LIMIT_COLUMNS, lines))
+    if report.values:
+        lines = [value_cells(one) for one in report.values]
+        found.append(Sheet("What the values of a limit take up", VALUE_COLUMNS, lines))
+    return [sheet for sheet in found if sheet.lines]
+
+
 def tables(results: Results) -> list[Sheet]:
     found = rows(results)
     footprints = results.footprints
@@ -176,46 +225,53 @@ def tables(results: Results) -> list[Sheet]:
     ]
 
 
-def show(results: Results, console: Console) -> None:
+def show(report: Report, console: Console) -> None:
     """Prints the tables."""
-    for sheet in tables(results):
-        if not sheet.lines:
-            continue
+    for sheet in sheets(report):
         table = Table(*sheet.columns, title=sheet.title, title_justify="left")
         for line in sheet.lines:
             table.add_row(*line)
         console.print(table)
-    for sentence in remarks(results):
+    for sentence in remarks(report):
         console.print(sentence, markup=False)
 
 
-def remarks(results: Results) -> list[str]:
+def remarks(report: Report) -> list[str]:
     """What else a reader should know: how quiet the machine was, and what is missing from the comparison."""
-    said = [f"Other work on the machine took {max(0.0, results.others_cores):.1f} cores meanwhile."]
-    said += [f"{name} is not installed on this machine and was left out." for name in results.missing]
-    if NGINX in results.missing:
+    others_cores = max((part.others_cores for part in report.parts), default=0.0)
+    missing = {name: None for part in report.parts for name in part.missing}
+    said = [f"Other work on the machine took {max(0.0, others_cores):.1f} cores meanwhile."] if report.parts else []
+    said += [f"{name} is not installed on this machine and was left out." for name in missing]
+    if NGINX in missing:
         said.append("Without nginx there is no floor to compare with: the figures are absolute.")
     return said
 
 
-def page(results: Results, command: str) -> str:
+def page(report: Report, command: str) -> str:
     """The page of documentation, in Markdown."""
-    plan = results.plan
-    workloads = "\n".join(f"- **{workload.name}**: {workload.title}" for workload in plan.workloads)
+    workloads = "\n".join(f"- **{name}**: {title}" for name, title in _workloads(report).items())
+    rounds = max((part.plan.rounds for part in report.parts), default=0)
+    starts = max((part.plan.starts for part in report.parts), default=0)
     sections = [
         "# Benchmarks",
         f"Written by `{command}` on {datetime.now(UTC):%Y-%m-%d}.\n{machine()}",
-        "\n".join(remarks(results)),
+        "\n".join(remarks(report)),
         workloads,
-        *(f"## {sheet.title}\n\n{markdown(sheet)}" for sheet in tables(results) if sheet.lines),
+        *(f"## {sheet.title}\n\n{markdown(sheet)}" for sheet in sheets(report)),
         "## How it is measured",
-        _METHOD.format(rounds=plan.rounds, starts=plan.starts, calls=_calls(results)),
+        _METHOD.format(rounds=rounds, starts=starts, calls=_calls(report.calls)),
     ]
-    return "\n\n".join(sections) + "\n"
+    return "\n\n".join(section for section in sections if section) + "\n"
 
 
-def _calls(results: Results) -> int:
+def _workloads(report: Report) -> dict[str, str]:
+    return {workload.name: workload.title for part in report.parts for workload in part.plan.workloads}
+
+
+def _calls(results: Results | None) -> int:
     """That one contender answered in the counted rounds."""
+    if results is None:
+        return 0
     contender = results.footprints[0].contender
     return sum(sample.calls for sample in results.samples if sample.contender == contender)
 
@@ -250,7 +306,8 @@ def _nginx_version() -> list[str]:
 
 
 _METHOD = """\
-All gateways are up at the same time, with one worker each, in front of the same upstream; the upstream and the load
+All gateways of a table are up at the same time, with one worker each (but for those that say otherwise), in front of
+the same upstream; the upstream and the load
 generator are processes of their own, on the same cores. A round gives every workload to every gateway, in an order that
 turns around from round to round; there were {rounds} rounds after one to warm up. Every answer is checked.
 
@@ -270,5 +327,11 @@ turns around from round to round; there were {rounds} rounds after one to warm u
   passes a stream without usage.
 - An upstream that does not pace its chunks gets them bunched together when a gateway reads slowly; one chunk at a time
   is the paced row.
+- **Limits**: the same gateway with no limit, with one and with twelve, all strict, of all units, of fixed and sliding
+  windows from a second to for ever, by seven dimensions; every call is counted by each, and none is ever near. With one
+  worker it holds the whole of each; with two, each lives from leases. **More than with no limit** is the difference to
+  the same gateway without limits in the same round, over what nginx takes for the call.
+- **Values**: a limit in dollars per day for each customer; every value was used by one call. With two workers a value's
+  balance is at the one that was called, with the lease it asked for.
 - Memory is of the whole tree: RSS counts shared pages once per process, PSS once in all. "After": after {calls} calls.
   Start-up is the median of {starts}, from exec to readiness and to the first answered call."""

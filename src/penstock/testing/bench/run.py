@@ -47,6 +47,7 @@ class Plan(Struct, frozen=True):
     share: float = 1.0
     starts: int = 3
     peers: bool = False
+    contenders: tuple[str, ...] = (gateways.NGINX, gateways.PENSTOCK)
 
 
 class Target(Struct, frozen=True):
@@ -112,7 +113,7 @@ def measure(plan: Plan, folder: Path, tell: Tell) -> Results:
 
     Raises BenchFailed when a contender does not start or answers wrongly.
     """
-    names = [gateways.NGINX, gateways.PENSTOCK, *(gateways.PEERS if plan.peers else ())]
+    names = [*plan.contenders, *(gateways.PEERS if plan.peers else ())]
     present = [name for name in names if gateways.find(name)]
     missing = tuple(name for name in names if name not in present)
     starts: dict[str, list[Running]] = {name: [] for name in present}

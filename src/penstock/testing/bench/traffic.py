@@ -55,8 +55,8 @@ WORKLOADS = (
 )
 
 
-def request(workload: Workload, host: str, key: str) -> bytes:
-    """The whole HTTP request of one call, as the stock OpenAI client would shape it."""
+def request(workload: Workload, host: str, key: str, tags: str = "") -> bytes:
+    """The whole HTTP request of one call, as the stock OpenAI client would shape it. `tags`: `name=value`, if any."""
     body: dict[str, object] = {
         "model": workload.alias,
         "messages": [
@@ -74,9 +74,10 @@ def request(workload: Workload, host: str, key: str) -> bytes:
     head = (
         f"POST /v1/chat/completions HTTP/1.1\r\nhost: {host}\r\nauthorization: Bearer {key}\r\n"
         "user-agent: OpenAI/Python\r\naccept: application/json\r\naccept-encoding: identity\r\n"
-        f"content-type: application/json\r\ncontent-length: {len(payload)}\r\n\r\n"
+        f"content-type: application/json\r\ncontent-length: {len(payload)}\r\n"
     )
-    return head.encode() + payload
+    head += f"x-penstock-tags: {tags}\r\n" if tags else ""
+    return head.encode() + b"\r\n" + payload
 
 
 def plain_answer() -> bytes:

@@ -14,13 +14,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from penstock.cli.output import console
 from penstock.testing import oracles
-from penstock.testing.prove import report
+from penstock.testing.prove import outages, report
 from penstock.testing.prove.report import Report
-from penstock.testing.prove.run import NAMES, Plan, perform
+from penstock.testing.prove.run import NAMES, OWN_POSTGRESQL, Plan, perform
 from penstock.testing.prove.stage import Outcome, Tick
 
 QUICK = Plan()
-FULL = Plan(seeds=200, cycles=200, leavings=500, times=10)
+FULL = Plan(seeds=200, cycles=200, leavings=500, times=10, away_s=60)
+MOST = {"boxes": 4, "workers": 8}
+"""Of what is started on one machine; the database that is brought along has no more connections."""
 
 
 def read_arguments(words: list[str]) -> argparse.Namespace:
@@ -36,28 +38,50 @@ def read_arguments(words: list[str]) -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, metavar="N", help="rounds of the overspend")
     parser.add_argument("--cycles", type=int, metavar="N", help="crashes")
     parser.add_argument("--only", choices=NAMES, help="one scenario")
-    parser.add_argument("--store", default="sqlite", metavar="URL", help="as `store` in the file; an empty database")
+    parser.add_argument(
+        "--store",
+        default="sqlite",
+        metavar="URL",
+        help="`sqlite` (the default), `postgresql` (brings one along), or the URL of an empty database",
+    )
+    parser.add_argument("--boxes", type=int, metavar="N", help="that share the database (default: 2 on PostgreSQL)")
+    parser.add_argument("--workers", type=int, metavar="N", help="of each box (default 2)")
     parser.add_argument("--report", type=Path, metavar="FILE", help="write it all to FILE: .json, else Markdown")
     arguments = parser.parse_args(words)
-    for name in ("seeds", "cycles"):
-        if getattr(arguments, name) is not None and getattr(arguments, name) < 1:
+    for name in ("seeds", "cycles", "boxes", "workers"):
+        given = getattr(arguments, name)
+        if given is not None and given < 1:
             parser.error(f"--{name} must be at least 1")
+        if given is not None and given > MOST.get(name, given):
+            parser.error(f"--{name} must be at most {MOST[name]}")
+    if (arguments.boxes or 1) > 1 and not _is_shared(arguments.store):
+        parser.error("--boxes: several boxes share a PostgreSQL database; give --store postgresql")
+    if arguments.only == outages.NAME and arguments.store != OWN_POSTGRESQL:
+        parser.error(f"--only {outages.NAME}: stops its database, so it needs one of its own; give --store postgresql")
     if arguments.report and not arguments.report.absolute().parent.is_dir():
         parser.error(f"--report: there is no folder {arguments.report.parent}")
     return arguments
 
 
+def _is_shared(store: str) -> bool:
+    return store.startswith("postgresql")
+
+
 def plan_of(arguments: argparse.Namespace, load: float) -> Plan:
     """Times are judged where the machine has nothing else to do."""
     size = FULL if arguments.full else QUICK
+    names = tuple(name for name in NAMES if name != outages.NAME or arguments.store == OWN_POSTGRESQL)
     return Plan(
         seeds=arguments.seeds or size.seeds,
         cycles=arguments.cycles or size.cycles,
         leavings=size.leavings,
         times=size.times,
+        away_s=size.away_s,
         judge_times=load < (os.cpu_count() or 1) / 2,
-        only=(arguments.only,) if arguments.only else NAMES,
+        only=(arguments.only,) if arguments.only else names,
         store=arguments.store,
+        boxes=arguments.boxes or (2 if _is_shared(arguments.store) else 1),
+        workers=arguments.workers or QUICK.workers,
     )
 
 

@@ -52,7 +52,7 @@ def saw(told: Told, response: http.client.HTTPResponse, content: bytes, stream: 
 
 def call(stage: Stage, model: str, told: Told, stream: bool) -> None:
     """One call from its beginning to its end. Raises OSError or HTTPException when there is none."""
-    caller = stage.gateway.caller(stage.keys[model])
+    caller = stage.next_box().caller(stage.keys[model])
     with caller.open(PATH, body_of(model, told, stream), tags_of(told), timeout_s=PATIENCE_S) as opened:
         told.status, told.request_id = opened.status, opened.headers.get("x-request-id", "")
         content = opened.read_all()
@@ -117,11 +117,13 @@ class Load:
         count = 0
         while not self._stopping.is_set():
             count += 1
-            told = Told(call=f"call-{number}-{count}", max_tokens=chance.randint(1, 30))
+            told = Told(f"call-{number}-{count}", chance.randint(1, 30), began_s=time.monotonic())
             self.told.append(told)
             self._under_way[number] = told.call
             try:
                 call(self._stage, self._model, told, stream=chance.random() < 0.5)
             except (OSError, http.client.HTTPException):
-                time.sleep(0.02)
+                told.complete = False
             del self._under_way[number]
+            if not told.complete:
+                time.sleep(0.02)

@@ -1,7 +1,8 @@
-"""Crashes: kill -9 of the worker, the control process or the whole tree, again and again, under callers who go on.
+"""Crashes: kill -9 of a worker, a control process or a whole box, again and again, under callers who go on.
 
-Promise: after every crash the gateway admits calls again (within 2 s of a process's death, or of the whole being
-started again), and what was under way is in the ledger (5 s). When the admin API is back is measured, and not judged.
+Promise: after every crash the box admits calls again (within 2 s of a process's death, or of the box being started
+again), so does a new worker in the place of a dead one, and what was under way is in the ledger (5 s). When the admin
+API is back, and all workers are, is measured and not judged.
 """
 
 import http.client
@@ -10,6 +11,7 @@ from typing import Any
 
 from penstock.testing import oracles
 from penstock.testing.bank import Bank
+from penstock.testing.gateway import Gateway
 from penstock.testing.oracles import Books, Verdict, Watch
 from penstock.testing.prove.callers import Load
 from penstock.testing.prove.stage import Outcome, Scene, Stage, Tick, Worst, draws
@@ -31,15 +33,16 @@ def run(stage: Stage, cycles: int, judge_times: bool, tick: Tick) -> Outcome:
     began = oracles.now()
     began_s = time.monotonic()
     faults: list[str] = []
-    ready, administered = {role: Worst() for role in ROLES}, {role: Worst() for role in ROLES}
+    ready, whole, administered = ({role: Worst() for role in ROLES} for _ in range(3))
     orphaned = Worst()
-    with Watch(stage.gateway) as watch, Load(stage, NAME, cycles) as load:
+    with Watch(stage.boxes) as watch, Load(stage, NAME, cycles) as load:
         for cycle in range(cycles):
             time.sleep(chance.uniform(0.2, 0.9))
             role = ROLES[cycle % len(ROLES)] if cycle < len(ROLES) else chance.choice(ROLES)
-            crash = _Crash(stage, load, role)
+            crash = _Crash(stage, load, role, chance.choice(stage.boxes))
             try:
                 ready[role].add(crash.until_ready_ms())
+                whole[role].add(crash.until_whole_ms())
                 administered[role].add(crash.until_administered_ms())
                 orphaned.add(crash.until_resolved_ms())
             except (TimeoutError, RuntimeError) as fault:
@@ -55,11 +58,13 @@ def run(stage: Stage, cycles: int, judge_times: bool, tick: Tick) -> Outcome:
     faults += _request_faults(books)
     if judge_times:
         faults += [f"{role}: ready after {worst}" for role, worst in ready.items() if worst.ms > READY_MS]
+        faults += [f"a new worker after {whole['worker']}"] if whole["worker"].ms > READY_MS else []
         faults += [f"resolved after {orphaned}"] if orphaned.ms > ORPHANS_MS else []
     figures = {
         "answered": f"{answered}, {answered / seconds:,.0f} a second, crashes included",
         "cut": str(len(books.statement) - answered),
         "ready again, at worst": _by_role(ready),
+        "with all workers again, at worst": _by_role(whole),
         "administered again, at worst": _by_role(administered),
         "resolved, at worst": f"{orphaned}",
     }
@@ -83,29 +88,39 @@ def _request_faults(books: Books) -> list[str]:
 class _Crash:
     """One kill -9, and what is waited for after it. Times count from the kill or, for the tree, from its new start."""
 
-    def __init__(self, stage: Stage, load: Load, role: str) -> None:
+    def __init__(self, stage: Stage, load: Load, role: str, box: Gateway) -> None:
         self._stage = stage
         self._role = role
+        self._box = box
         self._at = oracles.now()
-        gateway = stage.gateway
         self._under_way = load.under_way()
+        self._killed: list[int] = []
         if role == "tree":
-            gateway.kill_tree()
+            box.kill_tree()
             self._at_s = time.monotonic()
-            gateway.start(wait=False)
+            box.start(wait=False)
         else:
             self._at_s = time.monotonic()
-            if not gateway.kill(role):
+            self._killed = box.kill(role, 1)
+            if not self._killed:
                 raise RuntimeError(f"there is no {role}")
 
     def until_ready_ms(self) -> float:
-        """Raises TimeoutError, and RuntimeError when the gateway ended instead."""
-        self._stage.gateway.wait_until_ready(PATIENCE_S)
+        """Raises TimeoutError."""
+        eventually(self._box.admits, PATIENCE_S, "ready")
+        return self._elapsed_ms()
+
+    def until_whole_ms(self) -> float:
+        """Until every worker is there, and none of them is a dead one that is not missed yet. Raises TimeoutError, and
+        RuntimeError when the gateway ended instead."""
+        gone = set(self._killed)
+        eventually(lambda: gone.isdisjoint(node["pid"] for node in self._box.nodes()), PATIENCE_S, "missed")
+        self._box.wait_until_ready(PATIENCE_S)
         return self._elapsed_ms()
 
     def until_administered_ms(self) -> float:
         """Raises TimeoutError."""
-        eventually(self._stage.gateway.admin_is_up, PATIENCE_S, "administered")
+        eventually(self._box.admin_is_up, PATIENCE_S, "administered")
         return self._elapsed_ms()
 
     def until_resolved_ms(self) -> float:
@@ -120,8 +135,9 @@ class _Crash:
         return self._elapsed_ms()
 
     def _events(self) -> list[dict[str, Any]]:
+        """As the box that was hit tells them, since it is the one that has something to find out."""
         try:
-            return oracles.events_since(self._stage.gateway, NAME, self._at)
+            return oracles.events_since(self._box, NAME, self._at)
         except (OSError, RuntimeError, http.client.HTTPException):
             return []
 

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from penstock.testing import oracles
 from penstock.testing.bank import Bank
+from penstock.testing.gateway import Gateway
 from penstock.testing.oracles import Books, Told, Verdict, Watch
 from penstock.testing.prove.callers import PATH, body_of, saw, tags_of
 from penstock.testing.prove.stage import OUTPUT_NANOUSD, Outcome, Scene, Stage, Tick, Worst, draws
@@ -33,7 +34,7 @@ def run(stage: Stage, count: int, judge_times: bool, tick: Tick) -> Outcome:
     leavings = [_leaving(chance, n) for n in range(count)]
     settled, faults = Worst(), []
     told = []
-    with Watch(stage.gateway) as watch, ThreadPoolExecutor(AT_ONCE) as callers:
+    with Watch(stage.boxes) as watch, ThreadPoolExecutor(AT_ONCE) as callers:
         for one, fault in callers.map(lambda leaving: _call_and_leave(stage, leaving, settled), leavings):
             told.append(one)
             faults += fault
@@ -74,7 +75,8 @@ def _call_and_leave(stage: Stage, leaving: tuple[str, bool, float], settled: Wor
     name, stream, after_s = leaving
     told = Told(name, MAX_TOKENS)
     deadline_s = time.monotonic() + after_s
-    opened = stage.gateway.caller(stage.keys[NAME]).open(PATH, body_of(NAME, told, stream), tags_of(told))
+    box = stage.next_box()
+    opened = box.caller(stage.keys[NAME]).open(PATH, body_of(NAME, told, stream), tags_of(told))
     content = b""
     try:
         while (left_s := deadline_s - time.monotonic()) > 0:
@@ -89,7 +91,7 @@ def _call_and_leave(stage: Stage, leaving: tuple[str, bool, float], settled: Wor
         told.complete = False
     opened.hang_up()
     left_at_s = time.monotonic()
-    while name not in _recent_calls(stage):
+    while name not in _recent_calls(box):
         if time.monotonic() - left_at_s > PATIENCE_S:
             sent = any(line.call == name for line in stage.scenes[NAME].bank.statement)
             return told, [f"{name} was not settled within {PATIENCE_S} s"] if sent else []
@@ -98,8 +100,8 @@ def _call_and_leave(stage: Stage, leaving: tuple[str, bool, float], settled: Wor
     return told, []
 
 
-def _recent_calls(stage: Stage) -> set[str]:
-    newest = oracles.receipts(stage.gateway, "limit=50")["items"]
+def _recent_calls(box: Gateway) -> set[str]:
+    newest = oracles.receipts(box, "limit=50")["items"]
     return {item["tags"]["call"] for item in newest if item["key"] == NAME}
 
 

@@ -42,7 +42,7 @@ def _report(line: Line) -> dict[str, Any] | None:
 def run(stage: Stage, times: int, tick: Tick) -> Outcome:
     began = oracles.now()
     told: list[Told] = []
-    with Watch(stage.gateway) as watch:
+    with Watch(stage.boxes) as watch:
         for kind in (*REPORTS, "honest"):
             for number in range(times):
                 for stream in (False, True):

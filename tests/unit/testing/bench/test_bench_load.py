@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from penstock.testing.bench import gateways
-from penstock.testing.bench.load import Job, dechunk
+from penstock.testing.bench.load import Job, Run, dechunk
 from penstock.testing.bench.run import BenchFailed, Target, answering, run_job, upstream
 from penstock.testing.bench.traffic import CHUNKS, WORKLOADS, Workload, plain_answer, request, stream_chunks
 
@@ -63,6 +63,13 @@ def test_every_call_of_a_job_is_answered_and_timed(upstream_port: int, name: str
     assert len(outcome.whole_ns) == len(outcome.first_ns) == 20
     assert all(0 < first <= whole for first, whole in zip(outcome.first_ns, outcome.whole_ns, strict=True))
     assert cpu_ns == {}
+
+
+async def test_each_call_of_a_job_can_have_a_number_of_its_own() -> None:
+    numbered = replace(job("plain", 1), request=b"n 0000", number=b"0000", first=7)
+    run = Run(numbered)
+    assert [run.request() for _ in range(3)] == [b"n 0008", b"n 0009", b"n 0010"]
+    assert Run(replace(numbered, number=b"")).request() == b"n 0000"
 
 
 def test_paced_streams_take_their_pace(upstream_port: int) -> None:

@@ -7,10 +7,13 @@ import pytest
 from rich.console import Console
 
 from penstock.testing.bench import report
-from penstock.testing.bench.__main__ import plan_of, read_arguments
+from penstock.testing.bench.__main__ import limits_plan_of, plan_of, read_arguments
+from penstock.testing.bench.gateways import LIMITED, NGINX
 from penstock.testing.bench.processes import Memory
+from penstock.testing.bench.report import Report
 from penstock.testing.bench.run import Footprint, Phase, Plan, Results, Sample
 from penstock.testing.bench.traffic import WORKLOADS
+from penstock.testing.bench.values import Values
 
 PLAIN = WORKLOADS[0]
 PACED = WORKLOADS[-1]
@@ -77,7 +80,10 @@ def test_a_paced_workload_has_no_busy_phase() -> None:
     _, penstock = report.rows(found)
     assert penstock.busy is None
     assert penstock.steady.ratios == pytest.approx((2.0,))
-    assert "At saturation" not in report.page(found, "penstock bench --only paced").partition("How it is measured")[0]
+    assert (
+        "At saturation"
+        not in report.page(Report(found), "penstock bench --only paced").partition("How it is measured")[0]
+    )
 
 
 @pytest.mark.parametrize(("percent", "expected"), [(50, 2.0), (99, 4.0), (25, 1.0), (100, 4.0)])
@@ -86,7 +92,7 @@ def test_percentiles_are_those_of_the_nearest_rank(percent: int, expected: float
 
 
 def test_the_page_shows_command_machine_and_tables_but_no_name_of_the_machine() -> None:
-    page = report.page(results(), "penstock bench --write")
+    page = report.page(Report(results()), "penstock bench --write")
     assert "`penstock bench --write`" in page
     assert "cores of" in page
     assert "| plain | penstock | 40 | 3.0 (2.0-5.0) | 2000 |" in page
@@ -104,11 +110,38 @@ def test_without_nginx_the_figures_are_absolute_and_the_report_says_so() -> None
     samples = tuple(s for s in whole.samples if s.contender != "nginx")
     alone = Results(whole.plan, samples, whole.footprints[1:], 1.2, ("nginx",))
     said = io.StringIO()
-    report.show(alone, Console(file=said, width=80))
+    report.show(Report(alone), Console(file=said, width=80))
     assert "nginx is not installed" in said.getvalue()
     assert "took 1.2 cores meanwhile" in said.getvalue()
     assert "the figures are absolute" in " ".join(said.getvalue().split())
     assert report.rows(alone)[0].steady.ratios == ()
+
+
+def test_what_limits_cost_is_the_difference_within_a_round_to_as_many_workers_without() -> None:
+    samples: list[Sample] = []
+    for number, floor_us, more_us in ((1, 10, 5), (2, 20, 40), (3, 10, 10)):
+        for phase in ("steady", "busy"):
+            samples.append(sample(NGINX, phase, number, floor_us, 1.0))
+            for name in LIMITED:
+                own_us = 100 + 50 * ("2 workers" in name) + more_us * name.startswith("12")
+                samples.append(sample(name, phase, number, own_us, 1.0))
+    found = Results(Plan(3, (PLAIN,)), tuple(samples), (footprint(NGINX), *map(footprint, LIMITED)), 0.0)
+    page = report.page(Report(None, found), "penstock bench --only limits")
+    assert "| no limit, 2 workers | busy | 150 | 15.0 (7.5-15.0) |  |" in page
+    assert "| 12 limits, 1 worker | steady | 110 | 10.5 (7.0-11.0) | 1.00 (0.50 to 2.00) |" in page
+    assert "| 1 limit, 1 worker | steady | 100 | 10.0 (5.0-10.0) | 0.00 (0.00 to 0.00) |" in page
+
+
+def test_what_values_take_up_is_told_for_each() -> None:
+    page = report.page(Report(None, None, (Values("each customer, 1 worker", 1_000, 2_048, 3_048),)), "penstock bench")
+    assert "| each customer, 1 worker | 1,000 | 2 MiB | 3 MiB | 1,024 |" in page
+
+
+def test_limits_are_measured_on_plain_calls_alone() -> None:
+    plan = limits_plan_of(read_arguments(["--quick", "--only", "limits"]))
+    assert plan.workloads == (PLAIN,)
+    assert plan.contenders == (NGINX, *LIMITED)
+    assert plan.rounds == 3
 
 
 def test_quick_and_only_make_a_small_plan() -> None:
