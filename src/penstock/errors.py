@@ -32,6 +32,7 @@
     |       `-- UpstreamRefused        the vendor's own status and body
     |-- ControlError                   refuses a change of the control plane; declares status and code, has a place
     |   |-- InvalidNoun                422 invalid
+    |   |   `-- InvalidFile            422 invalid              a configuration file; `.faults` has one line each
     |   |-- NotFoundNoun               404 not_found
     |   |-- Conflict                   409 conflict             the name is taken, or the object is in use
     |   `-- Declared                   409 declared             the configuration file owns it
@@ -228,6 +229,15 @@ class ControlError(PenstockError):
 
 class InvalidNoun(ControlError):
     status, code = 422, "invalid"
+
+
+class InvalidFile(InvalidNoun):
+    """`faults`: everything that keeps the file from being applied, a line each."""
+
+    def __init__(self, faults: Sequence[str]) -> None:
+        more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+        super().__init__(faults[0] + more)
+        self.faults = tuple(faults)
 
 
 class NotFoundNoun(ControlError):

@@ -16,7 +16,7 @@ from typing import NamedTuple, Protocol
 
 from msgspec import structs
 
-from penstock.admission import idempotency
+from penstock.admission import deprecation, idempotency
 from penstock.admission.admit import dimensions, find_alias, kill_on, killed, refuse_killed
 from penstock.admission.downgrade import taking_over
 from penstock.admission.tags import tags_of
@@ -52,7 +52,14 @@ from penstock.providers.base import Vendor
 from penstock.providers.registry import provider_for
 from penstock.records.draft import draft_of, event_of
 from penstock.routing.plan import plan
-from penstock.upstream.call import MAX_PLAIN_BODY_BYTES, Upstream, may_do_better_elsewhere, passed_on, refusal
+from penstock.upstream.call import (
+    MAX_PLAIN_BODY_BYTES,
+    Upstream,
+    linger,
+    may_do_better_elsewhere,
+    passed_on,
+    refusal,
+)
 from penstock.upstream.transport import UpstreamResponse
 
 UNUSED = Usage(requests=0)
@@ -63,9 +70,6 @@ NOTHING_USED = Usage(requests=1)
 UNSEEN_INPUT_TOKENS = 2_000_000
 """What content that the gateway never sees is held at where the model's context window is not known: the largest
 window sold."""
-
-LINGER_S = 0.25
-"""How long a finished stream's connection may take to end cleanly before it is closed instead of kept."""
 
 
 class Reply(NamedTuple):
@@ -177,6 +181,7 @@ async def serve(
         exchange.dims = dimensions(exchange.key, exchange.tags, call.model)
         refuse_killed(snapshot, exchange.dims)
         exchange.alias = find_alias(snapshot, exchange.key, call.model)
+        deprecation.take_replacement(snapshot, exchange)
         gateway.live[exchange.request_id] = exchange
         await _take_key(gateway, exchange, body)
         reply = await _answer(gateway, exchange, dialect, call)
@@ -253,13 +258,14 @@ async def _answer(gateway: Gateway, exchange: Exchange, dialect: Dialect, call: 
             raise
     downgrade = {"limit": denied.denial.limit.name, "from": asked.name, "to": alias.name}
     exchange.decision["downgrade"] = downgrade
-    exchange.alias, exchange.dims["model"] = alias, alias.name
+    exchange.alias, exchange.dims["model"], replaced = alias, alias.name, exchange.dims.pop("replaced", None)
     try:
         return await _first_answer(gateway, exchange, dialect, call)
     except GatewayError as error:
         if isinstance(error, UpstreamError | StoreUnavailable):
             raise
         exchange.alias, exchange.dims["model"] = asked, asked.name
+        exchange.dims |= {} if replaced is None else {"replaced": replaced}
         downgrade["refused"] = error.code
         raise denied from None
 
@@ -318,7 +324,7 @@ async def _reserve(
     if provider is None:
         raise UpstreamConnectFailed("The provider was removed while the call was under way.")
     vendor = provider_for(provider.kind)
-    limits = gateway.ledger.applying(snapshot.limits, exchange.dims)
+    limits = _applying(gateway, snapshot, exchange.dims)
     cap, demand = _demand(exchange, dialect, call, target, (vendor, limits))
     input_tokens = call.input_bound + call.images * target.image_tokens
     if call.unseen:
@@ -347,6 +353,17 @@ def _ask(call: Call, target: Deployment, input_tokens: int, output_tokens: int |
 def _can_be_topped_up(call: Call) -> bool:
     """Whether what the provider puts out can be counted while it comes; audio cannot."""
     return call.streaming and not call.audio_out
+
+
+def _applying(gateway: Gateway, snapshot: Snapshot, dims: dict[str, str]) -> tuple[Limit, ...]:
+    """The limits that count a call. One on an alias goes on to count those who write its name when another has taken
+    its place, so that no budget ends with a model."""
+    found = gateway.ledger.applying(snapshot.limits, dims)
+    if "replaced" not in dims:
+        return found
+    known = {limit.id for limit in found}
+    by_old_name = gateway.ledger.applying(snapshot.limits, {**dims, "model": dims["replaced"]})
+    return (*found, *(limit for limit in by_old_name if limit.id not in known))
 
 
 def _demand(
@@ -495,7 +512,7 @@ class _Attempt:
             if rest:
                 yield rest
             self._exchange.cut = None  # the ending has been seen: there is nothing left to cut
-            await _linger(response)
+            await linger(response)
         except UpstreamError as error:
             if not self._resolved:
                 self.fail(error, final=True)
@@ -537,6 +554,8 @@ class _Attempt:
             (b"x-penstock-attempts", str(self._n).encode()),
             (b"x-penstock-cache", b"off"),
         ]
+        if self._exchange.deprecation is not None:
+            headers += deprecation.headers(self._exchange.deprecation)
         if (downgrade := self._exchange.decision.get("downgrade")) is not None:
             headers.append((b"x-penstock-downgraded", downgrade["limit"].encode()))
         return headers
@@ -675,13 +694,3 @@ def _only_data(run: bytes) -> bytes:
     """The JSON of the event that says `error`, for an error that is answered as a plain one."""
     lines = [line[5:].strip() for line in run.splitlines() if line.startswith(b"data:")]
     return next((line for line in lines if b'"error"' in line), b"")
-
-
-async def _linger(response: UpstreamResponse) -> None:
-    """Lets a finished stream's connection end cleanly, so that it can be used again."""
-    try:
-        async with asyncio.timeout(LINGER_S):
-            while await response.read():
-                pass
-    except (TimeoutError, UpstreamError):
-        response.abort()

@@ -40,7 +40,12 @@ def kill_on(kills: Iterable[Kill], dims: Mapping[str, str]) -> Kill | None:
 def covers(kill: Kill, dims: Mapping[str, str]) -> bool:
     if "all" in kill.scope:
         return True
-    return bool(kill.scope) and all(dims.get(name) == value for name, value in kill.scope.items())
+    return bool(kill.scope) and all(_has(dims, name, value) for name, value in kill.scope.items())
+
+
+def _has(dims: Mapping[str, str], name: str, value: str) -> bool:
+    """A stop of a model also stops who calls it by the name that another alias replaced."""
+    return dims.get(name) == value or (name == "model" and dims.get("replaced") == value)
 
 
 def refuse_killed(snapshot: Snapshot, dims: Mapping[str, str]) -> None:

@@ -61,7 +61,7 @@ class AdminClient:
         self,
         method: str,
         path: str,
-        body: Mapping[str, Any] | None = None,
+        body: Mapping[str, Any] | bytes | None = None,
         query: Mapping[str, str] | None = None,
     ) -> Any:
         """The answer's JSON, None when it has none. `path` is below `/admin/v1`, quoted. Raises CommandFailed with the
@@ -75,13 +75,15 @@ class AdminClient:
         self,
         method: str,
         target: str,
-        body: Mapping[str, Any] | None = None,
+        body: Mapping[str, Any] | bytes | None = None,
         query: Mapping[str, str] | None = None,
     ) -> tuple[int, bytes]:
-        """One request to any path of the listener: status and body of the answer."""
+        """One request to any path of the listener: status and body of the answer. `body`: bytes are a file."""
         headers = {"accept": "application/json"}
-        content = None
-        if body is not None:
+        content: bytes | None = None
+        if isinstance(body, bytes):
+            headers["content-type"], content = "application/yaml", body
+        elif body is not None:
             headers["content-type"] = "application/json"
             content = json.dumps(body).encode()
         if self._key is not None:
@@ -123,7 +125,10 @@ class AdminClient:
         try:
             problem = json.loads(content)
             detail = str(problem["detail"])
-            places = [str(error["place"]) for error in problem.get("errors", []) if error.get("place")]
+            errors = problem.get("errors", [])
+            if len(errors) > 1:
+                return "\n".join(str(error["message"]) for error in errors)
+            places = [str(error["place"]) for error in errors if error.get("place")]
         except (ValueError, KeyError, TypeError, AttributeError):
             return f"what answers at {self.url} is not a Penstock admin API (it answered {status})"
         return f"{places[0]}: {detail}" if places and places[0] not in detail else detail

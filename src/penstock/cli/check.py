@@ -6,11 +6,10 @@ from penstock.cli.options import ConfigFile, Json, config_file
 from penstock.cli.output import print_json, print_line, remark
 from penstock.config.advice import advise
 from penstock.config.loading import load
-from penstock.config.settings import Config
+from penstock.config.settings import OBJECTS, Config
 from penstock.errors import ConfigFaults
 
 EXIT_FAULTY = 2
-SECTIONS = ("providers", "models", "teams", "projects", "keys", "limits")
 
 
 def check(config: ConfigFile = None, as_json: Json = False) -> None:
@@ -34,5 +33,5 @@ def check(config: ConfigFile = None, as_json: Json = False) -> None:
 
 
 def _counts(config: Config) -> str:
-    counts = [(len(getattr(config, section)), section) for section in SECTIONS]
+    counts = [(len(getattr(config, section)), section) for section in OBJECTS]
     return ", ".join(f"{count} {section if count != 1 else section[:-1]}" for count, section in counts)

@@ -21,6 +21,9 @@ COMMANDS: Mapping[str, str] = {
     "demo": "demo:demo",
     "serve": "serve:serve",
     "check": "check:check",
+    "diff": "configuration:diff",
+    "apply": "configuration:apply",
+    "config": "configuration:app",
     "migrate": "migrate:migrate",
     "doctor": "doctor:doctor",
     "key": "keys:app",
@@ -30,6 +33,8 @@ COMMANDS: Mapping[str, str] = {
     "limit": "limits:app",
     "provider": "providers:app",
     "model": "models:app",
+    "price": "prices:app",
+    "import": "imports:app",
     "kill": "kill:app",
     "drill": "drill:drill",
     "usage": "usage:usage",
@@ -43,9 +48,11 @@ COMMANDS: Mapping[str, str] = {
 """Command -> module of this room and what it calls its group or function; in the order of the help."""
 
 EXAMPLES: Mapping[str, str] = {
+    "apply": "penstock apply -c penstock.yaml --dry-run",
     "backup": "penstock backup /var/backups/penstock-monday -c penstock.yaml",
     "check": "penstock check -c penstock.yaml",
     "demo": "penstock demo --once",
+    "diff": "penstock diff -c penstock.yaml",
     "doctor": "penstock doctor -c penstock.yaml",
     "drill": "penstock drill --streams 50 --report drills",
     "migrate": "penstock migrate -c penstock.yaml",

@@ -53,6 +53,7 @@ def cross_check(parsed: Parsed) -> list[Fault]:
         *_repeated_names(parsed),
         *_projects(parsed),
         *_models(parsed),
+        *_replacements(parsed),
         *_keys(parsed),
         *_limits(parsed),
     ]
@@ -76,10 +77,16 @@ def check_secrets(parsed: Parsed) -> list[Fault]:
     return faults
 
 
-def _claim_secret(key: DeclaredKey, owners: dict[str, str]) -> None:
+def caller_secret(key: DeclaredKey) -> str:
+    """What callers send for a declared key. Raises ConfigError when the reference does not resolve to such a secret."""
     secret = resolve_secret(key.secret).reveal()
     if not _CALLER_SECRET.fullmatch(secret):
         raise ConfigError("the secret must be pk- and 32 to 253 characters of A-Z a-z 0-9 _ -")
+    return secret
+
+
+def _claim_secret(key: DeclaredKey, owners: dict[str, str]) -> None:
+    secret = caller_secret(key)
     if secret in owners:
         raise ConfigError(f"the secret is also that of the key {shown(owners[secret])}")
     owners[secret] = key.name
@@ -122,6 +129,37 @@ def _models(parsed: Parsed) -> Iterator[Fault]:
             if target.provider not in providers:
                 place = (*path, "targets", index, "provider")
                 yield parsed.document.fault(place, f"there is no provider {shown(target.provider)}")
+
+
+def _replacements(parsed: Parsed) -> Iterator[Fault]:
+    """Each `replaced_by` that names no alias, and each that leads back to where it came from."""
+    aliases = {name for name in parsed.names("models") if not name.endswith("/*")}
+    successors = {item.name: item.replaced_by for _, item in parsed.objects("models") if item.replaced_by}
+    for path, item in parsed.objects("models"):
+        if not item.replaced_by:
+            continue
+        place = (*path, "replaced_by")
+        if item.replaced_by not in aliases:
+            yield parsed.document.fault(place, f"there is no model {shown(item.replaced_by)}")
+        elif (circle := replacement_circle(item.name, successors)) is not None:
+            yield parsed.document.fault(place, f"leads in a circle: {circle}")
+
+
+def _and_replacements(name: str, models: Mapping[str, DeclaredModel]) -> Iterator[DeclaredModel]:
+    """The alias and those that take its place, as far as they are declared."""
+    seen: set[str] = set()
+    while name in models and name not in seen:
+        seen.add(name)
+        yield models[name]
+        name = models[name].replaced_by or ""
+
+
+def replacement_circle(name: str, successors: Mapping[str, str]) -> str | None:
+    """The way from `name` back to it, by `replaced_by`; None when it comes to an end."""
+    way = [name]
+    while (following := successors.get(way[-1])) is not None and following not in way:
+        way.append(following)
+    return " -> ".join([*way, name]) if following == name else None
 
 
 def _keys(parsed: Parsed) -> Iterator[Fault]:
@@ -187,7 +225,7 @@ class _Known:
         return cls(
             names={dimension: parsed.names(section) for dimension, section in sections.items()},
             environments={item.environment for _, item in parsed.objects("projects")},
-            users={item.user for _, item in parsed.objects("keys")},
+            users={item.user for _, item in parsed.objects("keys") if item.user},
             projects={item.name: item for _, item in parsed.objects("projects")},
             keys={item.name: item for _, item in parsed.objects("keys")},
             models=[item for _, item in parsed.objects("models")],
@@ -223,8 +261,28 @@ class _Known:
             for dimension, actual in (("team", project.team), ("environment", project.environment)):
                 if dimension in match and match[dimension] != actual:
                     return f"the project {shown(project.name)} has {dimension} {shown(actual)}"
+        if reason := self._nobody(match):
+            return reason
         if "provider" in match and "model" in match:
             return self._unserved(match["provider"], match["model"])
+        return None
+
+    def _nobody(self, match: Mapping[str, str]) -> str | None:
+        """Why no project and no key of the file has these dimensions together; None when one has."""
+        team, environment, user = match.get("team"), match.get("environment"), match.get("user")
+        if (
+            team
+            and environment
+            and not any(
+                (project.team, project.environment) == (team, environment) for project in self.projects.values()
+            )
+        ):
+            return f"the team {shown(team)} has no project with the environment {shown(environment)}"
+        asked = {name: match[name] for name in ("team", "project", "environment") if name in match}
+        if user and asked:
+            theirs = [self._of_key(key) for key in self.keys.values() if key.user == user]
+            if not any(asked.items() <= dimensions.items() for dimensions in theirs):
+                return f"no key of the user {shown(user)} has " + ", ".join(f"{n} {shown(v)}" for n, v in asked.items())
         return None
 
     def _of_key(self, key: DeclaredKey) -> dict[str, str]:
@@ -240,6 +298,8 @@ class _Known:
         }
 
     def _unserved(self, provider: str, model: str) -> str | None:
-        alias = next((declared for declared in self.models if declared.name == model), None)
-        serving = {target.provider for target in alias.targets} if alias else {model.partition("/")[0]}
+        models = {declared.name: declared for declared in self.models}
+        serving = set() if model in models else {model.partition("/")[0]}
+        for alias in _and_replacements(model, models):
+            serving |= {target.provider for target in alias.targets}
         return None if provider in serving else f"the provider {shown(provider)} serves no model {shown(model)}"

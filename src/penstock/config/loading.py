@@ -10,7 +10,7 @@ from pydantic_core import ErrorDetails
 
 from penstock.config.checks import Parsed, check_secrets, cross_check
 from penstock.config.document import Document, Fault, Path, read
-from penstock.config.settings import SHAPES, Config, Contents
+from penstock.config.settings import OBJECTS, SHAPES, Config, Contents
 from penstock.errors import ConfigFaults
 
 MAX_FAULTS = 200
@@ -36,12 +36,26 @@ def load(path: FilePath | str, *, require_secrets: bool = False) -> Config:
     whoever serves needs it; without it the file can be checked where its secrets are not. Raises ConfigFaults with all
     that is wrong, each as `file:line:column: path.to.field: sentence`.
     """
-    name = str(path)
     try:
         content = FilePath(path).read_bytes()
     except OSError as error:
-        raise ConfigFaults([f"{name}: the file cannot be read: {error.strerror}"]) from None
-    document = read(content)
+        raise ConfigFaults([f"{path}: the file cannot be read: {error.strerror}"]) from None
+    return parse(content, path, require_secrets=require_secrets)
+
+
+def parse(content: bytes, path: FilePath | str, *, require_secrets: bool = False) -> Config:
+    """As `load`, of a file whose bytes are here. `path` is what its faults and the configuration call it."""
+    return _checked(read(content), path, sha256(content).hexdigest(), require_secrets)
+
+
+def restored(written: dict[str, Any], path: FilePath | str, digest: str) -> Config:
+    """The configuration whose `Config.written` and digest were kept, by the rules of this release. Raises ConfigFaults,
+    in which there are no lines."""
+    return _checked(Document(written), path, digest, require_secrets=False)
+
+
+def _checked(document: Document, path: FilePath | str, digest: str, require_secrets: bool) -> Config:
+    name = str(path)
     faults = list(document.faults)
     contents = Contents()
     if document.data is not None:
@@ -53,7 +67,8 @@ def load(path: FilePath | str, *, require_secrets: bool = False) -> Config:
         raise ConfigFaults(_lines(faults, name))
     contents = _completed(contents)
     completed = {name: getattr(contents, name) for name in Contents.model_fields}
-    return Config.model_construct(**completed, path=FilePath(path), digest=sha256(content).hexdigest())
+    written = {section: document.data[section] for section in OBJECTS if document.data.get(section)}
+    return Config.model_construct(**completed, path=FilePath(path), digest=digest, written=written)
 
 
 def _lines(faults: list[Fault], name: str) -> list[str]:

@@ -25,6 +25,7 @@ from penstock.config.values import (
     MAX_NAME,
     AliasName,
     BaseUrl,
+    Day,
     DurationMs,
     Each,
     Fraction,
@@ -189,7 +190,11 @@ class DeclaredPrice(_Section):
 
 
 class DeclaredModel(_Section):
-    """An alias, or with a name that ends in `/*` the admission of undeclared `provider/model` names."""
+    """An alias, or with a name that ends in `/*` the admission of undeclared `provider/model` names.
+
+    `replaced_by`: the alias that takes its place. `warn_at` and `end_at`, UTC: when callers begin to be told, and when
+    calls go there. With neither they go there now; with `end_at` alone callers are told from now on; with `warn_at`
+    alone they are told and no more."""
 
     name: AliasName
     targets: list[DeclaredTarget] = []
@@ -198,12 +203,29 @@ class DeclaredModel(_Section):
     max_output: int | None = Field(default=None, ge=1, le=MAX_TOKENS)
     rules: Annotated[None, not_yet("routing by rules")] = None
     fallbacks: Annotated[None, not_yet("falling back to other aliases")] = None
-    replaced_by: Annotated[None, not_yet("replacing an alias")] = None
+    replaced_by: ModelName | None = None
+    warn_at: Day | None = None
+    end_at: Day | None = None
 
     @property
     def wildcard(self) -> str | None:
         """The provider whose undeclared models this admits; None for an alias."""
         return self.name[:-2] if self.name.endswith("/*") else None
+
+    @property
+    def is_replaced_for_good(self) -> bool:
+        """Whether calls have gone to its replacement since before this was written, so that it needs no target."""
+        return self.replaced_by is not None and self.warn_at is None and self.end_at is None
+
+    @model_validator(mode="after")
+    def _dates(self) -> "DeclaredModel":
+        if self.replaced_by is None and (self.warn_at or self.end_at):
+            raise ValueError("warn_at and end_at are dates of a replacement: name it in replaced_by")
+        if self.replaced_by == self.name:
+            raise ValueError("a model is not replaced by itself")
+        if self.warn_at and self.end_at and self.end_at <= self.warn_at:
+            raise ValueError("end_at must be later than warn_at")
+        return self
 
     @model_validator(mode="after")
     def _targets(self) -> "DeclaredModel":
@@ -212,7 +234,9 @@ class DeclaredModel(_Section):
                 raise ValueError(
                     "a name that ends in /* has no targets and no price: declare the models that need them"
                 )
-        elif not self.targets:
+            if self.replaced_by:
+                raise ValueError("a name that ends in /* is not replaced: declare the models that are")
+        elif not self.targets and not self.is_replaced_for_good:
             raise ValueError("needs at least one target")
         pairs = [(target.provider, target.model) for target in self.targets]
         for index, (provider, model) in enumerate(pairs):
@@ -393,11 +417,17 @@ class Contents(_Section):
     limits: list[DeclaredLimit] = []
 
 
+OBJECTS = ("providers", "models", "teams", "projects", "keys", "limits")
+"""The sections that declare objects of the control plane; the others are the process's own settings."""
+
+
 class Config(Contents):
-    """A file without a fault. `digest`: hex SHA-256 of its bytes, by which an applied file is known."""
+    """A file without a fault. `digest`: hex SHA-256 of its bytes, by which an applied file is known. `written`: its
+    `OBJECTS` as it wrote them, in plain values; secrets are references there as well."""
 
     path: Path
     digest: str
+    written: dict[str, Any]
 
     def server_settings(self) -> ServerSettings:
         """What a worker needs to know of its listener."""

@@ -30,6 +30,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@/+-]*")
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m)")
 _HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\]")
+_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
 _HEADER = re.compile(r"[a-z0-9-]+")
 _UNIT_MS = {"ms": Decimal(1), "s": Decimal(1000), "m": Decimal(60_000)}
 _OWN_HEADERS = {
@@ -262,6 +263,12 @@ def moment(value: object) -> datetime:
     return parsed.astimezone(UTC)
 
 
+def day(value: object) -> datetime:
+    """A day such as 2026-12-31, which is its first moment in UTC, or an RFC 3339 time."""
+    text = _text(value)
+    return moment(f"{text}T00:00:00Z" if _DAY.fullmatch(text) else text)
+
+
 def each_dimension(value: object) -> str:
     """A dimension whose values get a balance each, or `tag:<name>`."""
     text = _text(value)
@@ -324,6 +331,7 @@ BaseUrl = Annotated[str, _by(base_url)]
 HeaderFields = Annotated[dict[str, str], _by(header_fields)]
 Reference = Annotated[str, _by(reference)]
 Moment = Annotated[datetime, _by(moment)]
+Day = Annotated[datetime, _by(day)]
 TimeZone = Annotated[str, _by(time_zone)]
 PriceUsd = Annotated[Decimal, _by(price)]
 Each = Annotated[str, _by(each_dimension)]

@@ -3,25 +3,29 @@
 Only objects of the file are touched; what was made through the API stays, and where the two meet, the file is refused
 as a whole. Every object written is audited like any other change.
 
-A file that was applied before is not applied again, so that what was rolled back since does not come back with a
-restart. There is one exception: when this very node applied the newest version and now brings an older file, its
-operator has put the old file back, and means it.
+There are two ways in. `apply` is the file that `serve` reads on a box. One that was applied before is not applied
+again, so that what was rolled back since does not come back with a restart; with one exception: when this very node
+applied the newest version and now brings an older file, its operator has put the old file back, and means it.
+`put_in_force` is a file, or a version of the history, that an administrator asks for while the gateway runs.
 """
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from decimal import Decimal
+from typing import Any, Literal
 
-from msgspec import Struct, to_builtins
-from sqlalchemy import ColumnElement, insert, select
+import msgspec
+from msgspec import Struct
+from sqlalchemy import ColumnElement, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from penstock.config.environment import resolve_secret
+from penstock.config.checks import caller_secret
 from penstock.config.settings import Config, DeclaredKey, DeclaredLimit
 from penstock.control import keys, limits, models, nouns, projects, providers, references, teams, users
+from penstock.control.credentials import BoxReferences
 from penstock.control.paging import Listing, Page, cut, position
 from penstock.control.write import Write
-from penstock.errors import Conflict
+from penstock.errors import Conflict, NotFoundNoun
 from penstock.records.receipts import rfc3339
 from penstock.store.tables.control import audit, config_versions
 
@@ -33,19 +37,44 @@ _BEFORE_THEIR_USERS = (providers.PROVIDER, models.MODEL, teams.TEAM, projects.PR
 and go first."""
 
 
+_BOOKKEEPING = frozenset({"id", "origin", "created_at", "created_by", "updated_at", "amount_nanousd"})
+"""What the picture of an object has besides what is declared."""
+
+How = Literal["serve", "apply", "rollback"]
+
+_OF_A_LISTING = [column for column in config_versions.c if column.name != "content"]
+_encoder = msgspec.json.Encoder(decimal_format="number")
+_decoder = msgspec.json.Decoder(float_hook=Decimal)
+
+
 class Step(Struct, frozen=True):
-    """What was done to one object. `action`: create, update, delete, rotate."""
+    """What was done to one object. `action`: create, update, delete, rotate. `fields`: what changes, from what to what;
+    of what is created all that is set, of what is deleted nothing."""
 
     action: str
     kind: str
     name: str
+    fields: dict[str, tuple[Any, Any]] = {}
 
 
 class Applied(Struct, frozen=True):
-    """`new_version`: False when the file was in force already. Its keys' secrets are looked at in any case."""
+    """`new_version`: False when the file was in force already. Its keys' secrets are looked at in any case. `base`: the
+    newest version before, `version`: the newest now; 0 where there is none."""
 
     new_version: bool
     steps: tuple[Step, ...]
+    base: int
+    version: int
+
+
+class Asked(Struct, frozen=True):
+    """What an administrator asks for. `base`: the version on which the plan was made, None for whichever there is.
+    `node`: the box whose own file it is. `restores`: the version that is gone back to."""
+
+    how: How = "apply"
+    base: int | None = None
+    node: str = ""
+    restores: int | None = None
 
 
 async def apply(write: Write, pepper: bytes, config: Config, node: str = "") -> Applied:
@@ -56,46 +85,128 @@ async def apply(write: Write, pepper: bytes, config: Config, node: str = "") -> 
     in use by one; ConfigError when a secret does not resolve. Nothing is changed then.
     """
     write = dataclasses.replace(write, origin="file")
+    newest = await _newest(write.conn)
+    if await _is_due(write.conn, newest, config.digest, node):
+        steps = await _bring_about(write, pepper, config)
+        made = await _keep(write, config, Asked("serve", node=node), steps)
+        return Applied(True, steps, newest["version"], made)
+    if newest["digest"] == config.digest:
+        await _complete(write.conn, newest["version"], config)
+    steps = await rotate(write, pepper, BoxReferences(config))
+    return Applied(False, steps, newest["version"], newest["version"])
+
+
+async def rotate(write: Write, pepper: bytes, references: BoxReferences, scheme: str = "") -> tuple[Step, ...]:
+    """Looks again behind the references of the declared keys that begin with `scheme`, as far as this box may resolve
+    them. Raises ConfigError when one does not resolve."""
+    write = dataclasses.replace(write, origin="file")
     start = await _newest_audit(write.conn)
-    due = await _is_due(write.conn, config.digest, node)
-    if due:
-        spare_ids = await _drop_limits(write, config)
-        dropped = await _drop_objects(write, config)
-        await _put_objects(write, pepper, config)
-        await _put_limits(write, config, spare_ids)
-        for kind, name in dropped:
-            await references.refuse_in_use(write.conn, kind, name)
-        await _refuse_strays(write.conn)
-        await _drop_unused_users(write, config)
-    else:
-        for key in config.keys:
-            if await nouns.find(write.conn, keys.KEY, key.name) is not None:
-                await keys.replace_secret(write, pepper, key.name, resolve_secret(key.secret).reveal())
-    steps = await _steps_since(write.conn, start)
-    if due:
-        version = {"digest": config.digest, "node": node, "applied_at": write.at, "changes": to_builtins(steps)}
-        await write.conn.execute(insert(config_versions).values(version))
-    return Applied(due, steps)
+    for key in await _declared_keys(write.conn):
+        if not (key.secret.startswith(scheme) and references.have_key(key)):
+            continue
+        row = await nouns.find(write.conn, keys.KEY, key.name)
+        if row is not None and row["origin"] == "file":
+            await keys.replace_secret(write, pepper, key.name, caller_secret(key))
+    return await _steps_since(write.conn, start)
+
+
+async def _complete(conn: AsyncConnection, version: int, config: Config) -> None:
+    """Keeps what the version in force declared, where an older release has not."""
+    lacking = (config_versions.c.version == version) & config_versions.c.content.is_(None)
+    await conn.execute(update(config_versions).where(lacking).values(content=_encoded(config)))
+
+
+async def _declared_keys(conn: AsyncConnection) -> list[DeclaredKey]:
+    """The keys of the version that is in force."""
+    query = select(config_versions.c.content).order_by(config_versions.c.version.desc()).limit(1)
+    content = (await conn.execute(query)).scalar()
+    written = _decoder.decode(content).get("keys", []) if content else []
+    return [DeclaredKey.model_validate(key) for key in written]
+
+
+async def put_in_force(write: Write, pepper: bytes, config: Config, asked: Asked) -> Applied:
+    """As `apply`, whatever the history says. Raises Conflict also when `asked.base` is not the newest version any
+    more."""
+    write = dataclasses.replace(write, origin="file")
+    newest = await _newest(write.conn)
+    if asked.base is not None and asked.base != newest["version"]:
+        raise Conflict(
+            f"the configuration has changed since it was looked at: version {newest['version']} is in force, not "
+            f"{asked.base}; look at the plan again"
+        )
+    steps = await _bring_about(write, pepper, config)
+    if not steps and newest["digest"] == config.digest:
+        return Applied(False, (), newest["version"], newest["version"])
+    return Applied(True, steps, newest["version"], await _keep(write, config, asked, steps))
+
+
+async def _bring_about(write: Write, pepper: bytes, config: Config) -> tuple[Step, ...]:
+    start = await _newest_audit(write.conn)
+    spare_ids = await _drop_limits(write, config)
+    dropped = await _drop_objects(write, config)
+    await _put_objects(write, pepper, config)
+    await _put_limits(write, config, spare_ids)
+    for kind, name in dropped:
+        await references.refuse_in_use(write.conn, kind, name)
+    await _refuse_strays(write.conn)
+    await _drop_unused_users(write, config)
+    return await _steps_since(write.conn, start)
+
+
+async def _keep(write: Write, config: Config, asked: Asked, steps: tuple[Step, ...]) -> int:
+    """Adds the version to the history: its number. Of what was created and deleted the audit log has the pictures."""
+    changes = [msgspec.to_builtins(it if it.action == "update" else Step(it.action, it.kind, it.name)) for it in steps]
+    version = {
+        "digest": config.digest,
+        "node": asked.node,
+        "applied_at": write.at,
+        "changes": changes,
+        "how": asked.how,
+        "by": write.actor,
+        "restores": asked.restores,
+        "content": _encoded(config),
+    }
+    made = await write.conn.execute(insert(config_versions).values(version).returning(config_versions.c.version))
+    return int(made.scalar_one())
+
+
+def _encoded(config: Config) -> str:
+    return _encoder.encode(config.written).decode()
 
 
 async def list_page(conn: AsyncConnection, page: Page) -> Listing:
-    """The versions that were applied, the newest first: version, digest, node, applied_at, changes."""
-    query = select(config_versions).order_by(config_versions.c.version.desc()).limit(page.limit + 1)
+    """The versions that were applied, the newest first: version, digest, node, applied_at, changes, how, by,
+    restores."""
+    query = select(*_OF_A_LISTING).order_by(config_versions.c.version.desc()).limit(page.limit + 1)
     if page.after is not None:
         query = query.where(config_versions.c.version < position(page.after))
     rows = [dict(row) for row in (await conn.execute(query)).mappings()]
     return cut([{**row, "applied_at": rfc3339(row["applied_at"])} for row in rows], page, "version")
 
 
-async def _is_due(conn: AsyncConnection, digest: str, node: str) -> bool:
-    query = select(config_versions.c.digest, config_versions.c.node).order_by(config_versions.c.version.desc())
-    newest = (await conn.execute(query.limit(1))).mappings().first()
-    if newest is None:
-        return True
+async def show(conn: AsyncConnection, version: int) -> dict[str, Any]:
+    """One version as it is listed, with `document`: the sections of the file that declared objects, None where an
+    older release has not kept them. Raises NotFoundNoun."""
+    row = (await conn.execute(select(config_versions).where(config_versions.c.version == version))).mappings().first()
+    if row is None:
+        raise NotFoundNoun(f"there is no version {version} of the configuration")
+    shown = {**row, "applied_at": rfc3339(row["applied_at"])}
+    content = shown.pop("content")
+    return {**shown, "document": None if content is None else _decoder.decode(content)}
+
+
+async def _newest(conn: AsyncConnection) -> Mapping[str, Any]:
+    """Number, digest and node of the newest version; of a store that has none, number 0."""
+    columns = (config_versions.c.version, config_versions.c.digest, config_versions.c.node)
+    found = (await conn.execute(select(*columns).order_by(columns[0].desc()).limit(1))).mappings().first()
+    return {"version": 0, "digest": "", "node": ""} if found is None else dict(found)
+
+
+async def _is_due(conn: AsyncConnection, newest: Mapping[str, Any], digest: str, node: str) -> bool:
     if newest["digest"] == digest:
         return False
-    seen = (await conn.execute(query.where(config_versions.c.digest == digest).limit(1))).first()
-    return seen is None or newest["node"] == node
+    seen = select(config_versions.c.version).where(config_versions.c.digest == digest).limit(1)
+    return newest["node"] == node or (await conn.execute(seen)).first() is None
 
 
 async def _newest_audit(conn: AsyncConnection) -> int:
@@ -103,8 +214,20 @@ async def _newest_audit(conn: AsyncConnection) -> int:
 
 
 async def _steps_since(conn: AsyncConnection, seq: int) -> tuple[Step, ...]:
-    query = select(audit.c.action, audit.c.kind, audit.c.name).where(audit.c.seq > seq).order_by(audit.c.seq)
-    return tuple(Step(*row) for row in await conn.execute(query))
+    columns = (audit.c.action, audit.c.kind, audit.c.name, audit.c.before, audit.c.after)
+    query = select(*columns).where(audit.c.seq > seq).order_by(audit.c.seq)
+    return tuple(
+        Step(row.action, row.kind, row.name, _fields(row.before, row.after)) for row in await conn.execute(query)
+    )
+
+
+def _fields(before: dict[str, Any] | None, after: dict[str, Any] | None) -> dict[str, tuple[Any, Any]]:
+    """What differs between two pictures of an object."""
+    if after is None:
+        return {}
+    old = before or {}
+    names = [name for name in after if name not in _BOOKKEEPING and old.get(name) != after[name]]
+    return {name: (old.get(name), after[name]) for name in names if before or after[name] not in (None, "", [], {})}
 
 
 def _declared_names(config: Config) -> dict[str, set[str]]:
@@ -178,7 +301,7 @@ async def _put(write: Write, noun: nouns.Noun, columns: nouns.Row) -> None:
 
 
 async def _put_key(write: Write, pepper: bytes, declared: DeclaredKey) -> None:
-    secret = resolve_secret(declared.secret).reveal()
+    secret = caller_secret(declared)
     key = keys.Key.model_construct(**declared.model_dump(exclude={"secret"}))
     if await nouns.find(write.conn, keys.KEY, key.name) is None:
         await keys.add(write, pepper, key, secret)

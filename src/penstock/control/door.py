@@ -80,6 +80,22 @@ class Door:
 
         return await asyncio.shield(asyncio.ensure_future(run()))
 
+    async def rehearse(
+        self, actor: str, verb: Callable[Concatenate[Write, P], Awaitable[T]], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """What `change` would answer, or the ControlError that it would raise. Everything stays as it was."""
+        self._require_store()
+        async with self._one_at_a_time, self.engine.connect() as conn:
+            transaction = await conn.begin()
+            try:
+                await changes.take_turn(conn)
+                result = await verb(Write(conn, actor, self._clock()), *args, **kwargs)
+                news = await changes.after(conn, self._seen)
+                await self.publisher.prepare(conn, Touched(news.names))
+            finally:
+                await transaction.rollback()
+        return result
+
     async def follow(self) -> News:
         """Publishes what was changed since this door's last look, which is what other boxes changed."""
         async with self._one_at_a_time:
@@ -98,6 +114,11 @@ class Door:
         """Publishes the limits whose temporary increase has ended."""
         if over := self.publisher.raises_over():
             await self._publish(Touched({"limit": over}))
+
+    async def begin_prices(self) -> None:
+        """Publishes the prices whose entry in the price book has begun."""
+        if begun := self.publisher.prices_begun():
+            await self._publish(Touched({"price": begun}))
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:

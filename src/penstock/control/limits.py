@@ -202,6 +202,11 @@ async def _check_match(conn: AsyncConnection, match: Mapping[str, str]) -> None:
         known = select(exists().where(projects.c.environment == match["environment"]))
         if not (await conn.execute(known)).scalar():
             raise InvalidNoun(f"no project is in the environment {match['environment']!r}", "match.environment")
+    if {"team", "environment"} <= match.keys():
+        known = select(exists().where(projects.c.environment == match["environment"], projects.c.team == match["team"]))
+        if not (await conn.execute(known)).scalar():
+            sentence = f"no call can match: team {match['team']!r} has no project in {match['environment']!r}"
+            raise InvalidNoun(sentence, "match.environment")
     if "model" in match and not await references.is_callable(conn, match["model"]):
         raise InvalidNoun(f"there is no model {match['model']!r}", "match.model")
     if {"model", "provider"} <= match.keys() and match["provider"] not in await references.serving(

@@ -1,33 +1,45 @@
 """Models: the names that callers use (aliases), the targets that answer to them, and what they cost."""
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from penstock.config.checks import replacement_circle
 from penstock.config.settings import DeclaredModel
 from penstock.control import nouns, references
 from penstock.control.paging import Listing, Page
 from penstock.control.write import Write
+from penstock.errors import InvalidNoun
 from penstock.store.tables.control import models
 
 
 def _shown(row: nouns.Row) -> dict[str, Any]:
     body = row["body"]
-    return {"name": row["name"], **{field: body[field] for field in ("targets", "strategy", "price", "max_output")}}
+    return {
+        "name": row["name"],
+        **{field: body[field] for field in ("targets", "strategy", "price", "max_output")},
+        **{field: body.get(field) for field in ("replaced_by", "warn_at", "end_at")},
+    }
 
 
 MODEL = nouns.Noun("model", models, _shown)
 
 
 async def create(write: Write, fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Fields: name, targets, strategy, price (USD per million tokens), max_output; as in the configuration file."""
-    return await nouns.add(write, MODEL, await columns(write.conn, _given(fields)))
+    """Fields: name, targets, strategy, price (USD per million tokens), max_output, replaced_by, warn_at, end_at; as in
+    the configuration file."""
+    model = _given(fields)
+    await _check_replacement(write.conn, model)
+    return await nouns.add(write, MODEL, await columns(write.conn, model))
 
 
 async def update(write: Write, name: str, changes: Mapping[str, Any]) -> dict[str, Any]:
     row = await nouns.fetch_writable(write, MODEL, name)
     model = _given(nouns.merged(_shown(row), changes))
+    await _check_replacement(write.conn, model)
     return await nouns.alter(write, MODEL, row, await columns(write.conn, model))
 
 
@@ -58,7 +70,24 @@ async def columns(conn: AsyncConnection, model: DeclaredModel) -> nouns.Row:
         "price": price,
         "max_output": model.max_output,
     }
+    if model.replaced_by is not None:
+        body |= {"replaced_by": model.replaced_by, "warn_at": _text(model.warn_at), "end_at": _text(model.end_at)}
     return {"name": model.name, "body": body}
+
+
+def _text(moment: datetime | None) -> str | None:
+    return None if moment is None else moment.isoformat().replace("+00:00", "Z")
+
+
+async def _check_replacement(conn: AsyncConnection, model: DeclaredModel) -> None:
+    """Refuses a replacement that is no alias, or that leads back to where it came from."""
+    if model.replaced_by is None:
+        return
+    await references.require(conn, "model", model.replaced_by, "replaced_by")
+    rows = await conn.execute(select(models.c.name, models.c.body))
+    successors = {name: body["replaced_by"] for name, body in rows if body.get("replaced_by")}
+    if circle := replacement_circle(model.name, {**successors, model.name: model.replaced_by}):
+        raise InvalidNoun(f"leads in a circle: {circle}", "replaced_by")
 
 
 def _given(fields: Mapping[str, Any]) -> DeclaredModel:

@@ -9,6 +9,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, TypeVar
 
 import msgspec
@@ -17,7 +18,7 @@ from sqlalchemy import ColumnElement, Select, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from penstock.config.checks import ORGANISATION
-from penstock.control import kills
+from penstock.control import kills, prices
 from penstock.control.limits import domain_limit, raises_in_force
 from penstock.domain.http import Timeouts
 from penstock.domain.money import PriceOverride
@@ -75,7 +76,7 @@ class Touched:
         return self._names.get(kind, set())
 
 
-EVERYTHING = Touched(dict.fromkeys(("team", "project", "key", "provider", "model", "limit")))
+EVERYTHING = Touched(dict.fromkeys(("team", "project", "key", "provider", "model", "limit", "price")))
 OUTSIDE = Touched({"provider": None, "model": None})
 """What depends on more than the store: credentials, and prices that change with time."""
 
@@ -90,6 +91,9 @@ class Publisher:
         self._digests: dict[str, str] = {}
         self._clock = clock
         self._raised_until: dict[str, int] = {}
+        self._book: prices.Book = {}
+        self._book_at = 0
+        self._prepared: tuple[Change | None, prices.Book, int] = (None, {}, 0)
         self.snapshot = Snapshot(version=clock() // 1_000_000, server=sources.server)
 
     def subscribe(self, subscriber: Subscriber) -> None:
@@ -99,16 +103,19 @@ class Publisher:
     def deployment(self, provider: str, model: str) -> Deployment | None:
         """An undeclared model of a provider, for aliases that end in `/*`. None: there is no such provider."""
         known = self.snapshot.providers.get(provider)
-        return None if known is None else self._deployment(known, model, None, None)
+        return None if known is None else self._deployment(known, model, None, None, self._book)
 
     async def prepare(self, conn: AsyncConnection, touched: Touched) -> Change | None:
         """The difference that `conn` sees, in what was touched; None when there is none. Publishes nothing yet."""
         old = self.snapshot
+        book, book_at, is_priced_anew = self._book, self._book_at, touched.of("price") != set()
+        if is_priced_anew:
+            book, book_at = await prices.read_book(conn), self._clock()
         new_providers = await self._read_providers(conn, touched.of("provider"))
         old_providers = _among(old.providers, touched.of("provider"))
         all_providers = {name: it for name, it in old.providers.items() if name not in old_providers} | new_providers
         aliases = self._touched_aliases(touched)
-        new_aliases = await self._read_aliases(conn, aliases, all_providers)
+        new_aliases = await self._read_aliases(conn, aliases, all_providers, book)
         new_keys = await self._read_keys(conn, touched)
         limit_names = touched.of("limit")
         new_limits = await self._read_limits(conn, limit_names)
@@ -134,12 +141,18 @@ class Publisher:
             drop_limits=drop_limits,
             drop_kills=drop_kills,
         )
-        return None if change == Change(old.version + 1, old.generation) else change
+        # A price may count for models that no alias names: workers ask again for those after any change.
+        if change == Change(old.version + 1, old.generation) and not (touched.of("price") or book != self._book):
+            return None
+        self._prepared = (change, book, book_at)
+        return change
 
     def deliver(self, change: Change | None) -> None:
         """Makes the change the published truth and tells every subscriber."""
         if change is None:
             return
+        if self._prepared[0] is change:
+            _, self._book, self._book_at = self._prepared
         for digest in change.drop_keys:
             self._digests.pop(self.snapshot.keys[digest].name, None)
         for digest, key in change.put_keys.items():
@@ -152,6 +165,10 @@ class Publisher:
         """The names of the limits of which a temporary increase has ended since they were published."""
         now = self._clock()
         return {name for name, until in self._raised_until.items() if until <= now}
+
+    def prices_begun(self) -> set[str]:
+        """The models of which an entry of the price book has begun since they were published."""
+        return prices.beginning(self._book, self._book_at, self._clock())
 
     async def _read_limits(self, conn: AsyncConnection, names: set[str] | None) -> dict[str, Limit]:
         found, now, table = {}, self._clock(), tables.limits
@@ -181,15 +198,18 @@ class Publisher:
         return found
 
     def _touched_aliases(self, touched: Touched) -> set[str] | None:
-        """The aliases themselves, and those with a target at a touched provider."""
-        names, at = touched.of("model"), touched.of("provider")
-        if names is None or at is None:
+        """The aliases themselves, and those with a target at a touched provider or of a touched price."""
+        names, at, priced = touched.of("model"), touched.of("provider"), touched.of("price")
+        if names is None or at is None or priced is None:
             return None
-        follow = _where(self.snapshot.aliases, lambda it: any(target.provider in at for target in it.targets))
-        return names | set(follow)
+
+        def follows(target: Deployment) -> bool:
+            return target.provider in at or prices.audited((target.provider, target.model)) in priced
+
+        return names | set(_where(self.snapshot.aliases, lambda it: any(follows(target) for target in it.targets)))
 
     async def _read_aliases(
-        self, conn: AsyncConnection, names: set[str] | None, known: Mapping[str, Provider]
+        self, conn: AsyncConnection, names: set[str] | None, known: Mapping[str, Provider], book: prices.Book
     ) -> dict[str, Alias]:
         found = {}
         async for row in _rows(conn, select(tables.models), tables.models.c.name, names):
@@ -197,18 +217,23 @@ class Publisher:
             price = None if body["price"] is None else msgspec.convert(body["price"], PriceOverride)
             targets = tuple(
                 structs.replace(
-                    self._deployment(known[target["provider"]], target["model"], price, body["max_output"]),
+                    self._deployment(known[target["provider"]], target["model"], price, body["max_output"], book),
                     weight=target["weight"],
                 )
                 for target in body["targets"]
             )
-            found[row.name] = Alias(row.name, targets, body["strategy"], body["max_output"])
+            found[row.name] = Alias(row.name, targets, body["strategy"], body["max_output"], *_replacement(row))
         return found
 
     def _deployment(
-        self, provider: Provider, model: str, price: PriceOverride | None, max_output: int | None
+        self, provider: Provider, model: str, price: PriceOverride | None, max_output: int | None, book: prices.Book
     ) -> Deployment:
-        deployment = self._sources.resolve(provider, model, price, max_output)
+        """What the alias says of the price goes first, then the book, then the catalogue."""
+        entry = prices.in_force(book.get((provider.name, model), ()), self._clock()) if price is None else None
+        override = price if entry is None else entry.price
+        deployment = self._sources.resolve(provider, model, override, max_output)
+        if entry is not None and entry.price is not None:
+            deployment = prices.priced(deployment, entry)
         return structs.replace(deployment, provider=provider.name, model=model)
 
     async def _read_keys(self, conn: AsyncConnection, touched: Touched) -> dict[str, Key]:
@@ -271,6 +296,22 @@ def _key(row: Any) -> Key:
         expires_at=None if row.expires_at is None else row.expires_at / _SECOND_NS,
         revoked_at=None if row.revoked_at is None else row.revoked_at / _SECOND_NS,
     )
+
+
+def _replacement(row: Any) -> tuple[str, float | None, float | None]:
+    """Who takes the place of a model, when callers begin to be told, and when it ends: Unix seconds. What has neither
+    date has ended when it was written, and what has no date of its own to begin began then."""
+    if not (replaced_by := row.body.get("replaced_by")):
+        return "", None, None
+    written = row.updated_at / _SECOND_NS
+    warn_at, end_at = _seconds(row.body["warn_at"]), _seconds(row.body["end_at"])
+    if warn_at is None and end_at is None:
+        return replaced_by, written, written
+    return replaced_by, warn_at if warn_at is not None else min(written, end_at or written), end_at
+
+
+def _seconds(moment: str | None) -> float | None:
+    return None if moment is None else datetime.fromisoformat(moment).timestamp()
 
 
 def _among(objects: dict[str, V], names: set[str] | None) -> dict[str, V]:

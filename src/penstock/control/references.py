@@ -72,6 +72,9 @@ async def _uses_of_upstream(conn: AsyncConnection, kind: str, name: str) -> Asyn
             if model == f"{name}/*" or any(target["provider"] == name for target in body["targets"]):
                 yield f"model {model!r}"
         return
+    for model, body in await conn.execute(select(models.c.name, models.c.body).order_by(models.c.name)):
+        if body.get("replaced_by") == name:
+            yield f"model {model!r}"
     allowing = select(keys.c.name, keys.c.models).order_by(keys.c.name)
     for key, allowed in await conn.execute(allowing):
         if name in allowed:
@@ -95,9 +98,16 @@ async def is_callable(conn: AsyncConnection, name: str) -> bool:
 
 
 async def serving(conn: AsyncConnection, name: str) -> set[str]:
-    """The providers to which calls for the model `name` can go."""
-    body = (await conn.execute(select(models.c.body).where(models.c.name == name))).scalar()
-    return {name.partition("/")[0]} if body is None else {target["provider"] for target in body["targets"]}
+    """The providers to which calls for the model `name` can go, those of what replaces it too."""
+    rows = await conn.execute(select(models.c.name, models.c.body))
+    bodies = {row.name: row.body for row in rows}
+    if name not in bodies:
+        return {name.partition("/")[0]}
+    found: set[str] = set()
+    while (body := bodies.pop(name, None)) is not None:
+        found |= {target["provider"] for target in body["targets"]}
+        name = body.get("replaced_by") or ""
+    return found
 
 
 async def model_names(conn: AsyncConnection) -> list[str]:

@@ -7,12 +7,25 @@ the usage event. Times are Unix nanoseconds.
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
+from msgspec import Struct
+
 from penstock.domain.events import AttemptRecord, Cause, UsageEvent
 from penstock.domain.idempotency import KeyUse
 from penstock.domain.money import CostLine
 from penstock.domain.policy import Charge
 from penstock.domain.snapshot import Alias, Key
 from penstock.domain.usage import Usage
+
+
+class Deprecation(Struct, frozen=True):
+    """The caller's alias is on its way out. `since` and `ends_at`: Unix seconds. `is_over`: the call went to
+    `replaced_by` already."""
+
+    alias: str
+    replaced_by: str
+    since: float
+    ends_at: float | None
+    is_over: bool
 
 
 class Admitted(Protocol):
@@ -29,7 +42,8 @@ class Admitted(Protocol):
 
 
 class Exchange:
-    """`dims` are the dimensions that limits and kills match on: team, key, model, `tag:<name>` ...
+    """`dims` are the dimensions that limits and kills match on: team, key, model, `tag:<name>` ...;
+    `replaced` is the name that the caller wrote where another alias took its place, and counts as a model too.
 
     `cut(cause)` is set while the call can be interrupted: it stops the call where it stands, and the call settles.
     `path`: of the request, decoded. `key_use`: the Idempotency-Key that the call has taken.
@@ -45,6 +59,7 @@ class Exchange:
         "cut",
         "cut_by",
         "decision",
+        "deprecation",
         "dims",
         "error_code",
         "finish_reason",
@@ -79,6 +94,7 @@ class Exchange:
         self.alias: Alias | None = None
         self.tags: dict[str, str] = {}
         self.dims: dict[str, str] = {}
+        self.deprecation: Deprecation | None = None
         self.streaming = False
         self.attempts: list[AttemptRecord] = []
         self.usage = Usage(requests=0)

@@ -82,12 +82,18 @@ class Deployment(Struct, frozen=True):
 
 
 class Alias(Struct, frozen=True):
-    """The model name that callers use. A name that ends in `/*` admits undeclared `provider/model` names."""
+    """The model name that callers use. A name that ends in `/*` admits undeclared `provider/model` names.
+
+    `replaced_by`: the alias that takes its place, or empty. From `warn_at` on callers are told, from `end_at` on their
+    calls go there; Unix seconds, None: never."""
 
     name: str
     targets: tuple[Deployment, ...] = ()
     strategy: str = "ordered"
     max_output: int | None = None
+    replaced_by: str = ""
+    warn_at: float | None = None
+    end_at: float | None = None
 
 
 class Kill(Struct, frozen=True):

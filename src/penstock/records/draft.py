@@ -75,8 +75,8 @@ def draft_of(exchange: Exchange, attempt: AttemptRecord, worst_nanousd: int) -> 
         model=attempt.model,
         deployment=attempt.deployment,
         cost_nanousd=exchange.cost_nanousd + worst_nanousd,
-        attempts=(*exchange.attempts, attempt),
         decision=exchange.decision,
+        attempts=(*exchange.attempts, attempt),
     )
 
 

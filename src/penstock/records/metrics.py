@@ -77,6 +77,7 @@ class Metrics(Collector):
         self._calls: dict[tuple[str, str, str, str, int], int] = {}
         self._spend: dict[tuple[str, str, str], list[int]] = {}
         self._refused: dict[str, int] = {}
+        self._deprecated: dict[tuple[str, str, str], int] = {}
         self._latency = Histogram(CALL_SECONDS)
         self._ttft = Histogram(CALL_SECONDS)
         self._overhead = Histogram(OVERHEAD_SECONDS)
@@ -106,9 +107,8 @@ class Metrics(Collector):
             if call not in self._calls and len(self._calls) >= MAX_SERIES:
                 call = (OTHER, OTHER, OTHER, event.cause, event.status)
             self._calls[call] = self._calls.get(call, 0) + 1
-            downgrade = event.decision.get("downgrade")
-            if downgrade is not None and "refused" not in downgrade:
-                self._downgrades[downgrade["limit"]] = self._downgrades.get(downgrade["limit"], 0) + 1
+            if event.decision:
+                self._decided(event)
             if event.cause == "refused":
                 code = event.error_code or OTHER
                 self._refused[code] = self._refused.get(code, 0) + 1
@@ -122,6 +122,18 @@ class Metrics(Collector):
     def _wildcard(self, alias: str) -> str:
         wildcard = alias.partition("/")[0] + "/*"
         return wildcard if wildcard in self._aliases else OTHER if alias else ""
+
+    def _decided(self, event: UsageEvent) -> None:
+        """Counts the calls that another model took over, by the limit, and those of an alias that is on its way out, by
+        who still makes them."""
+        downgrade = event.decision.get("downgrade")
+        if downgrade is not None and "refused" not in downgrade:
+            self._downgrades[downgrade["limit"]] = self._downgrades.get(downgrade["limit"], 0) + 1
+        if (alias := event.decision.get("deprecated")) is not None:
+            key = (event.team, alias, event.decision["replaced_by"])
+            if key not in self._deprecated and len(self._deprecated) >= MAX_SERIES:
+                key = (OTHER, OTHER, OTHER)
+            self._deprecated[key] = self._deprecated.get(key, 0) + 1
 
     def _spent(self, key: tuple[str, str, str], event: UsageEvent) -> None:
         row = self._spend.get(key)
@@ -203,6 +215,14 @@ class Metrics(Collector):
         yield from (usd, nanousd, tokens)
         yield _counter("penstock_refused", "Calls refused, by error code.", "code", self._refused)
         yield _counter("penstock_control_errors", "Errors in the control process's own tasks.", "task", self._errors)
+        deprecated = CounterMetricFamily(
+            "penstock_deprecated_calls",
+            "Calls of an alias that callers are told to leave.",
+            labels=["team", "alias", "replaced_by"],
+        )
+        for callers, count in self._deprecated.items():
+            deprecated.add_metric(callers, count)
+        yield deprecated
         alerts = CounterMetricFamily(
             "penstock_limit_alerts",
             "How often a limit's settled amount crossed a fraction.",

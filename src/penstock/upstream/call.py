@@ -1,5 +1,6 @@
 """One attempt: the vendor's request, its credential, the transport; and what a vendor's refusal means."""
 
+import asyncio
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 
@@ -15,6 +16,8 @@ from penstock.upstream.transport import Transport, UpstreamResponse
 
 MAX_ERROR_BODY_BYTES = 1024 * 1024
 MAX_PLAIN_BODY_BYTES = 64 * 1024 * 1024
+LINGER_S = 0.25
+"""How long a finished stream's connection may take to end cleanly before it is closed instead of kept."""
 
 ANOTHER_TARGET_MAY_DO_BETTER = frozenset({401, 403, 407, 408, 409, 425, 429, *range(500, 600)})
 
@@ -52,6 +55,16 @@ class Upstream:
 
     async def close(self) -> None:
         await self._http.close()
+
+
+async def linger(response: UpstreamResponse) -> None:
+    """Lets a finished stream's connection end cleanly, so that it can be used again."""
+    try:
+        async with asyncio.timeout(LINGER_S):
+            while await response.read():
+                pass
+    except (TimeoutError, UpstreamError):
+        response.abort()
 
 
 async def refusal(response: UpstreamResponse) -> UpstreamError:

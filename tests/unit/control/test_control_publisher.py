@@ -10,7 +10,7 @@ from penstock.control import keys, kills, limits, models, projects, providers, t
 from penstock.control.door import Door
 from penstock.control.publisher import Publisher, Sources
 from penstock.domain.snapshot import Change, Snapshot, applied
-from penstock.errors import ControlError
+from penstock.errors import Conflict, ControlError, InvalidNoun
 
 
 async def _from_the_store(plane: Any) -> Snapshot:
@@ -173,3 +173,39 @@ async def test_changes_at_the_same_moment_go_one_after_another(plane: Any) -> No
     )
     assert sorted(generations) == list(range(1, 11))
     assert [change.generation for change in plane.changes[-10:]] == list(range(1, 11))
+
+
+@pytest.mark.parametrize(
+    ("dates", "warn_s", "end_s"),
+    [
+        ({"warn_at": "2026-12-01", "end_at": "2027-03-01T12:00:00+01:00"}, 1_796_083_200, 1_803_898_800),
+        ({"warn_at": "2026-12-01"}, 1_796_083_200, None),
+        ({"end_at": "2027-03-01"}, "written", 1_803_859_200),
+        ({"end_at": "2020-01-01"}, 1_577_836_800, 1_577_836_800),
+        ({}, "written", "written"),
+    ],
+)
+async def test_a_replacement_is_published_with_its_dates(plane: Any, dates: Any, warn_s: Any, end_s: Any) -> None:
+    await plane.seed()
+    old = {"name": "old", "targets": [{"provider": "lab", "model": "old-2024"}], "replaced_by": "big", **dates}
+    shown = await plane.change(models.create, old)
+    assert shown["replaced_by"] == "big"
+    alias = plane.door.publisher.snapshot.aliases["old"]
+    written = plane.clock.now_ns / 1e9
+    for found, expected in ((alias.warn_at, warn_s), (alias.end_at, end_s)):
+        assert found == (pytest.approx(written, abs=1) if expected == "written" else expected)
+
+
+async def test_a_replacement_must_be_an_alias_and_lead_somewhere(plane: Any) -> None:
+    await plane.seed()
+    targets = [{"provider": "lab", "model": "old-2024"}]
+    for replaced_by, sentence in (("unheard-of", "there is no model"), ("lab/any", "there is no model")):
+        with pytest.raises(InvalidNoun, match=sentence):
+            await plane.change(models.create, {"name": "old", "targets": targets, "replaced_by": replaced_by})
+    await plane.change(models.create, {"name": "old", "targets": targets, "replaced_by": "big"})
+    with pytest.raises(InvalidNoun, match="leads in a circle: big -> old -> big"):
+        await plane.change(models.update, "big", {"replaced_by": "old"})
+    with pytest.raises(Conflict, match="model 'big' is used by model 'old'"):
+        await plane.change(models.delete, "big")
+    await plane.change(models.update, "old", {"replaced_by": None})
+    await plane.change(models.delete, "big")

@@ -83,6 +83,13 @@ def test_an_undeclared_alias_counts_as_its_wildcard_or_as_other() -> None:
     assert aliases == {"openai/*", "other", ""}
 
 
+def test_calls_of_a_deprecated_alias_are_counted_by_who_makes_them() -> None:
+    metrics = declared()
+    told = {"deprecated": "old", "replaced_by": "new", "replaced": False}
+    metrics.observe([event(decision=told), event(decision=told, cause="refused", status=429), event(decision={"x": 1})])
+    assert samples(metrics)["penstock_deprecated_calls_total{alias=old,replaced_by=new,team=growth}"] == 2
+
+
 def test_label_sets_are_bounded() -> None:
     metrics = declared()
     metrics.observe([event(team=f"team-{number}", status=200) for number in range(subject.MAX_SERIES + 50)])

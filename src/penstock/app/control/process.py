@@ -2,10 +2,10 @@
 
     data directory and lock -> file and secrets -> store -> declared configuration -> link to workers -> admin listener
 
-From then on eight things run until the process is told to stop: the drain of the journals, the pulse to the workers,
-the admin listener, the look at what changes outside the store, the end of temporary increases, the pruning of old usage
-events and Idempotency-Keys, the ledger's self-check, the look at the break-glass file. On a database with other boxes
-two more: the follower and the neighbours.
+From then on ten things run until the process is told to stop: the drain of the journals, the pulse to the workers,
+the admin listener, the look at what changes outside the store, the end of temporary increases, the beginning of prices,
+the pruning of old usage events and Idempotency-Keys, the ledger's self-check, the look at the break-glass file. On a
+database with other boxes two more: the follower and the neighbours.
 """
 
 import asyncio
@@ -36,7 +36,7 @@ from penstock.app.control.follower import Follower
 from penstock.app.control.key_uses import KeyUses
 from penstock.app.control.listener import Listener
 from penstock.app.control.neighbours import Neighbours
-from penstock.app.control.outside import Outside, Prices
+from penstock.app.control.prices import Prices
 from penstock.app.control.selfcheck import AFTER_START_S, EVERY_S, SelfCheck
 from penstock.app.link import Adjusted, LeaseRequest, Welcome
 from penstock.config.environment import Environment
@@ -47,6 +47,7 @@ from penstock.control import break_glass as glass_log
 from penstock.control import declared, installation, lost, roll
 from penstock.control.adjustments import Correction
 from penstock.control.changes import News
+from penstock.control.configuration import Configuration
 from penstock.control.credentials import DeclaredCredentials
 from penstock.control.door import Door
 from penstock.control.publisher import Publisher, Sources
@@ -77,6 +78,7 @@ OUTSIDE_S = 60.0
 PRUNE_S = 3600.0
 RAISES_S = 1.0
 GLASS_S = 1.0
+PRICES_S = 1.0
 AGAIN_S = 5.0
 MAX_TOLD = 1_000
 """Adjustments that a worker is told of at a time; it asks again for the rest."""
@@ -125,9 +127,9 @@ class Control:
         self._metrics = Metrics()
         self._prices = Prices()
         credentials = DeclaredCredentials(config.providers)
-        self._outside = Outside(config, credentials, secrets.pepper, self._box.node)
         self._publisher = Publisher(Sources(self._prices.resolve, credentials, config.server_settings()))
         self._door = Door(self._engine, self._publisher, require_store=self._claim.require)
+        self._configuration = Configuration(self._door, credentials, config, self._box.node, secrets.pepper)
         self._committed = Committed(self._ledger_engine, self._on_committed)
         self._committer = Committer(
             self._ledger_engine,
@@ -217,6 +219,7 @@ class Control:
             asyncio.ensure_future(self._every(OUTSIDE_S, "outside", self._refresh_outside)),
             asyncio.ensure_future(self._every(RAISES_S, "raises", self._door.end_raises)),
             asyncio.ensure_future(self._every(GLASS_S, "break_glass", self._look_at_glass, 0.0)),
+            asyncio.ensure_future(self._every(PRICES_S, "prices", self._door.begin_prices)),
             asyncio.ensure_future(self._every(PRUNE_S, "prune", self._prune)),
             asyncio.ensure_future(self._every(EVERY_S, "self_check", self._self_check.run, AFTER_START_S)),
             self._listener.task,
@@ -277,7 +280,8 @@ class Control:
                 log.exception("a recurring task failed; it is tried again", task=name)
 
     async def _refresh_outside(self) -> None:
-        for _ in range(await self._outside.refresh(self._door)):
+        for fault in await self._configuration.look_again():
+            log.warning("a secret could not be resolved again; the old one stays", reason=fault)
             self._metrics.failed("outside")
 
     async def _look_at_glass(self) -> None:
@@ -407,6 +411,7 @@ class Control:
     def _admin(self) -> Any:
         plane = Plane(
             door=self._door,
+            configuration=self._configuration,
             admin_key=self._secrets.admin_key,
             pepper=self._secrets.pepper,
             drain=self._drain_confirmed,

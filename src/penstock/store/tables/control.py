@@ -123,8 +123,28 @@ config_versions = Table(
     Column("node", String(128), nullable=False),
     Column("applied_at", BigInteger, nullable=False),
     Column("changes", JSON, nullable=False),
+    Column("how", String(16), nullable=False, server_default="serve", doc="serve, apply, rollback"),
+    Column("by", String(128), nullable=False, server_default=""),
+    Column("restores", Integer, doc="the version that this one went back to"),
+    Column("content", Text, doc="JSON: what the file declared; of a version of an older release there is none"),
     sqlite_autoincrement=True,
 )
+
+prices = Table(
+    "prices",
+    metadata,
+    Column("number", Integer, primary_key=True, autoincrement=True),
+    Column("provider", NAME, nullable=False),
+    Column("model", NAME, nullable=False),
+    Column("effective_from", BigInteger, nullable=False),
+    Column("price", JSON, doc="meter -> decimal text, USD; none: the catalogue's again"),
+    Column("note", Text, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("created_by", String(128), nullable=False),
+    sqlite_autoincrement=True,
+)
+"""The price book. Rows are added and never changed: what a receipt names stays to be looked up."""
+Index("ix_prices_of_a_model", prices.c.provider, prices.c.model, prices.c.effective_from)
 
 audit = Table(
     "audit",

@@ -9,9 +9,10 @@ from pydantic import BaseModel
 from penstock import __version__
 from penstock.config.settings import DeclaredLimit, DeclaredModel, DeclaredProject, DeclaredProvider, DeclaredTeam
 from penstock.control import keys, limits, users
+from penstock.control.prices import PriceUpdate
 from penstock.errors import InvalidNoun
 from penstock.surfaces import ops
-from penstock.surfaces.admin import documents, objects, problems, reports, stops
+from penstock.surfaces.admin import configurations, documents, objects, prices, problems, reports, stops
 from penstock.surfaces.admin.edge import Edge
 from penstock.surfaces.admin.plane import Plane
 
@@ -25,6 +26,7 @@ SHAPES: Mapping[str, type[BaseModel]] = {
     "Provider": DeclaredProvider,
     "Model": DeclaredModel,
     "Adjustment": reports.AdjustmentRequest,
+    "PriceUpdate": PriceUpdate,
     "Kill": stops.KillRequest,
     "Lift": stops.LiftRequest,
 }
@@ -58,6 +60,8 @@ def build(plane: Plane, operations: ops.Operations) -> Edge:
     )
     admin.include_router(stops.routes(plane))
     admin.include_router(reports.routes(plane))
+    admin.include_router(configurations.routes(plane))
+    admin.include_router(prices.routes(plane))
     admin.include_router(objects.routes(plane))
     application.include_router(admin)
     application.include_router(ops.routes(operations))

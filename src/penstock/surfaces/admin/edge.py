@@ -13,11 +13,14 @@ import structlog
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from penstock.config.document import MAX_BYTES as MAX_FILE_BYTES
 from penstock.domain.snapshot import Secret
 from penstock.surfaces.admin.problems import problem, unforeseen
 
 OPEN_PATHS = frozenset({"/metrics", "/healthz"})
 MAX_BODY_BYTES = 1024 * 1024
+MAX_BODY_BYTES_OF = {"/admin/v1/config/apply": MAX_FILE_BYTES}
+"""A configuration file may be larger than any other body."""
 BODY_TIMEOUT_S = 20.0
 
 log = structlog.get_logger()
@@ -85,9 +88,10 @@ class _Answer:
 
 async def _read_body(scope: Scope, receive: Receive) -> bytes | Response:
     """The whole body, or the refusal of one that is too large or too slow."""
-    too_large = problem(413, f"a body has at most {MAX_BODY_BYTES} bytes here", request_id=scope["penstock.request_id"])
+    limit = MAX_BODY_BYTES_OF.get(scope["path"], MAX_BODY_BYTES)
+    too_large = problem(413, f"a body has at most {limit} bytes here", request_id=scope["penstock.request_id"])
     declared = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
-    if not declared.isdigit() or int(declared[:20]) > MAX_BODY_BYTES:
+    if not declared.isdigit() or int(declared[:20]) > limit:
         return too_large
     body = bytearray()
     try:
@@ -97,7 +101,7 @@ async def _read_body(scope: Scope, receive: Receive) -> bytes | Response:
                 if message["type"] == "http.disconnect":
                     break
                 body += message.get("body", b"")
-                if len(body) > MAX_BODY_BYTES:
+                if len(body) > limit:
                     return too_large
                 if not message.get("more_body", False):
                     break

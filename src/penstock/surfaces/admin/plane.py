@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from penstock.control.adjustments import Correction
+from penstock.control.configuration import Configuration
 from penstock.control.door import Door
 from penstock.domain.snapshot import Secret
 
@@ -22,6 +23,7 @@ class Plane:
     """
 
     door: Door
+    configuration: Configuration
     admin_key: Secret
     pepper: bytes
     drain: Callable[[], Awaitable[int]]

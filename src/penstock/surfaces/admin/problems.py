@@ -14,7 +14,7 @@ from fastapi.exceptions import RequestValidationError
 from sqlalchemy import exc
 from starlette.exceptions import HTTPException
 
-from penstock.errors import ControlError, StoreDown
+from penstock.errors import ControlError, InvalidFile, StoreDown
 from penstock.store.claim import reason
 
 PROBLEM_TYPE = "application/problem+json"
@@ -84,6 +84,8 @@ def install(application: FastAPI) -> None:
 async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, ControlError)
     errors = [{"place": error.place, "message": error.message}] if error.place or error.status == 422 else None
+    if isinstance(error, InvalidFile):
+        errors = [{"place": "", "message": fault} for fault in error.faults]
     return problem(error.status, error.message, code=error.code, errors=errors, request_id=request_id(request))
 
 

@@ -1,4 +1,4 @@
-"""The books and what is only looked at: usage, receipts, audit log, ledger, the configuration's history, the status.
+"""The books and what is only looked at: usage, receipts, audit log, ledger, the status.
 
     GET  /admin/v1/usage?by=team,model&since=&until=    {"rows": [...], "total": {...}}
     GET  /admin/v1/receipts, /receipts/{request_id}
@@ -7,7 +7,6 @@
     GET  /admin/v1/ledger/adjustments                   the adjustments of balances, the newest first
     POST /admin/v1/ledger/adjustments                   201, one more: {"limit", "amount", "reason", ...}
     POST /admin/v1/ledger/verify                        {"faults": [{"kind", "detail"}]}
-    GET  /admin/v1/config                               the versions of the declared configuration
     GET  /admin/v1/status                               the process, its workers, what waits in the journals
 
 What the journals still hold is brought into the store before usage, receipts and ledger are read.
@@ -21,7 +20,7 @@ from decimal import Decimal
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, ConfigDict
 
-from penstock.control import adjustments, audit, declared
+from penstock.control import adjustments, audit
 from penstock.control.adjustments import Correction
 from penstock.control.paging import MAX_PAGE, Page
 from penstock.errors import InvalidNoun, NotFoundNoun
@@ -139,13 +138,6 @@ def _add_history(router: APIRouter, plane: Plane) -> None:
     ) -> Response:
         async with plane.door.read() as conn:
             return JsonResponse(await audit.list_page(conn, Page(limit, after), kind, name))
-
-    @router.get(
-        "/config", tags=["config"], operation_id="list_config", summary="The versions of the declared configuration"
-    )
-    async def list_config(limit: int = Query(100, ge=1, le=MAX_PAGE), after: str | None = None) -> Response:
-        async with plane.door.read() as conn:
-            return JsonResponse(await declared.list_page(conn, Page(limit, after)))
 
 
 def instant(text: str | None, place: str) -> int | None:

@@ -1,0 +1,65 @@
+"""The declared configuration: its history, a file that is put in force, and the way back.
+
+    GET  /admin/v1/config                                   the versions, the newest first
+    GET  /admin/v1/config/{version}                         one, with what it declared
+    POST /admin/v1/config/apply?dry_run=&base=              the body is the file: {"base", "version", "steps", ...}
+    POST /admin/v1/config/{version}/rollback?dry_run=&base= the same of a version of the history
+
+A step is `{"action", "kind", "name", "fields": {field: [before, after]}}`. `base` is the newest version at the
+time of the plan: where it is another by now, the answer is 409.
+"""
+
+from typing import Annotated, Any
+
+import msgspec
+from fastapi import APIRouter, Path, Query, Request, Response
+
+from penstock.control import declared
+from penstock.control.configuration import Terms
+from penstock.control.paging import MAX_PAGE, Page
+from penstock.surfaces.admin.plane import ACTOR, Plane
+from penstock.surfaces.admin.problems import JsonResponse
+
+Version = Annotated[int, Path(ge=1, lt=2**31)]
+Base = Annotated[int | None, Query(ge=0, lt=2**31)]
+
+_FILE: dict[str, Any] = {
+    "requestBody": {"required": True, "content": {"application/yaml": {"schema": {"type": "string"}}}}
+}
+_exact = msgspec.json.Encoder(decimal_format="number")
+
+
+def routes(plane: Plane) -> APIRouter:
+    router = APIRouter(tags=["config"])
+
+    @router.get("/config", operation_id="list_config", summary="The versions of the declared configuration")
+    async def list_config(limit: int = Query(100, ge=1, le=MAX_PAGE), after: str | None = None) -> Response:
+        async with plane.door.read() as conn:
+            return JsonResponse(await declared.list_page(conn, Page(limit, after)))
+
+    @router.get("/config/{version}", operation_id="show_config", summary="One version, with what it declared")
+    async def show_config(version: Version) -> Response:
+        async with plane.door.read() as conn:
+            shown = await declared.show(conn, version)
+        # As numbers, and not as the text that other answers write: it can be applied as it is.
+        return Response(_exact.encode(shown), media_type="application/json")
+
+    @router.post(
+        "/config/apply",
+        operation_id="apply_config",
+        summary="Put a configuration file in force, or say what would change",
+        openapi_extra=_FILE,
+    )
+    async def apply_config(request: Request, dry_run: bool = False, base: Base = None) -> Response:
+        content = await request.body()
+        return JsonResponse(await plane.configuration.apply(ACTOR, content, Terms(dry_run, base)))
+
+    @router.post(
+        "/config/{version}/rollback",
+        operation_id="roll_back_config",
+        summary="Put a version of the history in force again",
+    )
+    async def roll_back_config(version: Version, dry_run: bool = False, base: Base = None) -> Response:
+        return JsonResponse(await plane.configuration.roll_back(ACTOR, version, Terms(dry_run, base)))
+
+    return router

@@ -1,0 +1,49 @@
+"""The price book.
+
+GET  /admin/v1/prices?limit=&after=      its entries, the newest first, each with its `state`
+POST /admin/v1/prices {"entries": [...]} 201 {"entries": those that were added, "unchanged": n}; all or none
+GET  /admin/v1/prices/effective          {"prices": [...]}: what each alias's targets cost now, and who says so
+"""
+
+import time
+
+from fastapi import APIRouter, Query, Request, Response
+
+from penstock.control import prices
+from penstock.control.paging import MAX_PAGE, Page
+from penstock.errors import InvalidNoun
+from penstock.surfaces.admin.bodies import read_object
+from penstock.surfaces.admin.documents import body_of
+from penstock.surfaces.admin.plane import ACTOR, Plane
+from penstock.surfaces.admin.problems import JsonResponse
+
+
+def routes(plane: Plane) -> APIRouter:
+    router = APIRouter(tags=["prices"])
+
+    @router.get("/prices", operation_id="list_prices", summary="The entries of the price book, the newest first")
+    async def list_prices(limit: int = Query(100, ge=1, le=MAX_PAGE), after: str | None = None) -> Response:
+        async with plane.door.read() as conn:
+            return JsonResponse(await prices.list_page(conn, Page(limit, after), time.time_ns()))
+
+    @router.post(
+        "/prices",
+        status_code=201,
+        operation_id="add_prices",
+        summary="Add entries to the price book",
+        openapi_extra=body_of("PriceUpdate"),
+    )
+    async def add_prices(request: Request) -> Response:
+        asked = await read_object(request)
+        entries = asked.pop("entries", None)
+        if asked:
+            raise InvalidNoun("there is no such field", str(next(iter(asked)))[:64])
+        if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+            raise InvalidNoun("must be a list of entries", "entries")
+        return JsonResponse(await plane.door.change(ACTOR, prices.add, entries), 201)
+
+    @router.get("/prices/effective", operation_id="show_effective_prices", summary="What each alias's targets cost now")
+    async def show_effective() -> Response:
+        return JsonResponse({"prices": prices.effective(plane.door.publisher.snapshot)})
+
+    return router
