@@ -12,6 +12,7 @@ import asyncio
 import os
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -28,7 +29,7 @@ from penstock.ledger import leases
 from penstock.ledger.batch import Batch
 from penstock.ledger.grantor import Grantor
 from penstock.ledger.lessee import Lessee
-from penstock.ledger.machine import Ask, Machine, Reservation, Short
+from penstock.ledger.machine import Ask, Extended, Machine, Reservation, Short
 from penstock.ledger.matching import Index
 from penstock.ledger.postings import Cursor, add_journal, drop_old_shares, finish_journal, run, write_batch
 from penstock.ledger.slices import IDLE_ROUNDS
@@ -211,6 +212,7 @@ class Worker:
         self.lessee = Lessee(self.machine, lambda *said: self.sent.append(said), lambda: self.now * 10**9)
         self.open: list[Reservation] = []
         self.waiting: list[asyncio.Task[None]] = []
+        self.growing: list[tuple[Reservation, asyncio.Task[None]]] = []
 
     @property
     def now(self) -> int:
@@ -230,6 +232,15 @@ class Worker:
             return
         assert isinstance(outcome, Reservation)
         self.open.append(outcome)
+
+    async def extend(self, held: Reservation, ask: Ask) -> None:
+        def attempt(final: bool) -> Extended | Denial | Short:
+            return self.machine.extend(held, self.world.store.limits, ask, self.now, final=final)
+
+        outcome = attempt(False)
+        if isinstance(outcome, Short):
+            with suppress(StoreUnavailable):
+                await self.lessee.obtain(outcome, attempt)
 
 
 def _rest(lessee: Lessee) -> None:
@@ -255,18 +266,19 @@ class World(RuleBasedStateMachine):
                 st.sampled_from(WINDOWS),
                 st.integers(5, 15),
                 st.sampled_from([None, None, "customer"]),
+                st.sampled_from(["strict", "metered"]),
             ),
             min_size=1,
             max_size=3,
         )
     )
-    def begin(self, limits: list[tuple[str, tuple[str, str], int, str | None]]) -> None:
+    def begin(self, limits: list[tuple[str, tuple[str, str], int, str | None, str]]) -> None:
         self.loop = Loop()
         made = {}
-        for n, (unit, (per, kind), amount, each) in enumerate(limits):
+        for n, (unit, (per, kind), amount, each, mode) in enumerate(limits):
             if unit == "concurrent":
                 per, kind = "total", "fixed"
-            made[f"l{n}"] = Limit(f"l{n}", f"l{n}", unit, amount, per, (), each, window=kind)  # type: ignore[arg-type]
+            made[f"l{n}"] = Limit(f"l{n}", f"l{n}", unit, amount, per, (), each, mode, window=kind)  # type: ignore[arg-type]
         self.at = START
         self.store = self._new_store(made)
         self.epochs = 0
@@ -314,13 +326,30 @@ class World(RuleBasedStateMachine):
         worker = self.workers[n]
 
         def come() -> None:
-            call = worker.call({"customer": customer}, Ask(usd, tokens, 1))
+            call = worker.call({"customer": customer}, Ask(usd, tokens, 1, metered=Ask(min(usd, 2), tokens, 1)))
             worker.waiting.append(self.loop.create_task(call))
 
         self._run(come)
         if link == "good":
             self._deliver(n)
             self._recall_for(n)
+
+    @rule(
+        n=st.integers(0, WORKERS - 1),
+        which=st.integers(0, 9),
+        usd=st.integers(1, 15),
+        link=st.sampled_from(["good", "good", "slow"]),
+    )
+    def a_stream_goes_on(self, n: int, which: int, usd: int, link: str) -> None:
+        worker = self.workers[n]
+        if worker.open:
+            held = worker.open[which % len(worker.open)]
+            self._run(
+                lambda: worker.growing.append((held, self.loop.create_task(worker.extend(held, Ask(usd, 3, usd)))))
+            )
+            if link == "good":
+                self._deliver(n)
+                self._recall_for(n)
 
     def _deliver(self, n: int) -> None:
         while self.workers[n].sent:
@@ -341,18 +370,26 @@ class World(RuleBasedStateMachine):
     def a_call_is_settled(self, n: int, which: int, part: float) -> None:
         worker = self.workers[n]
         if worker.open:
-            held = worker.open.pop(which % len(worker.open))
+            held = self._ended(worker, which)
             owed = [Charge(c.limit, c.window_start, c.value, int(c.amount * part), c.per) for c in held.charges]
             worker.machine.settle(held, owed)
             for charge in owed:
                 self.store.post(worker.epoch, charge)
         self._run()
 
+    def _ended(self, worker: Worker, which: int) -> Reservation:
+        """One of the open calls, which waits for nothing any more."""
+        ended = worker.open.pop(which % len(worker.open))
+        for held, task in worker.growing:
+            if held is ended:
+                self._run(task.cancel)
+        return ended
+
     @rule(n=st.integers(0, WORKERS - 1), which=st.integers(0, 9))
     def a_call_is_released(self, n: int, which: int) -> None:
         worker = self.workers[n]
         if worker.open:
-            worker.machine.release(worker.open.pop(which % len(worker.open)))
+            worker.machine.release(self._ended(worker, which))
         self._run()
 
     @rule(
@@ -406,9 +443,10 @@ class World(RuleBasedStateMachine):
         """Ends the calls that wait, and takes in what came of them."""
 
         async def end() -> None:
-            for task in worker.waiting:
+            tasks = [*worker.waiting, *(task for _, task in worker.growing)]
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(*worker.waiting, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
 
         self.loop.run_until_complete(end())
 

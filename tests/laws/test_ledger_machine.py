@@ -88,15 +88,6 @@ class Model:
         ]
         return sum(x.settled + x.held for x in together)
 
-    def room_taken(self, key: Key) -> int:
-        """What lies in the window that a hold on this line counts in: with all that counts now, where it does so still,
-        else on the line alone."""
-        limit, _, value = key
-        if not self.lengths.get(limit) or not self.counts(key, limit):
-            line = self.line(key)
-            return line.settled + line.held
-        return self.taken((limit, self.pages[limit], value))
-
     def excuse(self, limit: str, value: str) -> None:
         for key, line in self.lines.items():
             line.excused |= (key[0], key[2]) == (limit, value)
@@ -212,21 +203,21 @@ class MachineAgainstModel(RuleBasedStateMachine):
         self.open.append(held)
         return held
 
-    @rule(held=consumes(holds), owed=st.lists(st.integers(0, 14), min_size=5, max_size=5))
+    @rule(held=consumes(holds), owed=st.lists(st.integers(0, 14), min_size=9, max_size=9))
     def a_call_is_settled(self, held: Held | None, owed: list[int]) -> None:
         if held is None or held not in self.open:
             return
         reservation, lines, *_ = held
+        amounts = owed + [0] * len(lines)
         charges = [
             Charge(c.limit, c.window_start, c.value, amount, c.per)
-            for c, amount in zip(reservation.charges, owed, strict=False)
+            for c, amount in zip(reservation.charges, amounts, strict=False)
         ]
         self.machine.settle(reservation, charges)
-        by_limit = {charge.limit: charge.amount for charge in charges}
-        for key, amount in lines:
-            line = self.model.line(key)
-            line.settled += by_limit.get(key[0], 0)
-            if by_limit.get(key[0], 0) > amount:
+        chargeable = [(key, amount) for key, amount in lines if self.limits[key[0]].unit != "concurrent"]
+        for charge, (key, amount) in zip(charges, chargeable, strict=True):
+            self.model.line(key).settled += charge.amount
+            if charge.amount > amount:
                 self.model.excuse(key[0], key[2])
         self._free(held)
 
@@ -234,30 +225,41 @@ class MachineAgainstModel(RuleBasedStateMachine):
     def a_call_is_extended(self, which: int, usd: int, tokens: int) -> None:
         if not self.open:
             return
-        reservation, lines, _, can_be_topped_up = self.open[which % len(self.open)]
+        reservation, lines, dims, can_be_topped_up = self.open[which % len(self.open)]
         self.model.move(self.at)
         amounts = Ask(usd, 0, tokens).amounts()
         more = []
-        for number, (key, held) in enumerate(lines):
-            limit = self.limits[key[0]]
+        for id in dict.fromkeys(key[0] for key, _ in lines):
+            limit = self.limits[id]
+            held = sum(amount for key, amount in lines if key[0] == id)
             counts = limit.mode == "metered" and limit.unit in ("usd", "tokens", "output_tokens")
             if can_be_topped_up and counts and amounts[limit.unit] > held:
-                more.append((number, limit, key, amounts[limit.unit] - held))
-                self.model.page(limit)
-        left = {limit.id: limit.amount - self.model.room_taken(key) for _, limit, key, _ in more}
-        denying = {limit.id for _, limit, _, n in more if n > left[limit.id]}
+                more.append((limit, self.model.key(limit, dims), amounts[limit.unit] - held))
+        left = {limit.id: limit.amount - self.model.taken(key) for limit, key, _ in more}
+        denying = {limit.id for limit, _, n in more if n > left[limit.id]}
         outcome = self.machine.extend(reservation, self.limits, Ask(usd, 0, tokens), self.at)
         if isinstance(outcome, Denial):
             assert outcome.limit.id in denying
             return
         assert isinstance(outcome, Extended)
         assert not denying
-        for number, _, key, n in more:
-            self.model.line(key).held += n
-            lines[number] = (key, lines[number][1] + n)
+        for limit, key, n in more:
+            self._add_to(lines, limit.id, key, n)
         assert [c.amount for c in reservation.charges] == [
             amount for key, amount in lines if self.limits[key[0]].unit != "concurrent"
         ]
+
+    def _add_to(self, lines: list[tuple[Key, int]], id: str, key: Key, more: int) -> None:
+        """To the newest line of a limit, where that is in the same window; else to a new one."""
+        line = self.model.line(key)
+        line.held += more
+        newest = max(number for number, (known, _) in enumerate(lines) if known[0] == id)
+        if lines[newest][0] == key:
+            lines[newest] = (key, lines[newest][1] + more)
+        else:
+            lines.append((key, more))
+            line.open += 1
+            line.excused |= any(x.excused for k, x in self.model.lines.items() if (k[0], k[2]) == (key[0], key[2]))
 
     @rule(held=consumes(holds))
     def a_call_is_released(self, held: Held | None) -> None:

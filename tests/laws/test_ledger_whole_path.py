@@ -46,9 +46,11 @@ LIMITS = {
         Limit("berlin", "berlin", "usd", 1_900, "day", timezone="Europe/Berlin"),
         Limit("last-minute", "last-minute", "requests", 400, "minute", window="sliding"),
         Limit("last-hour", "last-hour", "usd", 700, "hour", each="customer", window="sliding"),
+        Limit("meter", "meter", "usd", 1_500, "hour", mode="metered"),
+        Limit("last-meter", "last-meter", "output_tokens", 300, "minute", window="sliding", mode="metered"),
     )
 }
-UNDER_AN_HOUR = {"minute", "last-minute"}
+UNDER_AN_HOUR = {"minute", "last-minute", "last-meter"}
 
 
 class Cut(Exception):
@@ -59,6 +61,7 @@ STEPS = st.lists(
     st.one_of(
         st.tuples(st.just("call"), st.sampled_from("xyz"), st.integers(0, 120)),
         st.tuples(st.just("hold"), st.sampled_from("xyz")),
+        st.tuples(st.just("extend"), st.integers(0, 9), st.integers(10, 110)),
         st.tuples(st.just("post"), st.integers(0, 9), st.integers(0, 120)),
         st.tuples(st.just("void"), st.integers(0, 9)),
         st.tuples(st.just("drain")),
@@ -107,17 +110,21 @@ class World:
         self.calls += 1
         dims = {"customer": customer}
         name = f"{self.calls:05d}"
+        ask = Ask(100, 20, 10, metered=Ask(10, 20, 1))
         try:
-            admission = at_once(
-                self.ledger.reserve(self.ledger.applying(LIMITS, dims), dims, Ask(100, 20, 10), f"{name}:1")
-            )
+            admission = at_once(self.ledger.reserve(self.ledger.applying(LIMITS, dims), dims, ask, f"{name}:1"))
         except GatewayError:
             return None
         admission.dispatch(_event(name, 100))
         return admission
 
+    def extend(self, admission: Admission, amount: int) -> None:
+        name = admission.attempt_id.split(":")[0]
+        with suppress(GatewayError):
+            at_once(admission.extend(LIMITS, Ask(amount, 20, amount // 5), lambda: _event(name, amount)))
+
     def post(self, admission: Admission, amount: int) -> None:
-        charges = admission.owed(amount, Usage(input=amount))
+        charges = admission.owed(amount, Usage(input=amount, output=amount // 5))
         name = admission.attempt_id.split(":")[0]
         admission.post(charges, "computed", _event(name, amount))
         self.expect(charges, name)
@@ -215,6 +222,11 @@ async def _hold(world: World, customer: str) -> None:
         world.admissions.append(admission)
 
 
+async def _extend(world: World, n: int, amount: int) -> None:
+    if n < len(world.admissions):
+        world.extend(world.admissions[n], amount)
+
+
 async def _post(world: World, n: int, amount: int) -> None:
     if n < len(world.admissions):
         world.post(world.admissions.pop(n), amount)
@@ -262,6 +274,7 @@ async def _wait(world: World, seconds: int) -> None:
 _STEPS: dict[str, Callable[..., object]] = {
     "call": _call,
     "hold": _hold,
+    "extend": _extend,
     "post": _post,
     "void": _void,
     "drain": _drain,
@@ -311,6 +324,9 @@ async def run(steps: Sequence[tuple[object, ...]]) -> None:
 @given(steps=STEPS)
 @example(steps=[("call", "x", 1), ("drain",), ("wait", 61), ("call", "x", 1)])
 @example(steps=[("hold", "x"), ("wait", 61), ("call", "x", 1), ("drain",), ("post", 0, 5), ("drain",)])
+@example(steps=[("hold", "x"), ("extend", 0, 60), ("drain",), ("wait", 3_700), ("extend", 0, 90), ("post", 0, 100)])
+@example(steps=[("hold", "x"), ("drain",), ("extend", 0, 60), ("extend", 0, 80), ("cut drain", 3), ("die",)])
+@example(steps=[("hold", "x"), ("extend", 0, 60), ("drain",), ("extend", 0, 80), ("die and cut", 4)])
 def test_every_call_counts_exactly_once_wherever_it_is_interrupted(steps: list[tuple[object, ...]]) -> None:
     with pytest.MonkeyPatch.context() as small:
         small.setattr(journals, "PART_BYTES", 1_500)

@@ -27,8 +27,9 @@ class Hold(Struct, frozen=True, array_like=True, tag="h"):
 
 class Extend(Struct, frozen=True, array_like=True, tag="x"):
     """Written before more of a stream is passed on than its hold covers: it takes the place of the hold, or of the
-    extension before it. `n`: 1 for the first. `charges`: those of the hold in the same order, with all that is held
-    now; `draft` as in the hold, with what the attempt costs at most when it is cut here."""
+    extension before it. `n`: 1 for the first. `charges`: those of the hold in the same order, and of windows that have
+    begun since, with all that is held now; `draft` as in the hold, with what the attempt costs at most if it ends here.
+    """
 
     attempt_id: str
     at: int

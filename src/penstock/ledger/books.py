@@ -130,9 +130,6 @@ class Book:
             del self.balances[balance.value]
             self.forget_slice_if_empty(balance.value)
 
-    def forget_what_left(self, balance: Balance) -> None:
-        """Lets go what no longer counts together with this balance."""
-
     def slice_of(self, value: str) -> Slice:
         """The slice of `value` in the window that counts now; of a value that has none, an empty one."""
         known = self.slices.get(value)
@@ -198,7 +195,7 @@ class SlidingBook(Book):
         if newest.trail is None:
             newest.trail = Trail()
             return newest
-        self.forget_what_left(newest)
+        newest.trail.drop_before(self._oldest_s())
         return newest if newest.window_start == self.start else Balance(self, newest.value, newest.trail)
 
     def enter(self, balance: Balance) -> None:
@@ -217,22 +214,17 @@ class SlidingBook(Book):
         if self.balances.get(balance.value) is balance:
             self._no_longer_newest(balance)
             del self.balances[balance.value]
-            self.forget_what_left(balance)
+            balance.trail.drop_before(self._oldest_s())
             if balance.trail.buckets:
                 self._become_newest(balance.trail.buckets[-1])
             self.forget_slice_if_empty(balance.value)
-
-    def forget_what_left(self, balance: Balance) -> None:
-        if balance.trail is not None:
-            balance.trail.drop_before(self._oldest_s())
 
     def used(self, value: str) -> int:
         newest = self.balances.get(value)
         if newest is None or newest.trail is None:
             return 0
-        trail = newest.trail
-        self.forget_what_left(newest)
-        return trail.taken
+        newest.trail.drop_before(self._oldest_s())
+        return newest.trail.taken
 
     def all_balances(self) -> Iterator[Balance]:
         oldest_s = self._oldest_s()

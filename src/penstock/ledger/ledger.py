@@ -27,8 +27,8 @@ from penstock.ledger.matching import Matching
 __all__ = ["Admission", "Ask", "Ledger"]
 
 NS_PER_S = 1_000_000_000
-MAX_EXTENSIONS = 30_000
-"""How often one hold can be extended: each time is an entry with a number of its own, for which there are 16 bits."""
+MAX_EXTENSIONS = 2_000
+"""How often one hold can be extended: each time is an entry with a number of its own, and says all that is held."""
 
 _Held = TypeVar("_Held")
 
@@ -132,9 +132,12 @@ class Admission:
         return tuple(self._reservation.charges)
 
     def most_held(self, unit: Unit) -> int:
-        """The most that is held on any one balance in this unit; 0 where none counts it."""
-        held = self._reservation
-        return max((c.amount for c, of in zip(held.charges, held.units, strict=True) if of == unit), default=0)
+        """The most that is held on any one limit in this unit; 0 where none counts it."""
+        held: dict[str, int] = {}
+        for charge, of in zip(self._reservation.charges, self._reservation.units, strict=True):
+            if of == unit:
+                held[charge.limit] = held.get(charge.limit, 0) + charge.amount
+        return max(held.values(), default=0)
 
     @property
     def resolved(self) -> bool:
@@ -178,13 +181,7 @@ class Admission:
         `usage.requests` is 1 for the last attempt of an exchange, whatever came of it, and 0 for one that another
         target follows, so that a limit on requests counts each exchange once.
         """
-        amounts = amounts_owed(usd_nanousd, usage)
-        return tuple(
-            [
-                Charge(held.limit, held.window_start, held.value, amounts[unit], held.per)
-                for held, unit in zip(self._reservation.charges, self._reservation.units, strict=True)
-            ]
-        )
+        return tuple(self._reservation.shared_out(amounts_owed(usd_nanousd, usage)))
 
     def is_exceeded_by(self, charges: Sequence[Charge]) -> bool:
         """Whether any of these charges is more than was held for it."""

@@ -68,21 +68,59 @@ def _by_unit(usd_nanousd: int, input_tokens: int, output_tokens: int, requests: 
     }
 
 
+class Metered:
+    """What is held on one metered limit: `held` in all, `line` the newest of its lines."""
+
+    __slots__ = ("held", "line", "unit")
+
+    def __init__(self, unit: Unit, line: int, held: int) -> None:
+        self.unit = unit
+        self.line = line
+        self.held = held
+
+
 class Reservation:
     """Amounts held on balances for one attempt: `lines` where they can be charged, `charges` and `units` beside them in
-    the same order, and `places` among concurrent calls, which cannot. `taken`: of which slices that are spent how much
-    is held, each with the number of its line. `metered`: the numbers of the lines that can be extended."""
+    the same order, and `places` among concurrent calls, which cannot. `taken`: line -> the slice that is spent there,
+    and how much is held of it. `metered`: limit -> what can be extended, for a call with the dimensions `dims`."""
 
-    __slots__ = ("charges", "lines", "metered", "open", "places", "taken", "units")
+    __slots__ = ("charges", "dims", "lines", "metered", "open", "places", "taken", "units")
 
     def __init__(self) -> None:
         self.charges: list[Charge] = []
         self.units: list[Unit] = []
         self.lines: list[tuple[Balance, int]] = []
         self.places: list[tuple[Balance, int]] = []
-        self.taken: list[tuple[int, Slice, int]] = []
-        self.metered: list[int] = []
+        self.taken: dict[int, tuple[Slice, int]] = {}
+        self.metered: dict[str, Metered] = {}
+        self.dims: Mapping[str, str] = {}
         self.open = True
+
+    def add(self, limit: Limit, balance: Balance, amount: int) -> None:
+        """Another line."""
+        slice = balance.slice
+        if slice is not None and not slice.stands:
+            slice.held += amount
+            self.taken[len(self.lines)] = (slice, amount)
+        balance.open += 1
+        self.lines.append((balance, amount))
+        self.units.append(limit.unit)
+        self.charges.append(Charge(limit.id, balance.window_start, balance.value, amount, balance.book.span))
+
+    def shared_out(self, amounts: Mapping[Unit, int]) -> list[Charge]:
+        """What is owed on each line. A limit that was topped up after its window had turned has several: the older
+        ones are charged first, with what they hold, and the newest with the rest."""
+        rest: dict[str, int] = {}
+        charges = []
+        for line, (held, unit) in enumerate(zip(self.charges, self.units, strict=True)):
+            owed = amounts[unit]
+            if (metered := self.metered.get(held.limit)) is not None:
+                owed = rest.get(held.limit, owed)
+                if line != metered.line:
+                    owed = min(owed, held.amount)
+                rest[held.limit] = rest.get(held.limit, amounts[unit]) - owed
+            charges.append(Charge(held.limit, held.window_start, held.value, owed, held.per))
+        return charges
 
 
 class Short:
@@ -106,7 +144,6 @@ class Machine:
         self._idle = Idle()
         self._returns = Returns()
         self._books: dict[str, Book] = {}
-        self._past: dict[Place, Slice] = {}
         self._seeds: dict[str, list[Charge]] = {}
         self._windows = Windows()
         self._now_s = 0
@@ -148,23 +185,15 @@ class Machine:
                 else:
                     lacks.append((limit, balance, amount))
                 continue
-            book, slice = balance.book, balance.slice
-            if slice is not None:
-                self._idle.touch(slice)
-                if not slice.stands:
-                    slice.held += amount
-                    reservation.taken.append((len(reservation.lines), slice, amount))
-            balance.open += 1
-            balance.hold(amount)
-            book.enter(balance)
+            self._take(balance, amount)
             if unit == "concurrent":
+                balance.open += 1
                 reservation.places.append((balance, amount))
                 continue
             if extends and unit in METERED_UNITS:
-                reservation.metered.append(len(reservation.lines))
-            reservation.lines.append((balance, amount))
-            reservation.units.append(unit)
-            reservation.charges.append(Charge(limit.id, balance.window_start, balance.value, amount, book.span))
+                reservation.metered[limit.id] = Metered(unit, len(reservation.lines), amount)
+                reservation.dims = dims
+            reservation.add(limit, balance, amount)
         if denial is not None or lacks:
             _free(reservation)
             return Short(lacks) if denial is None else denial
@@ -180,51 +209,60 @@ class Machine:
         """Raises what metered limits hold to `ask`, which is all of it and not what is added, on all of them or on
         none. `limits`: those in force, by id.
 
-        What is added lies in the windows of the hold, also when they are over. `Short` and `final` as in `reserve`.
+        What is added lies in the windows that count now: where one has turned since, on a line of its own. `Short` and
+        `final` as in `reserve`.
         """
         if not reservation.open:
             raise PenstockError("only what is held can be extended")
         now_s = self._steady(at_s)
         amounts = ask.amounts()
-        more: list[tuple[int, int]] = []
+        more: list[tuple[Limit, Balance, int]] = []
         denial: Denial | None = None
         lacks: list[tuple[Limit, Balance, int]] = []
-        for line in reservation.metered:
-            balance, held = reservation.lines[line]
-            asked = amounts[reservation.units[line]] - held
-            if asked <= 0:
+        for id, metered in reservation.metered.items():
+            limit = limits.get(id)
+            asked = amounts[metered.unit] - metered.held
+            if asked <= 0 or limit is None:
                 continue
-            more.append((line, asked))
-            limit = self._limit_now(balance, limits, now_s)
-            if limit is None or limit.mode == "observe":
+            balance = self._balance(limit, reservation.dims, now_s)
+            if limit.mode == "observe" or asked <= balance.left(limit):
+                more.append((limit, balance, asked))
                 continue
-            slice = balance.slice
-            is_lost = slice is not None and not slice.was_whole_in(balance.window_start)
-            if not is_lost and asked <= balance.left(limit):
-                continue
-            if final or slice is None or is_lost or _hopeless(limit, slice, held + asked, now_s):
+            newest, on_newest = reservation.lines[metered.line]
+            held = on_newest if newest is balance else 0
+            if final or balance.slice is None or _hopeless(limit, balance.slice, held + asked, now_s):
                 denial = _least_helped(denial, _denied(limit, balance, asked, now_s, held))
             else:
-                self._remember(slice)
                 lacks.append((limit, balance, asked))
         if denial is not None or lacks:
             return Short(lacks) if denial is None else denial
-        for line, asked in more:
-            self._add(reservation, line, asked)
+        for limit, balance, asked in more:
+            self._grow(reservation, limit, balance, asked)
         return Extended()
 
-    def _add(self, reservation: Reservation, line: int, more: int) -> None:
-        balance, held = reservation.lines[line]
+    def _grow(self, reservation: Reservation, limit: Limit, balance: Balance, more: int) -> None:
+        metered = reservation.metered[limit.id]
+        metered.held += more
+        self._take(balance, more)
+        line = metered.line
+        if reservation.lines[line][0] is not balance:
+            metered.line = len(reservation.lines)
+            reservation.add(limit, balance, more)
+            return
+        held = reservation.lines[line][1] + more
         charge = reservation.charges[line]
-        reservation.lines[line] = (balance, held + more)
-        reservation.charges[line] = Charge(charge.limit, charge.window_start, charge.value, held + more, charge.per)
-        balance.hold(more)
-        for position, (of, slice, taken) in enumerate(reservation.taken):
-            if of == line:
-                slice.held += more
-                reservation.taken[position] = (of, slice, taken + more)
+        reservation.lines[line] = (balance, held)
+        reservation.charges[line] = Charge(charge.limit, charge.window_start, charge.value, held, charge.per)
+        if line in reservation.taken:
+            slice, taken = reservation.taken[line]
+            slice.held += more
+            reservation.taken[line] = (slice, taken + more)
+
+    def _take(self, balance: Balance, amount: int) -> None:
         if balance.slice is not None:
             self._idle.touch(balance.slice)
+        balance.hold(amount)
+        balance.book.enter(balance)
 
     def settle(self, reservation: Reservation, charges: Sequence[Charge]) -> None:
         """Turns the hold into what is owed, in the windows in which it was made; `charges` are those of the hold with
@@ -237,7 +275,7 @@ class Machine:
         _close(reservation)
         for charge, (balance, _) in zip(charges, reservation.lines, strict=True):
             balance.settle(charge.amount)
-        for line, slice, amount in reservation.taken:
+        for line, (slice, amount) in reservation.taken.items():
             slice.held -= amount
             slice.spend(charges[line].amount)
         reservation.taken.clear()
@@ -282,23 +320,20 @@ class Machine:
     def grant(self, place: Place, granted: Granted) -> None:
         """More of a place, and what is known of it. What came too late for its window, or for its limit, goes back."""
         book = self._books.get(place.limit)
-        slice = None if book is None or book.span != place.per else book.slice_of(place.value)
-        if slice is None or slice.place != place:
-            slice = self._past.get(place)
-        if slice is None:
-            self._returns.add(place, granted.amount, granted.since)
-            return
-        slice.grow(granted, 0 if book is None else book.start)
-        slice.settled, slice.leased, slice.told_s = granted.settled, granted.leased, self._now_s
-        self._idle.touch(slice)
+        if book is not None and book.span == place.per:
+            slice = book.slice_of(place.value)
+            if slice.place == place:
+                slice.grow(granted, book.start)
+                slice.settled, slice.leased, slice.told_s = granted.settled, granted.leased, self._now_s
+                self._idle.touch(slice)
+                return
+        self._returns.add(place, granted.amount, granted.since)
 
     def recall(self, place: Place) -> None:
         """Gives back what is unused of a place."""
         book = self._books.get(place.limit)
         slice = None if book is None else book.slices.get(place.value)
-        if slice is None or slice.place != place:
-            slice = self._past.get(place)
-        if slice is not None:
+        if slice is not None and slice.place == place:
             self._give_back(slice)
 
     def rest(self, at_s: int) -> None:
@@ -313,13 +348,12 @@ class Machine:
                 self._idle.touch(slice)
             elif book is not None and book.slices.get(slice.place.value) is slice:
                 book.forget_slice_if_empty(slice.place.value)
-            else:
-                self._past.pop(slice.place, None)
 
     def give_all_back(self) -> None:
         """The worker ends: everything that nothing holds goes back."""
-        for slice in [*self._past.values(), *(s for book in self._books.values() for s in book.slices.values())]:
-            self._give_back(slice)
+        for book in self._books.values():
+            for slice in book.slices.values():
+                self._give_back(slice)
 
     def returns(self, most: int) -> tuple[Given, ...]:
         """Up to `most` of what is to be given back; it is no longer spent here, and must be said."""
@@ -344,14 +378,6 @@ class Machine:
         if slice.amount > used:
             self._returns.add(slice.place, slice.amount - used, since)
             slice.amount = used
-            slice.since = slice.since if used else 0
-
-    def _remember(self, slice: Slice) -> None:
-        """What is granted of a window that is over goes to the slice that is left of it."""
-        book = self._books.get(slice.place.limit)
-        if not slice.stands and (book is None or book.slices.get(slice.place.value) is not slice):
-            self._past[slice.place] = slice
-            self._idle.touch(slice)
 
     def held(self) -> dict[str, int]:
         """Limit id -> what is held now, over all values and windows; limits on which nothing is held are left out."""
@@ -413,20 +439,6 @@ class Machine:
             self._idle.touch(known)
         return known
 
-    def _limit_now(self, balance: Balance, limits: Mapping[str, Limit], now_s: int) -> Limit | None:
-        """The limit of a balance that something is held on, as it is in force; None for one that was deleted."""
-        book = balance.book
-        limit = limits.get(book.limit.id)
-        if limit is None or span_of(limit) != book.span:
-            return None
-        if self._books.get(limit.id) is book:
-            if limit is not book.limit:
-                self._book(limit, book, now_s)
-            elif not book.start <= now_s < book.end:
-                book.move(self._windows, now_s)
-        book.forget_what_left(balance)
-        return limit
-
     def _book(self, limit: Limit, known: Book | None, now_s: int) -> Book:
         """The book of a limit that is new, or has changed: what it counts stays, or it is another limit."""
         if known is not None and known.span == span_of(limit) and known.limit.timezone == limit.timezone:
@@ -454,7 +466,7 @@ def _close(reservation: Reservation) -> None:
 
 
 def _free(reservation: Reservation) -> None:
-    for _, slice, held in reservation.taken:
+    for slice, held in reservation.taken.values():
         slice.held -= held
     for lines in (reservation.lines, reservation.places):
         for balance, amount in lines:

@@ -28,13 +28,12 @@ def place_of(limit: Limit, span: Span, window_start: int, value: str) -> Place:
 
 class Slice:
     """`amount`: what was granted and is not spent; of a share, what it grants in every window. `held`: what open
-    reservations hold of it, shares left out. `later`: more of a share, from the window on that begins with it. `since`:
-    of a share, from which window on all of it may be used.
+    reservations hold of it, shares left out. `later`: more of a share, from the window on that begins with it.
 
     `settled`, `leased` and `told_s` are what the control process last said of the whole place, and when.
     """
 
-    __slots__ = ("amount", "held", "later", "leased", "place", "settled", "since", "stands", "told_s", "touched")
+    __slots__ = ("amount", "held", "later", "leased", "place", "settled", "stands", "told_s", "touched")
 
     def __init__(self, place: Place, *, stands: bool) -> None:
         self.place = place
@@ -42,7 +41,6 @@ class Slice:
         self.amount = 0
         self.held = 0
         self.later: tuple[int, int] | None = None
-        self.since = 0
         self.settled = 0
         self.leased = 0
         self.told_s = 0
@@ -55,13 +53,8 @@ class Slice:
             return self.amount - self.held
         if self.later is not None and self.later[0] <= window_start:
             self.amount += self.later[1]
-            self.since = max(self.since, self.later[0])
             self.later = None
         return self.amount - used
-
-    def was_whole_in(self, window_start: int) -> bool:
-        """Whether all of it may be used in that window: a share may have grown since by what others used in it."""
-        return self.since <= window_start
 
     def is_empty(self) -> bool:
         return not self.amount and not self.held and self.later is None
@@ -75,7 +68,6 @@ class Slice:
         """`window_start`: of the window that counts now."""
         if granted.since <= window_start:
             self.amount += granted.amount
-            self.since = max(self.since, granted.since)
             return
         since, waiting = self.later or (0, 0)
         self.later = (max(since, granted.since), waiting + granted.amount)

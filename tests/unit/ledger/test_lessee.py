@@ -6,9 +6,10 @@ import pytest
 
 from penstock.domain.lease import Given, Granted, Place, Want
 from penstock.domain.policy import Charge, Denial, Limit
+from penstock.domain.usage import Usage
 from penstock.errors import StoreUnavailable
 from penstock.ledger.lessee import Lessee
-from penstock.ledger.machine import Ask, Extended, Machine, Reservation, Short
+from penstock.ledger.machine import Ask, Extended, Machine, Reservation, Short, amounts_owed
 from penstock.ledger.slices import IDLE_ROUNDS
 
 NOW = 1_795_200_000
@@ -269,7 +270,6 @@ async def test_a_grant_for_a_window_that_is_over_goes_back() -> None:
 # -- extensions -----------------------------------------------------------------------------------------------------
 
 METER = Limit("meter", "meter", "usd", 1_000, "day", mode="metered")
-SPEED = Limit("speed", "speed", "usd", 1_000, "minute", mode="metered")
 OF_METER = Place("meter", DAY, "", "day")
 
 
@@ -290,8 +290,7 @@ async def stream(worker: Worker, limit: Limit, granted: Granted) -> Reservation:
 def try_to_extend(
     worker: Worker, reservation: Reservation, usd: int, *, final: bool = False
 ) -> Extended | Denial | Short:
-    limits = {"meter": METER, "speed": SPEED}
-    return worker.machine.extend(reservation, limits, Ask(usd, 1, usd), worker.now, final=final)
+    return worker.machine.extend(reservation, {"meter": METER}, Ask(usd, 1, usd), worker.now, final=final)
 
 
 async def begin_extension(worker: Worker, reservation: Reservation, usd: int) -> "asyncio.Task[Extended | Denial]":
@@ -349,31 +348,15 @@ async def test_an_extension_whose_call_ends_while_it_waits_is_settled_with_its_h
     assert worker.machine.held() == {"meter": 300}
 
 
-async def test_a_stream_that_outlives_its_window_is_granted_more_of_that_window() -> None:
+async def test_a_stream_that_outlives_its_window_is_granted_more_of_the_next() -> None:
     worker = Worker()
     reservation = await stream(worker, METER, Granted(100, 0, 100))
     worker.now += 86_400
-    assert isinstance(worker.try_to(METER, 1), Short)
     task = await begin_extension(worker, reservation, 400)
-    assert worker.said[-1] == (2, (Want(OF_METER, 300, 300, NOW + 86_400),), ())
-    worker.lessee.answered(2, (Granted(350, 0, 450),))
+    tomorrow = Place("meter", DAY + 86_400, "", "day")
+    assert worker.said[-1] == (2, (Want(tomorrow, 300, 300, NOW + 86_400),), ())
+    worker.lessee.answered(2, (Granted(350, 0, 350),))
     assert isinstance(await task, Extended)
-    worker.settle(reservation, 400)
-    for _ in range(IDLE_ROUNDS + 2):
-        worker.lessee.tick()
-        worker.lessee.answered(worker.said[-1][0], ())
-    assert worker.said[-1][2] == (Given(OF_METER, 50),)
-    assert worker.machine._past == {}
-
-
-async def test_a_share_that_grew_by_what_others_had_used_gives_nothing_to_a_window_that_is_over() -> None:
-    worker = Worker()
-    minute = NOW - NOW % 60
-    reservation = await stream(worker, SPEED, Granted(300, 0, 300))
-    worker.now += 60
-    assert isinstance(try_to_extend(worker, reservation, 200), Extended)
-    task = asyncio.ensure_future(worker.call(SPEED, 700))
-    await settle()
-    worker.lessee.answered(2, (Granted(400, 0, 700, minute + 60),))
-    await held(task)
-    assert isinstance(try_to_extend(worker, reservation, 201), Denial)
+    worker.machine.settle(reservation, reservation.shared_out(amounts_owed(250, Usage())))
+    assert isinstance(worker.try_to(METER, 201), Short)
+    assert isinstance(worker.try_to(METER, 200), Reservation)

@@ -475,16 +475,38 @@ def test_a_denied_extension_is_not_told_to_wait_for_what_it_holds_itself() -> No
     assert too_much.retry_after_s is None
 
 
-def test_an_extension_lies_in_the_window_of_its_hold() -> None:
+def test_what_is_added_after_midnight_lies_in_the_new_day() -> None:
     machine = Machine()
     held = reserve(machine, METERED, ask=STREAM)
     tomorrow = NOW + 86_400
-    reserve(machine, METERED, ask=Ask(0, 0, 1_000), at=tomorrow)
-    assert isinstance(extend(machine, held, Ask(600, 20, 1_000), tomorrow), Extended)
-    assert isinstance(extend(machine, held, Ask(600, 20, 1_001), tomorrow), Denial)
-    settle(machine, held, 1_000)
-    assert settled(machine) == {}
-    assert machine.held() == {"meter": 1_000}
+    reserve(machine, METERED, ask=Ask(0, 0, 700), at=tomorrow)
+    denial = extend(machine, held, Ask(1, 1, 381), tomorrow)
+    assert isinstance(denial, Denial)
+    assert (denial.asked, denial.left) == (301, 300)
+    assert isinstance(extend(machine, held, Ask(1, 1, 280), tomorrow), Extended)
+    assert isinstance(extend(machine, held, Ask(1, 1, 380), tomorrow), Extended)
+    assert [charge.amount for charge in held.charges] == [80, 300]
+    assert held.charges[1].window_start == held.charges[0].window_start + 86_400
+    assert isinstance(extend(machine, held, Ask(1, 1, 381), tomorrow), Denial)
+    assert machine.held() == {"meter": 1_080}
+
+
+@pytest.mark.parametrize(("owed", "shared"), [(50, [50, 0]), (200, [80, 120]), (500, [80, 420])])
+def test_what_is_owed_is_charged_to_the_older_window_first_and_the_rest_to_the_newest(
+    owed: int, shared: list[int]
+) -> None:
+    machine = Machine()
+    held = reserve(machine, METERED, MONEY, ask=STREAM)
+    extend(machine, held, Ask(1, 1, 380), NOW + 86_400)
+    charges = held.shared_out(amounts_owed(7, Usage(output=owed)))
+    assert [(charge.limit, charge.amount) for charge in charges] == [
+        ("meter", shared[0]),
+        ("usd", 7),
+        ("meter", shared[1]),
+    ]
+    machine.settle(held, charges)
+    assert machine.held() == {}
+    assert settled(machine) == {"usd": 7} | ({"meter": shared[1]} if shared[1] else {})
 
 
 def test_an_extension_obeys_the_limit_as_it_is_now() -> None:
@@ -495,7 +517,7 @@ def test_an_extension_obeys_the_limit_as_it_is_now() -> None:
     observed = Limit("meter", "meter", "output_tokens", 200, "day", mode="observe")
     assert isinstance(extend(machine, held, Ask(1, 1, 201), meter=observed), Extended)
     assert isinstance(machine.extend(held, {}, Ask(1, 1, 900), NOW), Extended)
-    assert machine.held() == {"meter": 900}
+    assert machine.held() == {"meter": 201}
 
 
 def test_what_is_resolved_is_not_extended() -> None:
@@ -515,8 +537,9 @@ def test_a_sliding_limit_counts_what_a_hold_was_extended_by() -> None:
     reserve(machine, sliding, ask=Ask(1, 1, 400), at=later)
     assert denied(machine, sliding, ask=Ask(1, 1, 1), at=later).left == 0
     assert isinstance(machine.extend(held, {"last-day": sliding}, Ask(1, 1, 601), later), Denial)
-    settle(machine, held, 100)
+    machine.settle(held, held.shared_out(amounts_owed(0, Usage(output=100))))
     assert denied(machine, sliding, ask=Ask(1, 1, 501), at=later).left == 500
+    reserve(machine, sliding, ask=Ask(1, 1, 580), at=NOW + 86_400 + 1_440)
 
 
 def test_a_metered_limit_needs_no_cap_of_a_stream_and_a_strict_one_does() -> None:
