@@ -299,6 +299,25 @@ async def test_a_key_of_the_api_that_took_the_name_of_a_declared_one_is_left_alo
     assert set(box.snapshot.keys) == {virtual_keys.digest(PEPPER, made["secret"])}
 
 
+async def test_another_box_has_the_credential_of_a_provider_as_soon_as_it_is_in_force(box: Box, tmp_path: Path) -> None:
+    (tmp_path / "more").write_text("sk-more")
+    credentials = DeclaredCredentials(box.config.providers)
+    door = Door(box.engine, Publisher(Sources(lambda *_: Deployment("", ""), credentials)))
+    await door.load()
+    other = Configuration(door, credentials, box.config, "other", PEPPER)
+    more = f"""
+  - {{name: more, kind: openai, credentials: [{{name: main, value: "file:{tmp_path / "more"}"}}]}}
+models:"""
+    changed = FILE.replace("\nmodels:", more)
+    box.write(changed)
+    await box.apply(changed)
+    news = await door.follow()
+    assert news.names["provider"] == {"more"}
+    assert door.publisher.snapshot.providers["more"].credentials == ()
+    await other.know_providers()
+    assert door.publisher.snapshot.providers["more"].credentials[0].value.reveal() == "sk-more"
+
+
 # -- what is refused, and what is only said ----------------------------------------------------------------------------
 
 
