@@ -180,6 +180,8 @@ async def test_a_version_is_put_in_force_again_exactly(box: Box) -> None:
 async def test_what_was_rolled_back_does_not_come_back_with_a_restart(box: Box) -> None:
     box.write(FILE.replace("amount: 100", "amount: 50"))
     await box.restart()
+    changes = (await box.history())[0]["changes"]
+    assert [(it["action"], it["fields"]) for it in changes] == [("update", {"amount": ["100", "50"]})]
     await box.configuration.roll_back("ana", 1, CHANGE)
     assert await box.restart() == []
     assert box.amounts() == {"monthly": 100}
