@@ -56,6 +56,7 @@ class Configuration:
         self._door = door
         self._credentials = credentials
         self._running = self._newest = config
+        self._mark: tuple[int, ...] | None = None
         self._references = BoxReferences(config)
         self._node = node
         self._pepper = pepper
@@ -85,6 +86,14 @@ class Configuration:
         await asyncio.to_thread(self._read_own_file)
         asked = Asked("rollback", terms.base, restores=version)
         return _outcome(await self._put(actor, config, asked, terms.dry_run), terms)
+
+    async def know_providers(self) -> None:
+        """Resolves the credentials of providers that another box has put in force, where the file of this box has them
+        and they were not known here yet."""
+        await asyncio.to_thread(self._read_own_file)
+        for fault in self._credentials.adopt_new(self._newest.providers):
+            log.warning("a provider that another box put in force has no credential here", reason=fault)
+        await self._door.refresh()
 
     async def look_again(self) -> list[str]:
         """Reads the file of this box again and looks behind all references, of credentials and of declared keys. What
@@ -117,7 +126,12 @@ class Configuration:
             raise InvalidFile([str(error)]) from None
 
     def _read_own_file(self) -> str:
-        """Takes in the references of the file that `serve` reads, as it is now; its digest."""
+        """Takes in the references of the file that `serve` reads, as it is now; its digest. A file that nobody has
+        touched is not read again: a large one takes seconds."""
+        mark = _mark(self._running.path)
+        if mark is not None and mark == self._mark:
+            return self._newest.digest
+        self._mark = mark
         try:
             config = load(self._running.path)
         except ConfigFaults as error:
@@ -126,6 +140,15 @@ class Configuration:
         self._newest = config
         self._references.add(config)
         return config.digest
+
+
+def _mark(path: Path) -> tuple[int, ...] | None:
+    """What changes with a file's content; None when it is not there."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino
 
 
 def _outcome(applied: Applied, terms: Terms, notes: tuple[str, ...] = ()) -> Outcome:

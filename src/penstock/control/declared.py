@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import msgspec
 from msgspec import Struct
-from sqlalchemy import ColumnElement, insert, select, update
+from sqlalchemy import ColumnElement, case, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from penstock.config.checks import caller_secret
@@ -87,8 +87,8 @@ async def apply(write: Write, pepper: bytes, config: Config, node: str = "") -> 
     write = dataclasses.replace(write, origin="file")
     newest = await _newest(write.conn)
     if await _is_due(write.conn, newest, config.digest, node):
-        steps = await _bring_about(write, pepper, config)
-        made = await _keep(write, config, Asked("serve", node=node), steps)
+        steps = await _bring_about(write, pepper, config, in_full=False)
+        made = await _keep(write, config, Asked("serve", newest["version"], node), steps)
         return Applied(True, steps, newest["version"], made)
     if newest["digest"] == config.digest:
         await _complete(write.conn, newest["version"], config)
@@ -137,10 +137,12 @@ async def put_in_force(write: Write, pepper: bytes, config: Config, asked: Asked
     steps = await _bring_about(write, pepper, config)
     if not steps and newest["digest"] == config.digest:
         return Applied(False, (), newest["version"], newest["version"])
+    asked = msgspec.structs.replace(asked, base=newest["version"])
     return Applied(True, steps, newest["version"], await _keep(write, config, asked, steps))
 
 
-async def _bring_about(write: Write, pepper: bytes, config: Config) -> tuple[Step, ...]:
+async def _bring_about(write: Write, pepper: bytes, config: Config, in_full: bool = True) -> tuple[Step, ...]:
+    """Makes the objects what `config` says. `in_full`: the steps say also what is set of what was created."""
     start = await _newest_audit(write.conn)
     spare_ids = await _drop_limits(write, config)
     dropped = await _drop_objects(write, config)
@@ -150,13 +152,16 @@ async def _bring_about(write: Write, pepper: bytes, config: Config) -> tuple[Ste
         await references.refuse_in_use(write.conn, kind, name)
     await _refuse_strays(write.conn)
     await _drop_unused_users(write, config)
-    return await _steps_since(write.conn, start)
+    return await _steps_since(write.conn, start, in_full)
 
 
 async def _keep(write: Write, config: Config, asked: Asked, steps: tuple[Step, ...]) -> int:
-    """Adds the version to the history: its number. Of what was created and deleted the audit log has the pictures."""
+    """Adds the version after `asked.base` to the history: its number, which a plan that was taken back does not use up.
+    Of what was created and deleted the audit log has the pictures."""
     changes = [msgspec.to_builtins(it if it.action == "update" else Step(it.action, it.kind, it.name)) for it in steps]
+    number = (asked.base or 0) + 1
     version = {
+        "version": number,
         "digest": config.digest,
         "node": asked.node,
         "applied_at": write.at,
@@ -166,8 +171,8 @@ async def _keep(write: Write, config: Config, asked: Asked, steps: tuple[Step, .
         "restores": asked.restores,
         "content": _encoded(config),
     }
-    made = await write.conn.execute(insert(config_versions).values(version).returning(config_versions.c.version))
-    return int(made.scalar_one())
+    await write.conn.execute(insert(config_versions).values(version))
+    return number
 
 
 def _encoded(config: Config) -> str:
@@ -213,8 +218,11 @@ async def _newest_audit(conn: AsyncConnection) -> int:
     return (await conn.execute(select(audit.c.seq).order_by(audit.c.seq.desc()).limit(1))).scalar() or 0
 
 
-async def _steps_since(conn: AsyncConnection, seq: int) -> tuple[Step, ...]:
-    columns = (audit.c.action, audit.c.kind, audit.c.name, audit.c.before, audit.c.after)
+async def _steps_since(conn: AsyncConnection, seq: int, in_full: bool = True) -> tuple[Step, ...]:
+    """What was done since number `seq` of the audit log. A first file creates many thousands of objects, whose pictures
+    nobody looks at."""
+    after = audit.c.after if in_full else case((audit.c.action != "create", audit.c.after)).label("after")
+    columns = (audit.c.action, audit.c.kind, audit.c.name, audit.c.before, after)
     query = select(*columns).where(audit.c.seq > seq).order_by(audit.c.seq)
     return tuple(
         Step(row.action, row.kind, row.name, _fields(row.before, row.after)) for row in await conn.execute(query)

@@ -180,6 +180,8 @@ async def test_a_version_is_put_in_force_again_exactly(box: Box) -> None:
 async def test_what_was_rolled_back_does_not_come_back_with_a_restart(box: Box) -> None:
     box.write(FILE.replace("amount: 100", "amount: 50"))
     await box.restart()
+    changes = (await box.history())[0]["changes"]
+    assert [(it["action"], it["fields"]) for it in changes] == [("update", {"amount": ["100", "50"]})]
     await box.configuration.roll_back("ana", 1, CHANGE)
     assert await box.restart() == []
     assert box.amounts() == {"monthly": 100}
@@ -297,6 +299,25 @@ async def test_a_key_of_the_api_that_took_the_name_of_a_declared_one_is_left_alo
     made = await box.door.change("ana", keys.create, PEPPER, {"name": "ci", "team": "growth"})
     assert await box.restart() == []
     assert set(box.snapshot.keys) == {virtual_keys.digest(PEPPER, made["secret"])}
+
+
+async def test_another_box_has_the_credential_of_a_provider_as_soon_as_it_is_in_force(box: Box, tmp_path: Path) -> None:
+    (tmp_path / "more").write_text("sk-more")
+    credentials = DeclaredCredentials(box.config.providers)
+    door = Door(box.engine, Publisher(Sources(lambda *_: Deployment("", ""), credentials)))
+    await door.load()
+    other = Configuration(door, credentials, box.config, "other", PEPPER)
+    more = f"""
+  - {{name: more, kind: openai, credentials: [{{name: main, value: "file:{tmp_path / "more"}"}}]}}
+models:"""
+    changed = FILE.replace("\nmodels:", more)
+    box.write(changed)
+    await box.apply(changed)
+    news = await door.follow()
+    assert news.names["provider"] == {"more"}
+    assert door.publisher.snapshot.providers["more"].credentials == ()
+    await other.know_providers()
+    assert door.publisher.snapshot.providers["more"].credentials[0].value.reveal() == "sk-more"
 
 
 # -- what is refused, and what is only said ----------------------------------------------------------------------------

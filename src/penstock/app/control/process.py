@@ -320,7 +320,10 @@ class Control:
         self._fleet.publish(change)
 
     async def _on_news(self, news: News) -> None:
-        """Tells the workers of the adjustments that other boxes made."""
+        """Tells the workers of the adjustments that other boxes made, and looks for the credentials of what they put in
+        force."""
+        if "provider" in news.names:
+            await self._configuration.know_providers()
         more = "adjustment" in news.names
         while more:
             async with self._door.read() as conn:
