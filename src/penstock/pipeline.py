@@ -324,7 +324,7 @@ async def _reserve(
     if provider is None:
         raise UpstreamConnectFailed("The provider was removed while the call was under way.")
     vendor = provider_for(provider.kind)
-    limits = _applying(gateway, snapshot, exchange.dims)
+    limits = gateway.ledger.applying(snapshot.limits, exchange.dims)
     cap, demand = _demand(exchange, dialect, call, target, (vendor, limits))
     input_tokens = call.input_bound + call.images * target.image_tokens
     if call.unseen:
@@ -353,17 +353,6 @@ def _ask(call: Call, target: Deployment, input_tokens: int, output_tokens: int |
 def _can_be_topped_up(call: Call) -> bool:
     """Whether what the provider puts out can be counted while it comes; audio cannot."""
     return call.streaming and not call.audio_out
-
-
-def _applying(gateway: Gateway, snapshot: Snapshot, dims: dict[str, str]) -> tuple[Limit, ...]:
-    """The limits that count a call. One on an alias goes on to count those who write its name when another has taken
-    its place, so that no budget ends with a model."""
-    found = gateway.ledger.applying(snapshot.limits, dims)
-    if "replaced" not in dims:
-        return found
-    known = {limit.id for limit in found}
-    by_old_name = gateway.ledger.applying(snapshot.limits, {**dims, "model": dims["replaced"]})
-    return (*found, *(limit for limit in by_old_name if limit.id not in known))
 
 
 def _demand(

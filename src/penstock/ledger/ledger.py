@@ -56,12 +56,18 @@ class Ledger:
             self._machine.adjust(charge)
 
     def applying(self, limits: Mapping[str, Limit], dims: Mapping[str, str]) -> tuple[Limit, ...]:
-        """The limits that count a call with these dimensions. `limits` is the snapshot's table, which never changes."""
-        if self._matching.knows(limits):
-            return self._matching.applying(dims)
-        self._machine.prune(limits, self._clock() // NS_PER_S)
-        self._matching.learn(limits)
-        return self._matching.applying(dims)
+        """The limits that count a call with these dimensions. One on an alias goes on to count those who write its name
+        (`replaced`) when another has taken its place, so that no budget ends with a model. `limits` is the snapshot's
+        table, which never changes."""
+        if not self._matching.knows(limits):
+            self._machine.prune(limits, self._clock() // NS_PER_S)
+            self._matching.learn(limits)
+        found = self._matching.applying(dims)
+        if "replaced" not in dims:
+            return found
+        known = {limit.id for limit in found}
+        by_old_name = self._matching.applying({**dims, "model": dims["replaced"]})
+        return (*found, *(limit for limit in by_old_name if limit.id not in known))
 
     async def reserve(self, limits: Sequence[Limit], dims: Mapping[str, str], ask: Ask, attempt_id: str) -> "Admission":
         """Holds one attempt on every limit, or on none: its worst case, and what it asks of metered limits.

@@ -86,6 +86,28 @@ async def test_an_exhausted_limit_on_the_old_name_still_refuses(plane: Plane) ->
     plane.check()
 
 
+async def test_a_limit_on_the_old_name_may_hand_over_to_another_model(plane: Plane) -> None:
+    limit = Limit("of-old", "of-old", "requests", 1, "day", match=(("model", "old"),), downgrade="pair")
+    deprecate(plane, NOW_S - 2, NOW_S - 1, limits={**LIMITS, "of-old": limit})
+    assert (await plane.call(plain(), model="old")).status == 200
+    assert (await plane.call(plain(), model="old")).status == 200
+    event = plane.last()
+    assert event.alias == "pair"
+    assert event.decision["downgrade"] == {"limit": "of-old", "from": "one", "to": "pair"}
+    assert event.decision["deprecated"] == "old"
+    assert plane.settled()["of-old"] == 1
+    plane.check()
+
+
+async def test_a_model_that_takes_over_may_be_replaced_itself(plane: Plane) -> None:
+    limit = Limit("of-pair", "of-pair", "requests", 1, "day", match=(("model", "pair"),), downgrade="old")
+    deprecate(plane, NOW_S - 2, NOW_S - 1, limits={**LIMITS, "of-pair": limit})
+    assert (await plane.call(plain(), model="pair")).status == 200
+    assert (await plane.call(plain(), model="pair")).status == 200
+    assert plane.last().alias == "one"
+    plane.check()
+
+
 @pytest.mark.parametrize("model", ["old", "one"])
 async def test_a_stop_of_either_name_stops_the_call(plane: Plane, model: str) -> None:
     deprecate(plane, NOW_S - 2, NOW_S - 1, kills={1: Kill(1, {"model": model})})
