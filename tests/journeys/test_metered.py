@@ -1,58 +1,155 @@
-"""Metered limits: a stream holds a quantum at a time, and is cut where the limit is reached."""
+"""A stream under a metered limit is held a quantum at a time, topped up while it runs, and cut where the limit ends."""
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
 
-from penstock.testing.lab import Lab, chat
-from penstock.testing.scripted import streamed, usage
+from penstock.testing.caller import OpenCall
+from penstock.testing.lab import INPUT_NANOUSD, OUTPUT_NANOUSD, Lab, chat
+from penstock.testing.oracles import Watch, nothing_held
+from penstock.testing.scripted import endless, streamed, usage
 from penstock.testing.wire import eventually
 
 MakeLab = Callable[..., Lab]
-KEYS: dict[str, dict[str, Any]] = {"roomy": {"team": "growth"}, "narrow": {"team": "growth"}}
+QUANTUM = 1_000
+CAP = 50_000
+DONE = b"data: [DONE]\n\n"
+KEYS: dict[str, dict[str, Any]] = {"ci": {"team": "growth"}, "plain": {"team": "other"}}
+METER: dict[str, Any] = {
+    "name": "meter",
+    "match": {"team": "growth"},
+    "unit": "usd",
+    "amount": 0.05,
+    "per": "total",
+    "mode": "metered",
+}
+AMOUNT_NANOUSD = 50_000_000
+STRICT: dict[str, Any] = {
+    "name": "strict",
+    "match": {"team": "growth"},
+    "unit": "tokens",
+    "amount": 10**6,
+    "per": "day",
+}
 
 
-def _limit(name: str, amount: int, mode: str = "metered") -> dict[str, Any]:
-    return {"name": name, "match": {"key": name}, "unit": "output_tokens", "amount": amount, "per": "day", "mode": mode}
+def _open(lab: Lab, **more: Any) -> OpenCall:
+    return lab.caller("ci").open("/v1/chat/completions", chat(stream=True, **{"max_tokens": CAP, **more}))
 
 
-LIMITS = [_limit("roomy", 20_000), _limit("narrow", 2_500)]
-WORDS = [f" {'word' * 10}" for _ in range(500)]
-"""Some five thousand tokens."""
+def _settled(lab: Lab, nanousd: int) -> None:
+    eventually(lambda: lab.gateway.settled("meter") == nanousd, 5, f"{nanousd} nano-dollars are settled")
 
 
-@pytest.fixture(params=[1, 2], ids=["alone", "leased"])
+def _held(lab: Lab, limit: str) -> int:
+    return sum(int(row["held"]) for row in lab.gateway.limits() if row["limit"] == limit)
+
+
+@pytest.fixture(params=[1, 2], ids=["alone", "with leases"])
 def metered(own_lab: MakeLab, request: pytest.FixtureRequest) -> Lab:
-    return own_lab(KEYS, LIMITS, workers=request.param)
+    return own_lab(KEYS, [METER], workers=request.param)
 
 
-def test_a_long_stream_is_topped_up_to_its_end_and_settled_for_what_it_used(metered: Lab) -> None:
-    metered.provider.on("lab-upstream", streamed(WORDS, counted=usage(10, 5_000)))
-    answer = metered.caller("roomy").post("/v1/chat/completions", chat(stream=True, max_tokens=15_000))
-    assert answer.status == 200
-    assert answer.body.endswith(b"data: [DONE]\n\n")
-    eventually(lambda: metered.gateway.settled("roomy") == 5_000, 5)
-    assert metered.gateway.held() == 0
-    told = metered.gateway.verify()
-    assert told.returncode == 0, told.stdout + told.stderr
+def test_a_stream_runs_through_many_quanta_and_settles_exactly(metered: Lab) -> None:
+    metered.provider.on("lab-upstream", streamed([f" {'word' * 10}"] * 300, 1, usage(10, 3_000)))
+    with _open(metered) as call:
+        request_id = call.headers["x-request-id"]
+        body = call.read_all()
+    assert body.endswith(DONE)
+    _settled(metered, 10 * INPUT_NANOUSD + 3_000 * OUTPUT_NANOUSD)
+    receipt = metered.gateway.receipt(request_id)
+    assert (receipt["cause"], receipt["cost_basis"], receipt["flags"]) == ("completed", "computed", [])
+    assert nothing_held([metered.gateway]).holds
+    assert metered.gateway.verify().returncode == 0
 
 
-def test_a_stream_is_cut_where_the_limit_is_reached_and_passes_it_by_a_quantum_at_most(metered: Lab) -> None:
-    metered.provider.on("lab-upstream", streamed(WORDS, delay_ms=1, counted=usage(10, 5_000)))
-    answer = metered.caller("narrow").post("/v1/chat/completions", chat(stream=True, max_tokens=15_000))
-    assert answer.status == 200
-    assert b"[DONE]" not in answer.body
-    assert b'"rate_limit_exceeded"' in answer.body
-    eventually(lambda: metered.gateway.settled("narrow") > 0, 5)
-    assert 1_500 <= metered.gateway.settled("narrow") <= 3_500
-    assert metered.gateway.held() == 0
-    event = metered.gateway.receipt(answer.request_id)
-    assert (event["cause"], event["error_code"]) == ("refused", "rate_limit_exceeded")
+def test_a_stream_is_cut_where_the_limit_ends_and_the_limit_is_kept(metered: Lab) -> None:
+    metered.provider.on("lab-upstream", endless(delay_ms=1))
+    with Watch([metered.gateway]) as watch, _open(metered) as call:
+        assert call.status == 200
+        request_id = call.headers["x-request-id"]
+        body = call.read_all()
+    assert b'"code":"insufficient_quota"' in body
+    assert b"limit meter" in body
+    assert DONE not in body
+    (received,) = metered.provider.calls("lab-upstream")
+    eventually(lambda: received.gone_at, 5, "the upstream connection is closed")
+    receipt = metered.gateway.receipt(request_id)
+    assert (receipt["cause"], receipt["error_code"], receipt["cost_basis"]) == (
+        "refused",
+        "insufficient_quota",
+        "estimated",
+    )
+    assert nothing_held([metered.gateway]).holds
+    _settled(metered, receipt["cost_nanousd"])
+    passed = body.count(b'"content":"word') * OUTPUT_NANOUSD
+    assert AMOUNT_NANOUSD - 2 * QUANTUM * OUTPUT_NANOUSD < passed <= receipt["cost_nanousd"]
+    assert receipt["cost_nanousd"] <= AMOUNT_NANOUSD + QUANTUM * OUTPUT_NANOUSD
+    assert watch.verdict().holds, watch.verdict().faults
+    refused = metered.chat("ci", max_tokens=2_000)
+    assert refused.error["code"] == "insufficient_quota"
+    assert metered.gateway.verify().returncode == 0
 
 
-def test_a_plain_call_holds_its_worst_case(metered: Lab) -> None:
-    answer = metered.chat("narrow", max_tokens=2_501)
-    assert answer.status == 429
-    assert "over the whole limit" in answer.error["message"]
-    assert metered.chat("narrow", max_tokens=2_000).status == 200
+def test_many_streams_at_once_end_within_a_quantum_each_of_the_limit(metered: Lab) -> None:
+    metered.provider.on("lab-upstream", endless(delay_ms=1))
+    with ExitStack() as stack:
+        calls = [stack.enter_context(_open(metered)) for _ in range(4)]
+        bodies = [call.read_all() if call.status == 200 else b"" for call in calls]
+    assert any(bodies)
+    assert not any(DONE in body for body in bodies)
+    assert nothing_held([metered.gateway]).holds
+    assert 0 < metered.gateway.settled("meter") <= AMOUNT_NANOUSD + len(calls) * QUANTUM * OUTPUT_NANOUSD
+
+
+def test_a_plain_call_is_held_at_its_worst_case(metered: Lab) -> None:
+    refused = metered.chat("ci", max_tokens=CAP)
+    assert refused.status == 429
+    assert refused.error["code"] == "insufficient_quota"
+    assert metered.chat("ci", max_tokens=1_000).status == 200
+    assert [received.json()["max_tokens"] for received in metered.provider.received] == [1_000]
+
+
+def test_a_crash_in_the_middle_charges_what_was_held_by_then(own_lab: MakeLab) -> None:
+    lab = own_lab(KEYS, [METER])
+    lab.provider.on("lab-upstream", endless(delay_ms=2))
+    with _open(lab) as call:
+        request_id = call.headers["x-request-id"]
+        read = 0
+        while read < QUANTUM + 100:
+            read += call.read_some().count(b'"content":"word')
+        lab.gateway.kill_tree()
+    lab.gateway.start()
+    receipt = lab.gateway.receipt(request_id)
+    assert "crash" in receipt["flags"]
+    assert receipt["cost_basis"] == "estimated"
+    settled = lab.gateway.settled("meter")
+    assert settled == receipt["cost_nanousd"]
+    assert read * OUTPUT_NANOUSD < settled < (read + 3 * QUANTUM) * OUTPUT_NANOUSD
+    assert nothing_held([lab.gateway]).holds
+    assert lab.gateway.verify().returncode == 0
+
+
+def test_a_strict_limit_beside_a_metered_one_holds_the_worst_case(own_lab: MakeLab) -> None:
+    lab = own_lab(KEYS, [METER, STRICT])
+    lab.provider.on("lab-upstream", endless(delay_ms=20))
+    with _open(lab) as call:
+        assert call.read_some()
+        eventually(lambda: _held(lab, "strict") > CAP, 5, "the strict limit holds the worst case")
+        assert _held(lab, "meter") < 2 * QUANTUM * OUTPUT_NANOUSD
+    assert nothing_held([lab.gateway]).holds
+    assert lab.chat("ci", stream=True, max_tokens=2 * 10**6).status == 429
+
+
+def test_a_provider_that_reports_more_than_passed_is_charged_what_it_reports(own_lab: MakeLab) -> None:
+    lab = own_lab(KEYS, [METER])
+    lab.provider.on("lab-upstream", streamed(["w "] * 3, counted=usage(10, 2_500)))
+    with _open(lab) as call:
+        request_id = call.headers["x-request-id"]
+        assert call.read_all().endswith(DONE)
+    receipt = lab.gateway.receipt(request_id)
+    assert receipt["flags"] == ["hold_exceeded"]
+    _settled(lab, 10 * INPUT_NANOUSD + 2_500 * OUTPUT_NANOUSD)
+    assert lab.gateway.verify().returncode == 0

@@ -8,9 +8,11 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from penstock.domain.policy import Limit
 from penstock.domain.snapshot import Kill
 from penstock.errors import (
     UpstreamConnectFailed,
@@ -156,13 +158,21 @@ class Run:
     st.lists(ANSWERS, min_size=1, max_size=5),
     st.lists(MEMBERS, min_size=1, max_size=3),
     st.lists(st.tuples(st.integers(1, 40), st.sampled_from(HAPPENINGS), st.integers(0, 2)), max_size=3),
+    st.sampled_from([None, 5, 12, 1_000]),
 )
 def test_after_any_behaviour_nothing_is_held_and_every_call_is_told_once(
-    answers: list[Answer], asked: list[dict[str, Any]], happenings: list[tuple[int, str, int]]
+    answers: list[Answer],
+    asked: list[dict[str, Any]],
+    happenings: list[tuple[int, str, int]],
+    metered: int | None,
 ) -> None:
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         plane = Plane(Path(folder))
         stack.callback(plane.close)
+        if metered is not None:
+            stack.enter_context(pytest.MonkeyPatch.context()).setattr("penstock.pipeline.QUANTUM_TOKENS", 3)
+            meter = Limit("meter", "meter", "output_tokens", metered, "day", mode="metered")
+            plane.gateway.snapshot = world(limits={**LIMITS, "meter": meter})
         with full_disk(plane) as switch:
             switch()
             run = Run(plane, switch)

@@ -8,7 +8,7 @@ import asyncio
 import json
 import os
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -295,6 +295,7 @@ class Plane:
         records = self.records()
         holds = [record.attempt_id for record in records if isinstance(record, Hold)]
         resolved = [record.attempt_id for record in records if isinstance(record, Post | Void)]
+        check_extensions(records)
         assert len(set(holds)) == len(holds) == len(self.scripts.sent)
         assert sorted(resolved) == sorted(holds)
         told = [event.request_id for event in self.events()]
@@ -311,6 +312,23 @@ class Plane:
         assert all(record.event is not None and record.event.ended_at >= record.event.started_at for record in posts)
 
 
+def check_extensions(records: Sequence[Record]) -> None:
+    """Each comes after its hold and before what resolves it, raises what is held, and is numbered."""
+    open_holds: dict[str, tuple[int, list[int]]] = {}
+    for record in records:
+        if isinstance(record, Hold):
+            open_holds[record.attempt_id] = (0, [charge.amount for charge in record.charges])
+        elif isinstance(record, Extend):
+            number, held = open_holds[record.attempt_id]
+            amounts = [charge.amount for charge in record.charges]
+            assert record.n == number + 1
+            assert all(now >= before for now, before in zip(amounts, held, strict=False))
+            assert sum(amounts) > sum(held)
+            open_holds[record.attempt_id] = (record.n, amounts)
+        elif isinstance(record, Post | Void):
+            open_holds.pop(record.attempt_id)
+
+
 def check_event(event: UsageEvent) -> None:
     """The numbers of one receipt add up, and its words agree."""
     assert event.cost_nanousd == sum(line.cost_nanousd for line in event.cost_lines)
@@ -320,7 +338,7 @@ def check_event(event: UsageEvent) -> None:
     assert event.usage.requests == sum(attempt.usage.requests for attempt in event.attempts) <= 1
     assert event.usage.input >= 0 <= event.cost_nanousd
     dollars = [charge.amount for charge in event.limits_charged if charge.limit == "dollars"]
-    assert sum(dollars) == event.cost_nanousd
+    assert not dollars or sum(dollars) == event.cost_nanousd
     assert event.status >= 200
     assert (event.cause == "completed") == (event.error_code == "" and event.cause != "aborted"), event
     if event.cause in ("refused", "failed"):

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Engine, text
 from sqlalchemy.engine import URL
 
 from penstock.domain.events import UsageEvent
-from penstock.domain.journal import Hold, Note, Post
+from penstock.domain.journal import Extend, Hold, Note, Post
 from penstock.domain.policy import Charge, Limit, Window
 from penstock.domain.usage import Usage
 from penstock.errors import InsufficientQuota, PenstockError, StoreInUse, StoreUnavailable
@@ -574,3 +574,102 @@ async def test_a_journal_of_another_box_is_refused_and_one_of_no_box_is_taken_ov
     assert await other.drain() == 2 and settled(engine)["usd"] == 100
     assert rows(engine, "SELECT box FROM journals") == [("b",)]
     await other.close()
+
+
+# -- extensions -----------------------------------------------------------------------------------------------------
+
+METER = Limit("meter", "meter", "usd", 1_000, "day", mode="metered")
+
+
+class Stream:
+    """A call under a metered limit, which holds 10 at first."""
+
+    def __init__(self, worker: Worker, name: str) -> None:
+        self.worker = worker
+        self.name = name
+        ask = Ask(500, 20, 10, metered=Ask(10, 20, 1))
+        self.admission = at_once(worker.ledger.reserve((METER,), {}, ask, f"{name}:1"))
+        self.admission.dispatch(worker._event(name, 10))
+
+    def extend(self, usd: int) -> None:
+        made = self.admission.extend({"meter": METER}, Ask(usd, 20, 1), lambda: self.worker._event(self.name, usd))
+        at_once(made)
+
+
+async def test_an_extension_takes_the_place_of_its_hold_however_the_batches_fall(
+    committer: Committer, worker: Worker, engine: Engine
+) -> None:
+    early, late = Stream(worker, "early"), Stream(worker, "late")
+    day = early.admission.charges[0].window_start
+    early.extend(30)
+    await committer.drain()
+    assert await committer.held() == {("meter", day, ""): 40}
+    for usd in (60, 90):
+        early.extend(usd)
+        late.extend(usd)
+    await committer.drain()
+    assert await committer.held() == {("meter", day, ""): 180}
+    assert await verify(engine) == []
+    early.extend(100)
+    worker.post(early.admission, 95)
+    late.admission.void("cut", None)
+    await committer.drain()
+    assert await committer.held() == {}
+    assert rows(engine, "SELECT * FROM open_holds") == []
+    assert settled(engine) == {"meter": 95}
+    assert rows(engine, "SELECT step, kind FROM entries WHERE attempt_id = 'early:1' ORDER BY step") == [
+        (0, "hold"),
+        (1, "post"),
+        *[(step, "extension") for step in (2, 3, 4, 5)],
+    ]
+    assert await verify(engine) == []
+
+
+async def test_a_dead_workers_stream_is_charged_all_that_was_held_in_both_days(
+    committer: Committer, worker: Worker, engine: Engine, events: list[UsageEvent], clock: Any
+) -> None:
+    stream = Stream(worker, "a")
+    stream.extend(30)
+    await committer.drain()
+    clock.pass_s(86_400)
+    stream.extend(75)
+    day = stream.admission.charges[0].window_start
+    worker.die()
+    await committer.open_epoch()
+    found = rows(engine, "SELECT window_start, settled FROM balances ORDER BY 1")
+    assert found == [(day, 30), (day + 86_400, 45)]
+    (event,) = events
+    assert (event.cost_nanousd, event.error_code, event.flags) == (75, "crash", ("crash",))
+    assert [charged.amount for charged in event.limits_charged] == [30, 45]
+    assert await verify(engine) == []
+
+
+async def test_an_extension_that_is_read_twice_counts_once(
+    committer: Committer, worker: Worker, engine: Engine
+) -> None:
+    stream = Stream(worker, "a")
+    stream.extend(30)
+    await committer.drain()
+    twice = next(record for record, _ in scan(worker.path) if isinstance(record, Extend))
+    worker.journal.append(twice)
+    stream.extend(50)
+    await committer.drain()
+    assert list((await committer.held()).values()) == [50]
+    assert [fault.kind for fault in await verify(engine)] == ["journal_damaged"]
+
+
+async def test_an_extension_that_cannot_be_written_is_told_and_a_stream_is_not_extended_without_end(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = Stream(worker, "a")
+    monkeypatch.setattr("penstock.ledger.ledger.MAX_EXTENSIONS", 2)
+    stream.extend(30)
+    with pytest.raises(InsufficientQuota):
+        stream.extend(1_001)
+    stream.extend(40)
+    with pytest.raises(PenstockError):
+        stream.extend(50)
+    other = Stream(worker, "b")
+    worker.die()
+    with pytest.raises(StoreUnavailable):
+        other.extend(30)

@@ -198,3 +198,23 @@ async def test_a_check_without_time_says_that_it_did_not_come_to_the_end(
     patient = subject.check(engine, None)
     assert patient.complete
     assert [fault.kind for fault in patient.faults] == ["resolved_without_hold"] * 2
+
+
+@pytest.mark.parametrize(
+    ("kind", "attempt", "charges"),
+    [
+        (None, "c:1", [Charge("usd", 0, "", 100), Charge("usd", 60, "", 5)]),
+        (None, "a:1", [Charge("usd", 0, "", 130)]),
+        ("extended_without_hold", "d:1", [Charge("usd", 0, "", 130)]),
+        ("extension_shrinks", "c:1", [Charge("usd", 0, "", 99)]),
+        ("balances_differ", "c:1", [Charge("usd", 60, "", 130)]),
+        ("balances_differ", "a:1", [Charge("usd", 0, "", 130), Charge("usd", 60, "", 5)]),
+    ],
+)
+async def test_an_extension_raises_a_hold_on_its_balances(
+    ledger_of_three: Engine, kind: str | None, attempt: str, charges: list[Charge]
+) -> None:
+    row = {"attempt_id": attempt, "step": 2, "kind": "extension", "at": 1, "epoch": 1, "charges": packed(*charges)}
+    with ledger_of_three.begin() as connection:
+        connection.execute(insert(entries).values(**row))
+    assert [fault.kind for fault in await verify(ledger_of_three)] == ([] if kind is None else [kind])
