@@ -9,6 +9,7 @@ import openai
 import pytest
 
 from penstock.testing.lab import Lab
+from penstock.testing.postgres import CannotRun, Postgres
 
 KEYS: dict[str, dict[str, Any]] = {
     "ci": {"team": "growth", "project": "search"},
@@ -94,3 +95,21 @@ def sdk() -> Iterator[Callable[..., openai.OpenAI]]:
             return stack.enter_context(client)
 
         yield make
+
+
+@pytest.fixture
+def database(postgres: Postgres) -> Iterator[str]:
+    """The URL of an empty database."""
+    with postgres.database() as name:
+        yield postgres.url(name)
+
+
+@pytest.fixture
+def own_postgres() -> Iterator[Postgres]:
+    """A server that the test may stop and freeze."""
+    try:
+        server = Postgres().__enter__()
+    except CannotRun as reason:
+        pytest.skip(str(reason))
+    yield server
+    server.close()

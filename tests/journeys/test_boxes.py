@@ -18,7 +18,7 @@ import yaml
 
 from penstock.testing.gateway import Gateway
 from penstock.testing.lab import CREDENTIAL_CANARY, chat, lab_config
-from penstock.testing.postgres import CannotRun, Postgres
+from penstock.testing.postgres import Postgres
 from penstock.testing.scripted import ScriptedProvider, endless
 from penstock.testing.wire import eventually
 
@@ -30,26 +30,9 @@ MakeBox = Callable[..., Gateway]
 
 
 @pytest.fixture
-def database(postgres: Postgres) -> Iterator[str]:
-    with postgres.database() as name:
-        yield postgres.url(name)
-
-
-@pytest.fixture
 def provider() -> Iterator[ScriptedProvider]:
     with ScriptedProvider() as provider:
         yield provider
-
-
-@pytest.fixture
-def own_postgres() -> Iterator[Postgres]:
-    """A server that the test may stop and freeze."""
-    try:
-        server = Postgres().__enter__()
-    except CannotRun as reason:
-        pytest.skip(str(reason))
-    yield server
-    server.close()
 
 
 @pytest.fixture

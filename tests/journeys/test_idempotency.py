@@ -10,7 +10,7 @@ import pytest
 
 from penstock.testing.caller import Answer
 from penstock.testing.lab import Lab, chat
-from penstock.testing.postgres import CannotRun, Postgres
+from penstock.testing.postgres import Postgres
 from penstock.testing.scripted import chunk, event, stalls, streamed
 from penstock.testing.wire import eventually
 
@@ -181,16 +181,6 @@ def test_nothing_is_sent_while_the_control_process_is_dead(own_lab: MakeLab) -> 
     eventually(lambda: _send(lab, "meanwhile").status == 409, 10)
     assert len(lab.provider.received) == sent + 1
     assert _send(lab, "before").status == 409
-
-
-@pytest.fixture
-def own_postgres() -> Iterator[Postgres]:
-    try:
-        server = Postgres().__enter__()
-    except CannotRun as reason:
-        pytest.skip(str(reason))
-    yield server
-    server.close()
 
 
 def test_nothing_is_sent_while_the_store_is_away_and_everything_works_when_it_is_back(

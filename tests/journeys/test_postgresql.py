@@ -1,7 +1,7 @@
 """PostgreSQL in place of the embedded store: the whole main job, and outages."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import pytest
 from penstock.store.migrate import newest_revision
 from penstock.testing.gateway import Gateway
 from penstock.testing.lab import Lab
-from penstock.testing.postgres import CannotRun, Postgres
+from penstock.testing.postgres import Postgres
 from penstock.testing.wire import eventually
 
 KEYS: dict[str, dict[str, Any]] = {"ci": {"team": "growth"}}
@@ -18,23 +18,6 @@ LIMITS = [{"name": "everything", "match": {}, "unit": "usd", "amount": 100, "per
 COST = 60_000
 
 MakeLab = Callable[..., Lab]
-
-
-@pytest.fixture
-def own_postgres() -> Iterator[Postgres]:
-    """A server that the test may stop and freeze."""
-    try:
-        server = Postgres().__enter__()
-    except CannotRun as reason:
-        pytest.skip(str(reason))
-    yield server
-    server.close()
-
-
-@pytest.fixture
-def database(postgres: Postgres) -> Iterator[str]:
-    with postgres.database() as name:
-        yield postgres.url(name)
 
 
 def _status(lab: Lab) -> int:

@@ -13,7 +13,6 @@ import pytest
 
 from penstock.testing.caller import Answer
 from penstock.testing.lab import Lab, chat
-from penstock.testing.postgres import Postgres
 from penstock.testing.scripted import endless
 from penstock.testing.wire import eventually
 
@@ -48,14 +47,11 @@ LIMITS: list[dict[str, Any]] = [
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def pair(own_lab: MakeLab, request: pytest.FixtureRequest) -> Iterator[Lab]:
+def pair(own_lab: MakeLab, request: pytest.FixtureRequest) -> Lab:
     """Two workers."""
     if request.param == "sqlite":
-        yield own_lab(KEYS, LIMITS, workers=2)
-        return
-    postgres: Postgres = request.getfixturevalue("postgres")
-    with postgres.database() as name:
-        yield own_lab(KEYS, LIMITS, workers=2, store=postgres.url(name))
+        return own_lab(KEYS, LIMITS, workers=2)
+    return own_lab(KEYS, LIMITS, workers=2, store=request.getfixturevalue("database"))
 
 
 @pytest.fixture

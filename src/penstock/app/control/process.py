@@ -2,7 +2,7 @@
 
     data directory and lock -> file and secrets -> store -> declared configuration -> link to workers -> admin listener
 
-From then on ten things run until the process is told to stop: the drain of the journals, the pulse to the workers,
+From then on nine things run until the process is told to stop: the drain of the journals, the pulse to the workers,
 the admin listener, the look at what changes outside the store, the end of temporary increases, the beginning of prices,
 the pruning of old usage events and Idempotency-Keys, the ledger's self-check, the look at the break-glass file. On a
 database with other boxes two more: the follower and the neighbours.
