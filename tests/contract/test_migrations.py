@@ -164,3 +164,16 @@ async def test_a_database_of_a_later_release_is_refused_and_left_alone(store_url
         await upgrade(engine)
     assert await revision(engine) == "9999"
     await engine.dispose()
+
+
+async def test_balances_keep_their_amounts_when_they_are_laid_together_by_value(store_url: URL) -> None:
+    engine = control_engine(store_url)
+    await _upgrade_to(engine, "0010")
+    insert = "INSERT INTO balances (limit_id, window_start, value, per, settled) VALUES ('usd', 60, 'acme', 'day', 5)"
+    async with engine.begin() as conn:
+        await conn.execute(text(insert))
+    await upgrade(engine)
+    async with engine.connect() as conn:
+        rows = [dict(row) for row in (await conn.execute(text("SELECT * FROM balances"))).mappings()]
+    await engine.dispose()
+    assert rows == [{"limit_id": "usd", "window_start": 60, "value": "acme", "per": "day", "settled": 5}]

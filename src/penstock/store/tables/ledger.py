@@ -5,7 +5,18 @@
 and what workers may spend from memory (`leases`, `lease_requests`).
 """
 
-from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, SmallInteger, String, Table, Text
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Index,
+    Integer,
+    LargeBinary,
+    PrimaryKeyConstraint,
+    SmallInteger,
+    String,
+    Table,
+    Text,
+)
 
 from penstock.store.tables.schema import metadata
 
@@ -32,13 +43,13 @@ entries = Table(
 balances = Table(
     "balances",
     metadata,
-    Column("limit_id", Text, primary_key=True),
-    Column(
-        "window_start", _Int64, primary_key=True, doc="Unix seconds, 0 for total; of a sliding window, its bucket's"
-    ),
-    Column("value", Text, primary_key=True, doc="of the limit's `each`; empty without one"),
+    Column("limit_id", Text, nullable=False),
+    Column("window_start", _Int64, nullable=False, doc="Unix seconds, 0 for total; of a sliding window, its bucket's"),
+    Column("value", Text, nullable=False, doc="of the limit's `each`; empty without one"),
     Column("per", Text, nullable=False),
     Column("settled", _Int64, nullable=False),
+    # Value by value, so that one value's windows are found without those of the others.
+    PrimaryKeyConstraint("limit_id", "value", "window_start"),
     Index("ix_balances_per_window_start", "per", "window_start"),
     sqlite_with_rowid=False,
 )
