@@ -10,7 +10,8 @@ from penstock.cli.admin_client import AdminClient
 from penstock.cli.options import Json, moment
 from penstock.cli.output import CommandFailed, dollars, error_console, print_json, print_line, print_table
 
-COLUMNS = ("limit", "value", "window_start", "settled", "held", "amount", "unit", "per", "mode")
+AMOUNTS = ("settled", "held", "leased", "amount")
+COLUMNS = ("limit", "value", "window_start", *AMOUNTS, "unit", "per", "mode")
 ADJUSTMENTS = ("id", "at", "limit", "value", "window_start", "amount", "actor", "reason")
 
 app = typer.Typer(
@@ -21,12 +22,12 @@ app.add_typer(reconcile.app)
 
 @app.command(epilog="Example: penstock ledger show --json")
 def show(as_json: Json = False) -> None:
-    """Show each limit's open windows: settled, held, amount."""
+    """Show each limit's open windows: settled, held, leased and the amount."""
     found = AdminClient.from_environment().get("/ledger")
     if as_json:
         print_json(found)
     else:
-        print_table(COLUMNS, map(_row, found["limits"]), right=("settled", "held", "amount"))
+        print_table(COLUMNS, map(_row, found["limits"]), right=AMOUNTS)
 
 
 @app.command(epilog="Example: penstock ledger adjust --limit growth-monthly --amount=-1.25 --reason 'credited'")
@@ -86,5 +87,5 @@ def _amount(shown: dict[str, Any], name: str) -> str:
 
 def _row(balance: dict[str, Any]) -> list[Any]:
     money = balance["unit"] == "usd"
-    shown = {name: dollars(balance[name]) if money else balance[name] for name in ("settled", "held", "amount")}
+    shown = {name: dollars(balance[name]) if money else balance[name] for name in AMOUNTS}
     return [shown.get(column, balance.get(column)) for column in COLUMNS]
