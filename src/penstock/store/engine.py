@@ -11,6 +11,7 @@ half-way. `reading(engine)` gives the same engine with transactions that only re
 On PostgreSQL each commit is durable, and a connection that broke is noticed and replaced when it is next asked for.
 """
 
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -24,6 +25,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from penstock.errors import ConfigError
 
 BUSY_TIMEOUT_MS = 10_000
+SWITCHES_TO_WAL = 100
+"""How often a connection tries to switch a new database over while others do or write to it."""
 POSTGRESQL = "postgresql+psycopg"
 CONNECTION_SETTINGS: dict[str, int | str] = {
     "connect_timeout": 5,
@@ -116,16 +119,30 @@ def _prepare_sqlite(engine: Engine, synchronous: str) -> None:
         # The driver would begin transactions on its own terms, and not before reads; `begin` below does it instead.
         connection.isolation_level = None
         cursor = connection.cursor()
-        for pragma in (
-            f"busy_timeout={BUSY_TIMEOUT_MS}",
-            "journal_mode=WAL",
-            f"synchronous={synchronous}",
-            "foreign_keys=ON",
-        ):
-            cursor.execute(f"PRAGMA {pragma}")
+        cursor.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
+        _switch_to_wal(cursor)
+        cursor.execute(f"PRAGMA synchronous={synchronous}")
+        cursor.execute("PRAGMA foreign_keys=ON")
         cursor.close()
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
         reads_only = connection.get_execution_options().get("reads_only", False)
         connection.exec_driver_sql("BEGIN" if reads_only else "BEGIN IMMEDIATE")
+
+
+def _switch_to_wal(cursor: Any) -> None:
+    """The switch fails at once, whatever the busy timeout, where another connection writes or switches as well: each
+    of them holds what the other waits for. A transaction does wait, so an empty one waits for the rival to be done;
+    once anybody has switched, the mode is in the file and nothing is left to do.
+    """
+    for _ in range(SWITCHES_TO_WAL - 1):
+        try:
+            cursor.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+                raise
+        cursor.execute("BEGIN IMMEDIATE")
+        cursor.execute("COMMIT")
+    cursor.execute("PRAGMA journal_mode=WAL")

@@ -3,10 +3,11 @@
 import asyncio
 import sqlite3
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Engine, event, text
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import InternalError
 
@@ -77,6 +78,44 @@ def test_two_writers_wait_for_each_other_instead_of_failing(tmp_path: Path) -> N
     with engine.begin() as connection:
         assert connection.exec_driver_sql("SELECT n FROM counter").scalar() == 200
     engine.dispose()
+
+
+def test_a_connection_waits_for_who_writes_to_a_new_database_before_it_switches_its_mode(tmp_path: Path) -> None:
+    url = database_url("sqlite", tmp_path)
+    writer = sqlite3.connect(str(url.database), isolation_level=None)
+    writer.execute("CREATE TABLE t (n INTEGER)")
+    writer.execute("BEGIN IMMEDIATE")
+    statements: list[str] = []
+
+    def watch(statement: str) -> None:
+        statements.append(statement)
+        if statement.startswith("BEGIN") and writer.in_transaction:
+            writer.execute("COMMIT")
+
+    engine = committer_engine(url)
+    listen = event.listens_for(engine, "connect", insert=True)
+    listen(lambda connection, _record: connection.set_trace_callback(watch))
+    with engine.begin() as connection:
+        assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
+    assert statements.count("PRAGMA journal_mode=WAL") == 2
+    engine.dispose()
+    writer.close()
+
+
+def test_many_that_open_a_new_database_at_once_all_get_in(tmp_path: Path) -> None:
+    for file in range(40):
+        engines = [committer_engine(database_url(str(tmp_path / f"{file}.db"), tmp_path)) for _ in range(8)]
+        ready = threading.Barrier(len(engines))
+
+        def mode(engine: Engine, ready: threading.Barrier = ready) -> object:
+            ready.wait()
+            with engine.begin() as connection:
+                return connection.exec_driver_sql("PRAGMA journal_mode").scalar()
+
+        with ThreadPoolExecutor(len(engines)) as threads:
+            assert list(threads.map(mode, engines)) == ["wal"] * len(engines)
+        for engine in engines:
+            engine.dispose()
 
 
 async def test_a_reader_does_not_wait_for_a_writer_and_sees_one_moment(store_url: URL) -> None:
