@@ -48,7 +48,7 @@ from penstock.errors import (
 )
 from penstock.identity.authenticate import authenticate
 from penstock.ledger.ledger import MAX_EXTENSIONS, Admission, Ask, Ledger
-from penstock.providers.base import Vendor
+from penstock.providers.base import Outgoing, Vendor
 from penstock.providers.registry import provider_for
 from penstock.records.draft import draft_of, event_of
 from penstock.routing.plan import plan
@@ -414,10 +414,15 @@ class _Attempt:
         """Dispatches, and returns the reply: a plain one settled, a streamed one from its first event on. Raises
         `UpstreamError` with nothing resolved."""
         plan, exchange = self._plan, self._exchange
-        content = (plan.dialect.surface, plan.dialect.rebuild(plan.call, plan.demand))
-        response = await self._gateway.upstream.attempt(
-            self._admission, plan.provider, content, exchange.headers, self._draft
+        outgoing = Outgoing(
+            plan.dialect.surface,
+            plan.dialect.rebuild(plan.call, plan.demand),
+            plan.target.model,
+            plan.call.streaming,
+            exchange.headers,
+            self._started_at / 1e9,
         )
+        response = await self._gateway.upstream.attempt(self._admission, plan.provider, outgoing, self._draft)
         try:
             return await self._read(response)
         except BaseException:

@@ -51,6 +51,18 @@ class Call(Struct):
     """The tier asked for by name; empty when the vendor's default, or the vendor account's setting, decides."""
 
 
+class Address(NamedTuple):
+    """What the address of a request says, in the dialects that say it there: the model, whether the answer streams,
+    and in which form (`sse`; empty: the dialect's other one)."""
+
+    model: str = ""
+    streaming: bool = False
+    form: str = ""
+
+
+NO_ADDRESS = Address()
+
+
 class Demand(NamedTuple):
     """How a call is sent to one target: the vendor's model name, the cap to inject as `(field, tokens)` when the
     caller gave none, or instead of the name that it was given under, and whether a usage report must be asked for."""
@@ -96,7 +108,7 @@ class Dialect(Protocol):
     name: str
     surface: str
 
-    def parse(self, body: bytes) -> Call: ...
+    def parse(self, body: bytes, address: Address = NO_ADDRESS) -> Call: ...
 
     def rebuild(self, call: Call, demand: Demand) -> bytes: ...
 

@@ -10,6 +10,8 @@ from msgspec import Struct
 
 from penstock.dialects import openai_chat
 from penstock.dialects.base import (
+    NO_ADDRESS,
+    Address,
     Call,
     Demand,
     Reading,
@@ -40,7 +42,7 @@ class _Reply(Struct):
 _reply_decoder = msgspec.json.Decoder(_Reply)
 
 
-def parse(body: bytes) -> Call:
+def parse(body: bytes, address: Address = NO_ADDRESS) -> Call:
     """A caller's request; `InvalidRequest` names the member at fault. Input given as token numbers is bounded by its
     JSON text, which has at least one byte for each; each object in it may be an image."""
     fields = read_object(body)

@@ -12,6 +12,8 @@ from msgspec import Raw, Struct
 
 from penstock.dialects import sse
 from penstock.dialects.base import (
+    NO_ADDRESS,
+    Address,
     Call,
     Demand,
     Reading,
@@ -115,7 +117,7 @@ class _Head(Struct):
 _head_decoder = msgspec.json.Decoder(_Head)
 
 
-def parse(body: bytes) -> Call:
+def parse(body: bytes, address: Address = NO_ADDRESS) -> Call:
     """A caller's request; `InvalidRequest` names the member at fault."""
     fields = read_object(body)
     try:

@@ -1,7 +1,7 @@
 """What a vendor's file answers."""
 
 from collections.abc import Mapping
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 from urllib.parse import urlsplit
 
 from penstock.domain.http import Headers, HttpRequest, Origin
@@ -9,9 +9,22 @@ from penstock.domain.snapshot import Credential, Provider
 
 StopsBilling = Literal["yes", "no", "unknown"]
 
-FORWARDED_HEADERS = frozenset({"traceparent", "tracestate", "openai-beta"})
-"""Request headers of the caller that a provider may see. Everything else stays here: callers' credentials, cookies and
-addresses are not the vendor's business, and an idempotency key of one tenant could meet another's there."""
+FORWARDED_HEADERS = frozenset({"traceparent", "tracestate"})
+"""Request headers of the caller that every provider may see. Everything else stays here, but for those of its dialect
+that a vendor's file names: callers' credentials, cookies and addresses are not the vendor's business, and an
+idempotency key of one tenant could meet another's there."""
+
+
+class Outgoing(NamedTuple):
+    """What goes to a vendor: the surface whose wire language `body` is in, the vendor's model name, whether the answer
+    streams, the caller's request headers, and the time (Unix seconds), for signatures."""
+
+    surface: str
+    body: bytes
+    model: str = ""
+    streaming: bool = False
+    headers: Mapping[str, str] = {}
+    now_s: float = 0.0
 
 
 class Vendor(Protocol):
@@ -19,16 +32,22 @@ class Vendor(Protocol):
 
     `cancel_stops_billing`: whether the vendor bills what it would have produced after the stream is closed.
     `asks_usage`: whether a usage report must be asked for in a stream (`stream_options.include_usage`).
+    `forwards`: names of the caller's request headers that the vendor sees besides `FORWARDED_HEADERS`, from callers
+    that speak its dialect.
     """
 
     kind: str
     cancel_stops_billing: StopsBilling
     asks_usage: bool
+    forwards: frozenset[str]
+
+    def surfaces(self, model: str) -> tuple[str, ...]:
+        """Where the vendor serves `model`; of the conversations, the one that loses least first."""
 
     def output_cap_field(self, surface: str) -> str:
         """The name of the parameter that caps the output."""
 
-    def request(self, provider: Provider, credential: Credential | None, surface: str, body: bytes) -> HttpRequest: ...
+    def request(self, provider: Provider, credential: Credential | None, outgoing: Outgoing) -> HttpRequest: ...
 
 
 def origin_of(base_url: str) -> tuple[Origin, str]:
@@ -38,5 +57,5 @@ def origin_of(base_url: str) -> tuple[Origin, str]:
     return Origin(parts.scheme, parts.hostname or "", port), parts.path.rstrip("/")
 
 
-def forwarded(headers: Mapping[str, str]) -> Headers:
-    return [(name, value) for name, value in headers.items() if name in FORWARDED_HEADERS]
+def forwarded(headers: Mapping[str, str], vendors_own: frozenset[str] = frozenset()) -> Headers:
+    return [(name, value) for name, value in headers.items() if name in FORWARDED_HEADERS or name in vendors_own]

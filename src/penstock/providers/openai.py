@@ -7,7 +7,7 @@ from functools import lru_cache
 
 from penstock.domain.http import Headers, HttpRequest, Origin
 from penstock.domain.snapshot import Credential, Provider
-from penstock.providers.base import StopsBilling, origin_of
+from penstock.providers.base import Outgoing, StopsBilling, origin_of
 
 BASE_URL = "https://api.openai.com/v1"
 
@@ -18,14 +18,18 @@ class OpenAI:
     kind = "openai"
     cancel_stops_billing: StopsBilling = "unknown"
     asks_usage = True
+    forwards = frozenset({"openai-beta"})
+
+    def surfaces(self, model: str) -> tuple[str, ...]:
+        return tuple(PATHS)
 
     def output_cap_field(self, surface: str) -> str:
         """`max_tokens` is deprecated and refused by reasoning models."""
         return "max_completion_tokens"
 
-    def request(self, provider: Provider, credential: Credential | None, surface: str, body: bytes) -> HttpRequest:
-        origin, path = target(provider.base_url or BASE_URL, surface)
-        return HttpRequest("POST", origin, path, headers(provider, credential), body, provider.timeouts)
+    def request(self, provider: Provider, credential: Credential | None, outgoing: Outgoing) -> HttpRequest:
+        origin, path = target(provider.base_url or BASE_URL, outgoing.surface)
+        return HttpRequest("POST", origin, path, headers(provider, credential), outgoing.body, provider.timeouts)
 
 
 @lru_cache(maxsize=1024)

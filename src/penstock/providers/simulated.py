@@ -21,7 +21,7 @@ from msgspec import Struct
 from penstock.dialects.base import encode_object
 from penstock.domain.http import Headers, HttpRequest
 from penstock.domain.snapshot import Credential, Provider
-from penstock.providers.base import StopsBilling
+from penstock.providers.base import Outgoing, StopsBilling
 from penstock.providers.openai import target
 
 DEFAULT_TOKENS = 16
@@ -32,13 +32,17 @@ class Simulated:
     kind = "simulated"
     cancel_stops_billing: StopsBilling = "yes"
     asks_usage = True
+    forwards: frozenset[str] = frozenset()
+
+    def surfaces(self, model: str) -> tuple[str, ...]:
+        return ("chat.completions", "embeddings")
 
     def output_cap_field(self, surface: str) -> str:
         return "max_tokens"
 
-    def request(self, provider: Provider, credential: Credential | None, surface: str, body: bytes) -> HttpRequest:
-        origin, path = target("http://simulated/v1", surface)
-        return HttpRequest("POST", origin, path, [], body, provider.timeouts)
+    def request(self, provider: Provider, credential: Credential | None, outgoing: Outgoing) -> HttpRequest:
+        origin, path = target("http://simulated/v1", outgoing.surface)
+        return HttpRequest("POST", origin, path, [], outgoing.body, provider.timeouts)
 
 
 class Options(Struct, frozen=True, forbid_unknown_fields=True):

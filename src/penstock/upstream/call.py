@@ -1,7 +1,7 @@
 """One attempt: the vendor's request, its credential, the transport; and what a vendor's refusal means."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import lru_cache
 
 from penstock.domain.events import UsageEvent
@@ -9,7 +9,7 @@ from penstock.domain.exchange import Admitted
 from penstock.domain.http import Headers, header
 from penstock.domain.snapshot import Provider
 from penstock.errors import UpstreamCredential, UpstreamError, UpstreamMalformed, UpstreamRefused
-from penstock.providers.base import forwarded
+from penstock.providers.base import Outgoing, forwarded
 from penstock.providers.registry import provider_for
 from penstock.upstream.simulated import SimulatedTransport
 from penstock.upstream.transport import Transport, UpstreamResponse
@@ -33,15 +33,15 @@ class Upstream:
         self,
         admission: Admitted,
         provider: Provider,
-        content: tuple[str, bytes],
-        headers: Mapping[str, str],
+        outgoing: Outgoing,
         draft: Callable[[], UsageEvent],
     ) -> UpstreamResponse:
-        """Dispatches one attempt: `content` is (surface, body), `draft` makes the event that goes with the HOLD.
+        """Dispatches one attempt. `draft` makes the event that goes with the HOLD.
         Returns when the head of the answer is there; raises `UpstreamError`."""
         credential = provider.credentials[0] if provider.credentials else None
-        request = provider_for(provider.kind).request(provider, credential, *content)
-        request.headers.extend(forwarded(headers))
+        vendor = provider_for(provider.kind)
+        request = vendor.request(provider, credential, outgoing)
+        request.headers.extend(forwarded(outgoing.headers, vendor.forwards))
         return await self._transport(provider).send(request, lambda: admission.dispatch(draft()))
 
     def _transport(self, provider: Provider) -> Transport:
