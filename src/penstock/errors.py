@@ -35,7 +35,9 @@
     |   |   `-- InvalidFile            422 invalid              a configuration file; `.faults` has one line each
     |   |-- NotFoundNoun               404 not_found
     |   |-- Conflict                   409 conflict             the name is taken, or the object is in use
-    |   `-- Declared                   409 declared             the configuration file owns it
+    |   |-- Declared                   409 declared             the configuration file owns it
+    |   |-- ChangedMeanwhile           412 changed_meanwhile    the object is not the one that If-Match names
+    |   `-- KeyOfAnother               422 idempotency_mismatch its Idempotency-Key was another request's
     |-- StoreTooNew                    the database was written by a newer release
     |-- StoreInUse                     another box serves from the database
     |-- StoreDown                      the database cannot be reached; trying again helps
@@ -250,6 +252,14 @@ class Conflict(ControlError):
 
 class Declared(ControlError):
     status, code = 409, "declared"
+
+
+class ChangedMeanwhile(ControlError):
+    status, code = 412, "changed_meanwhile"
+
+
+class KeyOfAnother(ControlError):
+    status, code = 422, "idempotency_mismatch"
 
 
 class StoreTooNew(PenstockError):

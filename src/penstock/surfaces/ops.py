@@ -11,6 +11,8 @@ from typing import Any
 from fastapi import APIRouter, Response
 
 from penstock.records.metrics import CONTENT_TYPE, Metrics
+from penstock.surfaces.admin.answers import Health
+from penstock.surfaces.admin.documents import answer_of
 from penstock.surfaces.admin.problems import JsonResponse
 
 
@@ -26,12 +28,22 @@ class Operations:
 def routes(operations: Operations) -> APIRouter:
     router = APIRouter(tags=["operations"])
 
-    @router.get("/metrics", response_class=Response, summary="Prometheus metrics")
+    @router.get(
+        "/metrics",
+        response_class=Response,
+        summary="Prometheus metrics",
+        responses={200: {"description": "The metrics", "content": {CONTENT_TYPE: {"schema": {"type": "string"}}}}},
+    )
     async def metrics() -> Response:
         await operations.refresh()
         return Response(operations.metrics.exposition(), media_type=CONTENT_TYPE)
 
-    @router.get("/healthz", response_class=JsonResponse, summary="Whether the control process does its work")
+    @router.get(
+        "/healthz",
+        response_class=JsonResponse,
+        summary="Whether the control process does its work",
+        responses={**answer_of(Health), **answer_of(Health, 503)},
+    )
     async def healthz() -> Response:
         failing: dict[str, Any] = {
             task: datetime.fromtimestamp(since, UTC).isoformat(timespec="seconds")

@@ -44,13 +44,15 @@ from penstock.config.loading import load
 from penstock.config.settings import Config
 from penstock.control import adjustments as corrections
 from penstock.control import break_glass as glass_log
-from penstock.control import declared, installation, lost, roll
+from penstock.control import declared, installation, lost, replays, roll
 from penstock.control.adjustments import Correction
 from penstock.control.changes import News
 from penstock.control.configuration import Configuration
 from penstock.control.credentials import DeclaredCredentials
 from penstock.control.door import Door
 from penstock.control.publisher import Publisher, Sources
+from penstock.control.replays import Request
+from penstock.control.write import Write
 from penstock.domain.events import UsageEvent
 from penstock.domain.lease import Granted, Place
 from penstock.domain.snapshot import Change, Secret, Snapshot
@@ -58,6 +60,7 @@ from penstock.errors import ConfigError, PenstockError, StoreDown
 from penstock.identity.secret import pepper as pepper_of
 from penstock.identity.secret import verifier
 from penstock.ledger import adjustments
+from penstock.ledger.adjustments import Adjustment
 from penstock.ledger.committer import Alert, Committer, Watch, held_sums
 from penstock.ledger.grantor import Grantor
 from penstock.ledger.journal import journal_name
@@ -299,6 +302,7 @@ class Control:
         now = time.time_ns()
         await retention.prune(self._engine, now, self._config.retention.usage_events_days)
         await key_uses.prune(self._engine, now)
+        await replays.prune(self._engine, now)
         if self._box.id:
             async with self._engine.begin() as conn:
                 await roll.prune(conn)
@@ -440,15 +444,23 @@ class Control:
             leased = await balances.leased_places(conn, limits, now_s)
         return balances.shown(limits, balances.Amounts(settled, held, leased), self._fleet.held(), now_s)
 
-    async def _adjust(self, actor: str, asked: Correction) -> dict[str, Any]:
+    async def _adjust(self, actor: str, asked: Correction, again: Request | None = None) -> replays.Answer:
         """The adjustment as it is shown, once it is durable and every worker within reach was told."""
 
-        async def run() -> dict[str, Any]:
+        async def run() -> replays.Answer:
+            made: list[Adjustment] = []
+
+            async def adjust(write: Write) -> dict[str, Any]:
+                adjustment, shown = await corrections.adjust(write, asked)
+                made.append(adjustment)
+                return shown
+
             await self._drain.now()
-            made, shown = await self._door.change(actor, corrections.adjust, asked)
-            self._fleet.adjust(Adjusted(made.number, made.charge))
-            log.info("a balance was adjusted", id=made.id, limit=shown["limit"], amount=made.charge.amount)
-            return shown
+            answer = await self._door.change(actor, replays.once, again, adjust)
+            for each in made:
+                self._fleet.adjust(Adjusted(each.number, each.charge))
+                log.info("a balance was adjusted", id=each.id, limit=asked.limit, amount=each.charge.amount)
+            return answer
 
         # To the end even where the asker hangs up: what is durable is also told.
         return await asyncio.shield(asyncio.ensure_future(run()))

@@ -160,3 +160,13 @@ audit = Table(
     sqlite_autoincrement=True,
 )
 Index("ix_audit_object", audit.c.kind, audit.c.name)
+
+replays = Table(
+    "replays",
+    metadata,
+    Column("actor", String(128), primary_key=True),
+    Column("name", String(64), primary_key=True, doc="digest of the Idempotency-Key"),
+    Column("content", String(64), nullable=False, doc="keyed digest of the request's path and body"),
+    Column("answer", JSON, nullable=False, doc="without what is shown once"),
+    Column("at", BigInteger, nullable=False, index=True),
+)

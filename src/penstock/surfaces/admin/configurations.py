@@ -17,6 +17,8 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from penstock.control import declared
 from penstock.control.configuration import Terms
 from penstock.control.paging import MAX_PAGE, Page
+from penstock.surfaces.admin import answers
+from penstock.surfaces.admin.documents import answer_of, page_of
 from penstock.surfaces.admin.plane import ACTOR, Plane
 from penstock.surfaces.admin.problems import JsonResponse
 
@@ -32,22 +34,33 @@ _exact = msgspec.json.Encoder(decimal_format="number")
 def routes(plane: Plane) -> APIRouter:
     router = APIRouter(tags=["config"])
 
-    @router.get("/config", operation_id="list_config", summary="The versions of the declared configuration")
+    @router.get(
+        "/config",
+        operation_id="list_config",
+        summary="The versions of the declared configuration",
+        responses=page_of(answers.ConfigVersion),
+    )
     async def list_config(limit: int = Query(100, ge=1, le=MAX_PAGE), after: str | None = None) -> Response:
         async with plane.door.read() as conn:
             return JsonResponse(await declared.list_page(conn, Page(limit, after)))
 
-    @router.get("/config/{version}", operation_id="show_config", summary="One version, with what it declared")
+    @router.get(
+        "/config/{version}",
+        operation_id="show_config",
+        summary="One version, with what it declared",
+        responses=answer_of(answers.ConfigVersionWithDocument),
+    )
     async def show_config(version: Version) -> Response:
         async with plane.door.read() as conn:
-            shown = await declared.show(conn, version)
+            found = await declared.show(conn, version)
         # As numbers, and not as the text that other answers write: it can be applied as it is.
-        return Response(_exact.encode(shown), media_type="application/json")
+        return Response(_exact.encode(found), media_type="application/json")
 
     @router.post(
         "/config/apply",
         operation_id="apply_config",
         summary="Put a configuration file in force, or say what would change",
+        responses=answer_of(answers.ConfigChange),
         openapi_extra=_FILE,
     )
     async def apply_config(request: Request, dry_run: bool = False, base: Base = None) -> Response:
@@ -58,6 +71,7 @@ def routes(plane: Plane) -> APIRouter:
         "/config/{version}/rollback",
         operation_id="roll_back_config",
         summary="Put a version of the history in force again",
+        responses=answer_of(answers.ConfigChange),
     )
     async def roll_back_config(version: Version, dry_run: bool = False, base: Base = None) -> Response:
         return JsonResponse(await plane.configuration.roll_back(ACTOR, version, Terms(dry_run, base)))

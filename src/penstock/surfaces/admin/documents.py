@@ -1,7 +1,7 @@
-"""The OpenAPI document: FastAPI's own, with the bodies that `control` decodes and the problems that it refuses with.
+"""The OpenAPI document: FastAPI's own, with the bodies that `control` decodes, the `answers`, and the problems.
 
-The shapes are read from `control`'s values, so that the document cannot disagree with the code. It is made when it is
-first asked for.
+The shapes of bodies are read from `control`'s values, so that the document cannot disagree with the code; those of
+answers are `answers`'. It is made when it is first asked for.
 """
 
 from collections.abc import Mapping
@@ -10,6 +10,10 @@ from typing import Any, ClassVar
 from fastapi import FastAPI
 from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue, JsonSchemaWarningKind
+
+from penstock.surfaces.admin import answers
+
+Responses = dict[int | str, dict[str, Any]]
 
 PATH = "/admin/openapi.json"
 _REF = "#/components/schemas/{name}"
@@ -33,12 +37,15 @@ _PROBLEM = {
     },
 }
 
-PROBLEMS: dict[int | str, dict[str, Any]] = {
+PROBLEMS: Responses = {
     "default": {
         "description": "A problem, in words for a person",
         "content": {"application/problem+json": {"schema": {"$ref": _REF.format(name="Problem")}}},
     }
 }
+
+
+_ETAG = {"ETag": {"description": "the edition of the object, for If-Match", "schema": {"type": "string"}}}
 
 
 class _Schemas(GenerateJsonSchema):
@@ -62,6 +69,38 @@ def changes_of(name: str) -> dict[str, Any]:
     return body_of(f"{name}Changes")
 
 
+def answer_of(shape: type[BaseModel], status: int = 200) -> Responses:
+    """What a route says of its answer, when that is one value."""
+    return _answer(status, {"$ref": _REF.format(name=shape.__name__)})
+
+
+def object_of(shape: type[BaseModel], status: int = 200) -> Responses:
+    """As `answer_of`, for an object with an ETag, which a `GET` that knows it need not carry again."""
+    described = answer_of(shape, status)
+    described[status]["headers"] = _ETAG
+    return described
+
+
+def read_of(shape: type[BaseModel]) -> Responses:
+    """As `object_of`, for a route that obeys If-None-Match."""
+    return {**object_of(shape), 304: {"description": "The object is the one that If-None-Match names"}}
+
+
+def page_of(shape: type[BaseModel]) -> Responses:
+    """As `answer_of`, for a page of a listing."""
+    items = {"type": "array", "items": {"$ref": _REF.format(name=shape.__name__)}}
+    following = {
+        "anyOf": [{"type": "string"}, {"type": "null"}],
+        "description": "the cursor of the page after this one (`after`), null at the end",
+    }
+    page = {"type": "object", "required": ["items", "next"], "properties": {"items": items, "next": following}}
+    return _answer(200, page)
+
+
+def _answer(status: int, schema: dict[str, Any]) -> Responses:
+    return {status: {"description": "The answer", "content": {"application/json": {"schema": schema}}}}
+
+
 def install(application: FastAPI, shapes: Mapping[str, type[BaseModel]]) -> None:
     """Makes `application.openapi()` answer the whole document, with a schema for each of `shapes`."""
     plain = application.openapi
@@ -76,6 +115,9 @@ def install(application: FastAPI, shapes: Mapping[str, type[BaseModel]]) -> None
 
 def _completed(document: dict[str, Any], shapes: Mapping[str, type[BaseModel]]) -> dict[str, Any]:
     schemas: dict[str, Any] = {"Problem": _PROBLEM}
+    for each in vars(answers).values():
+        if isinstance(each, type) and issubclass(each, BaseModel) and each.__module__ == answers.__name__:
+            schemas[each.__name__] = _schema(each, schemas)
     for name, shape in shapes.items():
         schema = _schema(shape, schemas)
         schemas[name] = {**schema, "title": name}

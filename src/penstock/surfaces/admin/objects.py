@@ -8,6 +8,8 @@ DELETE /admin/v1/teams/{name}            204
 POST   /admin/v1/keys/{name}/revoke      the key, refused from now on
 POST   /admin/v1/limits/{name}/raise     the limit, with more to spend until a moment
 DELETE /admin/v1/limits/{name}/raise     the limit, without its temporary increases
+
+Each answer that is an object has its ETag. Changes obey If-Match, `GET` If-None-Match, creations Idempotency-Key.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -16,13 +18,25 @@ from typing import Any
 from urllib.parse import quote
 
 from fastapi import APIRouter, Query, Request, Response
+from pydantic import BaseModel
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from penstock.control import keys, limits, models, projects, providers, teams, users
+from penstock.control import keys, limits, models, projects, providers, replays, teams, users
+from penstock.control.editions import if_unchanged
 from penstock.control.paging import MAX_PAGE, Listing, Page
 from penstock.control.write import Write
+from penstock.surfaces.admin import answers
 from penstock.surfaces.admin.bodies import read_object
-from penstock.surfaces.admin.documents import body_of, changes_of
+from penstock.surfaces.admin.conditions import (
+    IdempotencyKey,
+    IfMatch,
+    IfNoneMatch,
+    created,
+    repeatable,
+    seen,
+    shown,
+)
+from penstock.surfaces.admin.documents import body_of, changes_of, object_of, page_of, read_of
 from penstock.surfaces.admin.plane import ACTOR, Plane
 from penstock.surfaces.admin.problems import JsonResponse
 
@@ -31,11 +45,13 @@ Shown = dict[str, Any]
 
 @dataclass(frozen=True)
 class Objects:
-    """One noun's verbs, as `control` has them. `shape`: what the OpenAPI document calls its body. No `update`: there is
-    nothing about it that could change."""
+    """One noun's verbs, as `control` has them. `shape`: what the OpenAPI document calls its body. `shown` and `made`:
+    the object in answers, and in the one that creates it. No `update`: there is nothing about it that could change."""
 
     path: str
     shape: str
+    shown: type[BaseModel]
+    made: type[BaseModel]
     list_page: Callable[[AsyncConnection, Page], Awaitable[Listing]]
     show: Callable[[AsyncConnection, str], Awaitable[Shown]]
     create: Callable[[Write, Mapping[str, Any]], Awaitable[Shown]]
@@ -47,10 +63,16 @@ class Objects:
         return self.path.removesuffix("s")
 
 
-def _objects(noun: Any, path: str, create: Callable[[Write, Mapping[str, Any]], Awaitable[Shown]]) -> Objects:
+def _objects(
+    noun: Any,
+    create: Callable[[Write, Mapping[str, Any]], Awaitable[Shown]],
+    shown: type[BaseModel],
+    made: type[BaseModel] | None = None,
+) -> Objects:
     """The verbs of one of `control`'s modules."""
-    update = getattr(noun, "update", None)
-    return Objects(path, path.removesuffix("s").title(), noun.list_page, noun.show, create, update, noun.delete)
+    path = noun.__name__.rpartition(".")[2]
+    shape, update = path.removesuffix("s").title(), getattr(noun, "update", None)
+    return Objects(path, shape, shown, made or shown, noun.list_page, noun.show, create, update, noun.delete)
 
 
 def routes(plane: Plane) -> APIRouter:
@@ -61,13 +83,13 @@ def routes(plane: Plane) -> APIRouter:
     _add_revoke(router, plane)
     _add_raise(router, plane)
     for noun in (
-        _objects(teams, "teams", teams.create),
-        _objects(projects, "projects", projects.create),
-        _objects(users, "users", users.create),
-        _objects(keys, "keys", create_key),
-        _objects(limits, "limits", limits.create),
-        _objects(providers, "providers", providers.create),
-        _objects(models, "models", models.create),
+        _objects(teams, teams.create, answers.ShownTeam),
+        _objects(projects, projects.create, answers.ShownProject),
+        _objects(users, users.create, answers.ShownUser),
+        _objects(keys, create_key, answers.ShownKey, answers.CreatedKey),
+        _objects(limits, limits.create, answers.ShownLimit),
+        _objects(providers, providers.create, answers.ShownProvider),
+        _objects(models, models.create, answers.ShownModel),
     ):
         _add_reads(router, plane, noun)
         _add_writes(router, plane, noun)
@@ -75,7 +97,13 @@ def routes(plane: Plane) -> APIRouter:
 
 
 def _add_reads(router: APIRouter, plane: Plane, noun: Objects) -> None:
-    @router.get(f"/{noun.path}", tags=[noun.path], operation_id=f"list_{noun.path}", summary=f"List {noun.path}")
+    @router.get(
+        f"/{noun.path}",
+        tags=[noun.path],
+        operation_id=f"list_{noun.path}",
+        summary=f"List {noun.path}",
+        responses=page_of(noun.shown),
+    )
     async def list_objects(limit: int = Query(100, ge=1, le=MAX_PAGE), after: str | None = None) -> Response:
         async with plane.door.read() as conn:
             return JsonResponse(await noun.list_page(conn, Page(limit, after)))
@@ -85,10 +113,11 @@ def _add_reads(router: APIRouter, plane: Plane, noun: Objects) -> None:
         tags=[noun.path],
         operation_id=f"show_{noun.word}",
         summary=f"Show one {noun.word}",
+        responses=read_of(noun.shown),
     )
-    async def show_object(name: str) -> Response:
+    async def show_object(name: str, if_none_match: IfNoneMatch = None) -> Response:
         async with plane.door.read() as conn:
-            return JsonResponse(await noun.show(conn, name))
+            return shown(await noun.show(conn, name), if_none_match)
 
 
 def _add_writes(router: APIRouter, plane: Plane, noun: Objects) -> None:
@@ -98,12 +127,13 @@ def _add_writes(router: APIRouter, plane: Plane, noun: Objects) -> None:
         status_code=201,
         operation_id=f"create_{noun.word}",
         summary=f"Create a {noun.word}",
+        responses=object_of(noun.made, 201),
         openapi_extra=body_of(noun.shape),
     )
-    async def create_object(request: Request) -> Response:
-        made = await plane.door.change(ACTOR, noun.create, await read_object(request))
-        place = f"{request.url.path.rstrip('/')}/{quote(str(made['name']), safe='/')}"
-        return JsonResponse(made, 201, {"location": place})
+    async def create_object(request: Request, idempotency_key: IdempotencyKey = None) -> Response:
+        asked = await repeatable(request, idempotency_key, plane.pepper)
+        made = await plane.door.change(ACTOR, replays.once, asked, noun.create, await read_object(request))
+        return created(made, f"{request.url.path.rstrip('/')}/{quote(str(made.value['name']), safe='/')}")
 
     if (update := noun.update) is not None:
 
@@ -112,10 +142,12 @@ def _add_writes(router: APIRouter, plane: Plane, noun: Objects) -> None:
             tags=[noun.path],
             operation_id=f"update_{noun.word}",
             summary=f"Change a {noun.word}",
+            responses=object_of(noun.shown),
             openapi_extra=changes_of(noun.shape),
         )
-        async def update_object(name: str, request: Request) -> Response:
-            return JsonResponse(await plane.door.change(ACTOR, update, name, await read_object(request)))
+        async def update_object(name: str, request: Request, if_match: IfMatch = None) -> Response:
+            known, asked = seen(noun.show, name, if_match), await read_object(request)
+            return shown(await plane.door.change(ACTOR, if_unchanged, known, update, name, asked))
 
     @router.delete(
         f"/{noun.path}/{{name:path}}",
@@ -124,8 +156,8 @@ def _add_writes(router: APIRouter, plane: Plane, noun: Objects) -> None:
         operation_id=f"delete_{noun.word}",
         summary=f"Delete a {noun.word}",
     )
-    async def delete_object(name: str) -> Response:
-        await plane.door.change(ACTOR, noun.delete, name)
+    async def delete_object(name: str, if_match: IfMatch = None) -> Response:
+        await plane.door.change(ACTOR, if_unchanged, seen(noun.show, name, if_match), noun.delete, name)
         return Response(status_code=204)
 
 
@@ -135,9 +167,11 @@ def _add_revoke(router: APIRouter, plane: Plane) -> None:
         tags=["keys"],
         operation_id="revoke_key",
         summary="Refuse a key from now on, for good",
+        responses=object_of(answers.ShownKey),
     )
-    async def revoke_key(name: str) -> Response:
-        return JsonResponse(await plane.door.change(ACTOR, keys.revoke, name))
+    async def revoke_key(name: str, if_match: IfMatch = None) -> Response:
+        known = seen(keys.show, name, if_match)
+        return shown(await plane.door.change(ACTOR, if_unchanged, known, keys.revoke, name))
 
 
 def _add_raise(router: APIRouter, plane: Plane) -> None:
@@ -146,17 +180,21 @@ def _add_raise(router: APIRouter, plane: Plane) -> None:
         tags=["limits"],
         operation_id="raise_limit",
         summary="Raise a limit until a moment, a declared one too",
+        responses=object_of(answers.ShownLimit),
         openapi_extra=body_of("Raise"),
     )
-    async def raise_limit(name: str, request: Request) -> Response:
-        asked = await read_object(request)
-        return JsonResponse(await plane.door.change(ACTOR, limits.raise_amount, name, asked))
+    async def raise_limit(name: str, request: Request, idempotency_key: IdempotencyKey = None) -> Response:
+        again, asked = await repeatable(request, idempotency_key, plane.pepper), await read_object(request)
+        made = await plane.door.change(ACTOR, replays.once, again, limits.raise_amount, name, asked)
+        return created(made, request.url.path.removesuffix("/raise"), 200)
 
     @router.delete(
         "/limits/{name:path}/raise",
         tags=["limits"],
         operation_id="end_raises",
         summary="End a limit's temporary increases now",
+        responses=object_of(answers.ShownLimit),
     )
-    async def end_raises(name: str) -> Response:
-        return JsonResponse(await plane.door.change(ACTOR, limits.end_raises, name))
+    async def end_raises(name: str, if_match: IfMatch = None) -> Response:
+        known = seen(limits.show, name, if_match)
+        return shown(await plane.door.change(ACTOR, if_unchanged, known, limits.end_raises, name))

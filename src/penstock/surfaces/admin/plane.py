@@ -7,6 +7,7 @@ from typing import Any
 from penstock.control.adjustments import Correction
 from penstock.control.configuration import Configuration
 from penstock.control.door import Door
+from penstock.control.replays import Answer, Request
 from penstock.domain.snapshot import Secret
 
 ACTOR = "admin"
@@ -17,9 +18,9 @@ ACTOR = "admin"
 class Plane:
     """`drain` brings the journals into the store, so that what is read next is complete.
 
-    `ledger`: the rows of the ledger's balances; `adjust(actor, correction)`: the adjustment that was made; `verify`:
-    the ledger's faults. `kill_nodes(generation)`: each node and whether it obeys. `status`: the process and its
-    workers. All answer plain values, ready to be encoded.
+    `ledger`: the rows of the ledger's balances; `adjust(actor, correction, again)`: the adjustment that was made, for a
+    request that may come `again`; `verify`: the ledger's faults. `kill_nodes(generation)`: each node and whether it
+    obeys. `status`: the process and its workers. All answer plain values, ready to be encoded.
     """
 
     door: Door
@@ -28,7 +29,7 @@ class Plane:
     pepper: bytes
     drain: Callable[[], Awaitable[int]]
     ledger: Callable[[], Awaitable[list[dict[str, Any]]]]
-    adjust: Callable[[str, Correction], Awaitable[dict[str, Any]]]
+    adjust: Callable[[str, Correction, Request | None], Awaitable[Answer]]
     verify: Callable[[], Awaitable[list[dict[str, str]]]]
     kill_nodes: Callable[[int], Awaitable[list[dict[str, Any]]]]
     status: Callable[[], dict[str, Any]]

@@ -27,8 +27,10 @@ from penstock.errors import InvalidNoun, NotFoundNoun
 from penstock.records.receipts import receipt
 from penstock.records.recent import recent
 from penstock.records.usage import usage
+from penstock.surfaces.admin import answers
 from penstock.surfaces.admin.bodies import read_as
-from penstock.surfaces.admin.documents import body_of
+from penstock.surfaces.admin.conditions import IdempotencyKey, IfNoneMatch, created, repeatable, shown
+from penstock.surfaces.admin.documents import answer_of, body_of, object_of, page_of, read_of
 from penstock.surfaces.admin.plane import ACTOR, Plane
 from penstock.surfaces.admin.problems import JsonResponse
 
@@ -57,7 +59,13 @@ def routes(plane: Plane) -> APIRouter:
     _add_ledger(router, plane)
     _add_history(router, plane)
 
-    @router.get("/status", tags=["status"], operation_id="show_status", summary="The process and its workers")
+    @router.get(
+        "/status",
+        tags=["status"],
+        operation_id="show_status",
+        summary="The process and its workers",
+        responses=answer_of(answers.Status),
+    )
     async def show_status() -> Response:
         return JsonResponse(plane.status())
 
@@ -65,7 +73,13 @@ def routes(plane: Plane) -> APIRouter:
 
 
 def _add_records(router: APIRouter, plane: Plane) -> None:
-    @router.get("/usage", tags=["usage"], operation_id="show_usage", summary="Calls, tokens and money by any dimension")
+    @router.get(
+        "/usage",
+        tags=["usage"],
+        operation_id="show_usage",
+        summary="Calls, tokens and money by any dimension",
+        responses=answer_of(answers.Usage),
+    )
     async def show_usage(by: str = "", since: str | None = None, until: str | None = None) -> Response:
         dimensions = [name.strip() for name in by.split(",") if name.strip()]
         span = (instant(since, "since"), instant(until, "until"))
@@ -73,31 +87,53 @@ def _add_records(router: APIRouter, plane: Plane) -> None:
         async with plane.door.read() as conn:
             return JsonResponse(await usage(conn, dimensions, *span))
 
-    @router.get("/receipts", tags=["receipts"], operation_id="list_receipts", summary="Calls, the newest first")
+    @router.get(
+        "/receipts",
+        tags=["receipts"],
+        operation_id="list_receipts",
+        summary="Calls, the newest first",
+        responses=page_of(answers.Receipt),
+    )
     async def list_receipts(limit: int = Query(100, ge=1, le=MAX_PAGE), after: str | None = None) -> Response:
         await plane.drain()
         async with plane.door.read() as conn:
             items, following = await recent(conn, limit, after)
         return JsonResponse({"items": items, "next": following})
 
-    @router.get("/receipts/{request_id}", tags=["receipts"], operation_id="show_receipt", summary="One call")
-    async def show_receipt(request_id: str) -> Response:
+    @router.get(
+        "/receipts/{request_id}",
+        tags=["receipts"],
+        operation_id="show_receipt",
+        summary="One call",
+        responses=read_of(answers.Receipt),
+    )
+    async def show_receipt(request_id: str, if_none_match: IfNoneMatch = None) -> Response:
         await plane.drain()
         async with plane.door.read() as conn:
             found = await receipt(conn, request_id)
         if found is None:
             raise NotFoundNoun(f"there is no receipt {request_id[:128]!r}")
-        return JsonResponse(found)
+        return shown(found, if_none_match)
 
 
 def _add_ledger(router: APIRouter, plane: Plane) -> None:
-    @router.get("/ledger", tags=["ledger"], operation_id="show_ledger", summary="What every limit has settled and held")
+    @router.get(
+        "/ledger",
+        tags=["ledger"],
+        operation_id="show_ledger",
+        summary="What every limit has settled and held",
+        responses=answer_of(answers.Ledger),
+    )
     async def show_ledger() -> Response:
         await plane.drain()
         return JsonResponse({"limits": await plane.ledger()})
 
     @router.post(
-        "/ledger/verify", tags=["ledger"], operation_id="verify_ledger", summary="Whether the ledger agrees with itself"
+        "/ledger/verify",
+        tags=["ledger"],
+        operation_id="verify_ledger",
+        summary="Whether the ledger agrees with itself",
+        responses=answer_of(answers.Faults),
     )
     async def verify_ledger() -> Response:
         await plane.drain()
@@ -108,6 +144,7 @@ def _add_ledger(router: APIRouter, plane: Plane) -> None:
         tags=["ledger"],
         operation_id="list_adjustments",
         summary="Who moved which balance and why, the newest first",
+        responses=page_of(answers.ShownAdjustment),
     )
     async def list_adjustments(limit: int = Query(100, ge=1, le=MAX_PAGE), after: str | None = None) -> Response:
         async with plane.door.read() as conn:
@@ -119,17 +156,25 @@ def _add_ledger(router: APIRouter, plane: Plane) -> None:
         status_code=201,
         operation_id="create_adjustment",
         summary="Move a balance, with a reason",
+        responses=object_of(answers.CreatedAdjustment, 201),
         openapi_extra=body_of("Adjustment"),
     )
-    async def create_adjustment(request: Request) -> Response:
+    async def create_adjustment(request: Request, idempotency_key: IdempotencyKey = None) -> Response:
+        again = await repeatable(request, idempotency_key, plane.pepper)
         asked = await read_as(AdjustmentRequest, request)
         at = instant(asked.window_start, "window_start")
         correction = Correction(asked.limit, asked.amount, asked.reason, asked.value, at)
-        return JsonResponse(await plane.adjust(ACTOR, correction), 201)
+        return created(await plane.adjust(ACTOR, correction, again), request.url.path)
 
 
 def _add_history(router: APIRouter, plane: Plane) -> None:
-    @router.get("/audit", tags=["audit"], operation_id="list_audit", summary="Who changed what, the newest first")
+    @router.get(
+        "/audit",
+        tags=["audit"],
+        operation_id="list_audit",
+        summary="Who changed what, the newest first",
+        responses=page_of(answers.AuditRecord),
+    )
     async def list_audit(
         limit: int = Query(100, ge=1, le=MAX_PAGE),
         after: str | None = None,

@@ -11,10 +11,13 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import BaseModel, ConfigDict
 
-from penstock.control import kills
+from penstock.control import kills, replays
 from penstock.control.paging import MAX_PAGE, Page
+from penstock.control.write import Write
+from penstock.surfaces.admin import answers
 from penstock.surfaces.admin.bodies import read_as
-from penstock.surfaces.admin.documents import body_of
+from penstock.surfaces.admin.conditions import IdempotencyKey, IfNoneMatch, created, repeatable, shown
+from penstock.surfaces.admin.documents import answer_of, body_of, object_of, page_of, read_of
 from penstock.surfaces.admin.plane import ACTOR, Plane
 from penstock.surfaces.admin.problems import JsonResponse
 
@@ -45,32 +48,48 @@ def routes(plane: Plane) -> APIRouter:
         status_code=202,
         operation_id="raise_kill",
         summary="Stop calls: durable when answered, confirmed per node afterwards",
+        responses=object_of(answers.RaisedKill, 202),
         openapi_extra=body_of("Kill"),
     )
-    async def raise_kill(request: Request) -> Response:
-        asked = await read_as(KillRequest, request)
-        generation = await plane.door.change(ACTOR, kills.raise_kill, asked.scope, asked.reason)
-        return JsonResponse({"generation": generation}, 202, {"location": f"/admin/v1/kill/{generation}"})
+    async def raise_kill(request: Request, idempotency_key: IdempotencyKey = None) -> Response:
+        again, asked = await repeatable(request, idempotency_key, plane.pepper), await read_as(KillRequest, request)
+        made = await plane.door.change(ACTOR, replays.once, again, _raise, asked)
+        return created(made, f"/admin/v1/kill/{made.value['generation']}", 202)
 
-    @router.get("/kill/{generation}", operation_id="show_kill", summary="Show a kill and which nodes obey it")
-    async def show_kill(generation: Generation) -> Response:
+    @router.get(
+        "/kill/{generation}",
+        operation_id="show_kill",
+        summary="Show a kill and which nodes obey it",
+        responses=read_of(answers.KillWithNodes),
+    )
+    async def show_kill(generation: Generation, if_none_match: IfNoneMatch = None) -> Response:
         async with plane.door.read() as conn:
             kill = await kills.show(conn, generation)
-        return JsonResponse({**kill, "nodes": await plane.kill_nodes(generation)})
+        return shown({**kill, "nodes": await plane.kill_nodes(generation)}, if_none_match)
 
     @router.delete(
         "/kill/{generation}",
         operation_id="lift_kill",
         summary="Lift a kill; it needs a reason",
+        responses=answer_of(answers.ShownKill),
         openapi_extra=body_of("Lift"),
     )
     async def lift_kill(generation: Generation, request: Request) -> Response:
         asked = await read_as(LiftRequest, request)
         return JsonResponse(await plane.door.change(ACTOR, kills.lift, generation, asked.reason))
 
-    @router.get("/kills", operation_id="list_kills", summary="List kills, lifted ones included")
+    @router.get(
+        "/kills",
+        operation_id="list_kills",
+        summary="List kills, lifted ones included",
+        responses=page_of(answers.ShownKill),
+    )
     async def list_kills(limit: int = Query(100, ge=1, le=MAX_PAGE), after: str | None = None) -> Response:
         async with plane.door.read() as conn:
             return JsonResponse(await kills.list_page(conn, Page(limit, after)))
 
     return router
+
+
+async def _raise(write: Write, asked: KillRequest) -> dict[str, Any]:
+    return {"generation": await kills.raise_kill(write, asked.scope, asked.reason)}

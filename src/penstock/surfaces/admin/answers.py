@@ -1,0 +1,300 @@
+"""The shapes of the answers, for the OpenAPI document. What a path answers is made in `control` and `records`; a test
+compares the two. Times are RFC 3339; money in nano-USD is a whole number, money in USD decimal text.
+"""
+
+from typing import Any
+
+from pydantic import BaseModel, Field
+
+Moment = str
+"""RFC 3339, such as `2027-01-31T12:00:00Z`."""
+
+
+class Provenance(BaseModel):
+    origin: str = Field(description="`file`: the configuration file declares it; `api`: it was made here")
+    created_at: Moment
+    created_by: str
+    updated_at: Moment
+
+
+class ShownTeam(Provenance):
+    name: str
+    required_tags: list[str]
+
+
+class ShownProject(Provenance):
+    name: str
+    team: str
+    environment: str
+
+
+class ShownUser(Provenance):
+    name: str
+
+
+class ShownKey(Provenance):
+    id: str
+    name: str
+    team: str
+    project: str
+    user: str
+    prefix: str = Field(description="the first characters of the secret, to recognise it by")
+    models: list[str]
+    tags: dict[str, str]
+    expires_at: Moment | None
+    revoked_at: Moment | None
+
+
+class CreatedKey(ShownKey):
+    secret: str | None = Field(description="shown once; null in the replay of a request with an Idempotency-Key")
+
+
+class ShownLimit(Provenance):
+    id: str
+    name: str
+    match: dict[str, Any]
+    each: str | None
+    unit: str
+    amount: str | int = Field(description="USD as decimal text for the unit `usd`, else a whole number")
+    amount_nanousd: int | None = None
+    per: str
+    window: str
+    timezone: str
+    mode: str
+    alert_at: list[float]
+    max_values: int
+    on_exceeded: str | dict[str, str]
+    raises: list[dict[str, Any]] = Field(description="temporary increases: `amount`, `until`, `reason`, `by`, `at`")
+
+
+class ShownProvider(Provenance):
+    name: str
+    kind: str
+    base_url: str
+    headers: dict[str, str]
+    options: dict[str, Any]
+    timeouts: dict[str, str]
+    credentials: list[dict[str, Any]] = Field(description="names, never values")
+
+
+class ShownModel(Provenance):
+    name: str
+    targets: list[dict[str, Any]]
+    strategy: str
+    price: dict[str, str] | None
+    max_output: int | None
+    replaced_by: str | None
+    warn_at: str | None
+    end_at: str | None
+
+
+class RaisedKill(BaseModel):
+    generation: int
+
+
+class ShownKill(BaseModel):
+    generation: int
+    scope: dict[str, str | bool]
+    reason: str
+    by: str
+    at: Moment
+    lifted_at: Moment | None
+    lifted_by: str | None
+    lift_reason: str | None
+
+
+class KillNode(BaseModel):
+    node: str
+    state: str = Field(description="`confirmed`, `pending` or `unreachable`")
+    confirmed_at: Moment | None
+    streams_cut: int
+
+
+class KillWithNodes(ShownKill):
+    nodes: list[KillNode]
+
+
+class Usage(BaseModel):
+    rows: list[dict[str, Any]]
+    total: dict[str, Any]
+    since: Moment | None
+    until: Moment | None
+
+
+class Receipt(BaseModel):
+    event_id: str
+    request_id: str
+    started_at: Moment
+    ended_at: Moment
+    node: str
+    organisation: str
+    team: str
+    project: str
+    environment: str
+    key: str
+    user: str
+    customer: str
+    tags: dict[str, str]
+    surface: str
+    streaming: bool
+    alias: str
+    provider: str
+    model: str
+    deployment: str
+    status: int
+    finish_reason: str
+    error_code: str
+    usage: dict[str, Any]
+    cost_nanousd: int
+    cost_usd: str
+    cost_lines: list[dict[str, Any]]
+    price_version: str
+    cost_basis: str
+    attempts: list[dict[str, Any]]
+    limits_charged: list[dict[str, Any]]
+    decision: dict[str, Any]
+    latency_ms: float
+    ttft_ms: float | None
+    overhead_ms: float
+    cache: str
+    guardrails: list[str]
+    dropped: list[str]
+    cause: str
+    flags: list[str]
+
+
+class Balance(BaseModel):
+    limit: str
+    window_start: Moment | None
+    value: str
+    settled: int
+    held: int
+    leased: int
+    amount: int
+    unit: str
+
+
+class Ledger(BaseModel):
+    limits: list[Balance]
+
+
+class ShownAdjustment(BaseModel):
+    id: str
+    number: int
+    at: Moment
+    actor: str
+    reason: str
+    limit: str
+    value: str
+    window_start: Moment | None
+    unit: str
+    amount: int
+    amount_usd: str | None = None
+
+
+class CreatedAdjustment(ShownAdjustment):
+    settled_before: int
+    settled: int
+
+
+class Fault(BaseModel):
+    kind: str
+    detail: str
+
+
+class Faults(BaseModel):
+    faults: list[Fault]
+
+
+class AuditRecord(BaseModel):
+    seq: int
+    at: Moment
+    actor: str
+    action: str
+    kind: str
+    name: str
+    before: dict[str, Any] | None
+    after: dict[str, Any] | None
+
+
+class ConfigVersion(BaseModel):
+    version: int
+    digest: str
+    applied_at: Moment
+    how: str
+    by: str
+    node: str
+    restores: int | None
+    changes: dict[str, Any] | list[Any] | int
+
+
+class ConfigVersionWithDocument(ConfigVersion):
+    document: dict[str, Any] | None
+
+
+class Step(BaseModel):
+    action: str
+    kind: str
+    name: str
+    fields: dict[str, list[Any]]
+
+
+class ConfigChange(BaseModel):
+    base: int
+    version: int | None = Field(description="null for a plan")
+    new_version: bool
+    steps: list[Step]
+    notes: list[str]
+
+
+class ShownPriceEntry(BaseModel):
+    number: int
+    price_version: str
+    provider: str
+    model: str
+    effective_from: Moment
+    price: dict[str, str] | None
+    note: str
+    state: str | None = Field(None, description="`in_force`, `coming` or `past`; in the list")
+    created_at: Moment
+    created_by: str
+
+
+class AddedPrices(BaseModel):
+    entries: list[ShownPriceEntry]
+    unchanged: int
+
+
+class EffectivePrice(BaseModel):
+    model: str
+    provider: str
+    target: str
+    price: dict[str, str] | None
+    price_version: str
+
+
+class EffectivePrices(BaseModel):
+    prices: list[EffectivePrice]
+
+
+class Status(BaseModel):
+    release: str
+    node: str
+    pid: int
+    started_at: Moment
+    version: int
+    generation: int
+    journal_backlog_bytes: int
+    failing_since: dict[str, Moment]
+    config: dict[str, Any]
+    listen: str
+    freshness_ms: int
+    break_glass: dict[str, Any] | None
+    ledger: dict[str, Any]
+    nodes: list[dict[str, Any]]
+    boxes: list[dict[str, Any]]
+
+
+class Health(BaseModel):
+    status: str
+    failing_since: dict[str, str] | None = None
