@@ -170,7 +170,9 @@ def test_after_any_behaviour_nothing_is_held_and_every_call_is_told_once(
         plane = Plane(Path(folder))
         stack.callback(plane.close)
         if metered is not None:
-            stack.enter_context(pytest.MonkeyPatch.context()).setattr("penstock.pipeline.QUANTUM_TOKENS", 3)
+            quantum = stack.enter_context(pytest.MonkeyPatch.context())
+            for room in ("reserve", "attempt"):
+                quantum.setattr(f"penstock.pipeline.{room}.QUANTUM_TOKENS", 3)
             meter = Limit("meter", "meter", "output_tokens", metered, "day", mode="metered")
             plane.gateway.snapshot = world(limits={**LIMITS, "meter": meter})
         with full_disk(plane) as switch:

@@ -89,11 +89,16 @@ class Tee(Protocol):
     """Reads a stream while it passes. `feed` returns what goes to the caller, which is `data` itself unless the
     gateway asked for a usage report that the caller did not."""
 
-    begun: bool
-    """Whether a whole event has passed."""
-    ended: bool
-    """Whether the stream's normal ending has passed."""
-    reading: Reading
+    @property
+    def begun(self) -> bool:
+        """Whether a whole event has passed."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether the stream's normal ending has passed."""
+
+    @property
+    def reading(self) -> Reading: ...
 
     def feed(self, data: bytes) -> bytes: ...
 
@@ -102,6 +107,9 @@ class Tee(Protocol):
 
     def counted_output(self) -> int:
         """Output tokens counted from what has passed: the estimate for a stream that was cut."""
+
+    def error_event(self, error: GatewayError) -> bytes:
+        """The bytes that end a cut stream where it stands: a typed error event, and no normal ending."""
 
 
 class Dialect(Protocol):
@@ -118,11 +126,23 @@ class Dialect(Protocol):
 
     def error_body(self, error: GatewayError) -> bytes: ...
 
-    def error_event(self, error: GatewayError) -> bytes:
-        """The bytes that end a cut stream: a typed error event, and no normal ending."""
+    def is_stream(self, call: Call, content_type: str) -> bool:
+        """Whether an answer of this type to a streaming call is a stream, and not a plain answer all the same."""
 
     def envelope(self, body: bytes, status: int) -> bytes:
         """A provider's error body in this dialect's envelope."""
+
+
+class Spoken(NamedTuple):
+    """What a caller speaks, and what the address says that it wrote to."""
+
+    dialect: Dialect
+    address: Address = NO_ADDRESS
+
+
+def is_not_json(call: Call, content_type: str) -> bool:
+    """`is_stream` of the dialects whose streams are no JSON."""
+    return not content_type.startswith("application/json")
 
 
 def read_object(body: bytes) -> dict[str, Raw]:

@@ -17,8 +17,10 @@ from penstock.dialects.base import (
     Reading,
     Tee,
     believed,
+    checked_model,
     decode_reply,
     encode_object,
+    is_not_json,
     model_name,
     read_object,
 )
@@ -62,7 +64,7 @@ def parse(body: bytes, address: Address = NO_ADDRESS) -> Call:
     objects = [part for part in inputs if isinstance(part, dict)] if isinstance(inputs, list) else []
     return Call(
         fields=fields,
-        model=model_name(fields),
+        model=checked_model(address.model) if address.model else model_name(fields),
         max_output=0,
         input_bound=size + OVERHEAD_PER_INPUT * count,
         input_estimate=-(-size // 3),
@@ -98,7 +100,7 @@ class Embeddings:
     rebuild = staticmethod(rebuild)
     read = staticmethod(read)
     error_body = staticmethod(openai_chat.error_body)
-    error_event = staticmethod(openai_chat.error_event)
+    is_stream = staticmethod(is_not_json)
     envelope = staticmethod(openai_chat.envelope)
 
     @staticmethod

@@ -25,6 +25,7 @@ from penstock.dialects.base import (
     field,
     first_count,
     in_range,
+    is_not_json,
     members_of,
     read_object,
 )
@@ -103,8 +104,8 @@ class _Head(Struct):
     """The members that decide what a call may cost, typed. Most requests fit; for those that do not, `_complain` finds
     the member at fault."""
 
-    model: str
     messages: list[_Message]
+    model: str = ""
     stream: bool | None = None
     stream_options: _StreamOptions | None = None
     max_completion_tokens: int | None = None
@@ -128,7 +129,7 @@ def parse(body: bytes, address: Address = NO_ADDRESS) -> Call:
     text_bytes = sum([len(bytes(value)) for name, value in fields.items() if name not in _NO_TEXT])
     call = Call(
         fields=fields,
-        model=checked_model(head.model),
+        model=checked_model(address.model or head.model),
         streaming=head.stream or False,
         max_output=_cap(head),
         cap_name="max_completion_tokens" if head.max_tokens is None else "max_tokens",
@@ -154,8 +155,6 @@ def _complain(fields: dict[str, Raw]) -> None:
     except (msgspec.DecodeError, RecursionError):
         raise _bad_messages() from None
     field(fields, "model", str, "a string")
-    if "model" not in fields:
-        raise InvalidRequest("'model' is required.", param="model")
     field(fields, "stream", bool, "true or false")
     field(fields, "stream_options", _StreamOptions, "an object")
     for name in ("max_completion_tokens", "max_tokens", "n"):
@@ -475,6 +474,9 @@ class ChatTee:
         self._count_kept()
         return self._counted
 
+    def error_event(self, error: GatewayError) -> bytes:
+        return b"data: " + error_body(error) + b"\n\n"
+
     def _observe(self, run: bytes) -> None:
         self.begun = True
         self._kept.append(run)
@@ -583,10 +585,6 @@ def error_body(error: GatewayError) -> bytes:
     return encode_object({"error": error_object(error)})
 
 
-def error_event(error: GatewayError) -> bytes:
-    return b"data: " + error_body(error) + b"\n\n"
-
-
 class _Envelope(Struct):
     message: str
 
@@ -640,7 +638,7 @@ class ChatCompletions:
     rebuild = staticmethod(rebuild)
     read = staticmethod(read)
     error_body = staticmethod(error_body)
-    error_event = staticmethod(error_event)
+    is_stream = staticmethod(is_not_json)
     envelope = staticmethod(envelope)
 
     @staticmethod

@@ -46,7 +46,8 @@ class Exchange:
     `replaced` is the name that the caller wrote where another alias took its place, and counts as a model too.
 
     `cut(cause)` is set while the call can be interrupted: it stops the call where it stands, and the call settles.
-    `path`: of the request, decoded. `key_use`: the Idempotency-Key that the call has taken.
+    `path`: of the request, decoded.
+    `dropped`: what the target could not be told. `key_use`: the Idempotency-Key that the call has taken.
     """
 
     __slots__ = (
@@ -61,6 +62,7 @@ class Exchange:
         "decision",
         "deprecation",
         "dims",
+        "dropped",
         "error_code",
         "finish_reason",
         "first_byte_at",
@@ -96,6 +98,7 @@ class Exchange:
         self.dims: dict[str, str] = {}
         self.deprecation: Deprecation | None = None
         self.streaming = False
+        self.dropped: tuple[str, ...] = ()
         self.attempts: list[AttemptRecord] = []
         self.usage = Usage(requests=0)
         self.cost_nanousd = 0

@@ -44,6 +44,7 @@ def event_of(exchange: Exchange, ended_at: int, limits: dict[str, Limit]) -> Usa
         latency_ms=(ended_at - exchange.started_at) / NS_PER_MS,
         ttft_ms=(exchange.first_byte_at - exchange.started_at) / NS_PER_MS if exchange.first_byte_at else None,
         overhead_ms=max(0, ended_at - exchange.started_at - exchange.upstream_ns) / NS_PER_MS,
+        dropped=exchange.dropped,
         cause=exchange.cause,
         flags=tuple(sorted(exchange.flags)),
     )

@@ -11,9 +11,8 @@ from collections.abc import Awaitable, Callable
 import msgspec
 
 from penstock.admission.admit import may_use
-from penstock.dialects.base import Dialect
-from penstock.dialects.embeddings import Embeddings
-from penstock.dialects.openai_chat import ChatCompletions
+from penstock.dialects.base import Dialect, Spoken
+from penstock.dialects.registry import DIALECTS
 from penstock.domain.events import Cause
 from penstock.domain.exchange import Exchange
 from penstock.domain.policy import Denial
@@ -34,13 +33,11 @@ from penstock.identity.authenticate import authenticate
 from penstock.pipeline import Gateway, Reply, serve
 from penstock.surfaces.http1.request import HeaderList, Request
 from penstock.surfaces.request_id import new_request_id
+from penstock.surfaces.routes import route
 from penstock.upstream.call import passed_on
 
-CALLS: dict[str, Dialect] = {
-    "/v1/chat/completions": ChatCompletions(),
-    "/v1/embeddings": Embeddings(),
-}
-"""The inference surfaces of this release: path -> dialect."""
+_OTHERS = DIALECTS["chat.completions"]
+"""How errors read where no dialect is spoken."""
 
 FAREWELL_S = 1.0
 """How long a cut stream's caller may take to accept its last event."""
@@ -64,23 +61,24 @@ class Inference:
 
     async def handle(self, request: Request) -> None:
         """Answers one request, whatever it is."""
-        dialect = CALLS.get(request.path)
-        if dialect is not None and request.method == "POST":
-            await self._infer(request, dialect)
+        spoken = route(request.path, request.target)
+        if spoken is not None and request.method == "POST":
+            await self._infer(request, spoken)
             return
         request_id = new_request_id(self._gateway.clock())
         try:
-            if dialect is not None:
+            if spoken is not None:
                 raise MethodNotAllowed(f"'{request.path}' takes POST.")
             status, body = await self._look_up(request)
         except GatewayError as error:
-            _refuse(request, error, CALLS["/v1/chat/completions"], request_id)
+            _refuse(request, error, _OTHERS, request_id)
             return
         request.respond(status, [(b"x-request-id", request_id.encode()), _JSON], body)
 
     # -- calls --------------------------------------------------------------------------------------------------------
 
-    async def _infer(self, request: Request, dialect: Dialect) -> None:
+    async def _infer(self, request: Request, spoken: Spoken) -> None:
+        dialect = spoken.dialect
         started_at = self._gateway.clock()
         request_id = new_request_id(started_at)
         exchange = Exchange(request_id, self._node, dialect.surface, request.headers, started_at)
@@ -89,8 +87,8 @@ class Inference:
         request.on_disconnect = lambda: cut("aborted")
         limit = self._gateway.snapshot.server.max_body_bytes
         try:
-            reply = await serve(self._gateway, exchange, dialect, lambda: request.body(limit))
-            await self._reply(request, reply, exchange, dialect)
+            reply = await serve(self._gateway, exchange, spoken, lambda: request.body(limit))
+            await self._reply(request, reply, exchange)
         except GatewayError as error:
             exchange.cut = None
             self.refused_strangers += isinstance(error, InvalidApiKey)
@@ -107,7 +105,7 @@ class Inference:
             if not request.answered:
                 _refuse(request, InternalError("The gateway met a fault of its own."), dialect, request_id)
 
-    async def _reply(self, request: Request, reply: Reply, exchange: Exchange, dialect: Dialect) -> None:
+    async def _reply(self, request: Request, reply: Reply, exchange: Exchange) -> None:
         headers = [(b"x-request-id", exchange.request_id.encode()), *reply.headers]
         if reply.chunks is None:
             exchange.cut = None
@@ -125,9 +123,9 @@ class Inference:
                 raise
             _forgive_cancellation()
             await chunks.aclose()
-            await _end_early(request, dialect, _farewell(self._gateway, exchange))
+            await _end_early(request, reply, _farewell(self._gateway, exchange))
         except GatewayError as error:
-            await _end_early(request, dialect, error)
+            await _end_early(request, reply, error)
         except ConnectionResetError:
             exchange.cut_by = exchange.cut_by or "aborted"
         finally:
@@ -197,13 +195,13 @@ def _farewell(gateway: Gateway, exchange: Exchange) -> GatewayError | None:
 # -- the wire ---------------------------------------------------------------------------------------------------------
 
 
-async def _end_early(request: Request, dialect: Dialect, error: GatewayError | None) -> None:
+async def _end_early(request: Request, reply: Reply, error: GatewayError | None) -> None:
     """The last words of a stream without its normal ending, then the end of the answer. A caller that does not read
     them is not waited for; one that has gone is not told."""
     try:
         async with asyncio.timeout(FAREWELL_S):
-            if error is not None:
-                await request.write(dialect.error_event(error))
+            if error is not None and reply.error_event is not None:
+                await request.write(reply.error_event(error))
             request.end()
     except (TimeoutError, ConnectionResetError):
         request.abort()
@@ -216,7 +214,7 @@ def _refuse(request: Request, error: GatewayError, dialect: Dialect, request_id:
         headers.append((b"x-penstock-attempts", str(attempts).encode()))
     status = error.status
     if isinstance(error, UpstreamRefused):
-        status, body = error.upstream_status, dialect.envelope(error.body, error.upstream_status)
+        status, body = error.upstream_status, error.body
         headers += [(name, value) for name, value in passed_on(error.headers) if name != b"content-type"]
     else:
         body = dialect.error_body(error)

@@ -33,7 +33,8 @@ STRICT = Limit("strict", "strict", "output_tokens", 10**6, "day")
 
 @pytest.fixture(autouse=True)
 def small_quantum(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("penstock.pipeline.QUANTUM_TOKENS", QUANTUM)
+    for room in ("reserve", "attempt"):
+        monkeypatch.setattr(f"penstock.pipeline.{room}.QUANTUM_TOKENS", QUANTUM)
 
 
 @pytest.fixture
@@ -236,7 +237,7 @@ async def test_a_top_up_that_cannot_be_journaled_cuts_the_stream(plane: Plane) -
 async def test_a_stream_longer_than_any_answer_is_the_providers_fault(
     plane: Plane, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("penstock.pipeline.MAX_EXTENSIONS", 3)
+    monkeypatch.setattr("penstock.pipeline.attempt.MAX_EXTENSIONS", 3)
     caller = await plane.call(words(80, 80), stream=True, max_tokens=90)
     assert b'"code":"upstream_malformed"' in caller.body
     plane.check()

@@ -1,0 +1,11 @@
+"""Every wire language, by the surface that it is spoken at."""
+
+from penstock.dialects.base import Dialect
+from penstock.dialects.codec import Codec
+from penstock.dialects.embeddings import Embeddings
+from penstock.dialects.openai_chat import ChatCompletions
+
+DIALECTS: dict[str, Dialect] = {dialect.surface: dialect for dialect in (ChatCompletions(), Embeddings())}
+
+CODECS: dict[str, Codec] = {}
+"""Those of the conversations; what else is said is never translated."""

@@ -1,0 +1,192 @@
+"""From the caller's dialect to the target's, and back.
+
+    passages = Passages(dialect, call, created)
+    passage = passages.to(surfaces, target)        # of the attempt: untouched where the target speaks the dialect
+
+A passage has the call as the target gets it, in the target's dialect, so that a translated call is priced, bounded,
+sent and counted exactly as one that was written in that dialect; and it turns the answer back. What the target cannot
+be told is in `dropped`.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import msgspec
+
+from penstock.dialects.base import Address, Call, Dialect, Reading, Tee
+from penstock.dialects.codec import Codec, Heading, StreamDecoder, StreamEncoder, TargetFacts
+from penstock.dialects.registry import CODECS, DIALECTS
+from penstock.domain.chat import Request
+from penstock.domain.stream import Failed, events_of
+from penstock.errors import (
+    BodyTooLarge,
+    GatewayError,
+    InternalError,
+    InvalidRequest,
+    ModelNotFound,
+    NotPermitted,
+    Overloaded,
+    RateLimitExceeded,
+    UnsupportedByTarget,
+)
+
+MAX_MESSAGE = 2_000
+
+_MEANINGS: dict[int, type[GatewayError]] = {
+    403: NotPermitted,
+    404: ModelNotFound,
+    413: BodyTooLarge,
+    429: RateLimitExceeded,
+    503: Overloaded,
+    529: Overloaded,
+}
+"""What a provider's status says in the words of every dialect; the rest is the request's fault, or the provider's."""
+
+
+class Passage(Protocol):
+    """How one attempt's call goes to its target and the answer comes back. `dialect` and `call` are the target's."""
+
+    dialect: Dialect
+    call: Call
+    dropped: tuple[str, ...]
+    content_type: str | None
+    """Of what the caller gets; None: the provider's own."""
+
+    def answer(self, body: bytes) -> bytes:
+        """A plain answer for the caller. Raises `UpstreamMalformed`."""
+
+    def refusal(self, body: bytes, status: int) -> bytes:
+        """The body of a provider's refusal for the caller."""
+
+    def tee(self, asked_usage: bool) -> Tee: ...
+
+
+class Untouched:
+    """Caller and target speak the same dialect: the bytes pass."""
+
+    dropped: tuple[str, ...] = ()
+    content_type: str | None = None
+
+    def __init__(self, dialect: Dialect, call: Call) -> None:
+        self.dialect = dialect
+        self.call = call
+
+    def answer(self, body: bytes) -> bytes:
+        return body
+
+    def refusal(self, body: bytes, status: int) -> bytes:
+        return self.dialect.envelope(body, status)
+
+    def tee(self, asked_usage: bool) -> Tee:
+        return self.dialect.tee(self.call, asked_usage)
+
+
+class Translated:
+    """Everything is read in one dialect and written in the other."""
+
+    def __init__(self, caller: Dialect, heading: Heading, target: Dialect, facts: TargetFacts) -> None:
+        self._from: Codec = CODECS[target.surface]
+        self._into: Codec = CODECS[caller.surface]
+        encoded = self._from.encode_request(heading.request, facts)
+        streaming = heading.request.streaming
+        self.dialect = target
+        self.call = target.parse(encoded.body, Address(facts.model, streaming, "sse"))
+        self.dropped = encoded.dropped
+        self.content_type: str | None = self._into.stream_type if streaming else self._into.content_type
+        self._caller, self._heading = caller, heading
+
+    def answer(self, body: bytes) -> bytes:
+        answer = self._from.decode_answer(body)
+        if not self._heading.request.streaming:
+            return self._into.encode_answer(answer, self._heading)
+        encoder = self._into.encoder(self._heading)  # the target was asked for a stream and gave a plain answer
+        return b"".join(encoder.encode(event) for event in events_of(answer))
+
+    def refusal(self, body: bytes, status: int) -> bytes:
+        return self._caller.error_body(_refusal_as_told(body, status))
+
+    def tee(self, asked_usage: bool) -> Tee:
+        own = self.dialect.tee(self.call, False)
+        return TranslatingTee(own, self._from.decoder(), self._into.encoder(self._heading))
+
+
+class TranslatingTee:
+    """The target's own tee reads what money needs; what passes on is the caller's dialect."""
+
+    def __init__(self, own: Tee, decoder: StreamDecoder, encoder: StreamEncoder) -> None:
+        self._own = own
+        self._decoder = decoder
+        self._encoder = encoder
+
+    @property
+    def begun(self) -> bool:
+        return self._own.begun
+
+    @property
+    def ended(self) -> bool:
+        return self._own.ended
+
+    @property
+    def reading(self) -> Reading:
+        return self._own.reading
+
+    def feed(self, data: bytes) -> bytes:
+        self._own.feed(data)
+        return b"".join([self._encoder.encode(event) for event in self._decoder.feed(data)])
+
+    def close(self) -> tuple[bytes, bool]:
+        _, seen = self._own.close()
+        if not seen and self.reading.error is None:
+            return b"", False
+        return b"".join([self._encoder.encode(event) for event in self._decoder.close()]), seen
+
+    def counted_output(self) -> int:
+        return self._own.counted_output()
+
+    def error_event(self, error: GatewayError) -> bytes:
+        return self._encoder.encode(Failed(error.message, error.status, error.code))
+
+
+class Passages:
+    """The ways of one caller's call. `created`: Unix seconds, for answers that tell when they were made."""
+
+    def __init__(self, dialect: Dialect, call: Call, created: int) -> None:
+        self._dialect = dialect
+        self._call = call
+        self._created = created
+        self._request: Request | None = None
+
+    def to(self, surfaces: Sequence[str], facts: TargetFacts) -> Passage:
+        """The passage to a target that is served at `surfaces`. Raises `UnsupportedByTarget` when there is none."""
+        if self._dialect.surface in surfaces:
+            return Untouched(self._dialect, self._call)
+        codec, target = CODECS.get(self._dialect.surface), next((name for name in surfaces if name in CODECS), None)
+        if codec is None or target is None:
+            raise UnsupportedByTarget(
+                f"The model's provider has nothing like '{self._dialect.surface}', and it cannot be translated."
+            )
+        if self._request is None:
+            self._request = codec.decode_request(self._call)
+        heading = Heading(self._call.model, self._call.wants_usage, self._request, self._created)
+        return Translated(self._dialect, heading, DIALECTS[target], facts)
+
+
+def _refusal_as_told(body: bytes, status: int) -> GatewayError:
+    """A provider's refusal as an error that every dialect can write: its own message, under the status's meaning."""
+    meaning = _MEANINGS.get(status, InvalidRequest if status < 500 else InternalError)
+    return meaning(_message(body) or f"The provider answered {status}.")
+
+
+def _message(body: bytes) -> str:
+    """What a provider's error body says, in any of the forms that vendors use."""
+    try:
+        told: Any = msgspec.json.decode(body)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return ""
+    if isinstance(told, list) and told:
+        told = told[0]
+    for _ in range(2):
+        if isinstance(told, dict):
+            members = (told.get(name) for name in ("error", "message", "Message", "detail"))
+            told = next((member for member in members if isinstance(member, str | dict) and member), "")
+    return told[:MAX_MESSAGE] if isinstance(told, str) else ""

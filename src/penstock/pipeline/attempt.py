@@ -1,0 +1,381 @@
+"""One try at one target, from its dispatch to the one resolution of its hold."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from contextlib import suppress
+
+from msgspec import structs
+
+from penstock.admission import deprecation
+from penstock.catalog.cost import cost
+from penstock.dialects.base import Reading, Tee
+from penstock.domain.events import AttemptRecord, CostBasis, UsageEvent
+from penstock.domain.exchange import Exchange
+from penstock.domain.http import header
+from penstock.domain.money import usd
+from penstock.domain.policy import QUANTUM_TOKENS
+from penstock.domain.usage import Usage
+from penstock.errors import (
+    GatewayError,
+    InternalError,
+    Killed,
+    StoreUnavailable,
+    UpstreamCredential,
+    UpstreamError,
+    UpstreamMalformed,
+    UpstreamRefused,
+    UpstreamReset,
+    UpstreamTimeout,
+)
+from penstock.ledger.ledger import MAX_EXTENSIONS, Admission, Ask
+from penstock.pipeline.gateway import Gateway, Reply
+from penstock.pipeline.reserve import Plan, ask_of
+from penstock.providers.base import Outgoing
+from penstock.records.draft import draft_of, event_of
+from penstock.upstream.call import MAX_PLAIN_BODY_BYTES, linger, passed_on, refusal
+from penstock.upstream.transport import UpstreamResponse
+
+UNUSED = Usage(requests=0)
+
+NOTHING_USED = Usage(requests=1)
+"""What a dispatched attempt that the provider refused is charged: the request itself."""
+
+
+def tell(exchange: Exchange, error: BaseException) -> None:
+    """What the exchange's event says of the error that ended it: what its caller is told. A cancellation is the cut's:
+    the caller went, or a kill."""
+    if isinstance(error, asyncio.CancelledError | GeneratorExit):
+        exchange.cause = exchange.cut_by or "aborted"
+        exchange.error_code = "killed" if exchange.cause == "killed" else ""
+        exchange.status = exchange.status or 499
+        return
+    told = error if isinstance(error, GatewayError) else InternalError("The gateway met a fault of its own.")
+    exchange.status = told.upstream_status if isinstance(told, UpstreamRefused) else told.status
+    exchange.error_code = told.code
+    if isinstance(told, Killed):
+        exchange.cause = "killed"
+    else:
+        is_fault = exchange.attempts or isinstance(told, UpstreamError | InternalError)
+        exchange.cause = "failed" if is_fault else "refused"
+
+
+class Attempt:
+    """One try at one target, from dispatch to the one resolution of its hold."""
+
+    def __init__(self, gateway: Gateway, exchange: Exchange, plan: Plan, admission: Admission) -> None:
+        self._gateway = gateway
+        self._exchange = exchange
+        self._plan = plan
+        self._admission = admission
+        self._n = len(exchange.attempts) + 1
+        self._started_at = gateway.clock()
+        self._resolved = False
+        self._status = 0
+        self._body_bytes = 0
+        self._reported: Usage | None = None
+        self._tee: Tee | None = None
+        self._tier = plan.passage.call.service_tier
+        self._metered = plan.ask.metered
+
+    # -- the call -----------------------------------------------------------------------------------------------------
+
+    async def answer(self) -> Reply:
+        """Dispatches, and returns the reply: a plain one settled, a streamed one from its first event on. Raises
+        `UpstreamError` with nothing resolved."""
+        plan, exchange = self._plan, self._exchange
+        dialect, call = plan.passage.dialect, plan.passage.call
+        outgoing = Outgoing(
+            dialect.surface,
+            dialect.rebuild(call, plan.demand),
+            plan.target.model,
+            call.streaming,
+            exchange.headers,
+            self._started_at / 1e9,
+        )
+        response = await self._gateway.upstream.attempt(self._admission, plan.provider, outgoing, self._draft)
+        try:
+            return await self._read(response)
+        except BaseException:
+            response.abort()
+            raise
+
+    async def _read(self, response: UpstreamResponse) -> Reply:
+        plan = self._plan
+        self._exchange.first_byte_at = self._gateway.clock()
+        self._status = response.status
+        if response.status >= 300:
+            raise self._told(await refusal(response))
+        content_type = header(response.headers, "content-type") or ""
+        if plan.passage.call.streaming and plan.passage.dialect.is_stream(plan.passage.call, content_type):
+            return await self._stream(response)
+        return await self._plain(response)
+
+    def _draft(self) -> UsageEvent:
+        """The event as far as it is known, costed with what is held: at the worst case, and of a stream under metered
+        limits alone, at what they hold by now."""
+        worst = (self._metered or self._plan.ask).usd_nanousd or 0
+        if self._metered is not None:
+            worst = max(worst, self._admission.most_held("usd"))
+        attempt = self._record(NOTHING_USED, worst, "estimated", self._started_at)
+        return draft_of(self._exchange, attempt, worst)
+
+    async def _plain(self, response: UpstreamResponse) -> Reply:
+        body = await response.read_all(MAX_PLAIN_BODY_BYTES)
+        self._body_bytes = len(body)
+        passage = self._plan.passage
+        reading = passage.dialect.read(body)
+        if reading.error is not None:
+            raise self._told(self._refused(reading, response, body))
+        answer = passage.answer(body)
+        self._complete(reading, -(-len(body) // 4))
+        headers = self._headers(response)
+        headers.append((b"x-penstock-cost-usd", usd(self._exchange.cost_nanousd).encode()))
+        return Reply(response.status, headers, answer)
+
+    async def _stream(self, response: UpstreamResponse) -> Reply:
+        """Waits for the first event, so that a provider that fails at once can still be replaced."""
+        tee = self._tee = self._plan.passage.tee(self._plan.demand.ask_usage)
+        data = await response.read()
+        if not data:
+            raise UpstreamReset("The provider's stream ended before it began.")
+        first = tee.feed(data)
+        while not tee.begun and (data := await response.read()):
+            first += tee.feed(data)
+        if tee.reading.error is not None and not tee.counted_output():
+            raise self._told(self._refused(tee.reading, response, _only_data(first)))
+        chunks = self._relay(response, tee, first)
+        await anext(chunks)
+        return Reply(response.status, self._headers(response), chunks=chunks, error_event=tee.error_event)
+
+    def _told(self, error: UpstreamError) -> UpstreamError:
+        """A provider's refusal with its body as the caller reads it."""
+        if isinstance(error, UpstreamRefused):
+            error.body = self._plan.passage.refusal(error.body, error.upstream_status)
+        return error
+
+    def _refused(self, reading: Reading, response: UpstreamResponse, body: bytes) -> UpstreamRefused:
+        """An error that came with a success status. What it reports as used is owed all the same."""
+        self._reported = reading.usage
+        self._tier = reading.service_tier or self._tier
+        return UpstreamRefused(reading.error_status or 502, response.headers, body)
+
+    async def _relay(self, response: UpstreamResponse, tee: Tee, out: bytes) -> AsyncGenerator[bytes, None]:
+        """The stream as the caller gets it, after one empty piece: only what has begun is sure to resolve its hold when
+        it is closed. Raises `GatewayError`, with the call settled, when it breaks in between."""
+        try:
+            yield b""
+            while True:
+                if tee.ended and not self._resolved:
+                    self._complete(tee.reading, tee.counted_output)
+                elif self._metered is not None and not self._resolved:
+                    await self._top_up(self._metered, tee.counted_output())
+                if out:
+                    yield out
+                if tee.ended:
+                    break
+                data = await response.read()
+                if not data:
+                    break
+                out = tee.feed(data)
+            rest, seen = tee.close()
+            if not self._resolved:
+                if not seen and tee.reading.error is None:
+                    raise UpstreamReset("The provider's stream broke off before its end.")
+                self._complete(tee.reading, tee.counted_output)
+            if rest:
+                yield rest
+            self._exchange.cut = None  # the ending has been seen: there is nothing left to cut
+            await linger(response)
+        except UpstreamError as error:
+            if not self._resolved:
+                self.fail(error, final=True)
+                raise
+        except BaseException as error:
+            if not self._resolved:
+                with suppress(UpstreamError):
+                    tee.feed(response.unread())  # it had been sent, so it will be billed
+            self.interrupt(error)
+            raise
+        finally:
+            response.abort()
+            self._gateway.live.pop(self._exchange.request_id, None)
+
+    async def _top_up(self, held: Ask, counted: int) -> None:
+        """Holds another quantum on the metered limits when less than half of one is left of what is held, before what
+        was counted is passed on. Raises what refuses it."""
+        plan = self._plan
+        call, ask = plan.passage.call, plan.ask
+        passed = counted + call.predicted * call.choices
+        covered = held.output_tokens or 0
+        if passed + QUANTUM_TOKENS // 2 <= covered:
+            return
+        wanted = max(passed, covered) + QUANTUM_TOKENS
+        if ask.output_tokens is not None:
+            wanted = min(wanted, ask.output_tokens)
+        if wanted > MAX_EXTENSIONS * QUANTUM_TOKENS:
+            raise UpstreamMalformed("The provider's stream is longer than any answer.")
+        if wanted > covered:
+            self._metered = ask_of(call, plan.target, ask.input_tokens, wanted)
+            await self._admission.extend(self._gateway.snapshot.limits, self._metered, self._draft)
+
+    def _headers(self, response: UpstreamResponse) -> list[tuple[bytes, bytes]]:
+        target = self._plan.target
+        headers = [
+            *self._passed_on(response),
+            (b"x-penstock-provider", target.provider.encode()),
+            (b"x-penstock-model", target.model.encode()),
+            (b"x-penstock-attempts", str(self._n).encode()),
+            (b"x-penstock-cache", b"off"),
+        ]
+        if self._exchange.deprecation is not None:
+            headers += deprecation.headers(self._exchange.deprecation)
+        if (downgrade := self._exchange.decision.get("downgrade")) is not None:
+            headers.append((b"x-penstock-downgraded", downgrade["limit"].encode()))
+        return headers
+
+    def _passed_on(self, response: UpstreamResponse) -> list[tuple[bytes, bytes]]:
+        """The provider's headers; of a translated answer, with the type of what it became and the names of what its
+        request lost."""
+        passage, headers = self._plan.passage, passed_on(response.headers)
+        if passage.content_type is not None:
+            headers = [pair for pair in headers if pair[0] != b"content-type"]
+            headers.append((b"content-type", passage.content_type.encode()))
+        if passage.dropped:
+            headers.append((b"x-penstock-dropped", ",".join(passage.dropped).encode()))
+        return headers
+
+    # -- the resolution of the hold -----------------------------------------------------------------------------------
+
+    def _complete(self, reading: Reading, counted_output: "int | Callable[[], int]") -> None:
+        """The provider answered to the end: what it reports is charged, else what was counted."""
+        exchange = self._exchange
+        exchange.finish_reason = reading.finish_reason
+        exchange.status = self._status
+        self._tier = reading.service_tier or self._tier
+        if reading.error is not None:
+            exchange.cause, exchange.error_code = "failed", "upstream_error"
+        if reading.usage is not None:
+            self._settle(reading.usage, "computed")
+            return
+        exchange.flags.add("hostile_usage" if reading.hostile else "usage_missing")
+        self._settle(
+            self._estimate(counted_output if isinstance(counted_output, int) else counted_output()), "estimated"
+        )
+
+    def fail(self, error: UpstreamError, *, final: bool) -> None:
+        """The provider refused or broke. A refusal costs nothing; what broke is charged with what had passed."""
+        if final:
+            tell(self._exchange, error)
+            self._exchange.cause = "failed"
+        is_refusal = isinstance(error, UpstreamRefused | UpstreamCredential) or self._status >= 300
+        if not self._admission.dispatched:
+            self._void(error.code, final=final)
+        elif not is_refusal:
+            left_it_working = isinstance(error, UpstreamTimeout)
+            self._settle(self._cut_usage(left_it_working), "estimated", error_code=error.code, final=final)
+        elif final or self._reported is not None:
+            self._settle(self._reported or NOTHING_USED, "computed", error_code=error.code, final=final)
+        else:
+            self._void(error.code, final=False)
+
+    def interrupt(self, error: BaseException) -> None:
+        """The call is left where it stands: the caller went, a kill, a fault of ours. Nothing, when it had ended."""
+        if self._resolved:
+            return
+        exchange = self._exchange
+        exchange.status = self._status
+        tell(exchange, error)
+        if self._admission.dispatched and isinstance(error, GatewayError):
+            exchange.cause = "refused" if error.denial is not None else "failed"
+        with suppress(StoreUnavailable):  # the journal keeps the record, and nobody waits for an ending any more
+            if self._admission.dispatched:
+                self._settle(self._cut_usage(left_it_working=True), "estimated", error_code=exchange.error_code)
+            else:
+                self._void(exchange.cause, final=True)
+
+    def _cut_usage(self, left_it_working: bool) -> Usage:
+        """What a cut call is charged. A stream is counted, and is at least what it has reported. Of a plain call there
+        is nothing to count until all of it is there: where the vendor had done its work, which it has when the answer
+        begins, or may go on with it when it is we who leave, it is charged in full."""
+        plan = self._plan
+        if self._tee is not None:
+            counted, reported = self._estimate(self._tee.counted_output()), self._tee.reading.usage
+            return counted if reported is None else _no_less(reported, counted.output)
+        if self._body_bytes:
+            return self._estimate(-(-self._body_bytes // 4))
+        is_worked_on = left_it_working and plan.vendor.cancel_stops_billing != "yes"
+        if not plan.passage.call.streaming and (self._status or is_worked_on):
+            return Usage(input=plan.ask.input_tokens, output=plan.ask.output_tokens or 0)
+        return self._estimate(0)
+
+    def _estimate(self, output: int) -> Usage:
+        """An estimate never exceeds the hold."""
+        ask = self._plan.ask
+        bound = output if ask.output_tokens is None else min(output, ask.output_tokens)
+        call = self._plan.passage.call
+        estimate = call.input_estimate + call.images * self._plan.target.image_tokens
+        return Usage(input=min(estimate, ask.input_tokens), output=bound)
+
+    def _settle(self, usage: Usage, basis: CostBasis, *, error_code: str = "", final: bool = True) -> None:
+        """Posts what is owed and, with the last attempt, the exchange's event: one write. The request itself is charged
+        to the last attempt alone, so that a limit on requests counts each exchange once."""
+        exchange, price = self._exchange, self._plan.target.price
+        self._resolved = True
+        now = self._gateway.clock()
+        owed_nanousd, lines = cost(price, usage, self._tier)
+        if not final:
+            usage = structs.replace(usage, requests=0)
+        if price is None and basis == "computed":
+            basis = "unpriced"
+        exchange.attempts.append(self._record(usage, owed_nanousd, basis, now, error_code))
+        exchange.usage = usage if exchange.usage == UNUSED else exchange.usage.plus(usage)
+        exchange.cost_nanousd += owed_nanousd
+        exchange.cost_lines += lines
+        exchange.price_version = price.version if price else ""
+        exchange.upstream_ns += now - self._started_at
+        charges = self._admission.owed(owed_nanousd, usage)
+        exchange.charges += charges
+        if self._admission.is_exceeded_by(charges):
+            exchange.flags.add("hold_exceeded")
+        self._admission.post(charges, basis, self._event(now) if final else None)
+
+    def _void(self, cause: str, *, final: bool) -> None:
+        """Frees the hold: nothing is owed."""
+        self._resolved = True
+        now = self._gateway.clock()
+        self._exchange.upstream_ns += now - self._started_at
+        self._exchange.attempts.append(self._record(UNUSED, 0, "computed", now, cause))
+        self._admission.void(cause, self._event(now) if final else None)
+
+    def _event(self, now: int) -> UsageEvent:
+        self._exchange.recorded = True
+        return event_of(self._exchange, now, self._gateway.snapshot.limits)
+
+    def _record(
+        self, usage: Usage, cost_nanousd: int, basis: CostBasis, ended_at: int, error_code: str = ""
+    ) -> AttemptRecord:
+        target = self._plan.target
+        return AttemptRecord(
+            n=self._n,
+            provider=target.provider,
+            model=target.model,
+            deployment=f"{target.provider}/{target.model}",
+            started_at=self._started_at,
+            ended_at=ended_at,
+            status=self._status,
+            error_code=error_code,
+            usage=usage,
+            cost_nanousd=cost_nanousd,
+            basis=basis,
+        )
+
+
+def _no_less(reported: Usage, output: int) -> Usage:
+    """A report that may have come before the end: what was counted is the least that was put out."""
+    return structs.replace(reported, output=max(reported.output, output - reported.audio_out))
+
+
+def _only_data(run: bytes) -> bytes:
+    """The JSON of the event that says `error`, for an error that is answered as a plain one."""
+    lines = [line[5:].strip() for line in run.splitlines() if line.startswith(b"data:")]
+    return next((line for line in lines if b'"error"' in line), b"")

@@ -1,0 +1,105 @@
+"""What a worker holds while it serves, and what its calls have in common."""
+
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from typing import NamedTuple, Protocol
+
+from penstock.admission.admit import kill_on, killed
+from penstock.domain.events import Cause
+from penstock.domain.exchange import Exchange
+from penstock.domain.idempotency import KeyUse
+from penstock.domain.snapshot import BREAK_GLASS, Deployment, Snapshot
+from penstock.errors import GatewayError, Overloaded, StoreUnavailable
+from penstock.ledger.ledger import Ledger
+from penstock.upstream.call import Upstream
+
+
+class Reply(NamedTuple):
+    """An answer on its way to the caller: `body` when it is plain, else `chunks`, which must be closed. `error_event`
+    writes the last words of a stream that is cut where it stands."""
+
+    status: int
+    headers: list[tuple[bytes, bytes]]
+    body: bytes = b""
+    chunks: AsyncGenerator[bytes, None] | None = None
+    error_event: Callable[[GatewayError], bytes] | None = None
+
+
+class KeyUses(Protocol):
+    """Who uses which Idempotency-Key, on every worker."""
+
+    async def take(self, use: KeyUse) -> KeyUse:
+        """The use that counts: this one, once it is durable, or the one before it. Raises `StoreUnavailable`. Where it
+        raises, or is cut short, this one does not count for long."""
+
+    async def release(self, use: KeyUse) -> None:
+        """Lets the Idempotency-Key be used again, soon where it cannot be at once."""
+
+
+class Asked(NamedTuple):
+    """What a worker asks the control process for: what an undeclared model can do and cost, and Idempotency-Keys."""
+
+    resolve: Callable[[str, str], Awaitable[Deployment]]
+    key_uses: KeyUses
+
+
+def uptime_ns() -> int:
+    """Nanoseconds since the machine started, the time it was suspended included: nobody can set this clock back."""
+    return time.clock_gettime_ns(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+
+class Gateway:
+    """What a worker holds: the world as it stands, and the rooms. `snapshot` is replaced whole, never changed.
+    `clock` gives Unix nanoseconds, `uptime` those since some moment, and never goes backwards."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        upstream: Upstream,
+        asked: Asked,
+        clock: Callable[[], int],
+        uptime: Callable[[], int] = uptime_ns,
+    ) -> None:
+        self.snapshot = Snapshot()
+        self.pepper = b""
+        self.ledger = ledger
+        self.upstream = upstream
+        self.resolve, self.key_uses = asked
+        self.clock = clock
+        self.live: dict[str, Exchange] = {}
+        self.draining = False
+        self._uptime = uptime
+        self._fresh_until = 0
+
+    def confirm_fresh(self) -> None:
+        """The control process has said that this snapshot is the newest: it holds for `stop.freshness`."""
+        self._fresh_until = self._uptime() + self.snapshot.server.freshness_ms * 1_000_000
+
+    def require_ready(self) -> None:
+        """Raises when this box may not admit: it drains, is full, or has not heard from its control process for longer
+        than `stop.freshness`, so that a stop might not have reached it."""
+        if self.draining:
+            raise Overloaded("The gateway is restarting. Try again.", retry_after_s=1)
+        if self._uptime() > self._fresh_until and BREAK_GLASS.generation not in self.snapshot.kills:
+            raise StoreUnavailable("The gateway's control process cannot be reached. Try again.", retry_after_s=2)
+        if len(self.live) >= self.snapshot.server.max_concurrent_calls:
+            raise Overloaded("The gateway serves as many calls as it may. Try again.", retry_after_s=1)
+
+    def require_glass(self) -> None:
+        """Raises `Killed` while the break-glass file stops this box."""
+        if (kill := self.snapshot.kills.get(BREAK_GLASS.generation)) is not None:
+            raise killed(kill)
+
+    def cut_killed(self) -> int:
+        """Cuts every live call that a kill in force covers; returns how many there were."""
+        kills = self.snapshot.kills.values()
+        return self.cut([x for x in self.live.values() if kill_on(kills, x.dims) is not None], "killed")
+
+    def cut(self, exchanges: Iterable[Exchange], cause: Cause) -> int:
+        """Cuts these live calls where they stand; each settles with `cause`. Returns how many there were."""
+        cut = 0
+        for exchange in list(exchanges):
+            if exchange.cut is not None and exchange.cut_by is None:
+                exchange.cut(cause)
+                cut += 1
+        return cut

@@ -1,0 +1,123 @@
+"""Reserve: how one target is sent to, what the call can cost there at worst, and the hold for it on every limit."""
+
+from typing import NamedTuple
+
+from msgspec import structs
+
+from penstock.admission.admit import refuse_killed
+from penstock.catalog.cost import Bounds, worst_cost
+from penstock.dialects.base import Call, Demand
+from penstock.dialects.codec import TargetFacts
+from penstock.dialects.translation import Passage, Passages
+from penstock.domain.exchange import Exchange
+from penstock.domain.money import MAX_NANOUSD
+from penstock.domain.policy import METERED_UNITS, QUANTUM_TOKENS, Limit
+from penstock.domain.snapshot import Deployment, Provider
+from penstock.errors import UnsupportedByTarget, UpstreamConnectFailed
+from penstock.ledger.ledger import Admission, Ask
+from penstock.pipeline.gateway import Gateway
+from penstock.providers.base import Vendor
+from penstock.providers.registry import provider_for
+
+UNSEEN_INPUT_TOKENS = 2_000_000
+"""What content that the gateway never sees is held at where the model's context window is not known: the largest
+window sold."""
+
+
+class Plan(NamedTuple):
+    """What one attempt sets out with."""
+
+    passage: Passage
+    target: Deployment
+    provider: Provider
+    vendor: Vendor
+    demand: Demand
+    ask: Ask
+
+
+LEAST_INJECTED_CAP = 256
+"""Some vendors refuse a cap that does not fit the context beside the input; ours gives way down to this."""
+
+
+async def reserve(
+    gateway: Gateway, exchange: Exchange, passages: Passages, target: Deployment
+) -> tuple[Plan, Admission]:
+    """Checks and holds one target on every limit that counts this call: its worst case, or of a stream, on metered
+    limits, the first quantum of its output. Raises `GatewayError`, with nothing held."""
+    snapshot = gateway.snapshot
+    exchange.dims["provider"] = target.provider
+    refuse_killed(snapshot, exchange.dims)
+    provider = snapshot.providers.get(target.provider)
+    if provider is None:
+        raise UpstreamConnectFailed("The provider was removed while the call was under way.")
+    vendor = provider_for(provider.kind)
+    passage = _passage(exchange, passages, vendor, target)
+    call = passage.call
+    limits = gateway.ledger.applying(snapshot.limits, exchange.dims)
+    cap, demand = _demand(exchange, passage, target, (vendor, limits))
+    input_tokens = call.input_bound + call.images * target.image_tokens
+    if call.unseen:
+        input_tokens = max(input_tokens, target.context_window or UNSEEN_INPUT_TOKENS)
+    output_tokens = None if cap is None else (cap + call.predicted) * call.choices
+    ask = ask_of(call, target, input_tokens, output_tokens)
+    if _can_be_topped_up(call) and any(limit.mode == "metered" and limit.unit in METERED_UNITS for limit in limits):
+        first = QUANTUM_TOKENS + call.predicted * call.choices
+        if output_tokens is None or first < output_tokens:
+            ask = structs.replace(ask, metered=ask_of(call, target, input_tokens, first))
+    attempt_id = f"{exchange.request_id}:{len(exchange.attempts) + 1}"
+    admission = await gateway.ledger.reserve(limits, exchange.dims, ask, attempt_id)
+    return Plan(passage, target, provider, vendor, demand, ask), admission
+
+
+STRICT = "x-penstock-strict"
+
+
+def _passage(exchange: Exchange, passages: Passages, vendor: Vendor, target: Deployment) -> Passage:
+    """How the call reaches this target. What cannot be said there is dropped and named, or the call is refused where
+    its caller wants all or nothing."""
+    assert exchange.alias is not None
+    facts = TargetFacts(target.model, exchange.alias.max_output or target.max_output, target.context_window)
+    passage = passages.to(vendor.surfaces(target.model), facts)
+    if passage.dropped and exchange.headers.get(STRICT, "").lower() == "true":
+        raise UnsupportedByTarget(f"The model's provider cannot be told: {', '.join(passage.dropped)}.")
+    exchange.dropped = passage.dropped
+    return passage
+
+
+def ask_of(call: Call, target: Deployment, input_tokens: int, output_tokens: int | None) -> Ask:
+    """What a call of this size can use at worst."""
+    worst = None
+    if target.price is not None:
+        bounds = Bounds(input_tokens, output_tokens or 0, audio_in=call.audio_in, audio_out=call.audio_out)
+        worst = worst_cost(target.price, bounds, (call.service_tier,) if call.service_tier else ())
+        worst = min(worst, MAX_NANOUSD)
+    return Ask(worst, input_tokens, output_tokens)
+
+
+def _can_be_topped_up(call: Call) -> bool:
+    """Whether what the provider puts out can be counted while it comes; audio cannot."""
+    return call.streaming and not call.audio_out
+
+
+def _demand(
+    exchange: Exchange, passage: Passage, target: Deployment, context: tuple[Vendor, tuple[Limit, ...]]
+) -> tuple[int | None, Demand]:
+    """The cap on one choice's output, and how the call is sent. The caller's cap stands; else the alias's, else the
+    catalogue's is injected where a limit that refuses counts output, so that the provider enforces our bound. The newer
+    of its two names goes as the older one to servers that may know that one alone: they would ignore it."""
+    vendor, limits = context
+    call = passage.call
+    ask_usage = call.streaming and vendor.asks_usage and not call.wants_usage
+    assert exchange.alias is not None
+    cap = call.max_output
+    if cap is None:
+        cap = exchange.alias.max_output or target.max_output
+    if cap is None or not any(limit.mode != "observe" and limit.unit in METERED_UNITS for limit in limits):
+        return cap, Demand(target.model, None, ask_usage)
+    name = vendor.output_cap_field(passage.dialect.surface)
+    if call.max_output is None:
+        if target.context_window is not None:
+            cap = min(cap, max(LEAST_INJECTED_CAP, target.context_window - call.input_estimate))
+    elif not (name == "max_tokens" and call.cap_name == "max_completion_tokens"):
+        return cap, Demand(target.model, None, ask_usage)
+    return cap, Demand(target.model, (name, cap), ask_usage)

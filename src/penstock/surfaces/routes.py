@@ -1,0 +1,49 @@
+"""Which address is written to in which dialect.
+
+A route is a path as the reference shows it. `{model}` stands for the model's name, which may have slashes in it.
+"""
+
+import re
+from typing import NamedTuple
+from urllib.parse import parse_qs, urlsplit
+
+from penstock.dialects.base import Address, Spoken
+from penstock.dialects.registry import DIALECTS
+
+
+class Route(NamedTuple):
+    """`streaming`: the path alone says that the answer streams."""
+
+    path: str
+    surface: str
+    streaming: bool = False
+
+
+ROUTES = (
+    Route("/v1/chat/completions", "chat.completions"),
+    Route("/v1/embeddings", "embeddings"),
+    Route("/openai/v1/chat/completions", "chat.completions"),
+    Route("/openai/v1/embeddings", "embeddings"),
+    Route("/openai/deployments/{model}/chat/completions", "chat.completions"),
+    Route("/openai/deployments/{model}/embeddings", "embeddings"),
+)
+"""All inference surfaces. Those under `/openai` are Azure's addresses."""
+
+_PLAIN = {route.path: Spoken(DIALECTS[route.surface]) for route in ROUTES if "{" not in route.path}
+_PATTERNS = [
+    (re.compile(re.escape(route.path).replace(re.escape("{model}"), "(?P<model>.+)")), route)
+    for route in ROUTES
+    if "{" in route.path
+]
+
+
+def route(path: str, target: str) -> Spoken | None:
+    """What is spoken at `path`, decoded and without the query, which `target` still has. None: no inference surface."""
+    spoken = _PLAIN.get(path)
+    if spoken is not None:
+        return spoken
+    for pattern, found in _PATTERNS:
+        if (match := pattern.fullmatch(path)) is not None:
+            form = parse_qs(urlsplit(target).query).get("alt", [""])[-1]
+            return Spoken(DIALECTS[found.surface], Address(match["model"], found.streaming, form))
+    return None
