@@ -33,6 +33,7 @@
     |-- ControlError                   refuses a change of the control plane; declares status and code, has a place
     |   |-- InvalidNoun                422 invalid
     |   |   `-- InvalidFile            422 invalid              a configuration file; `.faults` has one line each
+    |   |-- NotAllowed                 403 not_permitted        no role of the asker's permits it
     |   |-- NotFoundNoun               404 not_found
     |   |-- Conflict                   409 conflict             the name is taken, or the object is in use
     |   |-- Declared                   409 declared             the configuration file owns it
@@ -240,6 +241,10 @@ class InvalidFile(InvalidNoun):
         more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
         super().__init__(faults[0] + more)
         self.faults = tuple(faults)
+
+
+class NotAllowed(ControlError):
+    status, code = 403, "not_permitted"
 
 
 class NotFoundNoun(ControlError):

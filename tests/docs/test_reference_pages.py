@@ -125,7 +125,11 @@ def test_every_path_of_the_admin_api_is_on_the_page_with_a_curl(gateway: Gateway
 
 
 def test_every_header_that_callers_get_is_on_the_page() -> None:
-    modules = [*(SOURCE / "pipeline").glob("*.py"), SOURCE / "upstream" / "call.py", *(SOURCE / "surfaces").rglob("*.py")]
+    modules = [
+        *(SOURCE / "pipeline").glob("*.py"),
+        SOURCE / "upstream" / "call.py",
+        *(SOURCE / "surfaces").rglob("*.py"),
+    ]
     named = {
         name
         for module in modules

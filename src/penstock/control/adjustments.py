@@ -7,12 +7,15 @@ moves by its amount and never below zero.
 from typing import Any
 
 from msgspec import Struct
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from penstock.config import values
 from penstock.control import audit, limits, nouns
 from penstock.control.paging import Listing, Page, cut, position
+from penstock.control.tenancy import tenant_of, visible
 from penstock.control.write import Write
+from penstock.domain.access import EVERYTHING, Reach
 from penstock.domain.money import MAX_NANOUSD, usd
 from penstock.domain.policy import Charge, Limit
 from penstock.errors import InvalidNoun
@@ -41,7 +44,8 @@ async def adjust(write: Write, asked: Correction) -> tuple[Adjustment, dict[str,
 
     Raises NotFoundNoun for an unknown limit, InvalidNoun for what the balance cannot bear.
     """
-    limit = limits.domain_limit(await nouns.fetch(write.conn, limits.LIMIT, asked.limit), write.at)
+    row = await limits.fetch_adjustable(write, asked.limit)
+    limit = limits.domain_limit(row, write.at)
     place = _place(limit, asked, write.at)
     amount = _amount(limit, asked.amount)
     before = await adjustments.settled(write.conn, place)
@@ -54,20 +58,26 @@ async def adjust(write: Write, asked: Correction) -> tuple[Adjustment, dict[str,
     made = Adjustment(number, write.at, charge, nouns.checked_reason(asked.reason), write.actor)
     await adjustments.write(write.conn, made)
     pictures = ({"settled": before}, {**_shown(made, limit), "settled": before + amount})
-    await audit.record(write, "adjust", ("adjustment", made.id), *pictures)
+    tenant = await tenant_of(write.conn, "limit", row)
+    await audit.record(write, "adjust", audit.About("adjustment", made.id, tenant), *pictures)
     return made, {**_shown(made, limit), "settled_before": before, "settled": before + amount}
 
 
-async def list_page(conn: AsyncConnection, page: Page) -> Listing:
-    """The newest first."""
+async def list_page(conn: AsyncConnection, page: Page, reach: Reach = EVERYTHING) -> Listing:
+    """The newest first, of limits within `reach`. A page may have fewer with more to follow."""
     number = None if page.after is None else position(page.after)
     found = await adjustments.before(conn, number, page.limit + 1)
+    if not reach.everything:
+        own = set((await conn.execute(select(limits.LIMIT.table.c.id).where(visible("limit", reach)))).scalars())
+        following = str(found[page.limit - 1].number) if len(found) > page.limit else None
+        found = [made for made in found[: page.limit] if made.charge.limit in own]
     known: dict[str, Limit | None] = {}
     for made in found:
         if made.charge.limit not in known:
             row = await nouns.find(conn, limits.LIMIT, made.charge.limit)
             known[made.charge.limit] = None if row is None else limits.domain_limit(row, made.at)
-    return cut([_shown(made, known[made.charge.limit]) for made in found], page, "number")
+    shown = [_shown(made, known[made.charge.limit]) for made in found]
+    return cut(shown, page, "number") if reach.everything else Listing(shown, following)
 
 
 def _place(limit: Limit, asked: Correction, now: int) -> Charge:

@@ -15,6 +15,7 @@ from msgspec import Struct
 from penstock.config.loading import load, parse, restored
 from penstock.config.settings import Config
 from penstock.control import declared
+from penstock.control.actor import Actor
 from penstock.control.credentials import BoxReferences, DeclaredCredentials
 from penstock.control.declared import Applied, Asked, Step
 from penstock.control.door import Door
@@ -61,7 +62,7 @@ class Configuration:
         self._node = node
         self._pepper = pepper
 
-    async def apply(self, actor: str, content: bytes, terms: Terms) -> Outcome:
+    async def apply(self, actor: Actor | str, content: bytes, terms: Terms) -> Outcome:
         """Puts the file `content` in force. Raises InvalidFile with all that is wrong with it, or with the references
         that this box must not resolve; Conflict as `declared.put_in_force`."""
         try:
@@ -73,7 +74,7 @@ class Configuration:
         applied = await self._put(actor, config, Asked("apply", terms.base, own), terms.dry_run)
         return _outcome(applied, terms, _notes(config, self._running))
 
-    async def roll_back(self, actor: str, version: int, terms: Terms) -> Outcome:
+    async def roll_back(self, actor: Actor | str, version: int, terms: Terms) -> Outcome:
         """Puts a version of the history in force again, as a new version. Raises NotFoundNoun, and as `apply`."""
         async with self._door.read() as conn:
             kept = await declared.show(conn, version)
@@ -110,7 +111,7 @@ class Configuration:
             faults.append(str(error))
         return faults
 
-    async def _put(self, actor: str, config: Config, asked: Asked, dry_run: bool) -> Applied:
+    async def _put(self, actor: Actor | str, config: Config, asked: Asked, dry_run: bool) -> Applied:
         if faults := self._references.faults_of(config):
             raise InvalidFile(faults)
 

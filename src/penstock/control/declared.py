@@ -295,7 +295,7 @@ async def _put_objects(write: Write, pepper: bytes, config: Config) -> None:
         await _put(write, projects.PROJECT, project.model_dump())
     for user in sorted({key.user for key in config.keys if key.user}):
         if not await references.is_known(write.conn, "user", user):
-            await nouns.add(write, users.USER, {"name": user})
+            await users.add(write, users.User(name=user))
     for key in config.keys:
         await _put_key(write, pepper, key)
 
@@ -324,7 +324,7 @@ async def _put_limits(write: Write, config: Config, spare_ids: dict[str, str]) -
             await _add_limit(write, limit, spare_ids)
         else:
             row = await nouns.fetch_writable(write, limits.LIMIT, limit.name)
-            await nouns.alter(write, limits.LIMIT, row, await limits.checked_columns(write.conn, limit))
+            await nouns.alter(write, limits.LIMIT, row, await limits.checked_columns(write, limit))
 
 
 async def _add_limit(write: Write, limit: DeclaredLimit, spare_ids: dict[str, str]) -> None:

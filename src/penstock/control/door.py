@@ -20,6 +20,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from penstock.control import changes, kills
+from penstock.control.actor import Actor
 from penstock.control.changes import News
 from penstock.control.publisher import EVERYTHING, OUTSIDE, Publisher, Touched
 from penstock.control.write import Write
@@ -58,10 +59,10 @@ class Door:
         return self.publisher.snapshot
 
     async def change(
-        self, actor: str, verb: Callable[Concatenate[Write, P], Awaitable[T]], *args: P.args, **kwargs: P.kwargs
+        self, actor: Actor | str, verb: Callable[Concatenate[Write, P], Awaitable[T]], *args: P.args, **kwargs: P.kwargs
     ) -> T:
         """What `verb(write, ...)` returns, after its effect is durable and published. Raises ControlError and leaves
-        everything as it was when the verb refuses."""
+        everything as it was when the verb refuses. `actor`: who asks; a word is a part of the gateway itself."""
 
         self._require_store()
 
@@ -69,7 +70,7 @@ class Door:
             async with self._one_at_a_time:
                 async with self.engine.begin() as conn:
                     await changes.take_turn(conn)
-                    result = await verb(Write(conn, actor, self._clock()), *args, **kwargs)
+                    result = await verb(Write(conn, _named(actor), self._clock()), *args, **kwargs)
                     # What other boxes changed since the last look is published with it: the snapshot is one picture.
                     news = await changes.after(conn, self._seen)
                     change = await self.publisher.prepare(conn, Touched(news.names))
@@ -81,7 +82,7 @@ class Door:
         return await asyncio.shield(asyncio.ensure_future(run()))
 
     async def rehearse(
-        self, actor: str, verb: Callable[Concatenate[Write, P], Awaitable[T]], *args: P.args, **kwargs: P.kwargs
+        self, actor: Actor | str, verb: Callable[Concatenate[Write, P], Awaitable[T]], *args: P.args, **kwargs: P.kwargs
     ) -> T:
         """What `change` would answer, or the ControlError that it would raise. Everything stays as it was."""
         self._require_store()
@@ -89,7 +90,7 @@ class Door:
             transaction = await conn.begin()
             try:
                 await changes.take_turn(conn)
-                result = await verb(Write(conn, actor, self._clock()), *args, **kwargs)
+                result = await verb(Write(conn, _named(actor), self._clock()), *args, **kwargs)
                 news = await changes.after(conn, self._seen)
                 await self.publisher.prepare(conn, Touched(news.names))
             finally:
@@ -136,3 +137,7 @@ class Door:
             async with self.read() as conn:
                 change = await self.publisher.prepare(conn, touched)
             self.publisher.deliver(change)
+
+
+def _named(actor: Actor | str) -> Actor:
+    return Actor.system(actor) if isinstance(actor, str) else actor

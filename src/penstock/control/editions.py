@@ -12,6 +12,7 @@ import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from penstock.control.write import Write
+from penstock.domain.access import Reach
 from penstock.errors import ChangedMeanwhile
 
 P = ParamSpec("P")
@@ -27,7 +28,7 @@ class Seen(NamedTuple):
     """What whoever asks for a change has seen of `name`: one of `editions` (`ANY`: whatever it is), or None, which
     asks for no comparison. `show` reads the object."""
 
-    show: Callable[[AsyncConnection, str], Awaitable[dict[str, Any]]]
+    show: Callable[[AsyncConnection, str, Reach], Awaitable[dict[str, Any]]]
     name: str
     editions: frozenset[str] | None
 
@@ -50,7 +51,7 @@ async def if_unchanged(
     """What `verb(write, ...)` returns, if the object is still in an edition that was seen; else ChangedMeanwhile.
     The look and the change are one transaction."""
     if seen.editions is not None and ANY not in seen.editions:
-        present = edition(await seen.show(write.conn, seen.name))
+        present = edition(await seen.show(write.conn, seen.name, write.by.reach))
         if present not in seen.editions:
             raise ChangedMeanwhile(
                 f"{seen.name!r} was changed since you read it: read it again, and make your change to what it is now"

@@ -12,11 +12,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from penstock.config.values import AliasName, Moment, Name, TagValue, unique
 from penstock.control import nouns, references
 from penstock.control.paging import Listing, Page
+from penstock.control.tenancy import team_of_project
 from penstock.control.write import Write
+from penstock.domain.access import EVERYTHING, Reach
 from penstock.errors import Conflict, InvalidNoun
 from penstock.identity import virtual_keys
 from penstock.records.receipts import rfc3339
-from penstock.store.tables.control import keys, projects
+from penstock.store.tables.control import keys
 
 MAX_TAGS = 64
 MAX_MODELS = 1_000
@@ -102,18 +104,18 @@ async def delete(write: Write, name: str) -> None:
     await nouns.remove(write, KEY, name)
 
 
-async def show(conn: AsyncConnection, name: str) -> dict[str, Any]:
-    return await nouns.show(conn, KEY, name)
+async def show(conn: AsyncConnection, name: str, reach: Reach = EVERYTHING) -> dict[str, Any]:
+    return await nouns.show(conn, KEY, name, reach)
 
 
-async def list_page(conn: AsyncConnection, page: Page) -> Listing:
-    return await nouns.list_page(conn, KEY, page)
+async def list_page(conn: AsyncConnection, page: Page, reach: Reach = EVERYTHING) -> Listing:
+    return await nouns.list_page(conn, KEY, page, reach)
 
 
 async def _columns(write: Write, key: Key, before: nouns.Row | None = None) -> nouns.Row:
     """The columns of `key`, after every rule. `before`: the row as it was; what stays as it was is not judged anew."""
     if key.user:
-        await references.require(write.conn, "user", key.user, "user")
+        await references.require(write.conn, "user", key.user, "user", write.by.reach)
     if before is None or key.models != before["models"]:
         await _check_models(write.conn, key.models)
     if len(key.tags) > MAX_TAGS:
@@ -122,21 +124,21 @@ async def _columns(write: Write, key: Key, before: nouns.Row | None = None) -> n
     if expires_at is not None and expires_at <= write.at and (before is None or expires_at != before["expires_at"]):
         raise InvalidNoun("the key would be expired already", "expires_at")
     named = key.model_dump(include={"name", "project", "user", "models", "tags"})
-    return {**named, "team": await _team(write.conn, key), "expires_at": expires_at}
+    return {**named, "team": await _team(write, key), "expires_at": expires_at}
 
 
-async def _team(conn: AsyncConnection, key: Key) -> str:
+async def _team(write: Write, key: Key) -> str:
     """The key's team: the one it names, else its project's."""
-    if key.team:
-        await references.require(conn, "team", key.team, "team")
-    if not key.project:
-        return key.team
-    owner = (await conn.execute(select(projects.c.team).where(projects.c.name == key.project))).scalar()
+    if key.project:
+        await references.require(write.conn, "project", key.project, "project", write.by.reach)
+    owner = await team_of_project(write.conn, key.project)
+    if key.team and key.team != owner:
+        await references.require(write.conn, "team", key.team, "team", write.by.reach)
     if owner is None:
-        raise InvalidNoun(f"there is no project {key.project!r}", "project")
+        return key.team
     if key.team not in {"", owner}:
         raise InvalidNoun(f"project {key.project!r} belongs to team {owner!r}, not to {key.team!r}", "project")
-    return str(owner)
+    return owner
 
 
 async def _check_models(conn: AsyncConnection, allowed: list[str]) -> None:

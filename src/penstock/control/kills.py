@@ -13,9 +13,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from penstock.config.checks import ORGANISATION
 from penstock.control import audit, nouns, references
 from penstock.control.paging import Listing, Page, cut, position
+from penstock.control.tenancy import tenant_of, visible
 from penstock.control.write import Write
+from penstock.domain.access import EVERYTHING, Reach
 from penstock.domain.snapshot import Kill
-from penstock.errors import Conflict, InvalidNoun, NotFoundNoun
+from penstock.errors import Conflict, InvalidNoun, NotAllowed, NotFoundNoun
 from penstock.records.receipts import rfc3339
 from penstock.store.tables.control import keys, kills
 
@@ -26,13 +28,16 @@ MAX_VALUE = 256
 async def raise_kill(write: Write, scope: Mapping[str, Any], reason: str) -> int:
     """The generation of the new kill. A key may also be named by its id. A scope that stops nothing, because its name
     refers to nothing, is InvalidNoun: whoever stops something in a hurry must learn of a typing error at once."""
-    checked = await _checked_scope(write.conn, scope)
+    checked = await _checked_scope(write, scope)
     row = {"scope": checked, "reason": nouns.checked_reason(reason), "by": write.actor, "at": write.at}
     result = await write.conn.execute(insert(kills).values(row))
     primary_key = result.inserted_primary_key
     assert primary_key is not None
     generation = int(primary_key[0])
-    await audit.record(write, "raise", ("kill", str(generation)), None, await show(write.conn, generation))
+    tenant = await tenant_of(write.conn, "kill", row)
+    await audit.record(
+        write, "raise", audit.About("kill", str(generation), tenant), None, await show(write.conn, generation)
+    )
     return generation
 
 
@@ -44,21 +49,23 @@ async def lift(write: Write, generation: int, reason: str) -> dict[str, Any]:
     values = {"lifted_at": write.at, "lifted_by": write.actor, "lift_reason": nouns.checked_reason(reason)}
     await write.conn.execute(update(kills).where(kills.c.generation == generation).values(values))
     after = await show(write.conn, generation)
-    await audit.record(write, "lift", ("kill", str(generation)), before, after)
+    tenant = await tenant_of(write.conn, "kill", before)
+    await audit.record(write, "lift", audit.About("kill", str(generation), tenant), before, after)
     return after
 
 
-async def show(conn: AsyncConnection, generation: int) -> dict[str, Any]:
+async def show(conn: AsyncConnection, generation: int, reach: Reach = EVERYTHING) -> dict[str, Any]:
     """`{generation, scope, reason, by, at, lifted_at, lifted_by, lift_reason}`"""
-    row = (await conn.execute(select(kills).where(kills.c.generation == generation))).mappings().first()
+    query = select(kills).where(kills.c.generation == generation, visible("kill", reach))
+    row = (await conn.execute(query)).mappings().first()
     if row is None:
         raise NotFoundNoun(f"there is no kill {generation}")
     return _shown(dict(row))
 
 
-async def list_page(conn: AsyncConnection, page: Page) -> Listing:
+async def list_page(conn: AsyncConnection, page: Page, reach: Reach = EVERYTHING) -> Listing:
     """The newest first, lifted ones included."""
-    query = select(kills).order_by(kills.c.generation.desc()).limit(page.limit + 1)
+    query = select(kills).where(visible("kill", reach)).order_by(kills.c.generation.desc()).limit(page.limit + 1)
     if page.after is not None:
         query = query.where(kills.c.generation < position(page.after))
     rows = [dict(row) for row in (await conn.execute(query)).mappings()]
@@ -91,11 +98,13 @@ def _as_dimensions(scope: Mapping[str, Any]) -> dict[str, str]:
     return {dimension: value}
 
 
-async def _checked_scope(conn: AsyncConnection, scope: Mapping[str, Any]) -> dict[str, Any]:
+async def _checked_scope(write: Write, scope: Mapping[str, Any]) -> dict[str, Any]:
     if len(scope) != 1:
         raise InvalidNoun('a scope is one dimension and its value, such as {"team": "growth"}', "scope")
     ((dimension, value),) = scope.items()
-    place = f"scope.{dimension}"
+    conn, place, reach = write.conn, f"scope.{dimension}", write.by.reach
+    if not reach.everything and dimension not in {"team", "project", "key"}:
+        raise NotAllowed("your roles cover teams, projects and their keys: stop one of those")
     if dimension == "all":
         if value is not True:
             raise InvalidNoun('everything is {"all": true}', place)
@@ -114,7 +123,7 @@ async def _checked_scope(conn: AsyncConnection, scope: Mapping[str, Any]) -> dic
         if not await references.is_callable(conn, value):
             raise InvalidNoun(f"there is no model {value!r}", place)
     elif dimension in references.TABLES:
-        await references.require(conn, dimension, value, place)
+        await references.require(conn, dimension, value, place, reach)
     return {dimension: value}
 
 

@@ -13,10 +13,12 @@ from penstock.config.settings import DeclaredLimit
 from penstock.config.values import Moment, amount_in
 from penstock.control import nouns, references
 from penstock.control.paging import Listing, Page
+from penstock.control.tenancy import tenant_of, visible
 from penstock.control.write import Write
+from penstock.domain.access import EVERYTHING, LEVELS, Level, Reach
 from penstock.domain.money import MAX_NANOUSD, usd
 from penstock.domain.policy import Limit
-from penstock.errors import Conflict, InvalidNoun
+from penstock.errors import Conflict, InvalidNoun, NotAllowed
 from penstock.records.receipts import rfc3339
 from penstock.store.tables.control import keys, limits, projects
 
@@ -70,15 +72,17 @@ def new_id() -> str:
 
 async def add(write: Write, limit: DeclaredLimit, id: str) -> dict[str, Any]:
     """A limit under an id, whose balances it goes on with when there are any."""
-    return await nouns.add(write, LIMIT, {"id": id, "raises": [], **await checked_columns(write.conn, limit)})
+    row = {"id": id, "raises": [], **await checked_columns(write, limit)}
+    return await nouns.add(write, LIMIT, {**row, "level": await _level(write, row)})
 
 
 async def update(write: Write, name: str, changes: Mapping[str, Any]) -> dict[str, Any]:
     """Changes amount, mode, alert_at or on_exceeded; the balances stay. What a limit counts cannot be changed."""
     row = await nouns.fetch_writable(write, LIMIT, name)
+    await _require_level(write, row)
     current = {field: value for field, value in _shown(row).items() if field in DeclaredLimit.model_fields}
     limit = _given(nouns.merged(current, changes))
-    changed = await checked_columns(write.conn, limit)
+    changed = await checked_columns(write, limit)
     for field in MEANING:
         if changed[field] != row[field]:
             raise InvalidNoun("what a limit counts cannot be changed: create another limit", field)
@@ -99,7 +103,7 @@ async def raise_amount(write: Write, name: str, fields: Mapping[str, Any]) -> di
     """Raises a limit until a moment, also one that the file declares: the limit with its `raises`. They add up. Fields
     of `RaiseRequest`."""
     asked = nouns.validated(RaiseRequest, {**fields, "by": nouns.exact(fields.get("by"), "by")})
-    row = await nouns.fetch(write.conn, LIMIT, name)
+    row = await fetch_adjustable(write, name)
     until = int(asked.until.timestamp() * 1_000_000) * 1_000
     if not write.at < until <= write.at + MAX_RAISE_NS:
         raise InvalidNoun("must be in the future, and within a year", "until")
@@ -119,7 +123,7 @@ async def raise_amount(write: Write, name: str, fields: Mapping[str, Any]) -> di
 
 async def end_raises(write: Write, name: str) -> dict[str, Any]:
     """Ends every temporary increase of a limit now; the limit."""
-    row = await nouns.fetch(write.conn, LIMIT, name)
+    row = await fetch_adjustable(write, name)
     return await nouns.alter(write, LIMIT, row, {"raises": []}, "end_raises")
 
 
@@ -133,16 +137,31 @@ def amount_in_force(row: nouns.Row, at: int) -> int:
     return min(int(row["amount"]) + sum(int(it["amount"]) for it in raises_in_force(row, at)), MAX_NANOUSD)
 
 
+async def fetch_adjustable(write: Write, name: str) -> nouns.Row:
+    """The limit whose balances the asker may move."""
+    row = await nouns.fetch(write.conn, LIMIT, name, write.by.reach)
+    await _require_level(write, row)
+    return row
+
+
 async def delete(write: Write, name: str) -> None:
+    await fetch_adjustable(write, name)
     await nouns.remove(write, LIMIT, name)
 
 
-async def show(conn: AsyncConnection, name: str) -> dict[str, Any]:
-    return await nouns.show(conn, LIMIT, name)
+async def show(conn: AsyncConnection, name: str, reach: Reach = EVERYTHING) -> dict[str, Any]:
+    return await nouns.show(conn, LIMIT, name, reach)
 
 
-async def list_page(conn: AsyncConnection, page: Page) -> Listing:
-    return await nouns.list_page(conn, LIMIT, page)
+async def names_within(conn: AsyncConnection, reach: Reach) -> frozenset[str] | None:
+    """The names of the limits that `reach` covers; None for all."""
+    if reach.everything:
+        return None
+    return frozenset((await conn.execute(select(limits.c.name).where(visible("limit", reach)))).scalars())
+
+
+async def list_page(conn: AsyncConnection, page: Page, reach: Reach = EVERYTHING) -> Listing:
+    return await nouns.list_page(conn, LIMIT, page, reach)
 
 
 def domain_limit(row: nouns.Row, at: int) -> Limit:
@@ -170,10 +189,10 @@ def columns(limit: DeclaredLimit) -> nouns.Row:
     return {**{field: getattr(limit, field) for field in fields}, "downgrade": limit.on_exceeded}
 
 
-async def checked_columns(conn: AsyncConnection, limit: DeclaredLimit) -> nouns.Row:
+async def checked_columns(write: Write, limit: DeclaredLimit) -> nouns.Row:
     """The columns of `limit`, once everything that it refers to is there."""
-    await _check_match(conn, limit.match)
-    if limit.on_exceeded and not await references.is_callable(conn, limit.on_exceeded):
+    await _check_match(write, limit.match)
+    if limit.on_exceeded and not await references.is_callable(write.conn, limit.on_exceeded):
         raise InvalidNoun(f"there is no model {limit.on_exceeded!r}", "on_exceeded.downgrade")
     return columns(limit)
 
@@ -191,11 +210,27 @@ def _given(fields: Mapping[str, Any]) -> DeclaredLimit:
     return nouns.validated(DeclaredLimit, fields)
 
 
-async def _check_match(conn: AsyncConnection, match: Mapping[str, str]) -> None:
+async def _level(write: Write, row: nouns.Row) -> Level:
+    """How wide the rights are by which somebody sets this limit: over the organisation, its team, or its project."""
+    reach = write.by.reach
+    if reach.everything:
+        return "organisation"
+    return "team" if (await tenant_of(write.conn, "limit", row)).team in reach.teams else "project"
+
+
+async def _require_level(write: Write, row: nouns.Row) -> None:
+    """A limit that was set over somebody's head is not theirs to change: a team's own finance cannot widen what the
+    organisation gave the team."""
+    if LEVELS.index(await _level(write, row)) > LEVELS.index(row["level"]):
+        raise NotAllowed(f"limit {row['name']!r} was set for the whole {row['level']}: only its finance changes it")
+
+
+async def _check_match(write: Write, match: Mapping[str, str]) -> None:
     """Refuses a limit that refers to nothing, and one that no call could ever fall under."""
+    conn = write.conn
     for kind in _NAMED:
-        if kind in match:
-            await references.require(conn, kind, match[kind], f"match.{kind}")
+        if kind in match and not (kind == "team" and await _is_of_own_project(write, match)):
+            await references.require(conn, kind, match[kind], f"match.{kind}", write.by.reach)
     if match.get("organisation", ORGANISATION) != ORGANISATION:
         raise InvalidNoun(f"there is no organisation {match['organisation']!r}", "match.organisation")
     if "environment" in match:
@@ -220,6 +255,16 @@ async def _check_match(conn: AsyncConnection, match: Mapping[str, str]) -> None:
         _refuse_contradiction(match, f"project {match['project']!r}", facts)
     if "key" in match:
         _refuse_contradiction(match, f"key {match['key']!r}", await _facts_of_key(conn, match["key"]))
+
+
+async def _is_of_own_project(write: Write, match: Mapping[str, str]) -> bool:
+    """Whether the team is that of the project or key that is named as well: nothing new to whoever knows these."""
+    rest = {name: value for name, value in match.items() if name != "team"}
+    if not {"project", "key"} & rest.keys():
+        return False
+    kind = "key" if "key" in rest else "project"
+    await references.require(write.conn, kind, rest[kind], f"match.{kind}", write.by.reach)
+    return (await tenant_of(write.conn, "limit", {"match": rest})).team == match["team"]
 
 
 async def _facts_of_key(conn: AsyncConnection, name: str) -> dict[str, str]:

@@ -12,6 +12,7 @@ from penstock.config.settings import DeclaredModel
 from penstock.control import nouns, references
 from penstock.control.paging import Listing, Page
 from penstock.control.write import Write
+from penstock.domain.access import EVERYTHING, Reach
 from penstock.errors import InvalidNoun
 from penstock.store.tables.control import models
 
@@ -47,12 +48,12 @@ async def delete(write: Write, name: str) -> None:
     await nouns.remove(write, MODEL, name)
 
 
-async def show(conn: AsyncConnection, name: str) -> dict[str, Any]:
-    return await nouns.show(conn, MODEL, name)
+async def show(conn: AsyncConnection, name: str, reach: Reach = EVERYTHING) -> dict[str, Any]:
+    return await nouns.show(conn, MODEL, name, reach)
 
 
-async def list_page(conn: AsyncConnection, page: Page) -> Listing:
-    return await nouns.list_page(conn, MODEL, page)
+async def list_page(conn: AsyncConnection, page: Page, reach: Reach = EVERYTHING) -> Listing:
+    return await nouns.list_page(conn, MODEL, page, reach)
 
 
 async def columns(conn: AsyncConnection, model: DeclaredModel) -> nouns.Row:

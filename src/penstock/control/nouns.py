@@ -17,8 +17,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from penstock.config.document import dotted
 from penstock.control import audit, references
 from penstock.control.paging import Listing, Page, cut
+from penstock.control.tenancy import tenant_of, visible
 from penstock.control.write import Write
-from penstock.errors import Conflict, Declared, InvalidNoun, NotFoundNoun
+from penstock.domain.access import EVERYTHING, Reach, Tenant
+from penstock.errors import Conflict, Declared, InvalidNoun, NotAllowed, NotFoundNoun
 from penstock.records.receipts import rfc3339
 
 Row = dict[str, Any]
@@ -94,18 +96,19 @@ def public(noun: Noun, row: Row) -> dict[str, Any]:
     return {**noun.shown(row), **provenance}
 
 
-async def find(conn: AsyncConnection, noun: Noun, name: str) -> Row | None:
-    """The row of that name, or of that id where the noun has ids."""
+async def find(conn: AsyncConnection, noun: Noun, name: str, reach: Reach = EVERYTHING) -> Row | None:
+    """The row of that name, or of that id where the noun has ids, as far as `reach` covers it."""
     table = noun.table
-    row = (await conn.execute(select(table).where(table.c.name == name))).mappings().first()
+    query = select(table).where(visible(noun.kind, reach))
+    row = (await conn.execute(query.where(table.c.name == name))).mappings().first()
     if row is None and "id" in table.c:
-        row = (await conn.execute(select(table).where(table.c.id == name))).mappings().first()
+        row = (await conn.execute(query.where(table.c.id == name))).mappings().first()
     return dict(row) if row is not None else None
 
 
-async def fetch(conn: AsyncConnection, noun: Noun, name: str) -> Row:
-    """The row of that name or id, or NotFoundNoun."""
-    row = await find(conn, noun, name)
+async def fetch(conn: AsyncConnection, noun: Noun, name: str, reach: Reach = EVERYTHING) -> Row:
+    """The row of that name or id, or NotFoundNoun: what `reach` does not cover might as well not exist."""
+    row = await find(conn, noun, name, reach)
     if row is None:
         raise NotFoundNoun(f"there is no {noun.kind} {name!r}")
     return row
@@ -113,7 +116,7 @@ async def fetch(conn: AsyncConnection, noun: Noun, name: str) -> Row:
 
 async def fetch_writable(write: Write, noun: Noun, name: str) -> Row:
     """The row, for a change of `write.origin`: what the file declares is changed in the file alone."""
-    row = await fetch(write.conn, noun, name)
+    row = await fetch(write.conn, noun, name, write.by.reach)
     if row["origin"] != write.origin:
         if write.origin == "api":
             raise Declared(f"{noun.kind} {name!r} is declared in the configuration file; change it there")
@@ -127,8 +130,10 @@ async def add(write: Write, noun: Noun, row: Row) -> dict[str, Any]:
         raise Conflict(f"there is a {noun.kind} {row['name']!r} already", "name")
     whole = {**row, "origin": write.origin, "created_at": write.at, "created_by": write.actor, "updated_at": write.at}
     await write.conn.execute(insert(noun.table).values(whole))
+    await _require_reach(write, noun, row["name"])
     shown = public(noun, whole)
-    await audit.record(write, "create", (noun.kind, row["name"]), None, shown)
+    tenant = await tenant_of(write.conn, noun.kind, whole)
+    await audit.record(write, "create", audit.About(noun.kind, row["name"], tenant), None, shown)
     return shown
 
 
@@ -137,11 +142,21 @@ async def alter(write: Write, noun: Noun, before: Row, changes: Row, action: str
     if all(before[column] == value for column, value in changes.items()):
         return public(noun, before)
     after = {**before, **changes, "updated_at": write.at}
+    was = await tenant_of(write.conn, noun.kind, before)
     where = noun.table.c.name == before["name"]
     await write.conn.execute(update(noun.table).where(where).values({**changes, "updated_at": write.at}))
+    await _require_reach(write, noun, before["name"])
     shown = public(noun, after)
-    await audit.record(write, action, (noun.kind, before["name"]), public(noun, before), shown)
+    tenant = was if was == await tenant_of(write.conn, noun.kind, after) else Tenant()
+    await audit.record(write, action, audit.About(noun.kind, before["name"], tenant), public(noun, before), shown)
     return shown
+
+
+async def _require_reach(write: Write, noun: Noun, name: str) -> None:
+    """What was written must lie where the asker may write; nothing of it stays otherwise."""
+    reach = write.by.reach
+    if not reach.everything and await find(write.conn, noun, name, reach) is None:
+        raise NotAllowed(f"this {noun.kind} would be outside of what your roles cover: name a team or project of yours")
 
 
 async def remove(write: Write, noun: Noun, name: str) -> None:
@@ -153,17 +168,18 @@ async def remove(write: Write, noun: Noun, name: str) -> None:
 
 async def drop(write: Write, noun: Noun, row: Row) -> None:
     """Deletes the row without a look at what uses it: for whoever checks that at the end of a larger change."""
+    tenant = await tenant_of(write.conn, noun.kind, row)
     await write.conn.execute(delete(noun.table).where(noun.table.c.name == row["name"]))
-    await audit.record(write, "delete", (noun.kind, row["name"]), public(noun, row), None)
+    await audit.record(write, "delete", audit.About(noun.kind, row["name"], tenant), public(noun, row), None)
 
 
-async def show(conn: AsyncConnection, noun: Noun, name: str) -> dict[str, Any]:
-    return public(noun, await fetch(conn, noun, name))
+async def show(conn: AsyncConnection, noun: Noun, name: str, reach: Reach) -> dict[str, Any]:
+    return public(noun, await fetch(conn, noun, name, reach))
 
 
-async def list_page(conn: AsyncConnection, noun: Noun, page: Page) -> Listing:
-    """By name, in ascending order."""
-    query = select(noun.table).order_by(noun.table.c.name).limit(page.limit + 1)
+async def list_page(conn: AsyncConnection, noun: Noun, page: Page, reach: Reach) -> Listing:
+    """By name, in ascending order, as far as `reach` covers them."""
+    query = select(noun.table).where(visible(noun.kind, reach)).order_by(noun.table.c.name).limit(page.limit + 1)
     if page.after is not None:
         query = query.where(noun.table.c.name > page.after)
     rows = [dict(row) for row in (await conn.execute(query)).mappings()]

@@ -14,6 +14,7 @@ from penstock.config.settings import DeclaredProvider
 from penstock.control import nouns
 from penstock.control.paging import Listing, Page
 from penstock.control.write import Write
+from penstock.domain.access import EVERYTHING, Reach
 from penstock.errors import InvalidNoun
 from penstock.store.tables.control import providers
 
@@ -46,12 +47,12 @@ async def delete(write: Write, name: str) -> None:
     await nouns.remove(write, PROVIDER, name)
 
 
-async def show(conn: AsyncConnection, name: str) -> dict[str, Any]:
-    return await nouns.show(conn, PROVIDER, name)
+async def show(conn: AsyncConnection, name: str, reach: Reach = EVERYTHING) -> dict[str, Any]:
+    return await nouns.show(conn, PROVIDER, name, reach)
 
 
-async def list_page(conn: AsyncConnection, page: Page) -> Listing:
-    return await nouns.list_page(conn, PROVIDER, page)
+async def list_page(conn: AsyncConnection, page: Page, reach: Reach = EVERYTHING) -> Listing:
+    return await nouns.list_page(conn, PROVIDER, page, reach)
 
 
 def columns(provider: DeclaredProvider) -> nouns.Row:

@@ -3,11 +3,23 @@
 from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Any
 
-from sqlalchemy import ColumnElement, Table, exists, select
+from sqlalchemy import ColumnElement, Table, and_, exists, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from penstock.control.tenancy import visible
+from penstock.domain.access import EVERYTHING, Reach
 from penstock.errors import Conflict, InvalidNoun
-from penstock.store.tables.control import keys, limits, models, projects, providers, teams, users
+from penstock.store.tables.control import (
+    admin_tokens,
+    bindings,
+    keys,
+    limits,
+    models,
+    projects,
+    providers,
+    teams,
+    users,
+)
 
 TABLES: Mapping[str, Table] = {
     "team": teams,
@@ -21,21 +33,22 @@ TABLES: Mapping[str, Table] = {
 _COLUMNS: Mapping[str, tuple[tuple[str, ColumnElement[Any]], ...]] = {
     "team": (("project", projects.c.team), ("key", keys.c.team)),
     "project": (("key", keys.c.project),),
-    "user": (("key", keys.c.user),),
+    "user": (("key", keys.c.user), ("token", admin_tokens.c.user)),
 }
 """Kind -> the columns that hold its names, with the kind of whoever has them."""
 _SHOWN = 5
 """How many users of an object a refusal names."""
 
 
-async def is_known(conn: AsyncConnection, kind: str, name: str) -> bool:
-    table = TABLES[kind]
-    return bool((await conn.execute(select(exists().where(table.c.name == name)))).scalar())
+async def is_known(conn: AsyncConnection, kind: str, name: str, reach: Reach = EVERYTHING) -> bool:
+    """Whether there is one of that name within `reach`."""
+    known = exists().where(TABLES[kind].c.name == name, visible(kind, reach))
+    return bool((await conn.execute(select(known))).scalar())
 
 
-async def require(conn: AsyncConnection, kind: str, name: str, place: str) -> None:
-    """InvalidNoun at `place` unless there is a `kind` of that name."""
-    if not await is_known(conn, kind, name):
+async def require(conn: AsyncConnection, kind: str, name: str, place: str, reach: Reach = EVERYTHING) -> None:
+    """InvalidNoun at `place` unless there is a `kind` of that name within `reach`: nobody learns of others' names."""
+    if not await is_known(conn, kind, name, reach):
         raise InvalidNoun(f"there is no {kind} {name!r}", place)
 
 
@@ -57,6 +70,12 @@ async def _uses(conn: AsyncConnection, kind: str, name: str) -> AsyncIterator[st
         named = select(column.table.c.name).where(column == name).order_by(column.table.c.name).limit(_SHOWN + 1)
         for (user,) in await conn.execute(named):
             yield f"{user_kind} {user!r}"
+    of_it = or_(
+        and_(bindings.c.subject_kind == kind, bindings.c.subject == name),
+        and_(bindings.c.scope_kind == kind, bindings.c.scope == name),
+    )
+    for (binding,) in await conn.execute(select(bindings.c.name).where(of_it).limit(_SHOWN + 1)):
+        yield f"binding {binding!r}"
     if kind in {"provider", "model"}:
         async for use in _uses_of_upstream(conn, kind, name):
             yield use

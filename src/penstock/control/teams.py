@@ -9,6 +9,7 @@ from penstock.config.settings import DeclaredTeam
 from penstock.control import nouns
 from penstock.control.paging import Listing, Page
 from penstock.control.write import Write
+from penstock.domain.access import EVERYTHING, Reach
 from penstock.store.tables.control import teams
 
 
@@ -33,12 +34,12 @@ async def delete(write: Write, name: str) -> None:
     await nouns.remove(write, TEAM, name)
 
 
-async def show(conn: AsyncConnection, name: str) -> dict[str, Any]:
-    return await nouns.show(conn, TEAM, name)
+async def show(conn: AsyncConnection, name: str, reach: Reach = EVERYTHING) -> dict[str, Any]:
+    return await nouns.show(conn, TEAM, name, reach)
 
 
-async def list_page(conn: AsyncConnection, page: Page) -> Listing:
-    return await nouns.list_page(conn, TEAM, page)
+async def list_page(conn: AsyncConnection, page: Page, reach: Reach = EVERYTHING) -> Listing:
+    return await nouns.list_page(conn, TEAM, page, reach)
 
 
 def _columns(fields: Mapping[str, Any]) -> nouns.Row:

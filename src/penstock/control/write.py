@@ -5,6 +5,8 @@ from typing import Literal
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from penstock.control.actor import Actor
+
 Origin = Literal["api", "file"]
 
 
@@ -14,6 +16,11 @@ class Write:
     writes, it records in the audit log, which is where the publisher learns what to look at again."""
 
     conn: AsyncConnection
-    actor: str
+    by: Actor
     at: int
     origin: Origin = "api"
+
+    @property
+    def actor(self) -> str:
+        """The name of whoever makes the change."""
+        return self.by.name

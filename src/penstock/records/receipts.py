@@ -10,6 +10,7 @@ from msgspec import structs
 from sqlalchemy import or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from penstock.domain.access import EVERYTHING, Reach, Tenant
 from penstock.domain.events import UsageEvent
 from penstock.domain.money import usd
 from penstock.domain.usage import Usage
@@ -49,10 +50,10 @@ def public_usage(usage: Usage) -> dict[str, Any]:
     return {name: getattr(usage, name) for name in Usage.__struct_fields__}
 
 
-async def receipt(conn: AsyncConnection, request_id: str) -> dict[str, Any] | None:
-    """The receipt of one call, or None when there is none (yet, or any more: see `retention`)."""
+async def receipt(conn: AsyncConnection, request_id: str, reach: Reach = EVERYTHING) -> dict[str, Any] | None:
+    """The receipt of one call, or None when there is none within `reach` (yet, or any more: see `retention`)."""
     event = await find(conn, request_id)
-    return None if event is None else public(event)
+    return None if event is None or not reach.covers(Tenant(event.team, event.project)) else public(event)
 
 
 async def own_receipt(conn: AsyncConnection, request_id: str, asker: str) -> dict[str, Any] | None:

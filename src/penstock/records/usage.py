@@ -13,6 +13,7 @@ from msgspec import Struct
 from sqlalchemy import ColumnElement, func, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from penstock.domain.access import EVERYTHING, Reach, Tenant
 from penstock.domain.events import UsageEvent
 from penstock.domain.money import usd
 from penstock.errors import InvalidNoun
@@ -20,6 +21,7 @@ from penstock.records.events import decode
 from penstock.records.receipts import rfc3339
 from penstock.records.rollups import HOUR_NS, HOUR_S, Sums, summed, sums_of
 from penstock.store.tables.records import DIMENSIONS, SUMS, rollups, usage_events
+from penstock.store.tenancy import within
 
 DAY_S = 24 * HOUR_S
 MAX_DIMENSIONS = 8
@@ -39,8 +41,11 @@ class Span(Struct, frozen=True):
     until: int | None = None
 
 
-async def usage(conn: AsyncConnection, by: Sequence[str], since: int | None, until: int | None) -> dict[str, Any]:
-    """`{"rows": [...], "total": {...}, "since", "until"}` for calls that began in the span (Unix nanoseconds).
+async def usage(
+    conn: AsyncConnection, by: Sequence[str], since: int | None, until: int | None, reach: Reach = EVERYTHING
+) -> dict[str, Any]:
+    """`{"rows": [...], "total": {...}, "since", "until"}` for calls that began in the span (Unix nanoseconds), as far
+    as they are of teams and projects within `reach`.
 
     `by`: names of DIMENSIONS, `hour`, `day` (UTC) or `tag:<name>`; a call without a value has the empty string there.
     Rows with a time come in its order, others the most expensive first. Raises InvalidNoun.
@@ -52,14 +57,14 @@ async def usage(conn: AsyncConnection, by: Sequence[str], since: int | None, unt
     kept_from = await _kept_from(conn)
     if any(name.startswith(_TAG) for name in by):
         span = Span(kept_from if since is None else max(since, kept_from), until)
-        await _add_events(conn, by, span, sums)
+        await _add_events(conn, by, span, sums, reach)
     else:
         span = _widened(Span(since, until), kept_from)
         whole, edges = _split(span)
         if whole is not None:
-            await _add_rollups(conn, by, whole, sums)
+            await _add_rollups(conn, by, whole, sums, reach)
         for edge in edges:
-            await _add_events(conn, by, edge, sums)
+            await _add_events(conn, by, edge, sums, reach)
     places = sorted(sums) if {"hour", "day"} & set(by) else sorted(sums, key=lambda place: (-_cost(sums[place]), place))
     return {
         "rows": [{**_shown_place(by, place), **_shown_sums(sums[place])} for place in places],
@@ -102,10 +107,13 @@ def _split(span: Span) -> tuple[Span | None, list[Span]]:
     return Span(first, last), [end for end in ends if end.since != end.until]
 
 
-async def _add_rollups(conn: AsyncConnection, by: Sequence[str], span: Span, sums: dict[Place, Sums]) -> None:
+async def _add_rollups(
+    conn: AsyncConnection, by: Sequence[str], span: Span, sums: dict[Place, Sums], reach: Reach
+) -> None:
     hour = rollups.c.hour
     grouped = [_column(name) for name in by]
     query = select(*grouped, *(func.coalesce(func.sum(rollups.c[name]), 0) for name in SUMS), func.count())
+    query = query.where(within(reach, rollups.c.team, rollups.c.project))
     if span.since is not None:
         query = query.where(hour >= span.since // _SECOND_NS)
     if span.until is not None:
@@ -123,8 +131,12 @@ def _column(name: str) -> ColumnElement[Any]:
     return hour if name == "hour" else rollups.c[name]
 
 
-async def _add_events(conn: AsyncConnection, by: Sequence[str], span: Span, sums: dict[Place, Sums]) -> None:
+async def _add_events(
+    conn: AsyncConnection, by: Sequence[str], span: Span, sums: dict[Place, Sums], reach: Reach
+) -> None:
     async for event in _events(conn, span):
+        if not reach.covers(Tenant(event.team, event.project)):
+            continue
         _add(sums, tuple(_value(event, name) for name in by), sums_of(event))
 
 

@@ -30,6 +30,7 @@ def routes(operations: Operations) -> APIRouter:
 
     @router.get(
         "/metrics",
+        operation_id="show_metrics",
         response_class=Response,
         summary="Prometheus metrics",
         responses={200: {"description": "The metrics", "content": {CONTENT_TYPE: {"schema": {"type": "string"}}}}},
@@ -40,6 +41,7 @@ def routes(operations: Operations) -> APIRouter:
 
     @router.get(
         "/healthz",
+        operation_id="show_health",
         response_class=JsonResponse,
         summary="Whether the control process does its work",
         responses={**answer_of(Health), **answer_of(Health, 503)},

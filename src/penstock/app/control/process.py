@@ -45,6 +45,7 @@ from penstock.config.settings import Config
 from penstock.control import adjustments as corrections
 from penstock.control import break_glass as glass_log
 from penstock.control import declared, installation, lost, replays, roll
+from penstock.control.actor import Actor
 from penstock.control.adjustments import Correction
 from penstock.control.changes import News
 from penstock.control.configuration import Configuration
@@ -444,7 +445,7 @@ class Control:
             leased = await balances.leased_places(conn, limits, now_s)
         return balances.shown(limits, balances.Amounts(settled, held, leased), self._fleet.held(), now_s)
 
-    async def _adjust(self, actor: str, asked: Correction, again: Request | None = None) -> replays.Answer:
+    async def _adjust(self, actor: Actor, asked: Correction, again: Request | None = None) -> replays.Answer:
         """The adjustment as it is shown, once it is durable and every worker within reach was told."""
 
         async def run() -> replays.Answer:

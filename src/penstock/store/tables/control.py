@@ -38,7 +38,40 @@ projects = Table(
     *_provenance(),
 )
 
-users = Table("users", metadata, Column("name", NAME, primary_key=True), *_provenance())
+users = Table(
+    "users",
+    metadata,
+    Column("name", NAME, primary_key=True),
+    Column("kind", String(16), nullable=False, server_default="person", doc="person, service"),
+    Column("active", Integer, nullable=False, server_default="1", doc="1, or 0: may not sign in, its keys are stopped"),
+    *_provenance(),
+)
+
+bindings = Table(
+    "bindings",
+    metadata,
+    Column("name", String(40), primary_key=True, doc="its id"),
+    Column("subject_kind", String(8), nullable=False, doc="user, group"),
+    Column("subject", NAME, nullable=False),
+    Column("role", String(16), nullable=False),
+    Column("scope_kind", String(16), nullable=False, doc="organisation, team, project"),
+    Column("scope", NAME, nullable=False),
+    *_provenance(),
+)
+Index("ix_bindings_subject", bindings.c.subject_kind, bindings.c.subject)
+
+admin_tokens = Table(
+    "admin_tokens",
+    metadata,
+    Column("name", NAME, primary_key=True),
+    Column("user", NAME, nullable=False, index=True, doc="whose it is; empty: an identity provider's"),
+    Column("purpose", String(16), nullable=False, doc="admin, provisioning"),
+    Column("digest", String(64), nullable=False, unique=True),
+    Column("prefix", String(16), nullable=False),
+    Column("expires_at", BigInteger),
+    Column("revoked_at", BigInteger),
+    *_provenance(),
+)
 
 keys = Table(
     "keys",
@@ -96,6 +129,9 @@ limits = Table(
     Column("raises", JSON, nullable=False, server_default="[]", doc="temporary increases, until they are over"),
     Column(
         "downgrade", NAME, nullable=False, server_default="", doc="the model that takes over; empty: calls are refused"
+    ),
+    Column(
+        "level", String(16), nullable=False, server_default="organisation", doc="how wide the rights are that set it"
     ),
     *_provenance(),
 )
@@ -157,9 +193,15 @@ audit = Table(
     Column("name", NAME, nullable=False),
     Column("before", JSON),
     Column("after", JSON),
+    Column("actor_kind", String(16), nullable=False, server_default=""),
+    Column("address", String(64), nullable=False, server_default=""),
+    Column("request_id", String(64), nullable=False, server_default=""),
+    Column("team", NAME, nullable=False, server_default="", doc="whose object it is about; empty: the organisation's"),
+    Column("project", NAME, nullable=False, server_default=""),
     sqlite_autoincrement=True,
 )
 Index("ix_audit_object", audit.c.kind, audit.c.name)
+Index("ix_audit_tenant", audit.c.team, audit.c.project)
 
 replays = Table(
     "replays",

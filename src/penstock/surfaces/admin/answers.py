@@ -30,6 +30,34 @@ class ShownProject(Provenance):
 
 class ShownUser(Provenance):
     name: str
+    kind: str = Field(description="`person` or `service`")
+    active: bool = Field(description="false: may not sign in, and its virtual keys are stopped")
+
+
+class ShownBinding(Provenance):
+    name: str
+    user: str | None = Field(None, description="who has the role; or")
+    group: str | None = Field(None, description="whose members have it")
+    role: str
+    scope: dict[str, str] = Field(description="`organisation`, `team` or `project`, and its name")
+
+
+class ShownToken(Provenance):
+    name: str
+    user: str = Field(description="whose rights it has; empty for an identity provider's")
+    purpose: str = Field(description="`admin`, or `provisioning` for SCIM")
+    prefix: str
+    expires_at: Moment
+    revoked_at: Moment | None
+
+
+class CreatedToken(ShownToken):
+    secret: str | None = Field(description="shown once; null in the replay of a request with an Idempotency-Key")
+
+
+class Roles(BaseModel):
+    items: list[dict[str, Any]] = Field(description="`role`, `meaning`, `permissions`")
+    permissions: dict[str, str] = Field(description="permission -> what it is about: `tenant`, `whole` or `shared`")
 
 
 class ShownKey(Provenance):
@@ -210,9 +238,14 @@ class AuditRecord(BaseModel):
     seq: int
     at: Moment
     actor: str
+    actor_kind: str = Field(description="`bootstrap`, `user`, `service`, `provisioning`, `system`")
+    address: str = Field(description="the client's; empty for the gateway itself")
+    request_id: str
     action: str
     kind: str
     name: str
+    team: str = Field(description="whose object it is; empty for the organisation's own")
+    project: str
     before: dict[str, Any] | None
     after: dict[str, Any] | None
 

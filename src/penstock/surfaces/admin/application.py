@@ -1,5 +1,6 @@
 """The admin listener's application: every path, behind the edge."""
 
+import time
 from collections.abc import Mapping
 
 from fastapi import APIRouter, Depends, FastAPI, Request
@@ -8,12 +9,24 @@ from pydantic import BaseModel
 
 from penstock import __version__
 from penstock.config.settings import DeclaredLimit, DeclaredModel, DeclaredProject, DeclaredProvider, DeclaredTeam
-from penstock.control import keys, limits, users
+from penstock.control import bindings, keys, limits, tokens, users
+from penstock.control.actor import Actor
 from penstock.control.prices import PriceUpdate
 from penstock.errors import InvalidNoun
+from penstock.identity import admin_tokens
 from penstock.surfaces import ops
-from penstock.surfaces.admin import configurations, documents, objects, prices, problems, reports, stops
-from penstock.surfaces.admin.edge import Edge
+from penstock.surfaces.admin import (
+    authorisation,
+    configurations,
+    documents,
+    objects,
+    prices,
+    problems,
+    reports,
+    roles,
+    stops,
+)
+from penstock.surfaces.admin.edge import Bearer, Edge
 from penstock.surfaces.admin.plane import Plane
 
 SHAPES: Mapping[str, type[BaseModel]] = {
@@ -21,6 +34,8 @@ SHAPES: Mapping[str, type[BaseModel]] = {
     "Project": DeclaredProject,
     "User": users.User,
     "Key": keys.Key,
+    "Binding": bindings.Binding,
+    "Token": tokens.Token,
     "Limit": DeclaredLimit,
     "Raise": limits.RaiseRequest,
     "Provider": DeclaredProvider,
@@ -49,21 +64,35 @@ def build(plane: Plane, operations: ops.Operations) -> Edge:
     application = FastAPI(
         title="Penstock admin API",
         version=__version__,
-        openapi_url=documents.PATH,
+        openapi_url=None,
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
     )
     problems.install(application)
     admin = APIRouter(
-        prefix="/admin/v1", dependencies=[Depends(refuse_unknown_parameters)], responses=documents.PROBLEMS
+        prefix="/admin/v1",
+        dependencies=[Depends(authorisation.authorise), Depends(refuse_unknown_parameters)],
+        responses=documents.PROBLEMS,
     )
     admin.include_router(stops.routes(plane))
     admin.include_router(reports.routes(plane))
     admin.include_router(configurations.routes(plane))
     admin.include_router(prices.routes(plane))
+    admin.include_router(roles.routes(plane))
     admin.include_router(objects.routes(plane))
     application.include_router(admin)
-    application.include_router(ops.routes(operations))
-    documents.install(application, SHAPES)
-    return Edge(application, plane.admin_key)
+    application.include_router(ops.routes(operations), dependencies=[Depends(authorisation.authorise)])
+    documents.install(application, SHAPES, [Depends(authorisation.authorise)])
+    authorisation.check(application)
+    return Edge(application, plane.admin_key, _bearer(plane))
+
+
+def _bearer(plane: Plane) -> Bearer:
+    async def bearer(secret: str) -> Actor | None:
+        if not admin_tokens.well_formed(secret):
+            return None
+        async with plane.door.read() as conn:
+            return await tokens.bearer(conn, plane.pepper, secret, time.time_ns())
+
+    return bearer

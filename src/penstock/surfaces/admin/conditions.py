@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from penstock.control.editions import ANY, Seen, edition
 from penstock.control.replays import Answer
 from penstock.control.replays import Request as Repeatable
+from penstock.domain.access import Reach
 from penstock.errors import ControlError
 from penstock.surfaces.admin.problems import JsonResponse
 
@@ -47,7 +48,9 @@ class InvalidHeader(ControlError):
     status, code = 400, "invalid_request"
 
 
-def seen(show: Callable[[AsyncConnection, str], Awaitable[dict[str, Any]]], name: str, if_match: str | None) -> Seen:
+def seen(
+    show: Callable[[AsyncConnection, str, Reach], Awaitable[dict[str, Any]]], name: str, if_match: str | None
+) -> Seen:
     """What the request says it has seen of the object. Weak tags are good for no change (RFC 9110, section 13.1.1)."""
     return Seen(show, name, None if if_match is None else _editions(if_match, weak_too=False))
 

@@ -18,8 +18,9 @@ from penstock.control import declared
 from penstock.control.configuration import Terms
 from penstock.control.paging import MAX_PAGE, Page
 from penstock.surfaces.admin import answers
+from penstock.surfaces.admin.authorisation import Asker
 from penstock.surfaces.admin.documents import answer_of, page_of
-from penstock.surfaces.admin.plane import ACTOR, Plane
+from penstock.surfaces.admin.plane import Plane
 from penstock.surfaces.admin.problems import JsonResponse
 
 Version = Annotated[int, Path(ge=1, lt=2**31)]
@@ -63,9 +64,9 @@ def routes(plane: Plane) -> APIRouter:
         responses=answer_of(answers.ConfigChange),
         openapi_extra=_FILE,
     )
-    async def apply_config(request: Request, dry_run: bool = False, base: Base = None) -> Response:
+    async def apply_config(asker: Asker, request: Request, dry_run: bool = False, base: Base = None) -> Response:
         content = await request.body()
-        return JsonResponse(await plane.configuration.apply(ACTOR, content, Terms(dry_run, base)))
+        return JsonResponse(await plane.configuration.apply(asker, content, Terms(dry_run, base)))
 
     @router.post(
         "/config/{version}/rollback",
@@ -73,7 +74,7 @@ def routes(plane: Plane) -> APIRouter:
         summary="Put a version of the history in force again",
         responses=answer_of(answers.ConfigChange),
     )
-    async def roll_back_config(version: Version, dry_run: bool = False, base: Base = None) -> Response:
-        return JsonResponse(await plane.configuration.roll_back(ACTOR, version, Terms(dry_run, base)))
+    async def roll_back_config(asker: Asker, version: Version, dry_run: bool = False, base: Base = None) -> Response:
+        return JsonResponse(await plane.configuration.roll_back(asker, version, Terms(dry_run, base)))
 
     return router

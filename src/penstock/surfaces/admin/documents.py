@@ -4,10 +4,12 @@ The shapes of bodies are read from `control`'s values, so that the document cann
 answers are `answers`'. It is made when it is first asked for.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Response
+from fastapi.params import Depends
+from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue, JsonSchemaWarningKind
 
@@ -101,8 +103,9 @@ def _answer(status: int, schema: dict[str, Any]) -> Responses:
     return {status: {"description": "The answer", "content": {"application/json": {"schema": schema}}}}
 
 
-def install(application: FastAPI, shapes: Mapping[str, type[BaseModel]]) -> None:
-    """Makes `application.openapi()` answer the whole document, with a schema for each of `shapes`."""
+def install(application: FastAPI, shapes: Mapping[str, type[BaseModel]], dependencies: Sequence[Depends]) -> None:
+    """Makes `application.openapi()` answer the whole document, with a schema for each of `shapes`, and serves it behind
+    `dependencies`."""
     plain = application.openapi
 
     def openapi() -> dict[str, Any]:
@@ -111,6 +114,10 @@ def install(application: FastAPI, shapes: Mapping[str, type[BaseModel]]) -> None
         return application.openapi_schema
 
     application.openapi = openapi  # type: ignore[method-assign]
+
+    @application.get(PATH, include_in_schema=False, operation_id="show_document", dependencies=dependencies)
+    async def show_document() -> Response:
+        return JSONResponse(application.openapi())
 
 
 def _completed(document: dict[str, Any], shapes: Mapping[str, type[BaseModel]]) -> dict[str, Any]:

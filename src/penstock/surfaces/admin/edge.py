@@ -1,12 +1,15 @@
 """The edge of the admin listener: what happens to every request before the application sees it.
 
-In this order: a request id for the answer, the administrator's key (all paths but the open ones need it, also those
-that do not exist), the bound on the body, and afterwards a 500 without a word for whatever nobody foresaw.
+In this order: a request id for the answer, who asks (all paths but the open ones need somebody who is known, also
+those that do not exist), the bound on the body, and afterwards a 500 without a word for whatever nobody foresaw. What
+somebody who is known may do is decided where the route has been found, in `authorisation`.
 """
 
 import asyncio
 import hmac
 import uuid
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 import structlog
@@ -14,8 +17,9 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from penstock.config.document import MAX_BYTES as MAX_FILE_BYTES
+from penstock.control.actor import ORGANISATION, Actor, Grant
 from penstock.domain.snapshot import Secret
-from penstock.surfaces.admin.problems import problem, unforeseen
+from penstock.surfaces.admin.problems import STORE_AWAY, problem, store_away, unforeseen
 
 OPEN_PATHS = frozenset({"/metrics", "/healthz"})
 MAX_BODY_BYTES = 1024 * 1024
@@ -23,15 +27,22 @@ MAX_BODY_BYTES_OF = {"/admin/v1/config/apply": MAX_FILE_BYTES}
 """A configuration file may be larger than any other body."""
 BODY_TIMEOUT_S = 20.0
 
+BOOTSTRAP = Actor("admin", "bootstrap", (Grant("owner", ORGANISATION),))
+"""Whoever has the administrator's key of the installation."""
+
+Bearer = Callable[[str], Awaitable[Actor | None]]
+"""A secret -> whose it is, as far as the store knows."""
+
 log = structlog.get_logger()
 
 
 class Edge:
-    """An ASGI application around another. `admin_key`: the bootstrap administrator's."""
+    """An ASGI application around another. `admin_key`: the bootstrap administrator's, which needs no store."""
 
-    def __init__(self, application: ASGIApp, admin_key: Secret) -> None:
+    def __init__(self, application: ASGIApp, admin_key: Secret, bearer: Bearer) -> None:
         self._application = application
-        self._expected = f"Bearer {admin_key.reveal()}".encode()
+        self._admin_key = admin_key.reveal().encode()
+        self._bearer = bearer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -40,7 +51,10 @@ class Edge:
         scope["penstock.request_id"] = request_id
         answer = _Answer(send, request_id)
         try:
-            refusal = None if scope["path"] in OPEN_PATHS else self._refuse_stranger(scope)
+            refusal = None
+            if scope["path"] not in OPEN_PATHS:
+                scope["penstock.actor"] = await self._recognised(scope)
+                refusal = None if scope["penstock.actor"] is not None else _stranger(request_id)
             if refusal is None:
                 body = await _read_body(scope, receive)
                 if isinstance(body, bytes):
@@ -48,23 +62,35 @@ class Edge:
                     return
                 refusal = body
             await refusal(scope, receive, answer)
+        except STORE_AWAY as error:
+            await store_away(error, request_id)(scope, receive, answer)
         except Exception:
             log.exception("an admin request failed", request_id=request_id, path=scope["path"])
             if not answer.started:
                 await unforeseen(request_id)(scope, receive, answer)
 
-    def _refuse_stranger(self, scope: Scope) -> Response | None:
+    async def _recognised(self, scope: Scope) -> Actor | None:
+        """Who asks, with where from; None for a stranger. Of several credentials none counts."""
         given = [value for name, value in scope["headers"] if name == b"authorization"]
-        scheme, _, key = given[0].partition(b" ") if len(given) == 1 else (b"", b"", b"")
-        # The scheme is case-insensitive, the key is compared whole and in constant time.
-        if scheme.lower() == b"bearer" and hmac.compare_digest(b"Bearer " + key.strip(), self._expected):
+        scheme, _, secret = given[0].partition(b" ") if len(given) == 1 else (b"", b"", b"")
+        if scheme.lower() != b"bearer":
             return None
-        return problem(
-            401,
-            "send the administrator's key as Authorization: Bearer ...",
-            headers={"www-authenticate": "Bearer"},
-            request_id=scope["penstock.request_id"],
-        )
+        secret = secret.strip()
+        if hmac.compare_digest(secret, self._admin_key):
+            actor: Actor | None = BOOTSTRAP
+        else:
+            actor = await self._bearer(secret.decode("latin-1"))
+        client = scope.get("client") or ("",)
+        return actor and replace(actor, address=str(client[0]), request_id=scope["penstock.request_id"])
+
+
+def _stranger(request_id: str) -> Response:
+    return problem(
+        401,
+        "send the administrator's key or an admin token as Authorization: Bearer ...",
+        headers={"www-authenticate": "Bearer"},
+        request_id=request_id,
+    )
 
 
 class _Answer:

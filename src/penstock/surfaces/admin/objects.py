@@ -1,4 +1,5 @@
-"""The nouns that are created, read, updated and deleted: teams, projects, users, keys, limits, providers, models.
+"""The nouns that are created, read, updated and deleted: teams, projects, users, keys, limits, providers, models,
+bindings, tokens.
 
 GET    /admin/v1/teams?limit=&after=     {"items": [...], "next": cursor or null}
 POST   /admin/v1/teams                   201 and the object (a key: with its secret, this once)
@@ -21,11 +22,13 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from penstock.control import keys, limits, models, projects, providers, replays, teams, users
+from penstock.control import bindings, keys, limits, models, projects, providers, replays, teams, tokens, users
 from penstock.control.editions import if_unchanged
 from penstock.control.paging import MAX_PAGE, Listing, Page
 from penstock.control.write import Write
+from penstock.domain.access import Reach
 from penstock.surfaces.admin import answers
+from penstock.surfaces.admin.authorisation import Asker
 from penstock.surfaces.admin.bodies import read_object
 from penstock.surfaces.admin.conditions import (
     IdempotencyKey,
@@ -37,7 +40,7 @@ from penstock.surfaces.admin.conditions import (
     shown,
 )
 from penstock.surfaces.admin.documents import body_of, changes_of, object_of, page_of, read_of
-from penstock.surfaces.admin.plane import ACTOR, Plane
+from penstock.surfaces.admin.plane import Plane
 from penstock.surfaces.admin.problems import JsonResponse
 
 Shown = dict[str, Any]
@@ -52,8 +55,8 @@ class Objects:
     shape: str
     shown: type[BaseModel]
     made: type[BaseModel]
-    list_page: Callable[[AsyncConnection, Page], Awaitable[Listing]]
-    show: Callable[[AsyncConnection, str], Awaitable[Shown]]
+    list_page: Callable[[AsyncConnection, Page, Reach], Awaitable[Listing]]
+    show: Callable[[AsyncConnection, str, Reach], Awaitable[Shown]]
     create: Callable[[Write, Mapping[str, Any]], Awaitable[Shown]]
     update: Callable[[Write, str, Mapping[str, Any]], Awaitable[Shown]] | None
     delete: Callable[[Write, str], Awaitable[None]]
@@ -79,6 +82,9 @@ def routes(plane: Plane) -> APIRouter:
     async def create_key(write: Write, fields: Mapping[str, Any]) -> Shown:
         return await keys.create(write, plane.pepper, fields)
 
+    async def create_token(write: Write, fields: Mapping[str, Any]) -> Shown:
+        return await tokens.create(write, plane.pepper, fields)
+
     router = APIRouter()
     _add_revoke(router, plane)
     _add_raise(router, plane)
@@ -90,6 +96,8 @@ def routes(plane: Plane) -> APIRouter:
         _objects(limits, limits.create, answers.ShownLimit),
         _objects(providers, providers.create, answers.ShownProvider),
         _objects(models, models.create, answers.ShownModel),
+        _objects(bindings, bindings.create, answers.ShownBinding),
+        _objects(tokens, create_token, answers.ShownToken, answers.CreatedToken),
     ):
         _add_reads(router, plane, noun)
         _add_writes(router, plane, noun)
@@ -104,9 +112,11 @@ def _add_reads(router: APIRouter, plane: Plane, noun: Objects) -> None:
         summary=f"List {noun.path}",
         responses=page_of(noun.shown),
     )
-    async def list_objects(limit: int = Query(100, ge=1, le=MAX_PAGE), after: str | None = None) -> Response:
+    async def list_objects(
+        asker: Asker, limit: int = Query(100, ge=1, le=MAX_PAGE), after: str | None = None
+    ) -> Response:
         async with plane.door.read() as conn:
-            return JsonResponse(await noun.list_page(conn, Page(limit, after)))
+            return JsonResponse(await noun.list_page(conn, Page(limit, after), asker.reach))
 
     @router.get(
         f"/{noun.path}/{{name:path}}",
@@ -115,9 +125,9 @@ def _add_reads(router: APIRouter, plane: Plane, noun: Objects) -> None:
         summary=f"Show one {noun.word}",
         responses=read_of(noun.shown),
     )
-    async def show_object(name: str, if_none_match: IfNoneMatch = None) -> Response:
+    async def show_object(asker: Asker, name: str, if_none_match: IfNoneMatch = None) -> Response:
         async with plane.door.read() as conn:
-            return shown(await noun.show(conn, name), if_none_match)
+            return shown(await noun.show(conn, name, asker.reach), if_none_match)
 
 
 def _add_writes(router: APIRouter, plane: Plane, noun: Objects) -> None:
@@ -130,9 +140,9 @@ def _add_writes(router: APIRouter, plane: Plane, noun: Objects) -> None:
         responses=object_of(noun.made, 201),
         openapi_extra=body_of(noun.shape),
     )
-    async def create_object(request: Request, idempotency_key: IdempotencyKey = None) -> Response:
+    async def create_object(asker: Asker, request: Request, idempotency_key: IdempotencyKey = None) -> Response:
         asked = await repeatable(request, idempotency_key, plane.pepper)
-        made = await plane.door.change(ACTOR, replays.once, asked, noun.create, await read_object(request))
+        made = await plane.door.change(asker, replays.once, asked, noun.create, await read_object(request))
         return created(made, f"{request.url.path.rstrip('/')}/{quote(str(made.value['name']), safe='/')}")
 
     if (update := noun.update) is not None:
@@ -145,9 +155,9 @@ def _add_writes(router: APIRouter, plane: Plane, noun: Objects) -> None:
             responses=object_of(noun.shown),
             openapi_extra=changes_of(noun.shape),
         )
-        async def update_object(name: str, request: Request, if_match: IfMatch = None) -> Response:
+        async def update_object(asker: Asker, name: str, request: Request, if_match: IfMatch = None) -> Response:
             known, asked = seen(noun.show, name, if_match), await read_object(request)
-            return shown(await plane.door.change(ACTOR, if_unchanged, known, update, name, asked))
+            return shown(await plane.door.change(asker, if_unchanged, known, update, name, asked))
 
     @router.delete(
         f"/{noun.path}/{{name:path}}",
@@ -156,8 +166,8 @@ def _add_writes(router: APIRouter, plane: Plane, noun: Objects) -> None:
         operation_id=f"delete_{noun.word}",
         summary=f"Delete a {noun.word}",
     )
-    async def delete_object(name: str, if_match: IfMatch = None) -> Response:
-        await plane.door.change(ACTOR, if_unchanged, seen(noun.show, name, if_match), noun.delete, name)
+    async def delete_object(asker: Asker, name: str, if_match: IfMatch = None) -> Response:
+        await plane.door.change(asker, if_unchanged, seen(noun.show, name, if_match), noun.delete, name)
         return Response(status_code=204)
 
 
@@ -169,9 +179,9 @@ def _add_revoke(router: APIRouter, plane: Plane) -> None:
         summary="Refuse a key from now on, for good",
         responses=object_of(answers.ShownKey),
     )
-    async def revoke_key(name: str, if_match: IfMatch = None) -> Response:
+    async def revoke_key(asker: Asker, name: str, if_match: IfMatch = None) -> Response:
         known = seen(keys.show, name, if_match)
-        return shown(await plane.door.change(ACTOR, if_unchanged, known, keys.revoke, name))
+        return shown(await plane.door.change(asker, if_unchanged, known, keys.revoke, name))
 
 
 def _add_raise(router: APIRouter, plane: Plane) -> None:
@@ -183,9 +193,11 @@ def _add_raise(router: APIRouter, plane: Plane) -> None:
         responses=object_of(answers.ShownLimit),
         openapi_extra=body_of("Raise"),
     )
-    async def raise_limit(name: str, request: Request, idempotency_key: IdempotencyKey = None) -> Response:
+    async def raise_limit(
+        asker: Asker, name: str, request: Request, idempotency_key: IdempotencyKey = None
+    ) -> Response:
         again, asked = await repeatable(request, idempotency_key, plane.pepper), await read_object(request)
-        made = await plane.door.change(ACTOR, replays.once, again, limits.raise_amount, name, asked)
+        made = await plane.door.change(asker, replays.once, again, limits.raise_amount, name, asked)
         return created(made, request.url.path.removesuffix("/raise"), 200)
 
     @router.delete(
@@ -195,6 +207,6 @@ def _add_raise(router: APIRouter, plane: Plane) -> None:
         summary="End a limit's temporary increases now",
         responses=object_of(answers.ShownLimit),
     )
-    async def end_raises(name: str, if_match: IfMatch = None) -> Response:
+    async def end_raises(asker: Asker, name: str, if_match: IfMatch = None) -> Response:
         known = seen(limits.show, name, if_match)
-        return shown(await plane.door.change(ACTOR, if_unchanged, known, limits.end_raises, name))
+        return shown(await plane.door.change(asker, if_unchanged, known, limits.end_raises, name))

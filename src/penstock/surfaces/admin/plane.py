@@ -4,14 +4,12 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
+from penstock.control.actor import Actor
 from penstock.control.adjustments import Correction
 from penstock.control.configuration import Configuration
 from penstock.control.door import Door
 from penstock.control.replays import Answer, Request
 from penstock.domain.snapshot import Secret
-
-ACTOR = "admin"
-"""Who the bootstrap administrator is in the audit log."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +27,7 @@ class Plane:
     pepper: bytes
     drain: Callable[[], Awaitable[int]]
     ledger: Callable[[], Awaitable[list[dict[str, Any]]]]
-    adjust: Callable[[str, Correction, Request | None], Awaitable[Answer]]
+    adjust: Callable[[Actor, Correction, Request | None], Awaitable[Answer]]
     verify: Callable[[], Awaitable[list[dict[str, str]]]]
     kill_nodes: Callable[[int], Awaitable[list[dict[str, Any]]]]
     status: Callable[[], dict[str, Any]]

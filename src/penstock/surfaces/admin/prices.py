@@ -13,10 +13,11 @@ from penstock.control import prices, replays
 from penstock.control.paging import MAX_PAGE, Page
 from penstock.errors import InvalidNoun
 from penstock.surfaces.admin import answers
+from penstock.surfaces.admin.authorisation import Asker
 from penstock.surfaces.admin.bodies import read_object
 from penstock.surfaces.admin.conditions import IdempotencyKey, created, repeatable
 from penstock.surfaces.admin.documents import answer_of, body_of, object_of, page_of
-from penstock.surfaces.admin.plane import ACTOR, Plane
+from penstock.surfaces.admin.plane import Plane
 from penstock.surfaces.admin.problems import JsonResponse
 
 
@@ -41,7 +42,7 @@ def routes(plane: Plane) -> APIRouter:
         responses=object_of(answers.AddedPrices, 201),
         openapi_extra=body_of("PriceUpdate"),
     )
-    async def add_prices(request: Request, idempotency_key: IdempotencyKey = None) -> Response:
+    async def add_prices(asker: Asker, request: Request, idempotency_key: IdempotencyKey = None) -> Response:
         again = await repeatable(request, idempotency_key, plane.pepper)
         asked = await read_object(request)
         entries = asked.pop("entries", None)
@@ -49,7 +50,7 @@ def routes(plane: Plane) -> APIRouter:
             raise InvalidNoun("there is no such field", str(next(iter(asked)))[:64])
         if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
             raise InvalidNoun("must be a list of entries", "entries")
-        made = await plane.door.change(ACTOR, replays.once, again, prices.add, entries)
+        made = await plane.door.change(asker, replays.once, again, prices.add, entries)
         return created(made, request.url.path)
 
     @router.get(

@@ -105,9 +105,13 @@ async def _http(request: Request, error: Exception) -> Response:
 
 
 async def _store_away(request: Request, error: Exception) -> Response:
-    log.warning("an admin request found no store", request_id=request_id(request), reason=reason(error))
+    return store_away(error, request_id(request))
+
+
+def store_away(error: Exception, request_id: str) -> Response:
+    log.warning("an admin request found no store", request_id=request_id, reason=reason(error))
     detail = "the store does not answer: try again, and look whether what was asked for has happened"
-    return problem(503, detail, headers={"retry-after": str(RETRY_AFTER_S)}, request_id=request_id(request))
+    return problem(503, detail, headers={"retry-after": str(RETRY_AFTER_S)}, request_id=request_id)
 
 
 async def _unstorable(request: Request, _error: Exception) -> Response:

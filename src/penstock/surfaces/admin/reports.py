@@ -16,22 +16,26 @@ import re
 import time
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from typing import Any
 
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, ConfigDict
+from sqlalchemy.ext.asyncio import AsyncConnection
 
-from penstock.control import adjustments, audit
+from penstock.control import adjustments, audit, limits
 from penstock.control.adjustments import Correction
 from penstock.control.paging import MAX_PAGE, Page
+from penstock.domain.access import Reach
 from penstock.errors import InvalidNoun, NotFoundNoun
 from penstock.records.receipts import receipt
 from penstock.records.recent import recent
 from penstock.records.usage import usage
 from penstock.surfaces.admin import answers
+from penstock.surfaces.admin.authorisation import Asker
 from penstock.surfaces.admin.bodies import read_as
 from penstock.surfaces.admin.conditions import IdempotencyKey, IfNoneMatch, created, repeatable, shown
 from penstock.surfaces.admin.documents import answer_of, body_of, object_of, page_of, read_of
-from penstock.surfaces.admin.plane import ACTOR, Plane
+from penstock.surfaces.admin.plane import Plane
 from penstock.surfaces.admin.problems import JsonResponse
 
 _AGO = re.compile(r"(\d{1,6})([mhd])")
@@ -80,12 +84,12 @@ def _add_records(router: APIRouter, plane: Plane) -> None:
         summary="Calls, tokens and money by any dimension",
         responses=answer_of(answers.Usage),
     )
-    async def show_usage(by: str = "", since: str | None = None, until: str | None = None) -> Response:
+    async def show_usage(asker: Asker, by: str = "", since: str | None = None, until: str | None = None) -> Response:
         dimensions = [name.strip() for name in by.split(",") if name.strip()]
         span = (instant(since, "since"), instant(until, "until"))
         await plane.drain()
         async with plane.door.read() as conn:
-            return JsonResponse(await usage(conn, dimensions, *span))
+            return JsonResponse(await usage(conn, dimensions, *span, asker.reach))
 
     @router.get(
         "/receipts",
@@ -94,10 +98,13 @@ def _add_records(router: APIRouter, plane: Plane) -> None:
         summary="Calls, the newest first",
         responses=page_of(answers.Receipt),
     )
-    async def list_receipts(limit: int = Query(100, ge=1, le=MAX_PAGE), after: str | None = None) -> Response:
+    async def list_receipts(
+        asker: Asker, limit: int = Query(100, ge=1, le=MAX_PAGE), after: str | None = None
+    ) -> Response:
         await plane.drain()
         async with plane.door.read() as conn:
-            items, following = await recent(conn, limit, after)
+            items, following = await recent(conn, limit, after, asker.reach)
+            await _keep_own_limits(conn, items, asker.reach)
         return JsonResponse({"items": items, "next": following})
 
     @router.get(
@@ -107,10 +114,11 @@ def _add_records(router: APIRouter, plane: Plane) -> None:
         summary="One call",
         responses=read_of(answers.Receipt),
     )
-    async def show_receipt(request_id: str, if_none_match: IfNoneMatch = None) -> Response:
+    async def show_receipt(asker: Asker, request_id: str, if_none_match: IfNoneMatch = None) -> Response:
         await plane.drain()
         async with plane.door.read() as conn:
-            found = await receipt(conn, request_id)
+            found = await receipt(conn, request_id, asker.reach)
+            await _keep_own_limits(conn, [found] if found else [], asker.reach)
         if found is None:
             raise NotFoundNoun(f"there is no receipt {request_id[:128]!r}")
         return shown(found, if_none_match)
@@ -124,9 +132,12 @@ def _add_ledger(router: APIRouter, plane: Plane) -> None:
         summary="What every limit has settled and held",
         responses=answer_of(answers.Ledger),
     )
-    async def show_ledger() -> Response:
+    async def show_ledger(asker: Asker) -> Response:
         await plane.drain()
-        return JsonResponse({"limits": await plane.ledger()})
+        rows = await plane.ledger()
+        async with plane.door.read() as conn:
+            own = await limits.names_within(conn, asker.reach)
+        return JsonResponse({"limits": rows if own is None else [row for row in rows if row["limit"] in own]})
 
     @router.post(
         "/ledger/verify",
@@ -146,9 +157,11 @@ def _add_ledger(router: APIRouter, plane: Plane) -> None:
         summary="Who moved which balance and why, the newest first",
         responses=page_of(answers.ShownAdjustment),
     )
-    async def list_adjustments(limit: int = Query(100, ge=1, le=MAX_PAGE), after: str | None = None) -> Response:
+    async def list_adjustments(
+        asker: Asker, limit: int = Query(100, ge=1, le=MAX_PAGE), after: str | None = None
+    ) -> Response:
         async with plane.door.read() as conn:
-            return JsonResponse(await adjustments.list_page(conn, Page(limit, after)))
+            return JsonResponse(await adjustments.list_page(conn, Page(limit, after), asker.reach))
 
     @router.post(
         "/ledger/adjustments",
@@ -159,12 +172,12 @@ def _add_ledger(router: APIRouter, plane: Plane) -> None:
         responses=object_of(answers.CreatedAdjustment, 201),
         openapi_extra=body_of("Adjustment"),
     )
-    async def create_adjustment(request: Request, idempotency_key: IdempotencyKey = None) -> Response:
+    async def create_adjustment(asker: Asker, request: Request, idempotency_key: IdempotencyKey = None) -> Response:
         again = await repeatable(request, idempotency_key, plane.pepper)
         asked = await read_as(AdjustmentRequest, request)
         at = instant(asked.window_start, "window_start")
         correction = Correction(asked.limit, asked.amount, asked.reason, asked.value, at)
-        return created(await plane.adjust(ACTOR, correction, again), request.url.path)
+        return created(await plane.adjust(asker, correction, again), request.url.path)
 
 
 def _add_history(router: APIRouter, plane: Plane) -> None:
@@ -176,13 +189,23 @@ def _add_history(router: APIRouter, plane: Plane) -> None:
         responses=page_of(answers.AuditRecord),
     )
     async def list_audit(
+        asker: Asker,
         limit: int = Query(100, ge=1, le=MAX_PAGE),
         after: str | None = None,
         kind: str | None = None,
         name: str | None = None,
     ) -> Response:
         async with plane.door.read() as conn:
-            return JsonResponse(await audit.list_page(conn, Page(limit, after), kind, name))
+            return JsonResponse(await audit.list_page(conn, Page(limit, after), kind, name, reach=asker.reach))
+
+
+async def _keep_own_limits(conn: AsyncConnection, receipts: list[dict[str, Any]], reach: Reach) -> None:
+    """A call is charged to limits of the whole organisation, too; what these are is not for every tenant to see."""
+    own = await limits.names_within(conn, reach)
+    if own is None:
+        return
+    for found in receipts:
+        found["limits_charged"] = [charged for charged in found["limits_charged"] if charged["limit"] in own]
 
 
 def instant(text: str | None, place: str) -> int | None:

@@ -15,10 +15,11 @@ from penstock.control import kills, replays
 from penstock.control.paging import MAX_PAGE, Page
 from penstock.control.write import Write
 from penstock.surfaces.admin import answers
+from penstock.surfaces.admin.authorisation import Asker
 from penstock.surfaces.admin.bodies import read_as
 from penstock.surfaces.admin.conditions import IdempotencyKey, IfNoneMatch, created, repeatable, shown
 from penstock.surfaces.admin.documents import answer_of, body_of, object_of, page_of, read_of
-from penstock.surfaces.admin.plane import ACTOR, Plane
+from penstock.surfaces.admin.plane import Plane
 from penstock.surfaces.admin.problems import JsonResponse
 
 Generation = Annotated[int, Path(ge=1, lt=2**63)]
@@ -51,9 +52,9 @@ def routes(plane: Plane) -> APIRouter:
         responses=object_of(answers.RaisedKill, 202),
         openapi_extra=body_of("Kill"),
     )
-    async def raise_kill(request: Request, idempotency_key: IdempotencyKey = None) -> Response:
+    async def raise_kill(asker: Asker, request: Request, idempotency_key: IdempotencyKey = None) -> Response:
         again, asked = await repeatable(request, idempotency_key, plane.pepper), await read_as(KillRequest, request)
-        made = await plane.door.change(ACTOR, replays.once, again, _raise, asked)
+        made = await plane.door.change(asker, replays.once, again, _raise, asked)
         return created(made, f"/admin/v1/kill/{made.value['generation']}", 202)
 
     @router.get(
@@ -62,9 +63,9 @@ def routes(plane: Plane) -> APIRouter:
         summary="Show a kill and which nodes obey it",
         responses=read_of(answers.KillWithNodes),
     )
-    async def show_kill(generation: Generation, if_none_match: IfNoneMatch = None) -> Response:
+    async def show_kill(asker: Asker, generation: Generation, if_none_match: IfNoneMatch = None) -> Response:
         async with plane.door.read() as conn:
-            kill = await kills.show(conn, generation)
+            kill = await kills.show(conn, generation, asker.reach)
         return shown({**kill, "nodes": await plane.kill_nodes(generation)}, if_none_match)
 
     @router.delete(
@@ -74,9 +75,9 @@ def routes(plane: Plane) -> APIRouter:
         responses=answer_of(answers.ShownKill),
         openapi_extra=body_of("Lift"),
     )
-    async def lift_kill(generation: Generation, request: Request) -> Response:
+    async def lift_kill(asker: Asker, generation: Generation, request: Request) -> Response:
         asked = await read_as(LiftRequest, request)
-        return JsonResponse(await plane.door.change(ACTOR, kills.lift, generation, asked.reason))
+        return JsonResponse(await plane.door.change(asker, kills.lift, generation, asked.reason))
 
     @router.get(
         "/kills",
@@ -84,9 +85,11 @@ def routes(plane: Plane) -> APIRouter:
         summary="List kills, lifted ones included",
         responses=page_of(answers.ShownKill),
     )
-    async def list_kills(limit: int = Query(100, ge=1, le=MAX_PAGE), after: str | None = None) -> Response:
+    async def list_kills(
+        asker: Asker, limit: int = Query(100, ge=1, le=MAX_PAGE), after: str | None = None
+    ) -> Response:
         async with plane.door.read() as conn:
-            return JsonResponse(await kills.list_page(conn, Page(limit, after)))
+            return JsonResponse(await kills.list_page(conn, Page(limit, after), asker.reach))
 
     return router
 

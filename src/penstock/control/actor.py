@@ -1,0 +1,64 @@
+"""Who asks the control plane for something: who they are, where from, and what they may do."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple
+
+from penstock.control.permissions import TABLE, Role, granted
+from penstock.domain.access import EVERYTHING, NOTHING, Reach, Scope
+from penstock.errors import NotAllowed
+
+Kind = Literal["bootstrap", "user", "service", "provisioning", "system"]
+"""`bootstrap`: the administrator's key of the installation. `provisioning`: an identity provider's SCIM client.
+`system`: the gateway itself."""
+
+ORGANISATION = Scope("organisation", "default")
+
+
+class Grant(NamedTuple):
+    role: Role
+    scope: Scope
+
+
+def reach_of(grants: Sequence[Grant], permission: str) -> Reach:
+    """How far `permission` reaches by these grants. A permission that is not in the table is a KeyError."""
+    scopes = [grant.scope for grant in grants if grant.role in TABLE[permission].roles]
+    if any(scope.level == "organisation" for scope in scopes):
+        return EVERYTHING
+    return Reach(
+        teams=frozenset(scope.name for scope in scopes if scope.level == "team"),
+        projects={scope.name: scope.team for scope in scopes if scope.level == "project"},
+    )
+
+
+@dataclass(frozen=True)
+class Actor:
+    """`reach`: how far the permission reaches under which the present request runs. `address`: the client's."""
+
+    name: str
+    kind: Kind
+    grants: tuple[Grant, ...] = ()
+    reach: Reach = NOTHING
+    address: str = ""
+    request_id: str = ""
+
+    @classmethod
+    def system(cls, name: str) -> "Actor":
+        """The gateway itself, or whoever has the box."""
+        return cls(name, "system", (Grant("owner", ORGANISATION),), EVERYTHING)
+
+    def asking_for(self, permission: str) -> "Actor":
+        """The same, with the reach of `permission`. Raises NotAllowed where it has none, and where the permission is
+        about the whole organisation and reaches over a part of it only."""
+        reach, about = reach_of(self.grants, permission), TABLE[permission].about
+        if reach.is_empty():
+            raise NotAllowed(f"{self.name!r} has no role that permits {permission}")
+        if about == "whole" and not reach.everything:
+            raise NotAllowed(f"{permission} needs a role for the whole organisation")
+        return replace(self, reach=EVERYTHING if about == "shared" else reach)
+
+    def require_cover(self, role: Role, scope: Scope) -> None:
+        """Raises NotAllowed where `role` for `scope` is more than this actor has."""
+        lacking = sorted(name for name in granted(role) if not reach_of(self.grants, name).holds(scope))
+        if lacking:
+            raise NotAllowed(f"nobody grants more than they have: {role!r} includes {lacking[0]}")
