@@ -44,6 +44,7 @@ class Call(Struct):
     input_estimate: int = 0
     images: int = 0
     unseen: bool = False
+    rounds: int = 1
     predicted: int = 0
     audio_in: bool = False
     audio_out: bool = False

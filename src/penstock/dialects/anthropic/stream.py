@@ -1,0 +1,427 @@
+"""The events of a Messages stream, in both directions.
+
+Source: Anthropic API reference, "Streaming messages": message_start, then for each block content_block_start, deltas
+and content_block_stop, then message_delta (the stop reason, and usage that is cumulative) and message_stop; pings
+anywhere; an `error` event where it breaks. New types of events are passed over, as the reference asks.
+"""
+
+from typing import Any
+
+import msgspec
+from msgspec import Raw, Struct, UnsetType
+
+from penstock.dialects import sse
+from penstock.dialects.anthropic import errors
+from penstock.dialects.anthropic.answer import FINISHES, OF_THE_END, encode_citation, encode_part, stop_of
+from penstock.dialects.anthropic.blocks import (
+    NAME,
+    NULL,
+    decode_block,
+    decode_citation,
+    members,
+    packed,
+    proof_of,
+    rest,
+)
+from penstock.dialects.anthropic.usage import merge, normalise, report, served_tier
+from penstock.dialects.codec import Heading
+from penstock.domain.chat import Media, Opaque, Part, Refusal, Text, Thinking, ToolCall
+from penstock.domain.stream import (
+    Begin,
+    Ended,
+    Event,
+    Failed,
+    Finished,
+    PartBegin,
+    PartDelta,
+    PartEnd,
+    PartMore,
+    Reported,
+    text_of,
+    with_more,
+    without_text,
+)
+from penstock.domain.usage import Usage
+from penstock.errors import InvalidRequest, UpstreamMalformed, UpstreamReset
+
+MAX_OPEN_BLOCKS = 1024
+MAX_WHOLE_BLOCK_BYTES = 32 * 1024 * 1024
+"""Of a block that is told whole, because only this dialect has it."""
+
+
+# -- from a target ----------------------------------------------------------------------------------------------------
+
+
+class _Delta(Struct):
+    type: str = ""
+    text: str | None = None
+    thinking: str | None = None
+    signature: str | None = None
+    partial_json: str | None = None
+    citation: Raw = NULL
+    content: str | None = None
+    encrypted_content: str | None = None
+    stop_reason: str | None = None
+    stop_sequence: str | None = None
+    stop_details: Raw = NULL
+    container: Raw = NULL
+
+
+class _Event(Struct):
+    type: str = ""
+    index: int = 0
+    message: Raw = NULL
+    content_block: Raw = NULL
+    delta: _Delta | UnsetType = msgspec.UNSET
+    usage: Any = None
+    context_management: Raw = NULL
+    error: Any = None
+
+
+_event_decoder = msgspec.json.Decoder(_Event)
+
+
+class _Open:
+    """A block between its start and its stop. `whole`: the members of one that is told at its stop."""
+
+    def __init__(self, index: int, part: Part | None, whole: dict[str, Raw]) -> None:
+        self.index = index
+        self.part = part
+        self.whole = whole
+        self.pieces: dict[str, list[str]] = {}
+        self.has_text = False
+
+
+class Decoder:
+    """Sans-I/O: a target's stream -> events."""
+
+    def __init__(self) -> None:
+        self._splitter = sse.Splitter()
+        self._begun = False
+        self._finished = False
+        self._over = False
+        self._open: dict[int, _Open] = {}
+        self._parts = 0
+        self._kept_bytes = 0
+        self._reported: dict[str, Any] = {}
+
+    def feed(self, data: bytes) -> list[Event]:
+        run = self._splitter.feed(data)
+        return self._read(run) if run else []
+
+    def close(self) -> list[Event]:
+        rest_of_it = self._splitter.rest()
+        try:
+            events = self._read(rest_of_it + b"\n\n") if rest_of_it.strip() else []
+        except UpstreamMalformed:
+            events = []
+        if not self._over:
+            raise UpstreamReset("The provider's stream broke off before its end.")
+        return events
+
+    def _read(self, run: bytes) -> list[Event]:
+        told: list[Event] = []
+        for event in sse.events(run):
+            if self._over:
+                break
+            data = sse.data_of(event) or (event.strip() if event.lstrip().startswith(b"{") else b"")
+            if data:
+                self._take(data, told)
+        return told
+
+    def _take(self, data: bytes, told: list[Event]) -> None:
+        try:
+            event = _event_decoder.decode(data)
+            self._tell(event, told)
+        except (msgspec.DecodeError, InvalidRequest, RecursionError, UnicodeDecodeError):
+            raise UpstreamMalformed("The provider's stream is not what its API allows.") from None
+
+    def _tell(self, event: _Event, told: list[Event]) -> None:
+        kind = event.type
+        if kind == "content_block_delta":
+            self._grow(event, told)
+        elif kind == "content_block_start":
+            self._start(event, told)
+        elif kind == "content_block_stop":
+            self._stop(self._block(event.index), event.index, told)
+        elif kind == "message_start":
+            self._begin(event, told)
+        elif kind == "message_delta":
+            self._finish(event, told)
+        elif kind == "message_stop":
+            self._end(told)
+        elif kind == "error" or (not kind and event.error):
+            message, status = errors.read_error(event.error)
+            name = event.error.get("type") if isinstance(event.error, dict) else ""
+            self._over = True
+            told.append(Failed(message or "The provider reported an error.", status, str(name or "")))
+
+    def _begin(self, event: _Event, told: list[Event]) -> None:
+        if self._begun:
+            raise UpstreamMalformed("The provider's stream began twice.")
+        self._begun = True
+        message = members(event.message)
+        id_, model = _string(message.pop("id", None)), _string(message.pop("model", None))
+        self._reported = merge({}, msgspec.json.decode(message.pop("usage", NULL)))
+        for name in ("type", "role", "content", "stop_reason", "stop_sequence", *OF_THE_END):
+            message.pop(name, None)
+        usage = normalise(self._reported) if self._reported else None
+        told.append(Begin(NAME, id_, model, 0, usage, rest(message)))
+
+    def _start(self, event: _Event, told: list[Event]) -> None:
+        if not self._begun or event.index in self._open or len(self._open) >= MAX_OPEN_BLOCKS:
+            raise UpstreamMalformed("A block of the provider's stream started out of order.")
+        part = decode_block(event.content_block, sealed=False)
+        index, self._parts = self._parts, self._parts + 1
+        if isinstance(part, Opaque | Media):
+            self._open[event.index] = _Open(index, None, members(event.content_block))
+            self._keep(len(bytes(event.content_block)))
+            return
+        block = self._open[event.index] = _Open(index, part, {})
+        told.append(PartBegin(0, index, without_text(part)))
+        text = text_of(part)
+        if text and not (isinstance(part, ToolCall) and text == "{}"):
+            block.has_text = True
+            told.append(PartDelta(0, index, text))
+        if isinstance(part, Thinking) and (part.signature or part.sealed):
+            told.append(PartMore(0, index, part.signature, part.sealed))
+        if isinstance(part, Text):
+            told += [PartMore(0, index, citation=citation) for citation in part.citations]
+
+    def _block(self, index: int) -> _Open:
+        block = self._open.get(index)
+        if block is None:
+            raise UpstreamMalformed("The provider's stream goes on with a block that it has not started.")
+        return block
+
+    def _grow(self, event: _Event, told: list[Event]) -> None:
+        block, delta = self._block(event.index), event.delta
+        if delta is msgspec.UNSET:
+            return
+        assert isinstance(delta, _Delta)
+        if block.part is None:
+            for name, piece in (("input", delta.partial_json), ("text", delta.text), ("content", delta.content)):
+                if piece:
+                    self._keep(len(piece))
+                    block.pieces.setdefault(name, []).append(piece)
+            if delta.encrypted_content:
+                block.pieces["encrypted_content"] = [delta.encrypted_content]
+            return
+        text = delta.text or delta.thinking or delta.partial_json
+        if text:
+            block.has_text = True
+            told.append(PartDelta(0, block.index, text))
+        if delta.signature:
+            told.append(PartMore(0, block.index, delta.signature))
+        if delta.citation != NULL:
+            told.append(PartMore(0, block.index, citation=decode_citation(delta.citation)))
+
+    def _keep(self, size: int) -> None:
+        self._kept_bytes += size
+        if self._kept_bytes > MAX_WHOLE_BLOCK_BYTES:
+            raise UpstreamMalformed("The provider sent a block that is too large.")
+
+    def _stop(self, block: _Open, wire_index: int, told: list[Event]) -> None:
+        del self._open[wire_index]
+        if block.part is None:
+            told.append(PartBegin(0, block.index, decode_block(_whole(block), sealed=False)))
+            self._kept_bytes = 0
+        elif isinstance(block.part, ToolCall) and not block.has_text:
+            told.append(PartDelta(0, block.index, "{}"))
+        told.append(PartEnd(0, block.index))
+
+    def _finish(self, event: _Event, told: list[Event]) -> None:
+        if not self._begun:
+            raise UpstreamMalformed("The provider's stream ended before it began.")
+        delta = event.delta
+        if isinstance(delta, _Delta) and delta.stop_reason is not None:
+            self._finished = True
+            at_end = {"stop_details": delta.stop_details, "container": delta.container}
+            at_end["context_management"] = event.context_management
+            finish = FINISHES.get(delta.stop_reason, "stop")
+            told.append(Finished(0, finish, delta.stop_reason, delta.stop_sequence or "", rest(at_end)))
+        if event.usage is not None:
+            self._reported = merge(self._reported, event.usage)
+        usage = normalise(self._reported) if self._reported else None
+        if usage is not None:
+            told.append(Reported(usage, served_tier(self._reported)))
+
+    def _end(self, told: list[Event]) -> None:
+        if not self._finished or self._open:
+            raise UpstreamMalformed("The provider's stream ended before its message did.")
+        self._over = True
+        told.append(Ended())
+
+
+def _string(raw: Raw | None) -> str:
+    return "" if raw is None or raw == NULL else msgspec.json.decode(raw, type=str)
+
+
+def _whole(block: _Open) -> Raw:
+    """A block with what its deltas brought."""
+    for name, pieces in block.pieces.items():
+        text = "".join(pieces)
+        if name == "input":
+            msgspec.json.decode(text)
+            block.whole[name] = Raw(text.encode())
+        else:
+            block.whole[name] = Raw(msgspec.json.encode(text))
+    return Raw(msgspec.json.encode(block.whole))
+
+
+# -- to a caller ------------------------------------------------------------------------------------------------------
+
+_START = b'event: content_block_start\ndata: {"type":"content_block_start","index":%d,"content_block":%b}\n\n'
+_DELTA = b'event: content_block_delta\ndata: {"type":"content_block_delta","index":%d,"delta":{"type":"%b",%b:%b}}\n\n'
+_STOP = b'event: content_block_stop\ndata: {"type":"content_block_stop","index":%d}\n\n'
+_ENDING = b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
+
+_json = msgspec.json.encode
+
+
+class Encoder:
+    """Events -> a caller's stream. Blocks are told one after the other, as the API does: of parts that overlap, the
+    later ones wait."""
+
+    def __init__(self, heading: Heading) -> None:
+        self._heading = heading
+        self._begin = Begin("")
+        self._index = -1
+        self._open: int | None = None
+        self._part: Part | None = None
+        self._is_told = False
+        self._waiting: list[PartBegin | PartDelta | PartMore | PartEnd] = []
+        self._finished = Finished(0, "error")
+        self._reported: Reported | None = None
+
+    def encode(self, event: Event) -> bytes:
+        if isinstance(event, PartDelta | PartBegin | PartMore | PartEnd):
+            return self._take(event) if event.choice == 0 else b""
+        if isinstance(event, Begin):
+            return self._start_message(event)
+        if isinstance(event, Finished):
+            if event.choice == 0:
+                self._finished = event
+        elif isinstance(event, Reported):
+            self._reported = event
+        elif isinstance(event, Failed):
+            told = {"type": errors.type_of(event.status or 500), "message": event.message}
+            return _event_of("error", {"type": "error", "error": told})
+        elif isinstance(event, Ended):
+            return self._end_message()
+        return b""
+
+    def _start_message(self, event: Begin) -> bytes:
+        self._begin = event
+        message: dict[str, Any] = {
+            "id": event.id,
+            "type": "message",
+            "role": "assistant",
+            "model": self._heading.model,
+            "content": [],
+            "stop_reason": None,
+            "stop_sequence": None,
+            **(event.extras if event.origin == NAME else {}),
+            "usage": report(event.usage or Usage()),
+        }
+        return _event_of("message_start", {"type": "message_start", "message": message})
+
+    def _end_message(self) -> bytes:
+        end, reported = self._finished, self._reported
+        extras = dict(end.extras) if self._begin.origin == NAME else {}
+        managed = {"context_management": extras.pop("context_management")} if "context_management" in extras else {}
+        usage = report(reported.usage, reported.service_tier) if reported else report(self._begin.usage or Usage())
+        told = {
+            "type": "message_delta",
+            "delta": stop_of(end.finish, end.native, end.stop_sequence, extras),
+            "usage": usage,
+            **managed,
+        }
+        return self._drain() + _event_of("message_delta", told) + _ENDING
+
+    # -- blocks, one at a time ----------------------------------------------------------------------------------------
+
+    def _take(self, event: PartBegin | PartDelta | PartMore | PartEnd) -> bytes:
+        if self._open is not None and event.index != self._open:
+            self._waiting.append(event)
+            return b""
+        written = self._write(event)
+        return written + self._drain() if isinstance(event, PartEnd) and self._waiting else written
+
+    def _drain(self) -> bytes:
+        """What waited for the block that is closed now."""
+        waiting, self._waiting = self._waiting, []
+        return b"".join([self._take(event) for event in waiting])
+
+    def _write(self, event: PartBegin | PartDelta | PartMore | PartEnd) -> bytes:
+        if isinstance(event, PartBegin):
+            return self._start_block(event)
+        if self._part is None:  # a part that the API has no block for
+            if isinstance(event, PartEnd):
+                self._open = None
+            return b""
+        if isinstance(event, PartDelta):
+            return self._grow(event.text)
+        return self._stop_block() if isinstance(event, PartEnd) else self._add(event)
+
+    def _start_block(self, event: PartBegin) -> bytes:
+        self._open, self._part, self._is_told = event.index, event.part, False
+        part = event.part
+        if isinstance(part, Thinking) and part.origin == NAME:
+            return b""  # thinking, or redacted: what comes next says which
+        block = {"type": "thinking", "thinking": "", "signature": ""} if isinstance(part, Thinking) else None
+        return self._tell(block or encode_part(part, is_own=self._begin.origin == NAME))
+
+    def _tell(self, block: Any) -> bytes:
+        if block is None:
+            self._part = None
+            return b""
+        self._index += 1
+        self._is_told = True
+        return _START % (self._index, _json(block))
+
+    def _grow(self, text: str) -> bytes:
+        part = self._part
+        if isinstance(part, ToolCall):
+            kind, name = b"input_json_delta", b'"partial_json"'
+        elif isinstance(part, Thinking):
+            kind, name = b"thinking_delta", b'"thinking"'
+        elif isinstance(part, Text | Refusal):
+            kind, name = b"text_delta", b'"text"'
+        else:
+            return b""
+        return self._told_thinking() + _DELTA % (self._index, kind, name, _json(text))
+
+    def _told_thinking(self) -> bytes:
+        """The start of a block of thinking that was held back."""
+        if self._is_told or not isinstance(self._part, Thinking):
+            return b""
+        return self._tell({"type": "thinking", "thinking": "", "signature": "", **self._part.extras})
+
+    def _add(self, more: PartMore) -> bytes:
+        part = self._part
+        assert part is not None
+        self._part = with_more(part, more) if not isinstance(part, Text) else part
+        if isinstance(part, Text) and more.citation is not None:
+            return _DELTA % (self._index, b"citations_delta", b'"citation"', _json(encode_citation(more.citation)))
+        if not isinstance(part, Thinking) or part.origin != NAME:
+            return b""
+        if more.sealed and not self._is_told:
+            return self._tell({"type": "redacted_thinking", "data": more.sealed, **part.extras})
+        if not more.signature:
+            return b""
+        return self._told_thinking() + _DELTA % (self._index, b"signature_delta", b'"signature"', _json(more.signature))
+
+    def _stop_block(self) -> bytes:
+        part, self._open = self._part, None
+        if isinstance(part, Thinking) and part.origin != NAME:
+            proof = _DELTA % (self._index, b"signature_delta", b'"signature"', _json(packed(part)))
+            return proof + _STOP % self._index
+        stopped = self._told_thinking() + _STOP % self._index
+        if isinstance(part, ToolCall) and part.signature:
+            stopped += self._tell(proof_of(part)) + _STOP % self._index
+        return stopped
+
+
+def _event_of(name: str, told: dict[str, Any]) -> bytes:
+    return b"event: %b\ndata: %b\n\n" % (name.encode(), _json(told))

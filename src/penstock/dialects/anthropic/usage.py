@@ -1,0 +1,101 @@
+"""What an Anthropic model says it used -> disjoint classes, and back.
+
+Source: Anthropic API reference, `Usage` and `MessageDeltaUsage`; "Prompt caching" (writes by lifetime), "Compaction"
+(the members at the top leave out what compaction used, which stands in `iterations`).
+
+`input_tokens` excludes what was read from and written to the cache. Counts are cumulative: a member that comes again
+replaces the earlier one, and one that is null or absent leaves it as it was.
+"""
+
+from typing import Any
+
+from penstock.dialects.base import believed
+from penstock.domain.usage import Usage
+
+_ADDED = frozenset({"compaction", "advisor_message"})
+"""Iterations that the members at the top do not include. An advisor is another model at another price: its tokens are
+counted here, at the price of the model that was asked for."""
+
+_LIFETIMES = {"ephemeral_5m_input_tokens": "5m", "ephemeral_1h_input_tokens": "1h"}
+DEFAULT_LIFETIME = "5m"
+
+
+def merge(known: dict[str, Any], told: Any) -> dict[str, Any]:
+    """The report so far with a later one over it."""
+    if not isinstance(told, dict):
+        return known
+    return {**known, **{name: value for name, value in told.items() if value is not None}}
+
+
+def normalise(reported: dict[str, Any]) -> Usage | None:
+    """The report in disjoint classes; None when it cannot be true."""
+    usage = _count(reported)
+    iterations = reported.get("iterations")
+    if usage is None or not isinstance(iterations, list):
+        return usage
+    for iteration in iterations:
+        if isinstance(iteration, dict) and iteration.get("type") in _ADDED:
+            more = _count(iteration)
+            if more is None:
+                return None
+            usage = usage.plus(more)
+    return Usage(usage.input, usage.output, usage.cache_read, usage.cache_write, usage.reasoning)
+
+
+def _count(counts: dict[str, Any]) -> Usage | None:
+    written, read = counts.get("cache_creation_input_tokens"), counts.get("cache_read_input_tokens")
+    into, out = counts.get("input_tokens"), counts.get("output_tokens")
+    details = counts.get("output_tokens_details")
+    thought = details.get("thinking_tokens") if isinstance(details, dict) else None
+    by_lifetime = _written(counts.get("cache_creation"))
+    if by_lifetime is None or not believed(into, out, written, read, thought) or (into is None and out is None):
+        return None
+    rest = (written or 0) - sum(by_lifetime.values())
+    if rest > 0:  # told in the total alone: as long-lived, and so as dear, as any that is told apart
+        lifetime = "1h" if "1h" in by_lifetime else DEFAULT_LIFETIME
+        by_lifetime[lifetime] = by_lifetime.get(lifetime, 0) + rest
+    output = out or 0
+    return Usage(into or 0, output, read or 0, by_lifetime, min(thought or 0, output))
+
+
+def _written(creation: Any) -> dict[str, int] | None:
+    """Cache writes by lifetime; None when they cannot be true. A lifetime that is not known yet keeps its name."""
+    if not isinstance(creation, dict):
+        return {}
+    written: dict[str, int] = {}
+    for name, count in creation.items():
+        if not believed(count):
+            return None
+        if count:
+            lifetime = _LIFETIMES.get(name) or name.removeprefix("ephemeral_").removesuffix("_input_tokens")
+            written[lifetime] = count
+    return written
+
+
+def report(usage: Usage, service_tier: str = "") -> dict[str, Any]:
+    """The usage as the API tells it. Audio, which has no class there, is told as text."""
+    written = usage.cache_write
+    told: dict[str, Any] = {
+        "input_tokens": usage.input + usage.audio_in,
+        "cache_creation_input_tokens": sum(written.values()),
+        "cache_read_input_tokens": usage.cache_read,
+    }
+    if written:
+        told["cache_creation"] = {
+            "ephemeral_5m_input_tokens": sum(count for lifetime, count in written.items() if lifetime != "1h"),
+            "ephemeral_1h_input_tokens": written.get("1h", 0),
+        }
+    told["output_tokens"] = usage.output + usage.audio_out
+    if usage.reasoning:
+        told["output_tokens_details"] = {"thinking_tokens": usage.reasoning}
+    if service_tier in ("standard", "priority", "batch"):
+        told["service_tier"] = service_tier
+    elif service_tier == "fast":
+        told["speed"] = service_tier
+    return told
+
+
+def served_tier(reported: dict[str, Any]) -> str:
+    """The tier that decides the price: the speed, where it is not the usual one, else the service tier."""
+    tier = reported.get("speed") if reported.get("speed") not in (None, "standard") else reported.get("service_tier")
+    return tier if isinstance(tier, str) else ""
