@@ -49,8 +49,8 @@ from penstock.domain.http import Timeouts
 from penstock.domain.policy import MATCHABLE, MAX_VALUES, Mode, Unit, Window, WindowKind
 from penstock.domain.snapshot import ServerSettings
 
-KINDS = ("openai", "compatible", "simulated")
-LATER_KINDS = ("anthropic", "azure", "google", "vertex", "bedrock", "cohere", "mistral")
+KINDS = ("openai", "anthropic", "compatible", "simulated")
+LATER_KINDS = ("azure", "google", "vertex", "bedrock", "cohere", "mistral")
 WINDOWS = ("second", "minute", "hour", "day", "week", "month", "year", "total")
 SLIDING = ("minute", "hour", "day", "week")
 """A second is too short to be made of shorter windows; months and years have no one length."""

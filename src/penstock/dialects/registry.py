@@ -1,11 +1,14 @@
 """Every wire language, by the surface that it is spoken at."""
 
+from penstock.dialects.anthropic import CountTokens, Messages
 from penstock.dialects.base import Dialect
 from penstock.dialects.codec import Codec
 from penstock.dialects.embeddings import Embeddings
 from penstock.dialects.openai_chat import ChatCompletions
 
-DIALECTS: dict[str, Dialect] = {dialect.surface: dialect for dialect in (ChatCompletions(), Embeddings())}
+DIALECTS: dict[str, Dialect] = {
+    dialect.surface: dialect for dialect in (ChatCompletions(), Embeddings(), Messages(), CountTokens())
+}
 
-CODECS: dict[str, Codec] = {}
+CODECS: dict[str, Codec] = {Messages.surface: Messages.codec}
 """Those of the conversations; what else is said is never translated."""

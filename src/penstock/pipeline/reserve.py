@@ -57,7 +57,7 @@ async def reserve(
     cap, demand = _demand(exchange, passage, target, (vendor, limits))
     input_tokens = call.input_bound + call.images * target.image_tokens
     if call.unseen:
-        input_tokens = max(input_tokens, target.context_window or UNSEEN_INPUT_TOKENS)
+        input_tokens = max(input_tokens, (target.context_window or UNSEEN_INPUT_TOKENS) * call.rounds)
     output_tokens = None if cap is None else (cap + call.predicted) * call.choices
     ask = ask_of(call, target, input_tokens, output_tokens)
     if _can_be_topped_up(call) and any(limit.mode == "metered" and limit.unit in METERED_UNITS for limit in limits):

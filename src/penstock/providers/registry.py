@@ -1,11 +1,12 @@
 """Every kind of provider, visible in one list."""
 
+from penstock.providers.anthropic import Anthropic
 from penstock.providers.base import Vendor
 from penstock.providers.compatible import Compatible
 from penstock.providers.openai import OpenAI
 from penstock.providers.simulated import Simulated
 
-VENDORS: dict[str, Vendor] = {vendor.kind: vendor for vendor in (OpenAI(), Compatible(), Simulated())}
+VENDORS: dict[str, Vendor] = {vendor.kind: vendor for vendor in (OpenAI(), Anthropic(), Compatible(), Simulated())}
 
 
 def provider_for(kind: str) -> Vendor:

@@ -22,6 +22,8 @@ class Route(NamedTuple):
 ROUTES = (
     Route("/v1/chat/completions", "chat.completions"),
     Route("/v1/embeddings", "embeddings"),
+    Route("/v1/messages", "messages"),
+    Route("/v1/messages/count_tokens", "messages.count_tokens"),
     Route("/openai/v1/chat/completions", "chat.completions"),
     Route("/openai/v1/embeddings", "embeddings"),
     Route("/openai/deployments/{model}/chat/completions", "chat.completions"),

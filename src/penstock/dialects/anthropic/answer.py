@@ -7,7 +7,6 @@ several, the first is told. Images that a model made have no block, and are left
 from typing import Any
 
 import msgspec
-from msgspec import Raw
 
 from penstock.dialects.anthropic.blocks import NAME, NULL, decode_blocks, members, packed, pop, proof_of, rest
 from penstock.dialects.anthropic.target import arguments, cache_control

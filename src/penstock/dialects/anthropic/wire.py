@@ -31,6 +31,7 @@ from penstock.dialects.base import (
     encode_object,
     estimate_tokens,
     field,
+    is_not_json,
     read_object,
 )
 from penstock.domain.usage import Usage
@@ -422,16 +423,12 @@ class Messages:
     rebuild = staticmethod(rebuild)
     read = staticmethod(read)
     error_body = staticmethod(errors.error_body)
-    error_event = staticmethod(errors.error_event)
+    is_stream = staticmethod(is_not_json)
     envelope = staticmethod(errors.envelope)
 
     @staticmethod
     def tee(call: Call, asked_usage: bool) -> MessagesTee:
         return MessagesTee()
-
-    @staticmethod
-    def is_stream(call: Call, content_type: str) -> bool:
-        return not content_type.startswith("application/json")
 
 
 class CountTokens:
@@ -439,19 +436,14 @@ class CountTokens:
 
     name = "anthropic_count_tokens"
     surface = "messages.count_tokens"
-    codec = None
 
     parse = staticmethod(_parse_count)
     rebuild = staticmethod(rebuild)
     read = staticmethod(_tokens_counted)
     error_body = staticmethod(errors.error_body)
-    error_event = staticmethod(errors.error_event)
+    is_stream = staticmethod(is_not_json)
     envelope = staticmethod(errors.envelope)
 
     @staticmethod
     def tee(call: Call, asked_usage: bool) -> MessagesTee:
         raise UpstreamMalformed("A count of tokens is not streamed.")
-
-    @staticmethod
-    def is_stream(call: Call, content_type: str) -> bool:
-        return False
