@@ -50,12 +50,14 @@ class Encoded(NamedTuple):
 
 class Heading(NamedTuple):
     """What an encoder must know of the caller's request to answer it: the model's name as the caller wrote it, whether
-    usage was asked for (`stream_options.include_usage`), and the request itself, for dialects that echo it."""
+    usage was asked for (`stream_options.include_usage`), the request itself, for dialects that echo it, the time (Unix
+    seconds), and an id of ours for an answer whose vendor gives none."""
 
     model: str
     wants_usage: bool
     request: Request
     created: int = 0
+    id: str = ""
 
 
 class StreamDecoder(Protocol):

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from penstock.dialects import openai_chat
+from penstock.dialects import openai_errors
 from penstock.dialects.base import (
     NO_ADDRESS,
     Address,
@@ -79,7 +79,7 @@ def rebuild(call: Call, demand: Demand) -> bytes:
 def read(body: bytes) -> Reading:
     """What the answer says about itself. Voyage reports `total_tokens` alone."""
     reply = decode_reply(_reply_decoder, body)
-    message, status = openai_chat.read_error(reply.error)
+    message, status = openai_errors.read_error(reply.error)
     reported = reply.usage
     if reported is None:
         return Reading(error=message, error_status=status)
@@ -99,9 +99,9 @@ class Embeddings:
     parse = staticmethod(parse)
     rebuild = staticmethod(rebuild)
     read = staticmethod(read)
-    error_body = staticmethod(openai_chat.error_body)
+    error_body = staticmethod(openai_errors.error_body)
     is_stream = staticmethod(is_not_json)
-    envelope = staticmethod(openai_chat.envelope)
+    envelope = staticmethod(openai_errors.envelope)
 
     @staticmethod
     def tee(call: Call, asked_usage: bool) -> Tee:

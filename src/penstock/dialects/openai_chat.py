@@ -17,19 +17,18 @@ from penstock.dialects.base import (
     Call,
     Demand,
     Reading,
-    believed,
     checked_model,
     decode_reply,
     encode_object,
     estimate_tokens,
     field,
-    first_count,
     in_range,
     is_not_json,
     members_of,
     read_object,
 )
-from penstock.domain.usage import Usage
+from penstock.dialects.openai_errors import envelope, error_body, read_error
+from penstock.dialects.openai_usage import ChatUsage, normalise
 from penstock.errors import GatewayError, InvalidRequest, UpstreamMalformed
 
 OVERHEAD_PER_REQUEST = 64
@@ -263,26 +262,8 @@ def rebuild(call: Call, demand: Demand) -> bytes:
 # -- the answer -------------------------------------------------------------------------------------------------------
 
 
-class _Details(Struct):
-    cached_tokens: Any = None
-    cache_write_tokens: Any = None
-    audio_tokens: Any = None
-    reasoning_tokens: Any = None
-
-
-class _Usage(Struct):
-    prompt_tokens: Any = None
-    completion_tokens: Any = None
-    total_tokens: Any = None
-    prompt_tokens_details: _Details | None = None
-    completion_tokens_details: _Details | None = None
-    prompt_cache_hit_tokens: Any = None  # DeepSeek
-    num_cached_tokens: Any = None  # Mistral
-    cached_tokens: Any = None  # Together, Moonshot
-
-
 class _Groq(Struct):
-    usage: _Usage | None = None
+    usage: ChatUsage | None = None
 
 
 class _Choice(Struct):
@@ -290,7 +271,7 @@ class _Choice(Struct):
 
 
 class _Reply(Struct):
-    usage: _Usage | None = None
+    usage: ChatUsage | None = None
     choices: list[_Choice] | None = None
     error: Any = None
     x_groq: _Groq | None = None
@@ -324,65 +305,6 @@ def read(body: bytes) -> Reading:
 
 def _finish(choices: list[_Choice] | None) -> str:
     return next((c.finish_reason for c in choices or () if isinstance(c.finish_reason, str)), "")
-
-
-def read_error(error: Any) -> tuple[str | None, int]:
-    """The message and the status of an `error` member, `(None, 0)` when it is absent or empty."""
-    if not error:
-        return None, 0
-    if not isinstance(error, dict):
-        return (error if isinstance(error, str) else "The provider reported an error.")[:1000], 0
-    code = error.get("code")
-    status = code if isinstance(code, int) and 400 <= code <= 599 else 0
-    return str(error.get("message") or "The provider reported an error.")[:1000], status
-
-
-def normalise(reported: _Usage) -> Usage | None:
-    """The vendor's counts in disjoint classes; None when they cannot be true.
-
-    `prompt_tokens` includes cached and audio tokens. `completion_tokens` includes reasoning at OpenAI and most others;
-    not at xAI and Google, where the total shows the rest, nor at gateways that report more reasoning than completion.
-    """
-    into = reported.prompt_tokens_details or _Details()
-    out = reported.completion_tokens_details or _Details()
-    prompt, completion, total = reported.prompt_tokens, reported.completion_tokens, reported.total_tokens
-    reasoning = out.reasoning_tokens
-    cached = first_count(
-        into.cached_tokens, reported.prompt_cache_hit_tokens, reported.num_cached_tokens, reported.cached_tokens
-    )
-    counts = (
-        prompt,
-        completion,
-        total,
-        reasoning,
-        cached,
-        into.audio_tokens,
-        out.audio_tokens,
-        into.cache_write_tokens,
-    )
-    if not believed(*counts) or (prompt is None and total is None):
-        return None
-    prompt = prompt if prompt is not None else total - (completion or 0)
-    if prompt < 0:
-        return None
-    completion, reasoning = completion or 0, reasoning or 0
-    cached = min(cached, prompt)
-    written = min(into.cache_write_tokens or 0, prompt - cached)
-    audio_in = min(into.audio_tokens or 0, prompt - cached - written)
-    hidden = (total or 0) - prompt - completion
-    output = completion + max(hidden, 0)
-    if reasoning > output:
-        output = completion + reasoning
-    audio_out = min(out.audio_tokens or 0, output)
-    return Usage(
-        input=prompt - cached - written - audio_in,
-        output=output - audio_out,
-        cache_read=cached,
-        cache_write={"5m": written} if written else {},
-        reasoning=reasoning,
-        audio_in=audio_in,
-        audio_out=audio_out,
-    )
 
 
 # -- the stream -------------------------------------------------------------------------------------------------------
@@ -571,61 +493,6 @@ def _text_sizes(data: bytes) -> list[int]:
     except (msgspec.DecodeError, RecursionError):
         return [len(data)]  # what cannot be read is counted whole: an estimate must not lose spend
     return [size for choice in chunk.choices or () if choice.delta for size in choice.delta.sizes()]
-
-
-# -- errors -----------------------------------------------------------------------------------------------------------
-
-
-def error_object(error: GatewayError) -> dict[str, Any]:
-    """OpenAI's error object: message, type, param, code."""
-    return {"message": error.message, "type": error.type, "param": error.param, "code": error.code}
-
-
-def error_body(error: GatewayError) -> bytes:
-    return encode_object({"error": error_object(error)})
-
-
-class _Envelope(Struct):
-    message: str
-
-
-class _Enveloped(Struct):
-    error: _Envelope
-
-
-_enveloped_decoder = msgspec.json.Decoder(_Enveloped)
-
-
-def _is_enveloped(body: bytes) -> bool:
-    try:
-        _enveloped_decoder.decode(body)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-        return False
-    return True
-
-
-def envelope(body: bytes, status: int) -> bytes:
-    """A provider's error body in this dialect's envelope: verbatim when it is one, else wrapped with the original
-    under `upstream`."""
-    if _is_enveloped(body):
-        return body
-    error = {"message": f"The provider answered {status}.", "type": "upstream_error", "param": None, "code": None}
-    try:
-        original = msgspec.json.decode(body)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-        return encode_object({"error": error})
-    if isinstance(original, dict):
-        said = original.get("message") or original.get("error") or original.get("detail")
-        error["message"] = (
-            said if isinstance(said, str) else encode_object({"": said})[4:-1].decode() if said else error["message"]
-        )
-        for name in ("type", "param", "code"):
-            if isinstance(original.get(name), str):
-                error[name] = original[name]
-    try:
-        return encode_object({"error": {**error, "upstream": original}})
-    except RecursionError:
-        return encode_object({"error": error})
 
 
 class ChatCompletions:

@@ -5,7 +5,7 @@ import json
 import msgspec
 import pytest
 
-from penstock.dialects import openai_chat
+from penstock.dialects import openai_chat, openai_errors
 from penstock.dialects.base import Demand, is_deeper_than
 from penstock.domain.usage import Usage
 from penstock.errors import InvalidRequest, UpstreamMalformed
@@ -182,14 +182,14 @@ def test_an_error_inside_an_answer_is_seen() -> None:
 
 def test_an_error_body_in_the_envelope_passes_verbatim_and_any_other_is_wrapped_whole() -> None:
     ours = b'{"error": {"message": "no", "details": [1]}}'
-    assert openai_chat.envelope(ours, 400) is ours
+    assert openai_errors.envelope(ours, 400) is ours
     other = b'{"object":"error","message":"Too many inputs","type":"invalid","code":"3210","param":null}'
-    wrapped = json.loads(openai_chat.envelope(other, 400))["error"]
+    wrapped = json.loads(openai_errors.envelope(other, 400))["error"]
     assert (wrapped["message"], wrapped["code"], wrapped["type"]) == ("Too many inputs", "3210", "invalid")
     assert wrapped["upstream"] == json.loads(other)
-    assert json.loads(openai_chat.envelope(b'{"error":"words"}', 400))["error"]["message"] == "words"
+    assert json.loads(openai_errors.envelope(b'{"error":"words"}', 400))["error"]["message"] == "words"
     assert (
-        json.loads(openai_chat.envelope(b'{"detail":[{"loc":["body"]}]}', 422))["error"]["message"]
+        json.loads(openai_errors.envelope(b'{"detail":[{"loc":["body"]}]}', 422))["error"]["message"]
         == '[{"loc":["body"]}]'
     )
-    assert json.loads(openai_chat.envelope(b"<html>oops", 502))["error"]["message"] == "The provider answered 502."
+    assert json.loads(openai_errors.envelope(b"<html>oops", 502))["error"]["message"] == "The provider answered 502."

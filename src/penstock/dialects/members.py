@@ -1,0 +1,116 @@
+"""Taking a JSON object apart, member by member: what is taken is understood, what is left is extras."""
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, TypeVar, cast
+
+import msgspec
+from msgspec import Raw
+
+from penstock.dialects.base import members_of
+from penstock.domain.chat import Extras
+from penstock.errors import GatewayError, InvalidRequest, UpstreamMalformed
+
+Fault = Callable[[str], GatewayError]
+"""What is raised about the member at a place (`messages[2].content`)."""
+
+_T = TypeVar("_T")
+
+
+def callers_fault(place: str) -> GatewayError:
+    return InvalidRequest(f"'{place}' is not what the API allows.", param=place)
+
+
+def providers_fault(place: str) -> GatewayError:
+    return UpstreamMalformed(f"The provider's answer has a '{place}' that its API does not allow.")
+
+
+@lru_cache(maxsize=256)
+def _decoder(kind: Any) -> "msgspec.json.Decoder[Any]":
+    return msgspec.json.Decoder(kind)
+
+
+class Members:
+    """The members of one object. Absent and `null` are the same: None, or the type's empty value."""
+
+    __slots__ = ("_fault", "_members", "_place")
+
+    def __init__(self, members: Extras, fault: Fault, place: str = "") -> None:
+        self._members = members
+        self._fault = fault
+        self._place = place
+
+    def take(self, name: str, kind: type[_T]) -> _T | None:
+        """The value, which must be of this type where it is there."""
+        raw = self.raw(name)
+        if raw is None:
+            return None
+        try:
+            return cast(_T, _decoder(cast(Any, kind)).decode(raw))
+        except (msgspec.DecodeError, RecursionError):
+            raise self._fault(self._place + name) from None
+
+    def raw(self, name: str) -> Raw | None:
+        """The value as JSON text."""
+        raw = self._members.pop(name, None)
+        return None if raw is None or bytes(raw) == b"null" else raw
+
+    def text(self, name: str) -> str:
+        return self.take(name, str) or ""
+
+    def json_text(self, name: str) -> str:
+        """A string; anything else as its JSON text."""
+        raw = self.raw(name)
+        if raw is None:
+            return ""
+        return cast(str, _decoder(str).decode(raw)) if bytes(raw).startswith(b'"') else bytes(raw).decode()
+
+    def object(self, name: str) -> "Members":
+        """The object there; an empty one where there is none."""
+        return Members(self.take(name, dict[str, Raw]) or {}, self._fault, f"{self._place}{name}.")
+
+    def objects(self, name: str) -> "list[Members]":
+        return [
+            Members(members, self._fault, f"{self._place}{name}[{number}].")
+            for number, members in enumerate(self.take(name, list[dict[str, Raw]]) or ())
+        ]
+
+    def drop(self, *names: str) -> None:
+        for name in names:
+            self._members.pop(name, None)
+
+    def put(self, name: str, raw: Raw) -> None:
+        self._members[name] = raw
+
+    def fault(self, name: str) -> GatewayError:
+        """What to raise about a member."""
+        return self._fault(self._place + name)
+
+    def has(self, name: str) -> bool:
+        return name in self._members
+
+    def is_empty(self) -> bool:
+        return not self._members
+
+    def whole(self) -> Raw:
+        """The object itself, as far as it has not been taken."""
+        return as_raw(self._members)
+
+    def rest(self) -> Extras:
+        """What nobody took. `null` says nothing."""
+        return {name: raw for name, raw in self._members.items() if bytes(raw) != b"null"}
+
+
+def reply_members(body: bytes) -> Members:
+    """The top level of a provider's JSON."""
+    return Members(members_of(body), providers_fault)
+
+
+def as_raw(value: Any) -> Raw:
+    """A plain value as JSON text."""
+    return Raw(msgspec.json.encode(value))
+
+
+def is_set(raw: Raw | None) -> bool:
+    """Whether a `Raw` of the domain holds something."""
+    return raw is not None and bytes(raw) != b"null"

@@ -1,0 +1,234 @@
+"""A chat completion, read and written."""
+
+from typing import Any, NamedTuple
+
+from msgspec import Raw, structs
+
+from penstock.dialects.base import encode_object
+from penstock.dialects.codec import Heading
+from penstock.dialects.members import Members, reply_members
+from penstock.dialects.openai_chat_codec.parts import (
+    NAME,
+    annotation,
+    bare,
+    citation_of,
+    content_of,
+    media_part,
+    part_of,
+    reasoning_members,
+    thinking_of,
+    tool_call_object,
+    tool_call_of,
+)
+from penstock.dialects.openai_errors import read_error
+from penstock.dialects.openai_usage import ChatUsage, chat_usage, normalise
+from penstock.domain.chat import Answer, Choice, Citation, Finish, Media, Part, Refusal, Text, Thinking, ToolCall
+from penstock.domain.usage import Usage
+from penstock.errors import UpstreamMalformed
+
+_FINISHES: dict[str, Finish] = {
+    "stop": "stop",
+    "length": "length",
+    "tool_calls": "tool_calls",
+    "function_call": "tool_calls",
+    "content_filter": "content_filter",
+    "model_length": "context",  # Mistral
+    "error": "error",  # Mistral, OpenRouter
+    "insufficient_system_resource": "error",  # DeepSeek
+}
+_WORDS: dict[Finish, str] = {
+    "stop": "stop",
+    "stop_sequence": "stop",
+    "pause": "stop",
+    "length": "length",
+    "context": "length",
+    "tool_calls": "tool_calls",
+    "content_filter": "content_filter",
+    "refusal": "content_filter",
+    "error": "content_filter",
+}
+"""The dialect has five words; `native_finish_reason` beside them (OpenRouter) says what the vendor said."""
+
+
+class End(NamedTuple):
+    """How a choice ended."""
+
+    finish: Finish
+    native: str = ""
+    stop_sequence: str = ""
+
+
+def end_of(choice: Members) -> End | None:
+    """How a choice ended, None while it goes on. `stop_reason` is vLLM's: the stop sequence that was met."""
+    word, native, stopped = choice.text("finish_reason"), choice.text("native_finish_reason"), choice.raw("stop_reason")
+    if not word:
+        return None
+    sequence = ""
+    if stopped is not None and bytes(stopped).startswith(b'"'):
+        choice.put("stop_reason", stopped)
+        sequence = choice.text("stop_reason")
+    finish = _FINISHES.get(word, "stop")
+    return End("stop_sequence" if sequence and finish == "stop" else finish, native or word, sequence)
+
+
+def end_members(end: End) -> dict[str, Any]:
+    word = _WORDS[end.finish]
+    members: dict[str, Any] = {"finish_reason": word}
+    if end.native and end.native != word:
+        members["native_finish_reason"] = end.native
+    return members | ({"stop_reason": end.stop_sequence} if end.stop_sequence else {})
+
+
+def usage_of(members: Members) -> Usage | None:
+    """The report that is there, if it can be believed; Groq's lies in `x_groq`."""
+    reported = members.raw("usage") or members.object("x_groq").raw("usage")
+    if reported is None:
+        return None
+    members.put("usage", reported)
+    try:
+        told = members.take("usage", ChatUsage)
+    except UpstreamMalformed:
+        return None
+    return normalise(told) if told is not None else None
+
+
+# -- read -------------------------------------------------------------------------------------------------------------
+
+
+def decode_answer(body: bytes) -> Answer:
+    """A target's plain answer. Raises `UpstreamMalformed`."""
+    members = reply_members(body)
+    message, _ = read_error(members.take("error", object))
+    choices = members.objects("choices")
+    if message is not None or not choices:
+        raise UpstreamMalformed(message or "The provider's answer has no choices.")
+    id, model = members.text("id"), members.text("model")
+    read = sorted((_choice(one, number, id) for number, one in enumerate(choices)), key=lambda found: found[0])
+    members.drop("object")
+    created = members.take("created", float) or 0
+    usage, tier = usage_of(members), members.text("service_tier")
+    return Answer(NAME, id, model, tuple(choice for _, choice in read), int(created), usage, tier, members.rest())
+
+
+def _choice(one: Members, number: int, id: str) -> tuple[int, Choice]:
+    index = one.take("index", int)
+    message = one.object("message")
+    end = end_of(one) or End("error")
+    logprobs = one.object("logprobs")
+    content, refusal = logprobs_of(logprobs)
+    one.drop("delta")
+    parts = _parts(message, f"call_{id[-12:]}_{number}")
+    return (
+        number if index is None else index,
+        Choice(parts, end.finish, end.native, end.stop_sequence, content, refusal, one.rest()),
+    )
+
+
+def logprobs_of(logprobs: Members) -> tuple[tuple[Raw, ...], tuple[Raw, ...]]:
+    content, refusal = logprobs.take("content", list[Raw]), logprobs.take("refusal", list[Raw])
+    return tuple(content or ()), tuple(refusal or ())
+
+
+def _parts(message: Members, unnamed: str) -> tuple[Part, ...]:
+    """The parts in the order in which the dialect streams them."""
+    parts: list[Part] = [*thinking_of(message, bare)]
+    texts = [part for part in content_of(message) if part != Text("")]
+    parts += texts
+    if refusal := message.text("refusal"):
+        parts.append(Refusal(refusal))
+    cited = [found for one in message.objects("annotations") if (found := citation_of(one)) is not None]
+    _cite(parts, cited)
+    parts += [
+        tool_call_of(call, bare, f"{unnamed}_{number}") for number, call in enumerate(message.objects("tool_calls"))
+    ]
+    if (legacy := message.object("function_call")) and not legacy.is_empty():
+        parts.append(ToolCall(unnamed, legacy.text("name"), legacy.json_text("arguments")))
+    parts += images_of(message)
+    audio = message.object("audio")
+    if not audio.is_empty():
+        parts.append(audio_of(audio))
+    return tuple(parts)
+
+
+def _cite(parts: list[Part], cited: list[Citation]) -> None:
+    """Annotations are of the whole text: they go to the last part of it."""
+    at = next((at for at in range(len(parts) - 1, -1, -1) if isinstance(parts[at], Text)), None)
+    text = parts[at] if at is not None else Text("")
+    if not cited or not isinstance(text, Text):
+        return
+    text = structs.replace(text, citations=tuple(cited))
+    if at is None:
+        parts.append(text)
+    else:
+        parts[at] = text
+
+
+def images_of(message: Members) -> list[Part]:
+    """Images that the model made, in OpenRouter's member."""
+    return [part for one in message.objects("images") for part in part_of(one)]
+
+
+def audio_of(audio: Members) -> Media:
+    id, data, transcript = audio.text("id"), audio.text("data"), audio.text("transcript")
+    return Media("audio", data=data, file=id, text=transcript, extras=audio.rest())
+
+
+# -- write ------------------------------------------------------------------------------------------------------------
+
+
+def encode_answer(answer: Answer, heading: Heading) -> bytes:
+    """The caller's plain answer."""
+    is_own = answer.origin == NAME
+    members: dict[str, Any] = {
+        "id": answer.id or heading.id,
+        "object": "chat.completion",
+        "created": answer.created or heading.created,
+        "model": answer.model or heading.model,
+        "choices": [_choice_object(choice, index, is_own) for index, choice in enumerate(answer.choices)],
+    }
+    if answer.usage is not None:
+        members["usage"] = chat_usage(answer.usage)
+    if answer.service_tier and is_own:
+        members["service_tier"] = answer.service_tier
+    return encode_object(members | (answer.extras if is_own else {}))
+
+
+def _choice_object(choice: Choice, index: int, is_own: bool) -> dict[str, Any]:
+    logprobs = logprobs_object(choice.logprobs, choice.refusal_logprobs)
+    end = End(choice.finish, choice.native, choice.stop_sequence)
+    own = choice.extras if is_own else {}
+    return {"index": index, "message": _message(choice.parts), "logprobs": logprobs, **end_members(end), **own}
+
+
+def logprobs_object(content: tuple[Raw, ...], refusal: tuple[Raw, ...]) -> dict[str, Any] | None:
+    return {"content": content, "refusal": refusal or None} if content or refusal else None
+
+
+def _message(parts: tuple[Part, ...]) -> dict[str, Any]:
+    texts = [part for part in parts if isinstance(part, Text)]
+    refusal = "".join(part.text for part in parts if isinstance(part, Refusal))
+    text = "".join(part.text for part in texts)
+    message: dict[str, Any] = {"role": "assistant", "content": text or None, "refusal": refusal or None}
+    message |= reasoning_members([part for part in parts if isinstance(part, Thinking)])
+    message["annotations"] = [annotation(citation) for text in texts for citation in text.citations]
+    if calls := [tool_call_object(_plain_call(part)) for part in parts if isinstance(part, ToolCall)]:
+        message["tool_calls"] = calls
+    for medium in parts:
+        if isinstance(medium, Media):
+            message |= media_members(medium, message.get("images", []))
+    return message
+
+
+def _plain_call(call: ToolCall) -> ToolCall:
+    """Members of another dialect's call stay there."""
+    return call if call.origin in ("", NAME) else structs.replace(call, extras={})
+
+
+def media_members(medium: Media, before: list[Any]) -> dict[str, Any]:
+    """A medium that the model made, as members of its message; `before`: the images so far."""
+    if medium.kind == "audio":
+        expires = {} if "expires_at" in medium.extras else {"expires_at": 0}
+        audio = {"id": medium.file, "data": medium.data, "transcript": medium.text}
+        return {"audio": {**audio, **expires, **medium.extras}}
+    written = media_part(medium)
+    return {} if written is None else {"images": [*before, written]}

@@ -1,0 +1,305 @@
+"""The parts of a chat message, read and written: content, reasoning, tool calls, citations.
+
+Source: OpenAI API reference, "Create chat completion"; OpenRouter, "Reasoning tokens" (`reasoning_details`) and
+"Image generation" (`images`); Google, "OpenAI compatibility" and "Thought signatures" (`extra_content`); DeepSeek,
+"Thinking mode" (`reasoning_content`); Mistral, "Reasoning" (`thinking` parts).
+"""
+
+import mimetypes
+from collections.abc import Callable
+from typing import Any
+
+from msgspec import Raw, structs
+
+from penstock.dialects.codec import seal
+from penstock.dialects.members import Members, as_raw, is_set, providers_fault
+from penstock.domain.chat import Cache, Citation, Extras, Media, Opaque, Part, Refusal, Text, Thinking, ToolCall
+
+NAME = "openai_chat"
+
+Opened = Callable[[str], tuple[str, str]]
+"""A proof as it came -> the dialect it is of, and the proof itself."""
+
+_FORMATS = {
+    "anthropic_messages": "anthropic-claude-v1",
+    "gemini": "google-gemini-v1",
+    "openai_responses": "openai-responses-v1",
+}
+"""OpenRouter's names for whose reasoning an entry of `reasoning_details` is."""
+
+_AUDIO_FORMATS = {"audio/wav": "wav", "audio/x-wav": "wav", "audio/mpeg": "mp3", "audio/mp3": "mp3"}
+_AUDIO_TYPES = {"mp3": "audio/mpeg"}
+
+
+def bare(proof: str) -> tuple[str, str]:
+    """A proof from a target that speaks the dialect: its own, whatever it is."""
+    return NAME, proof
+
+
+# -- content ----------------------------------------------------------------------------------------------------------
+
+
+def content_of(message: Members) -> list[Part]:
+    """The parts of `content`, which is a string or a list."""
+    raw = message.raw("content")
+    if raw is None:
+        return []
+    if bytes(raw).startswith(b'"'):
+        message.put("content", raw)
+        return [Text(message.text("content"))]
+    message.put("content", raw)
+    return [part for one in message.objects("content") for part in part_of(one)]
+
+
+def part_of(part: Members) -> list[Part]:
+    """One part of a content. Of Mistral's reasoning, the texts in it; of a type that nobody knows, itself."""
+    whole, kind = part.whole(), part.text("type")
+    if kind in ("text", "input_text", "output_text"):
+        return [Text(part.text("text"), (), cache_of(part), part.rest())]
+    if kind == "refusal":
+        return [Refusal(part.text("refusal"))]
+    if kind == "thinking" and not part.is_empty():
+        return [Thinking("".join(piece.text("text") for piece in part.objects("thinking")), origin=NAME)]
+    if kind == "image_url":
+        image = _url_object(part, "image_url")
+        medium = _linked(Media("image", detail=image.text("detail")), image.text("url"))
+        return [structs.replace(medium, cache=cache_of(part), extras=part.rest())]
+    if kind == "video_url":
+        medium = _linked(Media("video"), _url_object(part, "video_url").text("url"))
+        return [structs.replace(medium, cache=cache_of(part), extras=part.rest())]
+    if kind == "input_audio":
+        audio = part.object("input_audio")
+        data, form = audio.text("data"), audio.text("format")
+        mime = _AUDIO_TYPES.get(form, f"audio/{form}" if form else "")
+        medium = Media("audio", mime, url=data) if _is_link(data) else Media("audio", mime, data)
+        return [structs.replace(medium, cache=cache_of(part), extras=part.rest())]
+    if kind == "file":
+        file = part.object("file")
+        medium = Media("document", file=file.text("file_id"), name=file.text("filename"))
+        medium = _linked(medium, file.text("file_data"))
+        return [structs.replace(medium, cache=cache_of(part), extras=part.rest())]
+    return [Opaque(NAME, kind, whole)]
+
+
+def _url_object(part: Members, name: str) -> Members:
+    """`{"url": ...}`; Mistral and others take the URL alone."""
+    raw = part.raw(name)
+    if raw is not None:
+        part.put(name, as_raw({"url": raw}) if bytes(raw).startswith(b'"') else raw)
+    return part.object(name)
+
+
+def _is_link(data: str) -> bool:
+    return data.startswith(("http:", "https:", "gs:", "s3:"))
+
+
+def _linked(medium: Media, url: str) -> Media:
+    """The medium with what its URL says: `data:` URLs hold it, bare base64 is one without a type."""
+    if url.startswith("data:"):
+        head, _, data = url[5:].partition(",")
+        return structs.replace(medium, mime=head.split(";")[0], data=data)
+    if _is_link(url) or medium.kind != "document":
+        return structs.replace(medium, url=url)
+    mime = (mimetypes.guess_type(medium.name)[0] or "application/pdf") if url else ""
+    return structs.replace(medium, data=url, mime=mime)
+
+
+def cache_of(part: Members) -> Cache | None:
+    """`cache_control`, as OpenRouter and others pass it on to Anthropic; `prompt_cache_breakpoint`, OpenAI's own."""
+    control = part.take("cache_control", dict[str, Raw])
+    own = part.raw("prompt_cache_breakpoint")
+    if control is None:
+        return Cache() if own is not None else None
+    return Cache(Members(control, part.fault, "cache_control.").text("ttl"))
+
+
+def cache_member(cache: Cache | None) -> dict[str, Any]:
+    if cache is None:
+        return {}
+    if cache.lifetime:
+        return {"cache_control": {"type": "ephemeral", "ttl": cache.lifetime}}
+    return {"prompt_cache_breakpoint": {"mode": "explicit"}}
+
+
+def media_part(medium: Media) -> dict[str, Any] | None:
+    """A medium as a part of a user's content; None for what the dialect has no part for."""
+    shared = medium.extras
+    if medium.kind == "image" and (medium.url or medium.data):
+        detail = {"detail": medium.detail} if medium.detail else {}
+        return {"type": "image_url", "image_url": {"url": _url(medium), **detail}, **shared}
+    if medium.kind == "video" and (medium.url or medium.data):
+        return {"type": "video_url", "video_url": {"url": _url(medium)}, **shared}
+    if medium.kind == "audio" and (medium.url or medium.data):
+        form = _AUDIO_FORMATS.get(medium.mime, medium.mime.removeprefix("audio/"))
+        audio = {"data": medium.url or medium.data} | ({"format": form} if form else {})
+        return {"type": "input_audio", "input_audio": audio, **shared}
+    if medium.kind == "document" and medium.text:
+        return {"type": "text", "text": f"{medium.name}\n{medium.text}" if medium.name else medium.text}
+    if medium.kind == "document":
+        file = {"file_id": medium.file} if medium.file else {"file_data": _url(medium)}
+        return {"type": "file", "file": file | ({"filename": medium.name} if medium.name else {}), **shared}
+    return None
+
+
+def _url(medium: Media) -> str:
+    return medium.url or f"data:{medium.mime};base64,{medium.data}"
+
+
+# -- reasoning --------------------------------------------------------------------------------------------------------
+
+
+def thinking_of(message: Members, opened: Opened) -> list[Thinking]:
+    """The reasoning of a message: its details where there are any, else its text."""
+    text = message.text("reasoning_content")
+    text = message.text("reasoning") or text
+    blocks: dict[int, Thinking] = {}
+    for number, detail in enumerate(message.objects("reasoning_details")):
+        index = detail.take("index", int)
+        at = index if index is not None else -1 - number
+        blocks[at] = _with_detail(blocks.get(at, Thinking(origin=NAME)), detail, opened)
+    found = list(blocks.values())
+    if text and not any(block.text for block in found):
+        return [Thinking(text, origin=NAME), *found]
+    return found
+
+
+def _with_detail(block: Thinking, detail: Members, opened: Opened) -> Thinking:
+    kind, origin = detail.text("type"), block.origin
+    text = detail.text("summary" if kind == "reasoning.summary" else "text")
+    signature, sealed = detail.text("signature"), detail.text("data")
+    if signature:
+        origin, signature = opened(signature)
+    if sealed:
+        origin, sealed = opened(sealed)
+    id = detail.text("id") or block.id
+    extras = block.extras | detail.rest()
+    if origin != NAME:
+        extras.pop("format", None)
+    return Thinking(
+        block.text + text,
+        block.summary or kind == "reasoning.summary",
+        block.signature + signature,
+        block.sealed + sealed,
+        origin,
+        id,
+        extras,
+    )
+
+
+def is_proven(thinking: Thinking) -> bool:
+    """Whether it must be told as an entry of `reasoning_details` to be replayable."""
+    is_own = thinking.origin in ("", NAME)
+    return bool(
+        thinking.signature or thinking.sealed or thinking.summary or thinking.id or (thinking.extras and is_own)
+    )
+
+
+def details_of(thinking: Thinking, index: int) -> list[dict[str, Any]]:
+    """Reasoning as entries of `reasoning_details`."""
+    origin = thinking.origin or NAME
+    own: Extras = thinking.extras if origin == NAME else {"format": as_raw(_FORMATS.get(origin, "unknown"))}
+    shared: dict[str, Any] = {**({"id": thinking.id} if thinking.id else {}), **own, "index": index}
+    signature, sealed = seal(origin, thinking.signature, NAME), seal(origin, thinking.sealed, NAME)
+    entries: list[dict[str, Any]] = []
+    if thinking.text or signature or not sealed:
+        told = {"type": "reasoning.summary" if thinking.summary else "reasoning.text"}
+        told["summary" if thinking.summary else "text"] = thinking.text
+        entries.append({**told, **({"signature": signature} if signature else {}), **shared})
+    if sealed:
+        entries.append({"type": "reasoning.encrypted", "data": sealed, **shared})
+    return entries
+
+
+def reasoning_members(thoughts: list[Thinking]) -> dict[str, Any]:
+    """What a message says of its reasoning."""
+    members: dict[str, Any] = {}
+    if text := "".join(thinking.text for thinking in thoughts):
+        members["reasoning_content"] = text
+    if len(thoughts) > 1 or any(map(is_proven, thoughts)):
+        members["reasoning_details"] = [
+            entry for index, thinking in enumerate(thoughts) for entry in details_of(thinking, index)
+        ]
+    return members
+
+
+# -- tool calls -------------------------------------------------------------------------------------------------------
+
+
+def tool_call_of(call: Members, opened: Opened, unnamed: str) -> ToolCall:
+    """A tool call; `unnamed` is its id where the vendor gave it none."""
+    call.drop("index")
+    is_custom = call.text("type") == "custom" or call.has("custom")
+    kind = "custom" if is_custom else "function"
+    body = call.object(kind)
+    origin, signature = signature_of(call, opened)
+    arguments = body.text("input") if is_custom else body.json_text("arguments")
+    return ToolCall(
+        call.text("id") or unnamed,
+        body.text("name"),
+        arguments,
+        is_custom,
+        signature,
+        origin,
+        cache=cache_of(call),
+        extras=call.rest(),
+    )
+
+
+def signature_of(call: Members, opened: Opened) -> tuple[str, str]:
+    """Google's thought signature on a call, and whose it is."""
+    extra = call.take("extra_content", dict[str, Raw])
+    if extra is None:
+        return "", ""
+    content = Members(extra, call.fault)
+    google = content.object("google")
+    origin, signature = opened(google.text("thought_signature"))
+    if rest := content.rest() | ({"google": google.whole()} if not google.is_empty() else {}):
+        call.put("extra_content", as_raw(rest))
+    return (origin, signature) if signature else ("", "")
+
+
+def tool_call_object(call: ToolCall) -> dict[str, Any]:
+    kind = "custom" if call.custom else "function"
+    body = {"name": call.name, "input" if call.custom else "arguments": call.arguments}
+    own = dict(call.extras)
+    if call.signature:
+        own |= signature_member(call)
+    return {"id": call.id, "type": kind, kind: body, **own}
+
+
+def signature_member(call: ToolCall) -> Extras:
+    """A call's signature, among whatever else its `extra_content` holds."""
+    content = Members(dict(call.extras), providers_fault).object("extra_content")
+    google = content.object("google")
+    google.put("thought_signature", as_raw(seal(call.origin or NAME, call.signature, NAME)))
+    content.put("google", google.whole())
+    return {"extra_content": content.whole()}
+
+
+# -- citations --------------------------------------------------------------------------------------------------------
+
+
+def citation_of(annotation: Members) -> Citation | None:
+    """A citation of a URL; another kind is kept as it is."""
+    whole, kind = annotation.whole(), annotation.text("type")
+    if kind != "url_citation":
+        return Citation(origin=NAME, raw=whole)
+    told = annotation.object("url_citation")
+    start, end = told.take("start_index", int), told.take("end_index", int)
+    url, title, quote = told.text("url"), told.text("title"), told.text("content")
+    start, end = -1 if start is None else start, -1 if end is None else end
+    is_more = not (annotation.is_empty() and told.is_empty())
+    return Citation(url, title, quote, start, end, NAME, whole) if is_more else Citation(url, title, quote, start, end)
+
+
+def annotation(citation: Citation) -> Any:
+    """A citation as an annotation. One without a URL (of a document that was sent) is told all the same."""
+    if citation.origin == NAME and is_set(citation.raw):
+        return citation.raw
+    told: dict[str, Any] = {
+        "start_index": max(citation.start, 0),
+        "end_index": max(citation.end, 0),
+        "url": citation.url,
+        "title": citation.title,
+    }
+    return {"type": "url_citation", "url_citation": told | ({"content": citation.quote} if citation.quote else {})}

@@ -1,0 +1,234 @@
+"""A caller's chat completion request, read in the order of the reference's page."""
+
+from msgspec import Raw, structs
+
+from penstock.dialects.base import Call
+from penstock.dialects.codec import unseal
+from penstock.dialects.members import Members, as_raw, callers_fault
+from penstock.dialects.openai_chat_codec.parts import (
+    NAME,
+    cache_of,
+    content_of,
+    thinking_of,
+    tool_call_of,
+)
+from penstock.domain.chat import (
+    Extras,
+    Format,
+    Media,
+    Message,
+    Opaque,
+    Part,
+    Reasoning,
+    Refusal,
+    Request,
+    Role,
+    Sampling,
+    ServerTool,
+    Text,
+    Tool,
+    ToolCall,
+    ToolChoice,
+    ToolResult,
+)
+from penstock.errors import InvalidRequest
+
+_SPEAKERS: dict[str, Role] = {"system": "system", "developer": "developer", "user": "user"}
+
+
+def opened(proof: str) -> tuple[str, str]:
+    return unseal(proof, NAME)
+
+
+def decode_request(call: Call) -> Request:
+    """The request of a caller. Raises `InvalidRequest` naming the member at fault."""
+    members = Members(dict(call.fields), callers_fault)
+    members.drop("model", "stream", "stream_options", "max_tokens", "max_completion_tokens", "n")
+    messages = _messages(members)
+    tools = tuple(_tool(one) for one in members.objects("tools"))
+    return Request(
+        NAME,
+        call.model,
+        messages,
+        tools,
+        _tool_choice(members),
+        members.take("parallel_tool_calls", bool),
+        call.max_output,
+        _sampling(members, call.choices),
+        _format(members),
+        _reasoning(members),
+        call.streaming,
+        members.text("user") or members.text("safety_identifier"),
+        members.raw("metadata"),
+        members.text("service_tier"),
+        members.text("verbosity"),
+        members.text("prompt_cache_key"),
+        members.take("store", bool),
+        tuple(members.take("modalities", list[str]) or ()),
+        members.rest(),
+    )
+
+
+# -- messages ---------------------------------------------------------------------------------------------------------
+
+
+def _messages(members: Members) -> tuple[Message, ...]:
+    """Results of tools that stand together are one message: they answer one message of the model's."""
+    found: list[Message] = []
+    custom: set[str] = set()
+    follows_result = False
+    for one in members.objects("messages"):
+        role = one.text("role")
+        if role == "tool":
+            result = _result(one, custom)
+            if follows_result:
+                found[-1] = structs.replace(found[-1], parts=(*found[-1].parts, result))
+            else:
+                found.append(Message("user", (result,)))
+        elif role == "assistant":
+            found.append(message := _assistant(one, len(found)))
+            custom |= {part.id for part in message.parts if isinstance(part, ToolCall) and part.custom}
+        else:
+            found.append(_spoken(one, role))
+        follows_result = role == "tool"
+    return tuple(found)
+
+
+def _spoken(one: Members, role: str) -> Message:
+    if role == "function":
+        raise InvalidRequest(
+            "Messages of the role 'function' are not translated; use the role 'tool'.", param="messages"
+        )
+    if role not in _SPEAKERS:
+        raise one.fault("role")
+    parts = tuple(content_of(one))
+    return Message(_SPEAKERS[role], parts, one.text("name"), extras=one.rest())
+
+
+def _assistant(one: Members, number: int) -> Message:
+    parts: list[Part] = [*thinking_of(one, opened)]
+    parts += [part for part in content_of(one) if part != Text("")]
+    if refusal := one.text("refusal"):
+        parts.append(Refusal(refusal))
+    calls = one.objects("tool_calls")
+    parts += [tool_call_of(call, opened, f"call_{number}_{index}") for index, call in enumerate(calls)]
+    if audio := one.object("audio").text("id"):
+        parts.append(Media("audio", file=audio))
+    if one.raw("function_call") is not None:
+        raise InvalidRequest("'function_call' is not translated; use 'tool_calls'.", param="messages")
+    one.drop("annotations")
+    return Message("assistant", tuple(parts), one.text("name"), extras=one.rest())
+
+
+def _result(one: Members, custom: set[str]) -> ToolResult:
+    parts = tuple(part for part in content_of(one) if isinstance(part, Text | Media | Opaque))
+    call = one.text("tool_call_id")
+    return ToolResult(call, parts, one.text("name"), custom=call in custom, cache=cache_of(one), extras=one.rest())
+
+
+# -- tools ------------------------------------------------------------------------------------------------------------
+
+
+def _tool(one: Members) -> Tool | ServerTool:
+    whole, kind = one.whole(), one.text("type") or "function"
+    cache = cache_of(one)
+    if kind == "function":
+        function = one.object("function")
+        return Tool(
+            function.text("name"),
+            function.text("description"),
+            function.raw("parameters") or Raw(b"null"),
+            function.take("strict", bool),
+            cache=cache or cache_of(function),
+            extras=one.rest() | function.rest(),
+        )
+    if kind == "custom":
+        custom = one.object("custom")
+        name, description = custom.text("name"), custom.text("description")
+        return Tool(name, description, custom.raw("format") or Raw(b"null"), custom=True, cache=cache)
+    return ServerTool(NAME, kind, whole)
+
+
+def _tool_choice(members: Members) -> ToolChoice | None:
+    raw = members.raw("tool_choice")
+    if raw is None:
+        return None
+    members.put("tool_choice", raw)
+    if bytes(raw).startswith(b'"'):
+        mode = members.text("tool_choice")
+        if mode in ("auto", "none"):
+            return ToolChoice("auto" if mode == "auto" else "none")
+        if mode in ("required", "any"):
+            return ToolChoice("required")
+        raise members.fault("tool_choice")
+    choice = members.object("tool_choice")
+    kind = choice.text("type")
+    if kind in ("function", "custom"):
+        return ToolChoice("tool", (choice.object(kind).text("name"),))
+    if kind == "allowed_tools":
+        allowed = choice.object("allowed_tools")
+        names = tuple(_named(tool) for tool in allowed.objects("tools"))
+        return ToolChoice("allowed", names, allowed.text("mode") == "required")
+    raise members.fault("tool_choice")
+
+
+def _named(tool: Members) -> str:
+    return tool.object("custom" if tool.text("type") == "custom" else "function").text("name")
+
+
+# -- the rest ---------------------------------------------------------------------------------------------------------
+
+
+def _sampling(members: Members, choices: int) -> Sampling:
+    stop = members.raw("stop")
+    if stop is not None:
+        members.put("stop", as_raw([stop]) if bytes(stop).startswith(b'"') else stop)
+    return Sampling(
+        members.take("temperature", float),
+        members.take("top_p", float),
+        members.take("top_k", int),
+        tuple(members.take("stop", list[str]) or ()),
+        members.take("seed", int),
+        members.take("presence_penalty", float),
+        members.take("frequency_penalty", float),
+        members.raw("logit_bias"),
+        members.take("logprobs", bool) or False,
+        members.take("top_logprobs", int),
+        choices,
+    )
+
+
+def _format(members: Members) -> Format | None:
+    form = members.object("response_format")
+    if form.is_empty():
+        return None
+    kind = form.text("type")
+    if kind == "text":
+        return Format("text")
+    if kind == "json_object":
+        return Format("json")
+    if kind != "json_schema":
+        raise form.fault("type")
+    schema = form.object("json_schema")
+    return Format(
+        "json_schema",
+        schema.text("name"),
+        schema.text("description"),
+        schema.raw("schema") or Raw(b"null"),
+        schema.take("strict", bool),
+    )
+
+
+def _reasoning(members: Members) -> Reasoning | None:
+    """`reasoning_effort`, and OpenRouter's `reasoning` with a budget in tokens."""
+    effort, more = members.text("reasoning_effort"), members.object("reasoning")
+    effort = effort or more.text("effort")
+    budget, exclude, enabled = more.take("max_tokens", int), more.take("exclude", bool), more.take("enabled", bool)
+    if enabled is False:
+        effort = effort or "none"
+    rest: Extras = more.rest()
+    if rest:
+        members.put("reasoning", as_raw(rest))
+    if not effort and budget is None and exclude is None:
+        return Reasoning() if enabled else None
+    return Reasoning(effort, budget, None if exclude is None else not exclude)

@@ -1,0 +1,176 @@
+"""Events written as a caller's stream of chat completion chunks."""
+
+from typing import Any
+
+import msgspec
+from msgspec import Raw, structs
+
+from penstock.dialects.codec import Heading
+from penstock.dialects.members import as_raw
+from penstock.dialects.openai_chat_codec.answer import End, end_members, logprobs_object, media_members
+from penstock.dialects.openai_chat_codec.parts import (
+    NAME,
+    annotation,
+    details_of,
+    signature_member,
+    tool_call_object,
+)
+from penstock.dialects.openai_usage import chat_usage
+from penstock.domain.chat import Extras, Media, Part, Refusal, Text, Thinking, ToolCall
+from penstock.domain.stream import (
+    Begin,
+    Ended,
+    Event,
+    Failed,
+    Finished,
+    Logprobs,
+    PartBegin,
+    PartDelta,
+    PartMore,
+    Reported,
+)
+
+_encode = msgspec.json.Encoder().encode
+
+
+class _Choice:
+    """One choice while it is written: its parts by their index, and the places of its tool calls and thoughts."""
+
+    def __init__(self) -> None:
+        self.parts: dict[int, Part] = {}
+        self.places: dict[int, int] = {}
+        self.calls = 0
+        self.thoughts = 0
+        self.images = 0
+
+
+class ChatEncoder:
+    """The first chunk of a choice names the role; usage comes in a chunk of its own, where it was asked for."""
+
+    def __init__(self, heading: Heading) -> None:
+        self._heading = heading
+        self._head = b""
+        self._tail = b""
+        self._choices: dict[int, _Choice] = {}
+        self._reported: Reported | None = None
+        self._is_own = False
+
+    def encode(self, event: Event) -> bytes:
+        if isinstance(event, PartDelta):
+            return self._more_text(event)
+        if isinstance(event, Begin):
+            self._begin(event)
+            return b""
+        if isinstance(event, PartBegin):
+            return self._part(event)
+        if isinstance(event, PartMore):
+            return self._proof(event)
+        if isinstance(event, Logprobs):
+            told = logprobs_object(event.content, event.refusal)
+            return self._opening(event.choice) + self._chunk(event.choice, {}, {"logprobs": told})
+        if isinstance(event, Finished):
+            end = End(event.finish, event.native, event.stop_sequence)
+            own = event.extras if self._is_own else {}
+            return self._opening(event.choice) + self._chunk(event.choice, {}, {**end_members(end), **own})
+        if isinstance(event, Reported):
+            self._reported = event
+            return b""
+        if isinstance(event, Failed):
+            return _failure(event)
+        return self._ending() if isinstance(event, Ended) else b""
+
+    def _begin(self, event: Begin) -> None:
+        """What every chunk says."""
+        heading = self._heading
+        self._is_own = event.origin == NAME
+        head: dict[str, Any] = {
+            "id": event.id or heading.id,
+            "object": "chat.completion.chunk",
+            "created": event.created or heading.created,
+            "model": event.model or heading.model,
+            **(event.extras if self._is_own else {}),
+        }
+        self._head = b"data: " + _encode(head)[:-1] + b',"choices":['
+        self._tail = b'],"usage":null}\n\n' if heading.wants_usage else b"]}\n\n"
+
+    def _chunk(self, number: int, delta: dict[str, Any], more: dict[str, Any] | None = None) -> bytes:
+        choice = {"index": number, "delta": delta, "logprobs": None, "finish_reason": None, **(more or {})}
+        return self._head + _encode(choice) + self._tail
+
+    def _opening(self, number: int) -> bytes:
+        """The chunk that opens a choice, once."""
+        if number in self._choices:
+            return b""
+        self._choices[number] = _Choice()
+        return self._chunk(number, {"role": "assistant", "content": "", "refusal": None})
+
+    def _part(self, event: PartBegin) -> bytes:
+        opening = self._opening(event.choice)
+        choice, part = self._choices[event.choice], event.part
+        choice.parts[event.index] = part
+        if isinstance(part, ToolCall):
+            choice.places[event.index], choice.calls = choice.calls, choice.calls + 1
+            own = part if self._is_own else structs.replace(part, extras={})
+            call = {"index": choice.places[event.index], **tool_call_object(own)}
+            return opening + self._chunk(event.choice, {"tool_calls": [call]})
+        if isinstance(part, Thinking):
+            choice.places[event.index], choice.thoughts = choice.thoughts, choice.thoughts + 1
+            delta = self._thought(part, choice.places[event.index]) if part != structs.replace(part, text="") else {}
+            return opening + (self._chunk(event.choice, delta) if delta else b"")
+        if isinstance(part, Media):
+            return opening + self._chunk(event.choice, media_members(part, []))
+        if isinstance(part, Text | Refusal) and part.text:
+            return opening + self._more_text(PartDelta(event.choice, event.index, part.text))
+        return opening
+
+    def _more_text(self, event: PartDelta) -> bytes:
+        choice = self._choices[event.choice]
+        part = choice.parts[event.index]
+        if isinstance(part, Text):
+            return b'%b{"index":%d,"delta":{"content":%b},"logprobs":null,"finish_reason":null}%b' % (
+                self._head,
+                event.choice,
+                _encode(event.text),
+                self._tail,
+            )
+        if isinstance(part, ToolCall):
+            kind, name = ("custom", "input") if part.custom else ("function", "arguments")
+            call = {"index": choice.places[event.index], kind: {name: event.text}}
+            return self._chunk(event.choice, {"tool_calls": [call]})
+        if isinstance(part, Thinking):
+            told = structs.replace(part, text=event.text)
+            return self._chunk(event.choice, self._thought(told, choice.places[event.index]))
+        return self._chunk(event.choice, {"refusal": event.text})
+
+    @staticmethod
+    def _thought(told: Thinking, place: int) -> dict[str, Any]:
+        """More reasoning. Of another dialect's a proof may follow, so all of it is told as details, too."""
+        delta: dict[str, Any] = {"reasoning_content": told.text} if told.text else {}
+        is_bare = told.origin in ("", NAME) and not (told.summary or told.id or told.extras)
+        return delta if is_bare else {**delta, "reasoning_details": details_of(told, place)}
+
+    def _proof(self, event: PartMore) -> bytes:
+        choice = self._choices[event.choice]
+        part = choice.parts[event.index]
+        delta: dict[str, Any] = {}
+        if isinstance(part, ToolCall) and event.signature:
+            signed = structs.replace(part, signature=event.signature)
+            own: Extras = signature_member(signed if self._is_own else structs.replace(signed, extras={}))
+            delta["tool_calls"] = [{"index": choice.places[event.index], **own}]
+        elif isinstance(part, Thinking):
+            proof = structs.replace(part, text="", signature=event.signature, sealed=event.sealed)
+            delta["reasoning_details"] = details_of(proof, choice.places[event.index])
+        elif event.citation is not None:
+            delta["annotations"] = [annotation(event.citation)]
+        return self._chunk(event.choice, delta) if delta else b""
+
+    def _ending(self) -> bytes:
+        if not self._heading.wants_usage or self._reported is None:
+            return b"data: [DONE]\n\n"
+        usage: Raw = as_raw(chat_usage(self._reported.usage))
+        return self._head + b'],"usage":' + bytes(usage) + b"}\n\ndata: [DONE]\n\n"
+
+
+def _failure(event: Failed) -> bytes:
+    error = {"message": event.message, "type": "api_error", "param": None, "code": event.kind or "upstream_error"}
+    return b"data: " + _encode({"error": error}) + b"\n\n"
