@@ -33,10 +33,6 @@ def error_body(error: GatewayError) -> bytes:
     return encode_object({"error": error_object(error)})
 
 
-def error_event(error: GatewayError) -> bytes:
-    return b"data: " + error_body(error) + b"\n\n"
-
-
 class _Envelope(Struct):
     message: str
 

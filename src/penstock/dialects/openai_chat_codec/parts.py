@@ -149,7 +149,11 @@ def _url(medium: Media) -> str:
 
 
 def thinking_of(message: Members, opened: Opened) -> list[Thinking]:
-    """The reasoning of a message: its details where there are any, else its text."""
+    return [thinking for _, thinking in numbered_thinking(message, opened)]
+
+
+def numbered_thinking(message: Members, opened: Opened) -> list[tuple[int | None, Thinking]]:
+    """The reasoning of a message: its details where there are any, by their index, else its text."""
     text = message.text("reasoning_content")
     text = message.text("reasoning") or text
     blocks: dict[int, Thinking] = {}
@@ -157,9 +161,9 @@ def thinking_of(message: Members, opened: Opened) -> list[Thinking]:
         index = detail.take("index", int)
         at = index if index is not None else -1 - number
         blocks[at] = _with_detail(blocks.get(at, Thinking(origin=NAME)), detail, opened)
-    found = list(blocks.values())
-    if text and not any(block.text for block in found):
-        return [Thinking(text, origin=NAME), *found]
+    found: list[tuple[int | None, Thinking]] = [(at if at >= 0 else None, block) for at, block in blocks.items()]
+    if text and not any(block.text for _, block in found):
+        return [(None, Thinking(text, origin=NAME)), *found]
     return found
 
 
@@ -246,16 +250,16 @@ def tool_call_of(call: Members, opened: Opened, unnamed: str) -> ToolCall:
 
 
 def signature_of(call: Members, opened: Opened) -> tuple[str, str]:
-    """Google's thought signature on a call, and whose it is."""
+    """Whose a call is, and Google's thought signature on it."""
     extra = call.take("extra_content", dict[str, Raw])
     if extra is None:
-        return "", ""
+        return NAME, ""
     content = Members(extra, call.fault)
     google = content.object("google")
-    origin, signature = opened(google.text("thought_signature"))
+    origin, signature = opened(google.text("thought_signature"))  # of nothing: the dialect's own
     if rest := content.rest() | ({"google": google.whole()} if not google.is_empty() else {}):
         call.put("extra_content", as_raw(rest))
-    return (origin, signature) if signature else ("", "")
+    return origin, signature
 
 
 def tool_call_object(call: ToolCall) -> dict[str, Any]:

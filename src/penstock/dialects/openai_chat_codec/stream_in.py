@@ -10,7 +10,14 @@ from msgspec import Raw, Struct, structs
 from penstock.dialects import sse
 from penstock.dialects.members import Members, reply_members
 from penstock.dialects.openai_chat_codec.answer import End, decode_answer, end_of, images_of, logprobs_of, usage_of
-from penstock.dialects.openai_chat_codec.parts import NAME, bare, citation_of, content_of, thinking_of, tool_call_of
+from penstock.dialects.openai_chat_codec.parts import (
+    NAME,
+    bare,
+    citation_of,
+    content_of,
+    numbered_thinking,
+    tool_call_of,
+)
 from penstock.dialects.openai_errors import read_error
 from penstock.domain.chat import Media, Part, Refusal, Text, Thinking
 from penstock.domain.stream import (
@@ -67,7 +74,7 @@ class _Choice:
         self.parts = 0
         self.open: Part | None = None
         self.open_at = 0
-        self.detail = -1
+        self.thought: int | None = None
         self.calls: dict[int, tuple[int, str]] = {}
         self.call_parts: list[int] = []
         self.audio: dict[str, str] = {}
@@ -185,8 +192,8 @@ class ChatDecoder:
 
     def _read_choice(self, one: Members, choice: _Choice, out: list[Event]) -> None:
         delta = one.object("delta")
-        for thinking in thinking_of(delta, bare):
-            self._think(thinking, choice, out)
+        for number, thinking in numbered_thinking(delta, bare):
+            self._think(number, thinking, choice, out)
         for part in content_of(delta):
             self._say(part, choice, out)
         if refusal := delta.text("refusal"):
@@ -208,14 +215,13 @@ class ChatDecoder:
             choice.end, choice.extras = end, one.rest()
 
     @staticmethod
-    def _think(told: Thinking, choice: _Choice, out: list[Event]) -> None:
-        """More reasoning, or a block of its own: what was text cannot become a summary, nor another item."""
-        known = choice.open if isinstance(choice.open, Thinking) else None
-        differs = known is not None and (
-            (known.summary != told.summary and bool(told.text)) or bool(known.id and told.id and known.id != told.id)
-        )
+    def _think(number: int | None, told: Thinking, choice: _Choice, out: list[Event]) -> None:
+        """More reasoning, or a block of its own: another number says so."""
+        before = choice.thought if isinstance(choice.open, Thinking) else None
+        differs = before is not None and number is not None and before != number
         start = structs.replace(told, text="", signature="", sealed="")
         choice.go_on(start, told.text, out, anew=differs)
+        choice.thought = number if before is None or differs else before
         if told.signature or told.sealed:
             out.append(PartMore(choice.number, choice.open_at, told.signature, told.sealed))
 

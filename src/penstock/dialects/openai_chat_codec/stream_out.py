@@ -3,10 +3,9 @@
 from typing import Any
 
 import msgspec
-from msgspec import Raw, structs
+from msgspec import structs
 
 from penstock.dialects.codec import Heading
-from penstock.dialects.members import as_raw
 from penstock.dialects.openai_chat_codec.answer import End, end_members, logprobs_object, media_members
 from penstock.dialects.openai_chat_codec.parts import (
     NAME,
@@ -167,8 +166,10 @@ class ChatEncoder:
     def _ending(self) -> bytes:
         if not self._heading.wants_usage or self._reported is None:
             return b"data: [DONE]\n\n"
-        usage: Raw = as_raw(chat_usage(self._reported.usage))
-        return self._head + b'],"usage":' + bytes(usage) + b"}\n\ndata: [DONE]\n\n"
+        told: dict[str, Any] = {"usage": chat_usage(self._reported.usage)}
+        if self._is_own and self._reported.service_tier:
+            told["service_tier"] = self._reported.service_tier
+        return self._head + b"]," + _encode(told)[1:] + b"\n\ndata: [DONE]\n\n"
 
 
 def _failure(event: Failed) -> bytes:
