@@ -27,6 +27,7 @@ from penstock.dialects.base import (
     members_of,
     read_object,
 )
+from penstock.dialects.openai_chat_codec import ChatCodec
 from penstock.dialects.openai_errors import envelope, error_body, read_error
 from penstock.dialects.openai_usage import ChatUsage, normalise
 from penstock.errors import GatewayError, InvalidRequest, UpstreamMalformed
@@ -500,6 +501,7 @@ class ChatCompletions:
 
     name = "openai_chat"
     surface = "chat.completions"
+    codec = ChatCodec()
 
     parse = staticmethod(parse)
     rebuild = staticmethod(rebuild)

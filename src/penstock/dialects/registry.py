@@ -5,11 +5,10 @@ from penstock.dialects.base import Dialect
 from penstock.dialects.codec import Codec
 from penstock.dialects.embeddings import Embeddings
 from penstock.dialects.openai_chat import ChatCompletions
-from penstock.dialects.openai_chat_codec import ChatCodec
 
 DIALECTS: dict[str, Dialect] = {
     dialect.surface: dialect for dialect in (ChatCompletions(), Embeddings(), Messages(), CountTokens())
 }
 
-CODECS: dict[str, Codec] = {"chat.completions": ChatCodec(), Messages.surface: Messages.codec}
+CODECS: dict[str, Codec] = {ChatCompletions.surface: ChatCompletions.codec, Messages.surface: Messages.codec}
 """Those of the conversations; what else is said is never translated."""
