@@ -38,7 +38,9 @@
     |   |-- Conflict                   409 conflict             the name is taken, or the object is in use
     |   |-- Declared                   409 declared             the configuration file owns it
     |   |-- ChangedMeanwhile           412 changed_meanwhile    the object is not the one that If-Match names
-    |   `-- KeyOfAnother               422 idempotency_mismatch its Idempotency-Key was another request's
+    |   |-- KeyOfAnother               422 idempotency_mismatch its Idempotency-Key was another request's
+    |   `-- VaultUnavailable           503 vault_unavailable    who keeps the wrapping key does not answer, or refuses
+    |-- SealBroken                     what is sealed does not open: another key, or it was changed
     |-- StoreTooNew                    the database was written by a newer release
     |-- StoreInUse                     another box serves from the database
     |-- StoreDown                      the database cannot be reached; trying again helps
@@ -265,6 +267,14 @@ class ChangedMeanwhile(ControlError):
 
 class KeyOfAnother(ControlError):
     status, code = 422, "idempotency_mismatch"
+
+
+class VaultUnavailable(ControlError):
+    status, code = 503, "vault_unavailable"
+
+
+class SealBroken(PenstockError):
+    """The message names no secret and no key."""
 
 
 class StoreTooNew(PenstockError):

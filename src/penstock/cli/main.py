@@ -35,6 +35,7 @@ COMMANDS: Mapping[str, str] = {
     "token": "roles:token_app",
     "limit": "limits:app",
     "provider": "providers:app",
+    "credential": "credentials:app",
     "model": "models:app",
     "price": "prices:app",
     "import": "imports:app",

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from ipaddress import ip_address
 
-from penstock.config.environment import resolve_secret
+from penstock.config.environment import resolve_secret, vault_name
 from penstock.config.settings import Config, DeclaredLimit, DeclaredModel
 from penstock.config.values import nanousd, shown
 from penstock.domain.money import line_cost_nanousd, usd
@@ -50,6 +50,7 @@ def _unresolved(config: Config) -> Iterator[str]:
         (f"providers.{provider.name}: ", credential.value)
         for provider in config.providers
         for credential in provider.credentials
+        if vault_name(credential.value) is None
     ]
     references += [(f"keys.{key.name}: ", key.secret) for key in config.keys]
     for place, reference in references:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from penstock.config.document import Document, Fault, Path
-from penstock.config.environment import resolve_secret
+from penstock.config.environment import resolve_secret, vault_name
 from penstock.config.settings import (
     Contents,
     DeclaredKey,
@@ -64,6 +64,8 @@ def check_secrets(parsed: Parsed) -> list[Fault]:
     faults = []
     for path, provider in parsed.objects("providers"):
         for index, credential in enumerate(cast(DeclaredProvider, provider).credentials):
+            if vault_name(credential.value) is not None:
+                continue
             try:
                 resolve_secret(credential.value)
             except ConfigError as error:

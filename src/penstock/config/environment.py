@@ -1,5 +1,6 @@
 """The environment and the secrets that it or a file holds. Nothing else in Penstock reads either."""
 
+import json
 import os
 import re
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ DEFAULT_ADMIN_URL = "http://127.0.0.1:8081"
 DEFAULT_DATA = Path("data")
 MAX_SECRET_BYTES = 16 * 1024
 OWN_PREFIX = "PENSTOCK_"
+VAULT = "vault:"
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -44,12 +46,15 @@ class Environment:
         )
 
 
+def vault_name(reference: str) -> str | None:
+    """The NAME of `vault:NAME`; None for any other reference."""
+    return reference.removeprefix(VAULT) if reference.startswith(VAULT) else None
+
+
 def check_reference(reference: str) -> None:
     """Raises ConfigError unless `reference` is `env:NAME` or `file:PATH`. Says nothing of what stands there, because
     whoever wrote a secret in place of a reference must not find it in a log."""
-    scheme, colon, rest = reference.partition(":")
-    if scheme == "vault" and colon:
-        raise ConfigError("vault: references are not available in this release; use env:NAME or file:PATH")
+    scheme, _, rest = reference.partition(":")
     if scheme not in {"env", "file"} or not rest:
         raise ConfigError("must be env:NAME or file:PATH; a secret never stands in the file itself")
     if scheme == "file":
@@ -71,11 +76,23 @@ def resolve_secret(reference: str) -> Secret:
             raise ConfigError(f"{source} is not set")
     else:
         value, source = _read_secret_file(Path(rest)), f"the file {rest}"
-        if not value:
-            raise ConfigError(f"{source} is empty")
+    return Secret(one_line(value, source))
+
+
+def one_line(value: str, source: str) -> str:
+    """A secret as it can be sent: one line of printable ASCII. A JSON object of several lines, as some vendors write
+    their credentials, is put on one. Raises ConfigError, in which `source` says where the secret stands."""
+    value = value.strip()
+    if value.startswith("{"):
+        try:
+            value = json.dumps(json.loads(value), separators=(",", ":"))
+        except (ValueError, RecursionError):
+            raise ConfigError(f"{source} begins like a JSON object and is none") from None
+    if not value:
+        raise ConfigError(f"{source} is empty")
     if not (value.isascii() and value.isprintable()):
-        raise ConfigError(f"{source} must hold one line of printable ASCII characters")
-    return Secret(value)
+        raise ConfigError(f"{source} must hold one line of printable ASCII characters, or a JSON object")
+    return value
 
 
 def _read_secret_file(path: Path) -> str:
@@ -86,4 +103,4 @@ def _read_secret_file(path: Path) -> str:
         raise ConfigError(f"the file {path} cannot be read: {error.strerror}") from error
     if len(content) > MAX_SECRET_BYTES:
         raise ConfigError(f"the file {path} holds more than {MAX_SECRET_BYTES} bytes")
-    return content.decode("latin-1").strip()
+    return content.decode(errors="replace").strip()

@@ -25,6 +25,7 @@ from penstock.config.values import (
     MAX_NAME,
     AliasName,
     BaseUrl,
+    CredentialReference,
     Day,
     DurationMs,
     Each,
@@ -111,9 +112,44 @@ class Retention(_Section):
     usage_events_days: int = Field(default=90, ge=1, le=36_500)
 
 
+class TransitSettings(_Section):
+    """A key of the transit engine of HashiCorp Vault or OpenBao. `mount`: where the engine is. `token`: a reference,
+    read again for each use. `ca`: a file with the certificates that sign the server's."""
+
+    address: BaseUrl
+    key: Name
+    token: Reference
+    mount: str = Field(default="transit", min_length=1, max_length=256)
+    namespace: str = Field(default="", max_length=256)
+    ca: str = ""
+
+
+class KmsSettings(_Section):
+    """A symmetric key of AWS KMS: its id, alias (`alias/...`) or ARN. `endpoint`: another address than AWS's own."""
+
+    key: str = Field(min_length=1, max_length=2_048)
+    region: Name
+    endpoint: BaseUrl = ""
+
+
+class VaultSettings(_Section):
+    """Who wraps the data keys of the vault from now on. The settings of another wrapper may stay beside it for as long
+    as it still keeps some of them."""
+
+    wrapper: Annotated[str, one_of("root", "transit", "kms")] = "root"
+    transit: TransitSettings | None = None
+    kms: KmsSettings | None = None
+
+    @model_validator(mode="after")
+    def _described(self) -> "VaultSettings":
+        if self.wrapper != "root" and getattr(self, self.wrapper) is None:
+            raise ValueError(f"the wrapper {self.wrapper} needs its settings: vault.{self.wrapper}")
+        return self
+
+
 class DeclaredCredential(_Section):
     name: Name
-    value: Reference
+    value: CredentialReference
 
 
 class TimeoutSettings(_Section):
@@ -408,6 +444,7 @@ class Contents(_Section):
     server: Server = Server()
     stop: Stop = Stop()
     store: StoreAddress = "sqlite"
+    vault: VaultSettings = VaultSettings()
     retention: Retention = Retention()
     providers: list[DeclaredProvider] = []
     models: list[DeclaredModel] = []
@@ -448,6 +485,9 @@ SHAPES: dict[tuple[str, ...], type[BaseModel]] = {
     ("server",): Server,
     ("stop",): Stop,
     ("retention",): Retention,
+    ("vault",): VaultSettings,
+    ("vault", "transit"): TransitSettings,
+    ("vault", "kms"): KmsSettings,
     ("providers",): DeclaredProvider,
     ("providers", "credentials"): DeclaredCredential,
     ("providers", "timeouts"): TimeoutSettings,

@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, BeforeValidator
 
-from penstock.config.environment import check_reference
+from penstock.config.environment import check_reference, vault_name
 from penstock.domain.money import MAX_NANOUSD, NANO
 from penstock.domain.tags import MAX_TAG_VALUE, is_tag_name, is_tag_value
 from penstock.errors import ConfigError
@@ -27,6 +27,8 @@ STORE_SETTINGS = ("host", "port", "sslmode", "sslrootcert", "sslcert", "sslkey",
 EACH = ("team", "project", "key", "user", "customer", "model", "provider")
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_SPAN = re.compile(r"([0-9]{1,6})([hdw])", re.ASCII)
+_UNIT_S = {"h": 3_600, "d": 86_400, "w": 7 * 86_400}
 _MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@/+-]*")
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m)")
 _HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\]")
@@ -189,6 +191,17 @@ def duration_ms(value: object) -> int:
     return int(amount)
 
 
+def span_s(value: object) -> int:
+    """`90d`, `36h` or `8w`, in whole seconds: an hour to ten years."""
+    match = _SPAN.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError("must be a span such as 90d, 36h or 8w")
+    seconds = int(match[1]) * _UNIT_S[match[2]]
+    if not 3_600 <= seconds <= 3_650 * 86_400:
+        raise ValueError("must be an hour or more, and at most ten years")
+    return seconds
+
+
 def fraction(value: object) -> float:
     """More than 0 and at most 1."""
     amount = number(value)
@@ -249,6 +262,14 @@ def reference(value: object) -> str:
     except ConfigError as error:
         raise ValueError(str(error)) from error
     return value
+
+
+def credential_reference(value: object) -> str:
+    """`env:NAME`, `file:PATH` or `vault:NAME`."""
+    if isinstance(value, str) and (entry := vault_name(value)) is not None:
+        name(entry)
+        return value
+    return reference(value)
 
 
 def moment(value: object) -> datetime:
@@ -325,11 +346,13 @@ ModelName = Annotated[str, _by(model_name)]
 AliasName = Annotated[str, _by(alias_name)]
 TagValue = Annotated[str, _by(tag_value)]
 DurationMs = Annotated[int, _by(duration_ms)]
+SpanS = Annotated[int, _by(span_s)]
 Fraction = Annotated[float, _by(fraction)]
 ListenAddress = Annotated[str, _by(listen_address)]
 BaseUrl = Annotated[str, _by(base_url)]
 HeaderFields = Annotated[dict[str, str], _by(header_fields)]
 Reference = Annotated[str, _by(reference)]
+CredentialReference = Annotated[str, _by(credential_reference)]
 Moment = Annotated[datetime, _by(moment)]
 Day = Annotated[datetime, _by(day)]
 TimeZone = Annotated[str, _by(time_zone)]

@@ -14,17 +14,17 @@ from msgspec import Struct
 
 from penstock.config.loading import load, parse, restored
 from penstock.config.settings import Config
-from penstock.control import declared
+from penstock.control import declared, vault_entries
 from penstock.control.actor import Actor
 from penstock.control.credentials import BoxReferences, DeclaredCredentials
 from penstock.control.declared import Applied, Asked, Step
 from penstock.control.door import Door
 from penstock.control.write import Write
-from penstock.errors import ConfigError, ConfigFaults, Conflict, InvalidFile, PenstockError
+from penstock.errors import ConfigError, ConfigFaults, Conflict, InvalidFile, InvalidNoun, PenstockError
 
 FILE = "penstock.yaml"
 """What a file that came over the network is called in its faults."""
-SETTINGS = ("server", "stop", "retention")
+SETTINGS = ("server", "stop", "vault", "retention")
 """The sections that are the process's own."""
 
 log = structlog.get_logger()
@@ -117,6 +117,7 @@ class Configuration:
 
         async def put(write: Write) -> Applied:
             applied = await declared.put_in_force(write, self._pepper, config, asked)
+            await _require_entries(write, config)
             if not dry_run:
                 self._credentials.adopt(config.providers)
             return applied
@@ -141,6 +142,19 @@ class Configuration:
         self._newest = config
         self._references.add(config)
         return config.digest
+
+
+async def _require_entries(write: Write, config: Config) -> None:
+    """Refuses references to entries that the vault does not have, or has for another provider. `serve` does not: its
+    file may be there before the vault is filled."""
+    faults = []
+    for provider in config.providers:
+        try:
+            await vault_entries.require(write.conn, provider)
+        except InvalidNoun as error:
+            faults.append(f"providers.{provider.name}.{error.place}: {error.message}")
+    if faults:
+        raise InvalidFile(faults)
 
 
 def _mark(path: Path) -> tuple[int, ...] | None:

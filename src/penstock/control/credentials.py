@@ -6,13 +6,14 @@ the configuration from elsewhere could else read any file and variable of the bo
 
 from collections.abc import Sequence
 
-from penstock.config.environment import resolve_secret
-from penstock.config.settings import Config, DeclaredKey, DeclaredProvider
+from penstock.config.environment import resolve_secret, vault_name
+from penstock.config.settings import Config, DeclaredCredential, DeclaredKey, DeclaredProvider
 from penstock.domain.snapshot import Credential
 from penstock.errors import ConfigError
 
 _Place = tuple[str, str, str, tuple[tuple[str, str], ...]]
-"""A provider's name, kind and address, and its credentials' names and references."""
+"""A provider's name, kind and address, and its credentials' names and references, but for those to the vault, which
+says itself where they may go."""
 
 
 class DeclaredCredentials:
@@ -89,7 +90,7 @@ class BoxReferences:
             f"providers.{provider.name}: the credential {credential.value} for {provider.base_url or 'its address'} "
             + advice
             for provider in config.providers
-            for credential in provider.credentials
+            for credential in _own(provider)
             if _place(provider) not in self._providers
         ]
         return faults + [
@@ -99,9 +100,14 @@ class BoxReferences:
         ]
 
 
+def _own(provider: DeclaredProvider) -> list[DeclaredCredential]:
+    """Its credentials that a box resolves."""
+    return [credential for credential in provider.credentials if vault_name(credential.value) is None]
+
+
 def _place(provider: DeclaredProvider) -> _Place:
-    return provider.name, provider.kind, provider.base_url, tuple((it.name, it.value) for it in provider.credentials)
+    return provider.name, provider.kind, provider.base_url, tuple((it.name, it.value) for it in _own(provider))
 
 
 def _resolved(provider: DeclaredProvider) -> tuple[Credential, ...]:
-    return tuple(Credential(it.name, resolve_secret(it.value)) for it in provider.credentials)
+    return tuple(Credential(it.name, resolve_secret(it.value)) for it in _own(provider))

@@ -47,6 +47,8 @@ user.read           whole     x      x       x         x        x         .     
 user.write          whole     x      x       .         .        .         .        .
 provider.read       whole     x      x       x         x        x         .        x
 provider.write      whole     x      x       .         .        .         .        .
+credential.read     whole     x      x       x         .        x         .        .
+credential.write    whole     x      x       .         .        .         .        .
 model.read          shared    x      x       x         x        x         x        x
 model.write         whole     x      x       .         .        .         .        .
 price.read          shared    x      x       x         x        x         x        x

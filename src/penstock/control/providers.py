@@ -1,7 +1,7 @@
 """Providers: the vendor accounts that calls may go to. Where a call can go is the operator's word alone.
 
-A credential is a name here. Its value lives in the control process, which resolves it from the configuration file and
-sends it to no other address than the one declared beside it; so a provider made through the API has none.
+A credential is a name here. Its value is an entry of the vault, or stands where the file of a box says; either way it
+is sent to no other address than the one that it was given for. A provider made through the API has those of the vault.
 """
 
 from collections.abc import Mapping
@@ -10,12 +10,12 @@ from typing import Any
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from penstock.config.environment import VAULT, vault_name
 from penstock.config.settings import DeclaredProvider
-from penstock.control import nouns
+from penstock.control import nouns, vault_entries
 from penstock.control.paging import Listing, Page
 from penstock.control.write import Write
 from penstock.domain.access import EVERYTHING, Reach
-from penstock.errors import InvalidNoun
 from penstock.store.tables.control import providers
 
 _TIMEOUTS = ("connect", "first_byte", "between_chunks", "total")
@@ -24,15 +24,22 @@ _TIMEOUTS = ("connect", "first_byte", "between_chunks", "total")
 def _shown(row: nouns.Row) -> dict[str, Any]:
     shown = {column: row[column] for column in ("name", "kind", "base_url", "headers", "options")}
     timeouts = {name: f"{row['timeouts'][name + '_ms']}ms" for name in _TIMEOUTS}
-    return {**shown, "timeouts": timeouts, "credentials": [{"name": name} for name in row["credentials"]]}
+    credentials = [{"name": name, **_terms(row["credential_terms"].get(name, {}))} for name in row["credentials"]]
+    return {**shown, "timeouts": timeouts, "credentials": credentials}
+
+
+def _terms(kept: Mapping[str, Any]) -> dict[str, Any]:
+    """As they are written."""
+    return {"value": VAULT + kept["vault"]} if "vault" in kept else {}
 
 
 PROVIDER = nouns.Noun("provider", providers, _shown)
 
 
 async def create(write: Write, fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Fields: name, kind, base_url, timeouts, headers, options; as in the configuration file."""
-    return await nouns.add(write, PROVIDER, columns(_given(fields)))
+    """Fields: name, kind, base_url, credentials (of the vault), timeouts, headers, options; as in the configuration
+    file."""
+    return await nouns.add(write, PROVIDER, await _checked(write.conn, fields))
 
 
 async def update(write: Write, name: str, changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -40,7 +47,7 @@ async def update(write: Write, name: str, changes: Mapping[str, Any]) -> dict[st
     current = _shown(row)
     if "timeouts" in changes and isinstance(changes["timeouts"], Mapping):
         changes = {**changes, "timeouts": {**current["timeouts"], **changes["timeouts"]}}
-    return await nouns.alter(write, PROVIDER, row, columns(_given(nouns.merged(current, changes))))
+    return await nouns.alter(write, PROVIDER, row, await _checked(write.conn, nouns.merged(current, changes)))
 
 
 async def delete(write: Write, name: str) -> None:
@@ -61,15 +68,19 @@ def columns(provider: DeclaredProvider) -> nouns.Row:
         "kind": provider.kind,
         "base_url": provider.base_url,
         "credentials": [credential.name for credential in provider.credentials],
+        "credential_terms": {
+            credential.name: {"vault": entry}
+            for credential in provider.credentials
+            if (entry := vault_name(credential.value)) is not None
+        },
         "timeouts": msgspec.to_builtins(provider.timeouts),
         "headers": provider.headers,
         "options": provider.options,
     }
 
 
-def _given(fields: Mapping[str, Any]) -> DeclaredProvider:
-    if fields.get("credentials"):
-        raise InvalidNoun(
-            "credentials are declared in the configuration file, as env: or file: references", "credentials"
-        )
-    return nouns.validated(DeclaredProvider, fields)
+async def _checked(conn: AsyncConnection, fields: Mapping[str, Any]) -> nouns.Row:
+    provider = nouns.validated(DeclaredProvider, fields)
+    vault_entries.refuse_unless_vaulted(provider)
+    await vault_entries.require(conn, provider)
+    return columns(provider)

@@ -7,7 +7,7 @@ the whole.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, TypeVar
@@ -18,7 +18,7 @@ from sqlalchemy import ColumnElement, Select, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from penstock.config.checks import ORGANISATION
-from penstock.control import kills, prices
+from penstock.control import kills, prices, vault_entries
 from penstock.control.limits import domain_limit, raises_in_force
 from penstock.domain.http import Timeouts
 from penstock.domain.money import PriceOverride
@@ -30,6 +30,7 @@ from penstock.domain.snapshot import (
     Deployment,
     Key,
     Provider,
+    Secret,
     ServerSettings,
     Snapshot,
     applied,
@@ -41,6 +42,9 @@ Resolve = Callable[[Provider, str, PriceOverride | None, int | None], Deployment
 
 Credentials = Callable[[str, str], tuple[Credential, ...]]
 """A provider's name and base URL -> its credentials. They are bound to that address: for any other there are none."""
+
+OpenedValues = Callable[[vault_entries.Serving], Secret | None]
+"""A version of an entry of the vault -> its value, where this box has opened it."""
 
 Subscriber = Callable[[Change], None]
 K = TypeVar("K")
@@ -63,6 +67,7 @@ class Sources:
 
     resolve: Resolve
     credentials: Credentials
+    vault: OpenedValues = lambda _: None
     server: ServerSettings = field(default_factory=ServerSettings)
 
 
@@ -111,8 +116,10 @@ class Publisher:
         book, book_at, is_priced_anew = self._book, self._book_at, touched.of("price") != set()
         if is_priced_anew:
             book, book_at = await prices.read_book(conn), self._clock()
-        new_providers = await self._read_providers(conn, touched.of("provider"))
-        old_providers = _among(old.providers, touched.of("provider"))
+        # Providers are few, so what becomes of an entry of the vault is looked for in all of them.
+        provider_names = None if touched.of("credential") else touched.of("provider")
+        new_providers = await self._read_providers(conn, provider_names)
+        old_providers = _among(old.providers, provider_names)
         all_providers = {name: it for name, it in old.providers.items() if name not in old_providers} | new_providers
         aliases = self._touched_aliases(touched)
         new_aliases = await self._read_aliases(conn, aliases, all_providers, book)
@@ -184,18 +191,40 @@ class Publisher:
         return found
 
     async def _read_providers(self, conn: AsyncConnection, names: set[str] | None) -> dict[str, Provider]:
-        found = {}
-        async for row in _rows(conn, select(tables.providers), tables.providers.c.name, names):
-            found[row.name] = Provider(
+        rows = [row async for row in _rows(conn, select(tables.providers), tables.providers.c.name, names)]
+        entries = {term["vault"] for row in rows for term in row.credential_terms.values() if "vault" in term}
+        kept = await vault_entries.serving(conn, entries, self._clock()) if entries else {}
+        return {
+            row.name: Provider(
                 name=row.name,
                 kind=row.kind,
                 base_url=row.base_url,
-                credentials=self._sources.credentials(row.name, row.base_url) if row.credentials else (),
+                credentials=self._credentials(row, kept),
                 timeouts=msgspec.convert(row.timeouts, Timeouts),
                 options=row.options,
                 headers=row.headers,
+                needs_credential=bool(row.credentials),
             )
-        return found
+            for row in rows
+        }
+
+    def _credentials(self, row: Any, kept: Mapping[str, Sequence[vault_entries.Serving]]) -> tuple[Credential, ...]:
+        """The provider's credentials that are known here, in their order. An entry of the vault goes to the kind and
+        address that it was made for and nowhere else, whatever refers to it."""
+        known = {it.name: it for it in self._sources.credentials(row.name, row.base_url)} if row.credentials else {}
+        meant = (row.kind, vault_entries.address_of(row.base_url))
+        found = []
+        for name in row.credentials:
+            entry = row.credential_terms.get(name, {}).get("vault")
+            if entry is None:
+                found += [known[name]] if name in known else []
+                continue
+            for each in kept.get(entry, ()):
+                value = self._sources.vault(each) if (each.kind, each.address) == meant else None
+                if value is not None:
+                    found.append(Credential(name, value, each.team))
+                    break
+        return tuple(found)
 
     def _touched_aliases(self, touched: Touched) -> set[str] | None:
         """The aliases themselves, and those with a target at a touched provider or of a touched price."""

@@ -12,6 +12,7 @@ from penstock.errors import Conflict, InvalidNoun
 from penstock.store.tables.control import (
     admin_tokens,
     bindings,
+    credentials,
     keys,
     limits,
     models,
@@ -27,11 +28,12 @@ TABLES: Mapping[str, Table] = {
     "user": users,
     "key": keys,
     "provider": providers,
+    "credential": credentials,
     "model": models,
     "limit": limits,
 }
 _COLUMNS: Mapping[str, tuple[tuple[str, ColumnElement[Any]], ...]] = {
-    "team": (("project", projects.c.team), ("key", keys.c.team)),
+    "team": (("project", projects.c.team), ("key", keys.c.team), ("credential", credentials.c.team)),
     "project": (("key", keys.c.project),),
     "user": (("key", keys.c.user), ("token", admin_tokens.c.user)),
 }
@@ -76,6 +78,10 @@ async def _uses(conn: AsyncConnection, kind: str, name: str) -> AsyncIterator[st
     )
     for (binding,) in await conn.execute(select(bindings.c.name).where(of_it).limit(_SHOWN + 1)):
         yield f"binding {binding!r}"
+    if kind == "credential":
+        for provider, terms in await conn.execute(select(providers.c.name, providers.c.credential_terms)):
+            if any(term.get("vault") == name for term in terms.values()):
+                yield f"provider {provider!r}"
     if kind in {"provider", "model"}:
         async for use in _uses_of_upstream(conn, kind, name):
             yield use

@@ -50,14 +50,17 @@ class Key(Struct, frozen=True):
 
 
 class Credential(Struct, frozen=True):
-    """A provider's key. It is bound to the origin of its provider and sent nowhere else."""
+    """A provider's key. It is bound to the origin of its provider and sent nowhere else. `team`: the one whose calls it
+    serves; empty: everybody's."""
 
     name: str
     value: Secret
+    team: str = ""
 
 
 class Provider(Struct, frozen=True):
-    """A vendor account as the operator declared it. `kind` names the file in `providers/`."""
+    """A vendor account as the operator declared it. `kind` names the file in `providers/`. `needs_credential`: it was
+    declared with one, so that without any that is known here nothing is sent to it."""
 
     name: str
     kind: str
@@ -66,6 +69,7 @@ class Provider(Struct, frozen=True):
     timeouts: Timeouts = Timeouts()
     options: dict[str, Any] = field(default_factory=dict)
     headers: dict[str, str] = field(default_factory=dict)
+    needs_credential: bool = False
 
 
 class Deployment(Struct, frozen=True):

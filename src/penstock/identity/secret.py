@@ -9,6 +9,7 @@ import hmac
 MIN_ROOT_LENGTH = 16
 _PEPPER_PURPOSE = b"penstock/v1/virtual-key-pepper"
 _VERIFIER_PURPOSE = b"penstock/v1/verifier"
+_VAULT_PURPOSE = b"penstock/v1/vault"
 
 
 def pepper(root: str) -> bytes:
@@ -16,6 +17,11 @@ def pepper(root: str) -> bytes:
     if len(root) < MIN_ROOT_LENGTH:
         raise ValueError(f"the root secret needs {MIN_ROOT_LENGTH} characters or more")
     return hmac.digest(root.encode(), _PEPPER_PURPOSE, "sha256")
+
+
+def vault_key(root: str) -> bytes:
+    """The 32-byte key under which the vault's data keys are wrapped, where nobody else keeps them."""
+    return hmac.digest(root.encode(), _VAULT_PURPOSE, "sha256")
 
 
 def verifier(pepper: bytes) -> str:

@@ -39,6 +39,8 @@ class Upstream:
         """Dispatches one attempt. `draft` makes the event that goes with the HOLD.
         Returns when the head of the answer is there; raises `UpstreamError`."""
         credential = provider.credentials[0] if provider.credentials else None
+        if credential is None and provider.needs_credential:
+            raise UpstreamCredential("The gateway has no credential for the provider. An operator must look at it.", [])
         vendor = provider_for(provider.kind)
         request = vendor.request(provider, credential, outgoing)
         request.headers.extend(forwarded(outgoing.headers, vendor.forwards))

@@ -41,7 +41,7 @@ def test_a_reference_resolves_to_a_variable_or_a_file(monkeypatch: pytest.Monkey
         ("sk-hunter2", "must be env:NAME or file:PATH"),
         ("env:", "must be env:NAME or file:PATH"),
         ("ENV:A", "must be env:NAME or file:PATH"),
-        ("vault:a", "not available in this release"),
+        ("vault:a", "must be env:NAME or file:PATH"),
         ("env:PENSTOCK_SECRET", "never refers to PENSTOCK_"),
         ("env:penstock_admin_key", "never refers to PENSTOCK_"),
         ("env:A B", "takes the name of a variable"),

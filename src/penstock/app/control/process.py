@@ -2,10 +2,10 @@
 
     data directory and lock -> file and secrets -> store -> declared configuration -> link to workers -> admin listener
 
-From then on nine things run until the process is told to stop: the drain of the journals, the pulse to the workers,
+From then on ten things run until the process is told to stop: the drain of the journals, the pulse to the workers,
 the admin listener, the look at what changes outside the store, the end of temporary increases, the beginning of prices,
-the pruning of old usage events and Idempotency-Keys, the ledger's self-check, the look at the break-glass file. On a
-database with other boxes two more: the follower and the neighbours.
+the vault, the pruning of old usage events and Idempotency-Keys, the ledger's self-check, the look at the break-glass
+file. On a database with other boxes two more: the follower and the neighbours.
 """
 
 import asyncio
@@ -53,13 +53,14 @@ from penstock.control.credentials import DeclaredCredentials
 from penstock.control.door import Door
 from penstock.control.publisher import Publisher, Sources
 from penstock.control.replays import Request
+from penstock.control.vault import Values, Vault
 from penstock.control.write import Write
 from penstock.domain.events import UsageEvent
 from penstock.domain.lease import Granted, Place
 from penstock.domain.snapshot import Change, Secret, Snapshot
 from penstock.errors import ConfigError, PenstockError, StoreDown
 from penstock.identity.secret import pepper as pepper_of
-from penstock.identity.secret import verifier
+from penstock.identity.secret import vault_key, verifier
 from penstock.ledger import adjustments
 from penstock.ledger.adjustments import Adjustment
 from penstock.ledger.committer import Alert, Committer, Watch, held_sums
@@ -77,12 +78,14 @@ from penstock.store.migrate import upgrade
 from penstock.surfaces.admin import application
 from penstock.surfaces.admin.plane import Plane
 from penstock.surfaces.ops import Operations
+from penstock.vault.wrappers import RootWrapper, wrappers_of
 
 OUTSIDE_S = 60.0
 PRUNE_S = 3600.0
 RAISES_S = 1.0
 GLASS_S = 1.0
 PRICES_S = 1.0
+VAULT_S = 1.0
 AGAIN_S = 5.0
 MAX_TOLD = 1_000
 """Adjustments that a worker is told of at a time; it asks again for the rest."""
@@ -104,8 +107,11 @@ class Options:
 
 @dataclass(frozen=True)
 class Secrets:
+    """`pepper` and `vault_key` come from the root secret."""
+
     admin_key: Secret
     pepper: bytes
+    vault_key: bytes
 
 
 class Control:
@@ -131,8 +137,12 @@ class Control:
         self._metrics = Metrics()
         self._prices = Prices()
         credentials = DeclaredCredentials(config.providers)
-        self._publisher = Publisher(Sources(self._prices.resolve, credentials, config.server_settings()))
+        opened = Values()
+        self._publisher = Publisher(Sources(self._prices.resolve, credentials, opened, config.server_settings()))
         self._door = Door(self._engine, self._publisher, require_store=self._claim.require)
+        root = RootWrapper(secrets.vault_key, verifier(secrets.pepper))
+        wrappers = wrappers_of(config.vault, root)
+        self._vault = Vault(self._door, opened, wrappers, config.vault.wrapper, self._box.node)
         self._configuration = Configuration(self._door, credentials, config, self._box.node, secrets.pepper)
         self._committed = Committed(self._ledger_engine, self._on_committed)
         self._committer = Committer(
@@ -188,6 +198,7 @@ class Control:
         await self._committer.own_journals()
         await self._claim.register(__version__)
         await self._door.load()
+        await self._vault.open_new()
         applied = await self._door.change(
             declared.ACTOR, declared.apply, self._secrets.pepper, self._config, self._box.node
         )
@@ -224,6 +235,7 @@ class Control:
             asyncio.ensure_future(self._every(RAISES_S, "raises", self._door.end_raises)),
             asyncio.ensure_future(self._every(GLASS_S, "break_glass", self._look_at_glass, 0.0)),
             asyncio.ensure_future(self._every(PRICES_S, "prices", self._door.begin_prices)),
+            asyncio.ensure_future(self._every(VAULT_S, "vault", self._vault.tend)),
             asyncio.ensure_future(self._every(PRUNE_S, "prune", self._prune)),
             asyncio.ensure_future(self._every(EVERY_S, "self_check", self._self_check.run, AFTER_START_S)),
             self._listener.task,
@@ -327,6 +339,8 @@ class Control:
     async def _on_news(self, news: News) -> None:
         """Tells the workers of the adjustments that other boxes made, and looks for the credentials of what they put in
         force."""
+        if "credential" in news.names:
+            self._vault.look_soon()
         if "provider" in news.names:
             await self._configuration.know_providers()
         more = "adjustment" in news.names
@@ -420,6 +434,7 @@ class Control:
         plane = Plane(
             door=self._door,
             configuration=self._configuration,
+            vault=self._vault,
             admin_key=self._secrets.admin_key,
             pepper=self._secrets.pepper,
             drain=self._drain_confirmed,
@@ -527,7 +542,7 @@ def secrets_of(data: Path) -> Secrets:
     admin_key = kept_secret(environment.admin_key, admin_key_path, announce("an administrator's key", admin_key_path))
     root = kept_secret(environment.secret, root_path, announce("a root secret", root_path))
     try:
-        return Secrets(admin_key, pepper_of(root.reveal()))
+        return Secrets(admin_key, pepper_of(root.reveal()), vault_key(root.reveal()))
     except ValueError as error:
         raise ConfigError(str(error), "PENSTOCK_SECRET") from None
 

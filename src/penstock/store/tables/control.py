@@ -1,7 +1,7 @@
 """The tables of the control plane: one per noun, the kills, the versions of the declared file, the audit log.
 
 Times are Unix nanoseconds. Secrets are in none of them: a virtual key is its digest, a provider's credentials
-are names.
+are names, and what the vault keeps of them lies sealed in its own tables.
 `origin` is `file` for what the configuration file declares and `api` for the rest.
 """
 
@@ -97,11 +97,27 @@ providers = Table(
     Column("kind", String(32), nullable=False),
     Column("base_url", Text, nullable=False),
     Column("credentials", JSON, nullable=False),
+    Column("credential_terms", JSON, nullable=False, server_default="{}", doc="name -> its entry in the vault, weight"),
     Column("timeouts", JSON, nullable=False),
     Column("headers", JSON, nullable=False),
     Column("options", JSON, nullable=False),
     *_provenance(),
 )
+
+credentials = Table(
+    "credentials",
+    metadata,
+    Column("name", NAME, primary_key=True),
+    Column("kind", String(32), nullable=False, doc="the kind of provider that it is for"),
+    Column("address", String(512), nullable=False, doc="the origin that it is sent to; empty: the vendor's own"),
+    Column("team", NAME, nullable=False, doc="whose calls it serves; empty: everybody's"),
+    Column("rotate_every", Integer, doc="seconds"),
+    Column("version", Integer, nullable=False, doc="the newest"),
+    Column("rotated_at", BigInteger, nullable=False, doc="when the newest version came"),
+    Column("active_from", BigInteger, nullable=False, doc="when the newest version serves"),
+    *_provenance(),
+)
+"""The entries of the vault; their values are in its own tables."""
 
 models = Table(
     "models",

@@ -102,7 +102,19 @@ class ShownProvider(Provenance):
     headers: dict[str, str]
     options: dict[str, Any]
     timeouts: dict[str, str]
-    credentials: list[dict[str, Any]] = Field(description="names, never values")
+    credentials: list[dict[str, Any]] = Field(description="names, and what refers to the vault; never values")
+
+
+class ShownCredential(Provenance):
+    name: str
+    kind: str
+    address: str = Field(description="the origin that it is sent to; empty: the vendor's own")
+    team: str = Field(description="whose calls alone it serves; empty: everybody's")
+    version: int
+    rotate_every: str | None
+    rotated_at: Moment
+    active_from: Moment = Field(description="from when on the newest version serves")
+    due_at: Moment | None = Field(description="when it is to be rotated")
 
 
 class ShownModel(Provenance):

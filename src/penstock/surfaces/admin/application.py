@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from penstock import __version__
 from penstock.config.settings import DeclaredLimit, DeclaredModel, DeclaredProject, DeclaredProvider, DeclaredTeam
-from penstock.control import bindings, keys, limits, tokens, users
+from penstock.control import bindings, keys, limits, tokens, users, vault_entries
 from penstock.control.actor import Actor
 from penstock.control.prices import PriceUpdate
 from penstock.errors import InvalidNoun
@@ -18,6 +18,7 @@ from penstock.surfaces import ops
 from penstock.surfaces.admin import (
     authorisation,
     configurations,
+    credentials,
     documents,
     objects,
     prices,
@@ -40,6 +41,9 @@ SHAPES: Mapping[str, type[BaseModel]] = {
     "Raise": limits.RaiseRequest,
     "Provider": DeclaredProvider,
     "Model": DeclaredModel,
+    "Credential": vault_entries.Credential,
+    "CredentialUpdate": vault_entries.CredentialUpdate,
+    "Rotation": vault_entries.Rotation,
     "Adjustment": reports.AdjustmentRequest,
     "PriceUpdate": PriceUpdate,
     "Kill": stops.KillRequest,
@@ -80,6 +84,7 @@ def build(plane: Plane, operations: ops.Operations) -> Edge:
     admin.include_router(configurations.routes(plane))
     admin.include_router(prices.routes(plane))
     admin.include_router(roles.routes(plane))
+    admin.include_router(credentials.routes(plane))
     admin.include_router(objects.routes(plane))
     application.include_router(admin)
     application.include_router(ops.routes(operations), dependencies=[Depends(authorisation.authorise)])

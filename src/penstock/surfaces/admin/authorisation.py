@@ -21,13 +21,14 @@ OPEN = "open"
 SIGNED_IN = "signed in"
 """For whoever is known, whatever their roles."""
 
-_NOUNS = ("team", "project", "user", "key", "limit", "provider", "model", "binding", "token")
+_NOUNS = ("team", "project", "user", "key", "limit", "provider", "credential", "model", "binding", "token")
 
 PERMISSIONS: Mapping[str, str] = {
     **{f"list_{noun}s": f"{noun}.read" for noun in _NOUNS},
     **{f"show_{noun}": f"{noun}.read" for noun in _NOUNS},
     **{f"{verb}_{noun}": f"{noun}.write" for noun in _NOUNS for verb in ("create", "update", "delete")},
     "revoke_key": "key.write",
+    "rotate_credential": "credential.write",
     "raise_limit": "limit.write",
     "end_raises": "limit.write",
     "revoke_token": "token.write",

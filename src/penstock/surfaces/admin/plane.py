@@ -9,6 +9,7 @@ from penstock.control.adjustments import Correction
 from penstock.control.configuration import Configuration
 from penstock.control.door import Door
 from penstock.control.replays import Answer, Request
+from penstock.control.vault import Vault
 from penstock.domain.snapshot import Secret
 
 
@@ -23,6 +24,7 @@ class Plane:
 
     door: Door
     configuration: Configuration
+    vault: Vault
     admin_key: Secret
     pepper: bytes
     drain: Callable[[], Awaitable[int]]

@@ -1,0 +1,260 @@
+"""The vault of a running gateway: seals what comes in, opens what workers need, and has every opening recorded.
+
+    vault = Vault(door, values, wrappers, settings.wrapper, node)
+    await vault.open_new()                       # at the start, and when another box has changed something
+    await vault.create("admin", {"name": "openai-main", "provider": "openai", "value": "sk-..."})
+
+Data keys are wrapped and unwrapped in a thread and before a change begins, never while others wait for the database: a
+key management service that hangs must not hold up a stop. What was unwrapped stays in this process's memory.
+"""
+
+import asyncio
+import math
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import structlog
+from msgspec import Struct
+from sqlalchemy import insert, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from penstock.config.checks import ORGANISATION
+from penstock.control import nouns, replays, vault_entries
+from penstock.control.actor import Actor
+from penstock.control.door import Door
+from penstock.control.replays import Answer, Request
+from penstock.control.vault_entries import Credential, Rotation, Sealed, Serving, Version
+from penstock.control.write import Write
+from penstock.domain.snapshot import Secret
+from penstock.errors import PenstockError, SealBroken
+from penstock.store.tables.vault import data_keys
+from penstock.vault import envelope
+from penstock.vault.wrappers import KeyWrapper
+
+ACTOR = "vault"
+"""Who opens values in the audit log."""
+
+AGAIN_S = 5.0
+"""When to try again to open what could not be opened."""
+
+log = structlog.get_logger()
+
+
+class DataKey(Struct, frozen=True):
+    """A row of the data keys. `wrapping_key`: which of the wrapper's keys it lies under."""
+
+    id: str
+    scope: str
+    wrapper: str
+    wrapping_key: str
+    wrapped: bytes
+
+    def __repr__(self) -> str:
+        return f"DataKey({self.id})"
+
+
+class Values:
+    """The opened values, by the id of their version."""
+
+    def __init__(self) -> None:
+        self._opened: dict[str, Secret] = {}
+        self._served: dict[tuple[str, ...], Secret] = {}
+
+    def __call__(self, version: Serving) -> Secret | None:
+        """The value; where this box has not opened it yet, the one that served before it: calls need not notice that
+        another box has rotated it. None where there is none."""
+        place = version[1:]
+        if (value := self._opened.get(version.id)) is not None:
+            self._served[place] = value
+        return self._served.get(place)
+
+    def __contains__(self, version_id: str) -> bool:
+        return version_id in self._opened
+
+    def put(self, version_id: str, value: Secret) -> None:
+        self._opened[version_id] = value
+
+    def keep_only(self, versions: Sequence[Version]) -> None:
+        """Forgets the others, and what served of entries that are gone."""
+        entries = {version.context[1:5] for version in versions}
+        self._opened = {it.id: self._opened[it.id] for it in versions if it.id in self._opened}
+        self._served = {place: value for place, value in self._served.items() if place in entries}
+
+
+class Vault:
+    """`wrappers`: those that are configured, by name; `wrapper`: the one for new data keys. `node`: this box."""
+
+    def __init__(
+        self, door: Door, values: Values, wrappers: Mapping[str, KeyWrapper], wrapper: str, node: str = ""
+    ) -> None:
+        self._door = door
+        self._values = values
+        self._wrappers = wrappers
+        self._wrapper = wrappers[wrapper]
+        self._node = node
+        self._keys: dict[str, bytes] = {}
+        self._by_scope: dict[str, str] = {}
+        self._begins_at: int | None = None
+        self._look_at_s = math.inf
+        self.faults: dict[str, str] = {}
+
+    # -- what administrators ask --------------------------------------------------------------------------------------
+
+    async def create(self, actor: Actor | str, fields: Mapping[str, Any], again: Request | None = None) -> Answer:
+        """The entry as it is shown. `again`: the request may come again. Raises InvalidNoun, Conflict,
+        VaultUnavailable."""
+        asked = nouns.validated(Credential, fields)
+        value = vault_entries.checked_value(asked.value)
+        async with self._door.read() as conn:
+            place = await vault_entries.place_of(conn, asked)
+        sealed, made = await self._seal(place, value)
+
+        async def create(write: Write) -> dict[str, Any]:
+            await self._add(write, made)
+            shown = await vault_entries.create(write, place, asked.rotate_every, sealed)
+            self._values.put(sealed.id, value)
+            return shown
+
+        return await self._door.change(actor, replays.once, again, create)
+
+    async def rotate(
+        self, actor: Actor | str, name: str, fields: Mapping[str, Any], again: Request | None = None
+    ) -> Answer:
+        """Gives the entry a new value, now or from a moment on. Calls under way go on with the one that they have."""
+        asked = nouns.validated(Rotation, fields)
+        value = vault_entries.checked_value(asked.value)
+        async with self._door.read() as conn:
+            entry = await nouns.fetch(conn, vault_entries.ENTRY, name)
+        sealed, made = await self._seal(entry, value)
+
+        async def rotate(write: Write) -> dict[str, Any]:
+            await self._add(write, made)
+            shown = await vault_entries.rotate(write, name, sealed, asked.active_from)
+            self._values.put(sealed.id, value)
+            return shown
+
+        answer = await self._door.change(actor, replays.once, again, rotate)
+        if asked.active_from is not None:
+            self.look_soon()
+        return answer
+
+    # -- what happens by itself ---------------------------------------------------------------------------------------
+
+    def look_soon(self) -> None:
+        """Something has changed, perhaps on another box: the next `tend` looks at it. Not here and now, where a wrapper
+        that does not answer would hold up whoever says so."""
+        self._look_at_s = 0.0
+
+    async def open_new(self) -> None:
+        """Opens what is not open yet and publishes it. What cannot be opened is logged, stands in `faults`, and is
+        tried again."""
+        self._look_at_s = math.inf
+        async with self._door.read() as conn:
+            kept = await vault_entries.versions(conn)
+            keys = await _keys_of(conn, {each.data_key for each in kept} - self._keys.keys())
+        self._values.keep_only(kept)
+        self._begins_at = min((each.active_from for each in kept if each.active_from > time.time_ns()), default=None)
+        unlocked = await self._unlock(keys)
+        opened, self.faults = [], {}
+        for version in kept:
+            if version.id in self._values:
+                continue
+            try:
+                opened.append((version, self._open(version, unlocked)))
+            except PenstockError as error:
+                self.faults[version.credential] = str(error)
+                log.warning(
+                    "a credential of the vault cannot be opened", credential=version.credential, fault=str(error)
+                )
+        if self.faults:
+            self._look_at_s = time.monotonic() + AGAIN_S
+        if not opened:
+            return
+
+        async def record(write: Write) -> None:
+            await vault_entries.record_opened(write, [version for version, _ in opened], self._node)
+            for version, value in opened:
+                self._values.put(version.id, value)
+
+        await self._door.change(ACTOR, record)
+
+    async def tend(self) -> None:
+        """Once a second: makes the versions serve whose time has come, and looks again where it has to."""
+        if self._begins_at is not None and time.time_ns() >= self._begins_at:
+            async with self._door.read() as conn:
+                begun = await vault_entries.begun(conn, time.time_ns())
+            for name in begun:
+                await self._door.change(ACTOR, vault_entries.activate, name)
+                log.info("a credential's next version serves", credential=name)
+            self.look_soon()
+        if time.monotonic() >= self._look_at_s:
+            await self.open_new()
+
+    # -- keys ---------------------------------------------------------------------------------------------------------
+
+    async def _seal(self, entry: Mapping[str, Any], value: Secret) -> tuple[Sealed, DataKey | None]:
+        """The value under its tenant's data key, and that key where it was made for this and has to be kept."""
+        scope = f"team:{entry['team']}" if entry["team"] else f"organisation:{ORGANISATION}"
+        key_id, made = await self._key_of(scope)
+        version_id = vault_entries.new_id()
+        bound = vault_entries.context(entry, version_id)
+        content = envelope.seal(self._keys[key_id], value.reveal().encode(), bound)
+        return Sealed(version_id, key_id, content), made
+
+    async def _key_of(self, scope: str) -> tuple[str, DataKey | None]:
+        """The id of the tenant's data key, which is in `_keys` from then on."""
+        if scope in self._by_scope:
+            return self._by_scope[scope], None
+        async with self._door.read() as conn:
+            query = select(data_keys.c.id).where(data_keys.c.scope == scope)
+            newest = (await conn.execute(query.order_by(data_keys.c.created_at.desc()).limit(1))).scalar()
+            locked = [] if newest is None else await _keys_of(conn, {newest} - self._keys.keys())
+        if newest is not None:
+            for fault in (await self._unlock(locked)).values():
+                raise fault
+            self._by_scope[scope] = newest
+            return newest, None
+        key, wrapper = envelope.new_key(), self._wrapper
+        wrapped = await asyncio.to_thread(wrapper.wrap, key, scope)
+        made = DataKey(f"dek_{uuid.uuid4().hex}", scope, wrapper.name, wrapper.wrapping_key, wrapped)
+        self._keys[made.id] = key
+        return made.id, made
+
+    async def _add(self, write: Write, made: DataKey | None) -> None:
+        """Keeps a data key that was made for this change."""
+        if made is not None:
+            row = {name: getattr(made, name) for name in made.__struct_fields__}
+            await write.conn.execute(insert(data_keys).values({**row, "created_at": write.at, "wrapped_at": write.at}))
+            await vault_entries.record_key(write, "create", made.id, {"scope": made.scope, "wrapper": made.wrapper})
+
+    async def _unlock(self, keys: Sequence[DataKey]) -> dict[str, PenstockError]:
+        """Unwraps data keys into memory; what went wrong with which."""
+        faults: dict[str, PenstockError] = {}
+        for key in keys:
+            wrapper = self._wrappers.get(key.wrapper)
+            if wrapper is None:
+                faults[key.id] = SealBroken(
+                    f"its data key is wrapped by {key.wrapper} ({key.wrapping_key}): keep the settings "
+                    f"vault.{key.wrapper} until `penstock vault rewrap` has moved it"
+                )
+                continue
+            try:
+                self._keys[key.id] = await asyncio.to_thread(wrapper.unwrap, key.wrapped, key.scope)
+            except PenstockError as error:
+                faults[key.id] = error
+        return faults
+
+    def _open(self, version: Version, faults: Mapping[str, PenstockError]) -> Secret:
+        if (fault := faults.get(version.data_key)) is not None:
+            raise fault
+        if (key := self._keys.get(version.data_key)) is None:
+            raise SealBroken("its data key is not in the store")
+        return Secret(envelope.unseal(key, version.sealed, version.context).decode())
+
+
+async def _keys_of(conn: AsyncConnection, ids: set[str]) -> list[DataKey]:
+    columns = [data_keys.c[name] for name in DataKey.__struct_fields__]
+    rows = await conn.execute(select(*columns).where(data_keys.c.id.in_(sorted(ids))))
+    return [DataKey(*row) for row in rows]

@@ -1,0 +1,349 @@
+"""The vault: values go in and never out, serve where they are meant to, and every opening is on record."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import func, select, text
+from sqlalchemy.engine import URL
+
+from penstock.control import audit, providers, teams, vault_entries
+from penstock.control.door import Door
+from penstock.control.paging import Page
+from penstock.control.publisher import Publisher, Sources
+from penstock.control.vault import Values, Vault
+from penstock.domain.snapshot import Deployment
+from penstock.errors import Conflict, InvalidNoun, NotFoundNoun, VaultUnavailable
+from penstock.store.engine import control_engine
+from penstock.store.migrate import upgrade
+from penstock.store.tables.vault import credential_versions, data_keys
+from penstock.vault.wrappers import RootWrapper
+
+URL_OF_LAB = "http://127.0.0.1:9001/v1"
+KEY = b"k" * 32
+NEW = {"name": "lab-key", "value": "sk-canary-1", "kind": "compatible", "base_url": URL_OF_LAB}
+LAB = {"name": "lab", "kind": "compatible", "base_url": URL_OF_LAB}
+USING = {**LAB, "credentials": [{"name": "main", "value": "vault:lab-key"}]}
+
+
+class Down(RootWrapper):
+    """A wrapper whose key is kept by somebody who can be away."""
+
+    is_down = False
+    uses = 0
+
+    def wrap(self, key: bytes, scope: str) -> bytes:
+        self._use()
+        return super().wrap(key, scope)
+
+    def unwrap(self, wrapped: bytes, scope: str) -> bytes:
+        self._use()
+        return super().unwrap(wrapped, scope)
+
+    def _use(self) -> None:
+        self.uses += 1
+        if self.is_down:
+            raise VaultUnavailable("the keeper is away")
+
+
+class Box:
+    def __init__(self, url: URL, node: str = "box") -> None:
+        self.engine = control_engine(url)
+        self.wrapper = Down(KEY, "fingerprint")
+        values = Values()
+        self.door = Door(self.engine, Publisher(Sources(lambda *_: Deployment("", ""), lambda *_: (), values)))
+        self.vault = Vault(self.door, values, {"root": self.wrapper}, "root", node)
+
+    async def start(self) -> "Box":
+        await upgrade(self.engine)
+        await self.door.load()
+        await self.vault.open_new()
+        return self
+
+    async def change(self, verb: Any, *arguments: Any) -> Any:
+        return await self.door.change("ana", verb, *arguments)
+
+    async def use(self) -> None:
+        await self.vault.create("ana", NEW)
+        await self.change(providers.create, USING)
+
+    def sent(self, provider: str = "lab") -> list[str]:
+        return [it.value.reveal() for it in self.door.publisher.snapshot.providers[provider].credentials]
+
+    async def records(self) -> list[tuple[str, str, str]]:
+        async with self.door.read() as conn:
+            items = (await audit.list_page(conn, Page(500), "credential")).items
+        return [(item["action"], item["name"], item["actor"]) for item in reversed(items)]
+
+    async def count(self, table: Any) -> int:
+        async with self.door.read() as conn:
+            return int((await conn.execute(select(func.count()).select_from(table))).scalar_one())
+
+    async def everything_stored(self) -> str:
+        tables = ("credentials", "credential_versions", "data_keys", "providers", "audit")
+        async with self.door.read() as conn:
+            return str([[*(await conn.execute(text(f"SELECT * FROM {name}")))] for name in tables])
+
+
+@pytest.fixture
+async def box(store_url: URL) -> AsyncIterator[Box]:
+    box = await Box(store_url).start()
+    yield box
+    await box.engine.dispose()
+
+
+@pytest.fixture
+async def other(store_url: URL, box: Box) -> AsyncIterator[Box]:
+    other = await Box(store_url, "other").start()
+    yield other
+    await other.engine.dispose()
+
+
+async def test_a_credential_is_sealed_and_its_value_is_in_no_answer_and_no_row(box: Box) -> None:
+    shown = (await box.vault.create("ana", {**NEW, "rotate_every": "90d"})).value
+    assert (shown["kind"], shown["address"], shown["version"]) == ("compatible", "http://127.0.0.1:9001", 1)
+    assert shown["rotate_every"] == "90d"
+    assert shown["due_at"] > shown["rotated_at"]
+    await box.change(providers.create, USING)
+    assert box.sent() == ["sk-canary-1"]
+    assert "canary" not in str(shown) + await box.everything_stored()
+    assert "canary" not in repr(box.door.publisher.snapshot)
+
+
+async def test_a_value_may_be_a_json_object_of_several_lines(box: Box) -> None:
+    await box.vault.create("ana", {**NEW, "value": '{\n "type": "service_account",\n "owner": "Jürgen"\n}\n'})
+    await box.change(providers.create, USING)
+    assert box.sent() == ['{"type":"service_account","owner":"J\\u00fcrgen"}']
+
+
+@pytest.mark.parametrize("value", ["", " ", "two\nlines", "schlüssel", "{not json", "x" * 20_000, 7])
+async def test_a_value_that_cannot_be_sent_is_refused_without_being_repeated(box: Box, value: Any) -> None:
+    with pytest.raises(InvalidNoun) as refused:
+        await box.vault.create("ana", {**NEW, "value": value})
+    assert refused.value.place == "value"
+    assert "schlüssel" not in refused.value.message
+    assert "lines" not in refused.value.message.replace("one line", "")
+
+
+@pytest.mark.parametrize(
+    ("fields", "place"),
+    [
+        ({"kind": None, "base_url": None}, "provider"),
+        ({"provider": "lab"}, "provider"),
+        ({"provider": "nobody", "kind": None, "base_url": None}, "provider"),
+        ({"base_url": None}, "base_url"),
+        ({"kind": "simulated"}, "kind"),
+        ({"kind": "nonsense"}, "kind"),
+        ({"team": "nobody"}, "team"),
+        ({"rotate_every": "soon"}, "rotate_every"),
+        ({"version": 7}, "version"),
+    ],
+)
+async def test_an_entry_says_what_it_is_for(box: Box, fields: dict[str, Any], place: str) -> None:
+    asked = {name: value for name, value in {**NEW, **fields}.items() if value is not None}
+    with pytest.raises(InvalidNoun) as refused:
+        await box.vault.create("ana", asked)
+    assert refused.value.place == place
+
+
+async def test_an_entry_for_a_provider_takes_its_kind_and_address(box: Box) -> None:
+    await box.change(providers.create, LAB)
+    shown = (await box.vault.create("ana", {"name": "lab-key", "value": "sk-1", "provider": "lab"})).value
+    assert (shown["kind"], shown["address"]) == ("compatible", "http://127.0.0.1:9001")
+
+
+async def test_a_provider_refers_only_to_entries_that_are_there_and_meant_for_it(box: Box) -> None:
+    with pytest.raises(InvalidNoun, match="there is no credential 'lab-key' in the vault") as refused:
+        await box.change(providers.create, USING)
+    assert refused.value.place == "credentials[0].value"
+    await box.use()
+    with pytest.raises(InvalidNoun, match=r"is for kind compatible at http://127\.0\.0\.1:9001, not for this provider"):
+        await box.change(providers.create, {**USING, "name": "evil", "base_url": "http://203.0.113.9/v1"})
+    with pytest.raises(InvalidNoun, match="not for this provider"):
+        await box.change(providers.update, "lab", {"base_url": "http://203.0.113.9/v1"})
+    with pytest.raises(InvalidNoun, match="env: and file: references stand in the configuration file alone"):
+        await box.change(providers.create, {**LAB, "name": "b", "credentials": [{"name": "m", "value": "env:HOME"}]})
+    assert (await box.change(providers.update, "lab", {"base_url": URL_OF_LAB + "/2"}))["credentials"] == [
+        {"name": "main", "value": "vault:lab-key"}
+    ]
+
+
+async def test_a_row_that_was_changed_behind_the_gateways_back_sends_no_credential_elsewhere(box: Box) -> None:
+    await box.use()
+    async with box.engine.begin() as conn:
+        await conn.execute(text("UPDATE providers SET base_url = 'http://203.0.113.9/v1'"))
+    await box.door.refresh()
+    assert box.sent() == []
+    async with box.engine.begin() as conn:
+        await conn.execute(text("UPDATE credentials SET address = 'http://203.0.113.9:80'"))
+    fresh = await Box(box.engine.url).start()
+    assert fresh.sent() == []
+    assert "does not open" in fresh.vault.faults["lab-key"]
+    assert fresh.door.publisher.snapshot.providers["lab"].needs_credential
+    await fresh.engine.dispose()
+
+
+async def test_a_rotated_credential_serves_at_once_and_what_it_replaced_is_gone(box: Box) -> None:
+    await box.use()
+    before = await box.everything_stored()
+    shown = (await box.vault.rotate("ana", "lab-key", {"value": "sk-canary-2"})).value
+    assert shown["version"] == 2
+    assert box.sent() == ["sk-canary-2"]
+    assert await box.count(credential_versions) == 1
+    assert "canary" not in before + await box.everything_stored()
+    assert [record[:2] for record in await box.records()] == [("create", "lab-key"), ("rotate", "lab-key")]
+
+
+async def test_a_staged_version_serves_from_its_moment_on(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    await box.use()
+    await box.vault.rotate("ana", "lab-key", {"value": "sk-never", "active_from": "2190-01-01T00:00:00Z"})
+    answer = await box.vault.rotate("ana", "lab-key", {"value": "sk-2", "active_from": "2190-01-01T00:00:00Z"})
+    assert (answer.value["version"], answer.value["active_from"]) == (3, "2190-01-01T00:00:00Z")
+    await box.vault.tend()
+    await box.door.refresh()
+    assert box.sent() == ["sk-canary-1"]
+    assert await box.count(credential_versions) == 2
+    async with box.engine.begin() as conn:
+        await conn.execute(text("UPDATE credential_versions SET active_from = 1 WHERE version = 3"))
+    box.vault.look_soon()
+    monkeypatch.setattr("penstock.control.vault.time.time_ns", lambda: 6_942_931_200_000_000_001)
+    await box.vault.tend()
+    assert box.sent() == ["sk-2"]
+    assert await box.count(credential_versions) == 1
+    assert ("activate", "lab-key", "vault") in await box.records()
+    with pytest.raises(InvalidNoun, match="lies in the past"):
+        await box.vault.rotate("ana", "lab-key", {"value": "sk-3", "active_from": "2020-01-01T00:00:00Z"})
+
+
+async def test_what_is_in_use_is_not_deleted_and_what_is_deleted_is_gone_with_its_values(box: Box) -> None:
+    await box.use()
+    with pytest.raises(Conflict, match="credential 'lab-key' is used by provider 'lab'"):
+        await box.change(vault_entries.delete, "lab-key")
+    await box.change(providers.update, "lab", {"credentials": []})
+    await box.change(vault_entries.delete, "lab-key")
+    assert await box.count(credential_versions) == 0
+    with pytest.raises(NotFoundNoun):
+        await box.vault.rotate("ana", "lab-key", {"value": "sk-2"})
+    await box.vault.create("ana", {**NEW, "value": "sk-again"})
+    await box.change(providers.update, "lab", {"credentials": USING["credentials"]})
+    assert box.sent() == ["sk-again"]
+
+
+async def test_only_its_age_can_be_changed_without_the_value(box: Box) -> None:
+    await box.vault.create("ana", NEW)
+    assert (await box.change(vault_entries.update, "lab-key", {"rotate_every": "36h"}))["rotate_every"] == "36h"
+    for field in ("address", "kind", "team", "value", "name"):
+        with pytest.raises(InvalidNoun):
+            await box.change(vault_entries.update, "lab-key", {field: "x"})
+
+
+async def test_a_name_is_taken_once(box: Box) -> None:
+    await box.vault.create("ana", NEW)
+    with pytest.raises(Conflict, match="there is a credential 'lab-key' already"):
+        await box.vault.create("ana", {**NEW, "value": "sk-other"})
+    assert await box.count(credential_versions) == 1
+
+
+async def test_each_tenant_has_a_data_key_of_its_own(box: Box) -> None:
+    await box.change(teams.create, {"name": "growth"})
+    await box.vault.create("ana", NEW)
+    await box.vault.create("ana", {**NEW, "name": "second"})
+    await box.vault.create("ana", {**NEW, "name": "of-a-team", "team": "growth"})
+    async with box.door.read() as conn:
+        scopes = list((await conn.execute(select(data_keys.c.scope).order_by(data_keys.c.scope))).scalars())
+    assert scopes == ["organisation:default", "team:growth"]
+    assert box.wrapper.uses == 2
+    with pytest.raises(Conflict, match="team 'growth' is used by credential 'of-a-team'"):
+        await box.change(teams.delete, "growth")
+
+
+async def test_a_start_opens_everything_and_says_so_in_the_audit_log(box: Box) -> None:
+    await box.use()
+    again = await Box(box.engine.url, "again").start()
+    assert again.sent() == ["sk-canary-1"]
+    assert (await again.records())[-1] == ("open", "lab-key", "vault")
+    async with again.door.read() as conn:
+        newest = (await audit.list_page(conn, Page(1), "credential")).items[0]
+    assert newest["after"] == {"version": 1, "node": "again"}
+    await again.vault.open_new()
+    assert [action for action, *_ in await again.records()].count("open") == 1
+    await again.engine.dispose()
+
+
+async def test_without_an_audit_record_nothing_is_opened(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    await box.use()
+    again = Box(box.engine.url, "again")
+    await again.door.load()
+
+    async def fail(*_: Any) -> None:
+        raise Conflict("the audit log is full")
+
+    monkeypatch.setattr(audit, "record", fail)
+    with pytest.raises(Conflict):
+        await again.vault.open_new()
+    await again.door.refresh()
+    assert again.sent() == []
+    await again.engine.dispose()
+
+
+async def test_another_box_sends_the_value_before_until_it_has_opened_the_new_one(box: Box, other: Box) -> None:
+    await box.use()
+    await other.door.follow()
+    assert other.sent() == []
+    other.vault.look_soon()
+    await other.vault.tend()
+    assert other.sent() == ["sk-canary-1"]
+    await box.vault.rotate("ana", "lab-key", {"value": "sk-canary-2"})
+    await other.door.follow()
+    assert other.sent() == ["sk-canary-1"]
+    other.vault.look_soon()
+    await other.vault.tend()
+    assert other.sent() == ["sk-canary-2"]
+    assert {record for record in await box.records() if record[0] == "open"} == {("open", "lab-key", "vault")}
+
+
+async def test_while_the_keeper_of_the_wrapping_key_is_away_nothing_is_made_and_what_is_open_serves(
+    box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    box.wrapper.is_down = True
+    with pytest.raises(VaultUnavailable, match="the keeper is away"):
+        await box.vault.create("ana", NEW)
+    assert await box.count(data_keys) == 0
+    box.wrapper.is_down = False
+    await box.use()
+    box.wrapper.is_down = True
+    await box.vault.rotate("ana", "lab-key", {"value": "sk-canary-2"})
+    assert box.sent() == ["sk-canary-2"]
+    again = Box(box.engine.url, "again")
+    again.wrapper.is_down = True
+    await again.start()
+    assert again.sent() == []
+    assert again.vault.faults == {"lab-key": "the keeper is away"}
+    again.wrapper.is_down = False
+    monkeypatch.setattr("penstock.control.vault.AGAIN_S", 0.0)
+    await again.vault.open_new()
+    assert again.sent() == ["sk-canary-2"]
+    assert again.vault.faults == {}
+    await again.engine.dispose()
+
+
+async def test_a_data_key_of_a_wrapper_that_is_no_longer_configured_says_what_to_keep(box: Box) -> None:
+    await box.use()
+    async with box.engine.begin() as conn:
+        await conn.execute(text("UPDATE data_keys SET wrapper = 'kms', wrapping_key = 'alias/penstock'"))
+    again = await Box(box.engine.url).start()
+    assert "keep the settings vault.kms" in again.vault.faults["lab-key"]
+    await again.engine.dispose()
+
+
+async def test_a_backup_of_the_rows_is_enough_with_the_root_secret_and_useless_without(
+    box: Box, tmp_path: Path
+) -> None:
+    await box.use()
+    stranger = Box(box.engine.url)
+    stranger.vault = Vault(stranger.door, Values(), {"root": RootWrapper(b"x" * 32, "other")}, "root")
+    await stranger.start()
+    assert stranger.sent() == []
+    assert "another root secret" in stranger.vault.faults["lab-key"]
+    await stranger.engine.dispose()
