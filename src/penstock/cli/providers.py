@@ -25,9 +25,12 @@ Headers = Annotated[
     list[str] | None, typer.Option("--header", metavar="NAME=VALUE", help="A header that every call carries.")
 ]
 
-app = nouns.command_group(
-    PROVIDER, "Providers: the vendor accounts that calls go to. Their credentials stand in the configuration file."
-)
+Credentials = Annotated[
+    list[str] | None,
+    typer.Option("--credential", metavar="NAME=vault:ENTRY", help="A credential of the vault; repeatable."),
+]
+
+app = nouns.command_group(PROVIDER, "Providers: the vendor accounts that calls go to.")
 
 
 def _fields(
@@ -39,6 +42,10 @@ def _fields(
         options={name: _number(value) for name, value in pairs(options or [], "--option").items()},
         headers=pairs(headers or [], "--header"),
     )
+
+
+def _credentials(texts: list[str] | None) -> dict[str, Any]:
+    return given(credentials=[{"name": name, "value": it} for name, it in pairs(texts or [], "--credential").items()])
 
 
 def _number(text: str) -> int:
@@ -54,13 +61,15 @@ def create(
     *,
     kind: Annotated[str, typer.Option(help="openai, compatible or simulated.", show_default=False)],
     base_url: BaseUrl = "",
+    credential: Credentials = None,
     timeout: Timeouts = None,
     option: Options = None,
     header: Headers = None,
     as_json: Json = False,
 ) -> None:
-    """Create a provider that needs no credential."""
-    nouns.create(PROVIDER, {"name": name, "kind": kind, **_fields(base_url, timeout, option, header)}, as_json)
+    """Create a provider."""
+    fields = _fields(base_url, timeout, option, header) | _credentials(credential)
+    nouns.create(PROVIDER, {"name": name, "kind": kind, **fields}, as_json)
 
 
 @app.command(epilog="Example: penstock provider update lab --timeout first_byte=20s")
@@ -68,10 +77,11 @@ def update(
     name: NameArgument,
     *,
     base_url: BaseUrl = "",
+    credential: Credentials = None,
     timeout: Timeouts = None,
     option: Options = None,
     header: Headers = None,
     as_json: Json = False,
 ) -> None:
     """Change a provider. What is not named stays."""
-    nouns.update(PROVIDER, name, _fields(base_url, timeout, option, header), as_json)
+    nouns.update(PROVIDER, name, _fields(base_url, timeout, option, header) | _credentials(credential), as_json)

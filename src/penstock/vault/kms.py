@@ -5,6 +5,7 @@ Source: AWS KMS API reference, "Encrypt", "Decrypt", "ReEncrypt" (read 2026-11).
 that CloudTrail shows whose key was used.
 """
 
+from importlib import import_module
 from typing import Any
 
 from penstock.config.settings import KmsSettings
@@ -21,18 +22,17 @@ class KmsWrapper:
 
     def __init__(self, settings: KmsSettings) -> None:
         try:
-            import boto3
-            from botocore.config import Config
-            from botocore.exceptions import BotoCoreError, ClientError
+            boto3, config, exceptions = map(import_module, ("boto3", "botocore.config", "botocore.exceptions"))
         except ImportError:
             raise ConfigError("vault.kms needs an extra: pip install 'penstock[aws]'") from None
         self._key = settings.key
-        self._faults, self._refusal = (BotoCoreError, ClientError), ClientError
+        self._refusal = exceptions.ClientError
+        self._faults = (exceptions.BotoCoreError, exceptions.ClientError)
         self._client: Any = boto3.client(
             "kms",
             region_name=settings.region,
             endpoint_url=settings.endpoint or None,
-            config=Config(connect_timeout=TIMEOUT_S, read_timeout=TIMEOUT_S, retries={"total_max_attempts": 2}),
+            config=config.Config(connect_timeout=TIMEOUT_S, read_timeout=TIMEOUT_S, retries={"total_max_attempts": 2}),
         )
 
     @property

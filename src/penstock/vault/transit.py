@@ -6,6 +6,7 @@ place opens nothing there.
 """
 
 from base64 import b64decode, b64encode
+from importlib import import_module
 from typing import Any
 
 from penstock.config.environment import resolve_secret
@@ -22,12 +23,10 @@ class TransitWrapper:
 
     def __init__(self, settings: TransitSettings) -> None:
         try:
-            import hvac
-            import requests
+            self._hvac, self._requests = import_module("hvac"), import_module("requests")
         except ImportError:
             raise ConfigError("vault.transit needs an extra: pip install 'penstock[vault]'") from None
         self._settings = settings
-        self._hvac, self._requests = hvac, requests
 
     @property
     def wrapping_key(self) -> str:
