@@ -44,6 +44,12 @@ def commands(page: Path) -> list[str]:
     return [line.removeprefix(".venv/bin/") for line in lines if not NOT_HERE.search(line)]
 
 
+_USERS_FIRST = ["limits", "keys", "models", "providers", "credentials", "tokens", "bindings", "projects", "users", "teams"]
+"""What a page can make, each before what it refers to."""
+SECRET_FILES = ("key.txt", "new-key.txt")
+"""Where a reader keeps a provider's key."""
+
+
 class Reader:
     """Somebody at a terminal beside the gateway who has followed the README: there is a key `ci`, and it has called."""
 
@@ -91,7 +97,7 @@ class Reader:
         for kill in self._items("kills"):
             if kill["lifted_at"] is None:
                 self._gateway.admin("DELETE", f"/admin/v1/kill/{kill['generation']}", {"reason": "the page is read"})
-        for path in ("limits", "keys", "models", "providers", "projects", "users", "teams"):
+        for path in _USERS_FIRST:
             for made in self._items(path):
                 if made["origin"] == "api":
                     answer = self._gateway.admin("DELETE", f"/admin/v1/{path}/{quote(made['name'])}")
@@ -117,6 +123,8 @@ def reader(gateway: Gateway, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
     for name in ("PENSTOCK_KEY", "ADMIN"):
         monkeypatch.setenv(name, "")
     monkeypatch.chdir(gateway.directory)
+    for name in SECRET_FILES:
+        (gateway.directory / name).write_text("sk-made-up\n")
     reader = Reader(gateway, capsys)
     yield reader
     reader.tidy_up()
