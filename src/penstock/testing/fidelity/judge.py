@@ -1,0 +1,92 @@
+"""The judgement: each feature on each way, by the dialects' own codecs."""
+
+from typing import Literal, NamedTuple
+
+from msgspec import structs
+
+from penstock.dialects.base import Address
+from penstock.dialects.codec import Heading, TargetFacts
+from penstock.dialects.registry import CODECS, DIALECTS
+from penstock.domain.chat import Answer, Message, Request, Thinking
+from penstock.errors import GatewayError, InvalidRequest, UnsupportedByTarget
+from penstock.testing.fidelity.features import FEATURES, MODEL, TOLD, Feature, Told, asked
+
+Verdict = Literal["kept", "emulated", "dropped", "refused", "none", "LOST"]
+"""`kept`: the target gets the same. `emulated`: it gets something that does the same. `dropped`: named in
+`x-penstock-dropped`. `refused`: 400. `none`: the caller's dialect has no such thing. `LOST`: gone in silence."""
+
+
+class Judged(NamedTuple):
+    caller: str
+    target: str
+    feature: str
+    verdict: Verdict
+    detail: str = ""
+
+
+def requests() -> list[Judged]:
+    """Every feature of a request from every dialect to every other."""
+    return [
+        Judged(caller, target, feature.name, *_request(caller, target, feature))
+        for caller in CODECS
+        for target in CODECS
+        if caller != target
+        for feature in FEATURES
+    ]
+
+
+def answers() -> list[Judged]:
+    """Every feature of an answer as each dialect tells it to its callers."""
+    return [Judged(caller, "", told.name, *_answer(caller, told)) for caller in CODECS for told in TOLD]
+
+
+def written(surface: str, request: Request) -> Request:
+    """The request as a caller of this dialect would write it, read again. Raises `GatewayError` where it cannot."""
+    encoded = CODECS[surface].encode_request(request, TargetFacts(MODEL, 32_768, 200_000))
+    call = DIALECTS[surface].parse(encoded.body, Address(MODEL, request.streaming, "sse"))
+    return CODECS[surface].decode_request(call)
+
+
+def _request(caller: str, target: str, feature: Feature) -> tuple[Verdict, str]:
+    sample = _from(target, feature.request)
+    wanted = feature.of(sample)
+    try:
+        asked_for = written(caller, structs.replace(sample, origin=caller))
+    except GatewayError as error:
+        return "none", error.message
+    if feature.of(asked_for) != wanted:
+        return "none", repr(feature.of(asked_for))
+    try:
+        encoded = CODECS[target].encode_request(asked_for, TargetFacts(MODEL, 32_768, 200_000))
+    except (UnsupportedByTarget, InvalidRequest) as error:
+        return "refused", error.message
+    call = DIALECTS[target].parse(encoded.body, Address(MODEL, asked_for.streaming, "sse"))
+    got = feature.of(CODECS[target].decode_request(call))
+    if got == wanted:
+        return "kept", ""
+    if set(encoded.dropped) & set(feature.dropped_as):
+        return "dropped", ", ".join(encoded.dropped)
+    if got and got != feature.of(asked()):
+        return "emulated", repr(got)
+    return "LOST", f"{wanted!r} became {got!r}; dropped: {', '.join(encoded.dropped) or 'nothing'}"
+
+
+def _from(target: str, request: Request) -> Request:
+    """The request with its reasoning made by the target's own models."""
+    messages = tuple(
+        Message(
+            message.role,
+            tuple(
+                structs.replace(part, origin=target) if isinstance(part, Thinking) else part for part in message.parts
+            ),
+        )
+        for message in request.messages
+    )
+    return structs.replace(request, messages=messages)
+
+
+def _answer(caller: str, told: Told) -> tuple[Verdict, str]:
+    heading = Heading(MODEL, True, structs.replace(asked(), origin=caller), 1_700_000_000)
+    read: Answer = CODECS[caller].decode_answer(CODECS[caller].encode_answer(told.answer, heading))
+    wanted, got = told.of(told.answer), told.of(read)
+    return ("kept", "") if wanted == got else ("none", f"{wanted!r} became {got!r}")

@@ -1,0 +1,41 @@
+"""Which address is written to in which dialect."""
+
+import pytest
+
+from penstock.dialects.base import NO_ADDRESS
+from penstock.dialects.registry import DIALECTS
+from penstock.surfaces.routes import ROUTES, route
+
+
+def test_every_route_leads_to_a_dialect() -> None:
+    for known in ROUTES:
+        path = known.path.replace("{model}", "gpt-4.1")
+        spoken = route(path, path)
+        assert spoken is not None, path
+        assert spoken.dialect is DIALECTS[known.surface]
+        assert spoken.address == NO_ADDRESS or spoken.address.model == "gpt-4.1"
+        assert spoken.address.streaming == known.streaming
+
+
+def test_a_model_in_the_address_may_have_slashes() -> None:
+    spoken = route(
+        "/openai/deployments/lab/gpt-4.1/chat/completions", "/openai/deployments/lab%2Fgpt-4.1/chat/completions"
+    )
+    assert spoken is not None
+    assert spoken.address.model == "lab/gpt-4.1"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/chat/completions/",
+        "/v1//chat/completions",
+        "/v1/chat/completions/../embeddings",
+        "/V1/CHAT/COMPLETIONS",
+        "/openai/deployments//chat/completions",
+        "/openai/deployments/x/chat/completions/y",
+        "/",
+    ],
+)
+def test_what_only_resembles_a_route_is_none(path: str) -> None:
+    assert route(path, path) is None
