@@ -41,12 +41,14 @@ SCHEMA = Raw(
 
 
 class Feature(NamedTuple):
-    """`dropped_as`: the names by which an encoder may say that it left the feature out."""
+    """`dropped_as`: the names by which an encoder may say that it left the feature out. `instead`: where to look for
+    what does the same, where that is elsewhere."""
 
     name: str
     request: Request
     of: Callable[[Request], Any]
     dropped_as: tuple[str, ...]
+    instead: Callable[[Request], Any] | None = None
 
 
 class Told(NamedTuple):
@@ -115,8 +117,8 @@ IMAGE = Media("image", "image/png", PIXEL)
 DOCUMENT = Media("document", "application/pdf", PAPER, name="paper.pdf")
 
 
-def _with_thinking(origin: str) -> Request:
-    thought = Thinking("They want the weather.", signature="c2lnbmVk", origin=origin)
+def _with_thinking() -> Request:
+    thought = Thinking("They want the weather.", signature="c2lnbmVk")
     return _answered(_result(Text("Rain.")), called=(thought, CALLED))
 
 
@@ -221,7 +223,7 @@ FEATURES: tuple[Feature, ...] = (
         "a sound",
         _said(Text("What is said?"), Media("audio", "audio/wav", SOUND)),
         _parts(Media, "kind", "data"),
-        ("audio",),
+        ("audio", "input_audio"),
     ),
     Feature(
         "an answer in JSON", asked(format=Format("json")), lambda r: r.format and r.format.kind, ("response_format",)
@@ -237,14 +239,16 @@ FEATURES: tuple[Feature, ...] = (
         asked(reasoning=Reasoning(effort="low"), max_output=8_192),
         _reasoning("effort"),
         ("reasoning",),
+        _member("reasoning"),
     ),
     Feature(
         "a budget for reasoning",
         asked(reasoning=Reasoning(budget=2_048), max_output=8_192),
         _reasoning("budget"),
-        ("reasoning",),
+        ("reasoning", "reasoning.budget"),
+        _member("reasoning"),
     ),
-    Feature("reasoning sent back", _with_thinking("{target}"), _parts(Thinking, "signature"), ("thinking",)),
+    Feature("reasoning sent back", _with_thinking(), _parts(Thinking, "signature"), ("thinking",)),
     Feature(
         "marks for the cache",
         _said(Text("A long text.", cache=Cache()), Text("Sum it up.")),
@@ -283,6 +287,12 @@ def _first(kind: type[Part], *members: str) -> Callable[[Answer], Any]:
     ]
 
 
+def _proved(answer: Answer) -> Any:
+    """Whether a caller has something to send back; what it is, only the dialect that it came from can tell."""
+    parts = [part for choice in answer.choices for part in choice.parts if isinstance(part, Thinking)]
+    return [bool(part.signature or part.sealed) for part in parts]
+
+
 def _finish(answer: Answer) -> Any:
     return [choice.finish for choice in answer.choices]
 
@@ -299,16 +309,20 @@ TOLD: tuple[Told, ...] = (
         _answer(Text("Let me see."), CALLED, ALSO, finish="tool_calls"),
         lambda a: (_first(Text, "text")(a), _first(ToolCall, "id", "name", "arguments")(a)),
     ),
-    Told("reasoning", _answer(Thinking("They ask.", origin="messages"), Text("Rain.")), _first(Thinking, "text")),
+    Told(
+        "reasoning",
+        _answer(Thinking("They ask.", origin="anthropic_messages"), Text("Rain.")),
+        _first(Thinking, "text"),
+    ),
     Told(
         "the proof of reasoning",
-        _answer(Thinking("They ask.", signature="c2ln", origin="messages"), Text("Rain.")),
-        _first(Thinking, "signature", "origin"),
+        _answer(Thinking("They ask.", signature="c2ln", origin="anthropic_messages"), Text("Rain.")),
+        _proved,
     ),
     Told(
         "sealed reasoning",
-        _answer(Thinking(sealed="c2VhbGVk", origin="messages"), Text("Rain.")),
-        _first(Thinking, "sealed", "origin"),
+        _answer(Thinking(sealed="c2VhbGVk", origin="anthropic_messages"), Text("Rain.")),
+        _proved,
     ),
     Told(
         "a refusal",

@@ -51,7 +51,7 @@ def _request(caller: str, target: str, feature: Feature) -> tuple[Verdict, str]:
     sample = _from(target, feature.request)
     wanted = feature.of(sample)
     try:
-        asked_for = written(caller, structs.replace(sample, origin=caller))
+        asked_for = written(caller, structs.replace(sample, origin=DIALECTS[caller].name))
     except GatewayError as error:
         return "none", error.message
     if feature.of(asked_for) != wanted:
@@ -66,8 +66,9 @@ def _request(caller: str, target: str, feature: Feature) -> tuple[Verdict, str]:
         return "kept", ""
     if set(encoded.dropped) & set(feature.dropped_as):
         return "dropped", ", ".join(encoded.dropped)
-    if got and got != feature.of(asked()):
-        return "emulated", repr(got)
+    instead = (feature.instead or feature.of)(CODECS[target].decode_request(call))
+    if instead and instead != (feature.instead or feature.of)(asked()):
+        return "emulated", repr(instead)
     return "LOST", f"{wanted!r} became {got!r}; dropped: {', '.join(encoded.dropped) or 'nothing'}"
 
 
@@ -77,7 +78,8 @@ def _from(target: str, request: Request) -> Request:
         Message(
             message.role,
             tuple(
-                structs.replace(part, origin=target) if isinstance(part, Thinking) else part for part in message.parts
+                structs.replace(part, origin=DIALECTS[target].name) if isinstance(part, Thinking) else part
+                for part in message.parts
             ),
         )
         for message in request.messages
@@ -86,7 +88,7 @@ def _from(target: str, request: Request) -> Request:
 
 
 def _answer(caller: str, told: Told) -> tuple[Verdict, str]:
-    heading = Heading(MODEL, True, structs.replace(asked(), origin=caller), 1_700_000_000)
+    heading = Heading(MODEL, True, structs.replace(asked(), origin=DIALECTS[caller].name), 1_700_000_000)
     read: Answer = CODECS[caller].decode_answer(CODECS[caller].encode_answer(told.answer, heading))
     wanted, got = told.of(told.answer), told.of(read)
     return ("kept", "") if wanted == got else ("none", f"{wanted!r} became {got!r}")

@@ -1,0 +1,63 @@
+"""The page of the judgement: `python -m penstock.testing.fidelity.page` prints what docs/fidelity.md holds."""
+
+import sys
+
+from penstock.dialects.registry import CODECS
+from penstock.providers.registry import VENDORS
+from penstock.testing.fidelity import judge
+from penstock.testing.fidelity.features import FEATURES, TOLD
+from penstock.testing.fidelity.judge import Judged
+
+_HEAD = """\
+# Fidelity
+
+What of a call survives the way from its caller's dialect to a provider that speaks another, feature by feature. The
+tables are written by `python -m penstock.testing.fidelity.page`, which translates a request with each feature on each
+way by the gateway's own code, reads what the provider would get, and compares; a test fails when this page is not what
+that prints, or when anything is lost in silence. Where caller and provider speak the same dialect nothing is
+translated: the bytes pass.
+
+| word | meaning |
+|---|---|
+| kept | the provider gets the same |
+| emulated | it gets something else that does the same, such as a budget of tokens for an effort |
+| dropped | it cannot be told; `x-penstock-dropped` names it, and `x-penstock-strict: true` refuses the call instead |
+| refused | 400 `unsupported_by_target` or `invalid_request`, with the reason |
+| - | the caller's dialect cannot say it |
+"""
+
+
+def page() -> str:
+    """The whole page."""
+    judged = judge.requests()
+    parts = [_HEAD]
+    for caller in CODECS:
+        mine = {(one.target, one.feature): one for one in judged if one.caller == caller}
+        targets = [target for target in CODECS if target != caller]
+        rows = [[f.name, *(_word(mine[target, f.name]) for target in targets)] for f in FEATURES]
+        parts.append(f"## From callers of {caller}\n\n" + _table(["feature", *targets], rows))
+    told = {(one.caller, one.feature): one for one in judge.answers()}
+    rows = [[t.name, *(_word(told[caller, t.name]) for caller in CODECS)] for t in TOLD]
+    parts.append(
+        "## Answers\n\nWhat a caller of each dialect is told of an answer that has the feature, whoever gave it.\n\n"
+        + _table(["feature", *CODECS], rows)
+    )
+    parts.append("## Who speaks what\n\n" + _table(["provider", "dialects"], _vendors()))
+    return "\n".join(parts)
+
+
+def _vendors() -> list[list[str]]:
+    return [[kind, ", ".join(VENDORS[kind].surfaces("any"))] for kind in sorted(VENDORS)]
+
+
+def _word(judged: Judged) -> str:
+    return "-" if judged.verdict == "none" else judged.verdict
+
+
+def _table(head: list[str], rows: list[list[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(page())
