@@ -18,7 +18,7 @@ from pathlib import Path
 from msgspec import Struct, structs
 
 from penstock.testing.bench.processes import Launch
-from penstock.testing.bench.traffic import ALIASES
+from penstock.testing.bench.traffic import ALIASES, TRANSLATED
 
 DIRECT = "direct"
 NGINX = "nginx"
@@ -148,16 +148,22 @@ def _penstock(binary: str, folder: Path, upstream_port: int, shape: Shape | None
                 "kind": "compatible",
                 "base_url": f"http://127.0.0.1:{upstream_port}/v1",
                 "credentials": [{"name": "main", "value": "env:LAB_KEY"}],
-            }
+            },
+            {
+                "name": "messages",
+                "kind": "anthropic",
+                "base_url": f"http://127.0.0.1:{upstream_port}",
+                "credentials": [{"name": "main", "value": "env:LAB_KEY"}],
+            },
         ],
         "models": [
             {
                 "name": alias,
-                "targets": [{"provider": "lab", "model": alias}],
+                "targets": [{"provider": "messages" if alias == TRANSLATED else "lab", "model": alias}],
                 "price": {"input": 2.00, "output": 8.00, "cache_read": 0.50},
                 "max_output": 4096,
             }
-            for alias in ALIASES
+            for alias in (*ALIASES, TRANSLATED)
         ],
         "teams": [{"name": "growth"}],
         "projects": [{"name": "search", "team": "growth", "environment": "production"}],
@@ -178,6 +184,8 @@ def _litellm(binary: str, folder: Path, upstream_port: int) -> Contender:
         {"model_name": a, "litellm_params": {"model": f"openai/{a}", "api_base": base, "api_key": "sk-lab-bench"}}
         for a in ALIASES
     ]
+    translated = {"model": f"anthropic/{TRANSLATED}", "api_base": base.removesuffix("/v1"), "api_key": "sk-lab-bench"}
+    models.append({"model_name": TRANSLATED, "litellm_params": translated})
     path = folder / "litellm.yaml"
     key = f"sk-{secrets.token_hex(32)}"
     path.write_text(json.dumps({"model_list": models, "general_settings": {"master_key": key}}))

@@ -323,6 +323,8 @@ turns around from round to round; there were {rounds} rounds after one to warm u
 - **x nginx** is that figure over nginx's in the same round: the median, and the lowest and highest of the rounds.
 - **added** is the difference of percentiles, in milliseconds, to calls straight to the upstream: of the whole answer,
   and (**first**) of the first byte of its body. A gateway that cannot keep up with the rate shows its queue here.
+- **translated**: the caller speaks OpenAI's chat completions and the provider Anthropic's messages, so each request and
+  each event is translated; nginx passes chat completions.
 - **stripped**: the caller did not ask for usage, so Penstock asks for it and takes it out of the answer again; nginx
   passes a stream without usage.
 - An upstream that does not pace its chunks gets them bunched together when a gateway reads slowly; one chunk at a time

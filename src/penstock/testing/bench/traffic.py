@@ -1,8 +1,9 @@
 """The calls of the benchmark: what the load generator asks and what the upstream answers, as prebuilt bytes.
 
-Callers name the alias `bench-plain`, `bench-stream` or `bench-paced`, which is also the model's name upstream. So the
-same bytes can be sent to the upstream directly, through a bare proxy and through a gateway, and the upstream can tell
-from the body alone how it has to answer. The shapes are those of OpenAI's chat completions page.
+Callers name the alias `bench-plain`, `bench-stream`, `bench-paced` or `bench-translated`, which is also the model's
+name upstream. So the same bytes can be sent to the upstream directly, through a bare proxy and through a gateway, and the
+upstream can tell from path and body alone how it has to answer. The shapes are those of OpenAI's chat completions page;
+where a gateway translates, the upstream is asked, and answers, in Anthropic's Messages.
 """
 
 import json
@@ -10,6 +11,8 @@ import json
 from msgspec import Struct
 
 ALIASES = ("bench-plain", "bench-stream", "bench-paced")
+TRANSLATED = "bench-translated"
+"""The alias whose provider speaks Anthropic's dialect."""
 CHUNKS = 100
 """Content chunks per stream; the usage chunk and `[DONE]` come on top."""
 PACE_S = 0.010
@@ -51,6 +54,10 @@ WORKLOADS = (
     Workload("plain", "plain, 1 KiB answer", "bench-plain", 16, 4_000, 1_000, 2_000),
     Workload("stream", "stream, 100 chunks", "bench-stream", 32, 400, 100, 200, stream=True, asks_usage=True),
     Workload("stripped", "stream, usage added and stripped", "bench-stream", 32, 400, 100, 200, stream=True),
+    Workload("translated", "plain, translated from Anthropic's dialect", TRANSLATED, 16, 4_000, 1_000, 2_000),
+    Workload(
+        "translated-stream", "stream, translated likewise", TRANSLATED, 32, 400, 100, 200, stream=True, asks_usage=True
+    ),
     Workload("paced", "stream, 100 chunks, 10 ms apart", "bench-paced", 100, 200, 0, 0, stream=True, asks_usage=True),
 )
 
@@ -132,3 +139,47 @@ def _event(choices: list[dict[str, object]], usage: dict[str, int] | None, with_
     if with_usage:
         chunk["usage"] = usage
     return b"data: " + json.dumps(chunk, separators=(",", ":")).encode() + b"\n\n"
+
+
+_MESSAGE: dict[str, object] = {
+    "id": "msg_bench0000000000000000000000",
+    "type": "message",
+    "role": "assistant",
+    "model": TRANSLATED,
+    "stop_sequence": None,
+}
+_MESSAGE_USAGE = {"input_tokens": 130, "output_tokens": _COMPLETION_TOKENS}
+
+
+def plain_message() -> bytes:
+    """The same answer in Anthropic's dialect."""
+    content = [{"type": "text", "text": _ANSWER * 4}]
+    body = {**_MESSAGE, "content": content, "stop_reason": "end_turn", "usage": _MESSAGE_USAGE}
+    payload = json.dumps(body, separators=(",", ":")).encode()
+    return (
+        b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nrequest-id: req_bench\r\n"
+        b"content-length: %d\r\n\r\n%s" % (len(payload), payload)
+    )
+
+
+def message_chunks() -> list[bytes]:
+    """A stream in Anthropic's dialect that is as many events as chat completions in OpenAI's."""
+    words = _ANSWER.split(" ")
+    texts = [words[n % len(words)] + " " for n in range(CHUNKS - 2)]
+    started = {**_MESSAGE, "content": [], "stop_reason": None, "usage": {"input_tokens": 130, "output_tokens": 1}}
+    ended = {"stop_reason": "end_turn", "stop_sequence": None}
+    events: list[dict[str, object]] = [
+        {"type": "message_start", "message": started},
+        {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
+        *[{"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": text}} for text in texts],
+        {"type": "content_block_stop", "index": 0},
+        {"type": "message_delta", "delta": ended, "usage": _MESSAGE_USAGE},
+        {"type": "message_stop"},
+    ]
+    named = [
+        b"event: %s\ndata: %s\n\n" % (str(event["type"]).encode(), json.dumps(event, separators=(",", ":")).encode())
+        for event in events
+    ]
+    chunks = [b"%x\r\n%s\r\n" % (len(event), event) for event in named]
+    chunks[-1] += b"0\r\n\r\n"
+    return chunks

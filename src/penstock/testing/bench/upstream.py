@@ -1,4 +1,4 @@
-"""The benchmark's upstream: a process that answers chat completions with prebuilt bytes.
+"""The benchmark's upstream: a process that answers chat completions, and messages, with prebuilt bytes.
 
 `python -m penstock.testing.bench.upstream` binds a free port of 127.0.0.1, prints it on one line and serves until it is
 terminated. A stream's chunks leave in one write each: unpaced with nothing but the other streams in between, paced one
@@ -11,13 +11,23 @@ from typing import cast
 
 import uvloop
 
-from penstock.testing.bench.traffic import PACE_S, STREAM_HEAD, plain_answer, stream_chunks
+from penstock.testing.bench.traffic import (
+    PACE_S,
+    STREAM_HEAD,
+    message_chunks,
+    plain_answer,
+    plain_message,
+    stream_chunks,
+)
 
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _STREAM = re.compile(rb'"stream" ?: ?true')
 _USAGE = re.compile(rb'"include_usage" ?: ?true')
 _PLAIN_ANSWER = plain_answer()
 _STREAMS = {False: stream_chunks(False), True: stream_chunks(True)}
+_MESSAGES = b"POST /v1/messages "
+_PLAIN_MESSAGE = plain_message()
+_MESSAGE_STREAM = message_chunks()
 _REFUSAL = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n"
 
 
@@ -51,14 +61,15 @@ class Upstream(asyncio.Protocol):
             return
         end = head_end + 4 + int(length.group(1))
         if len(self._received) >= end:
+            is_message = self._received.startswith(_MESSAGES)
             body, self._received = self._received[head_end + 4 : end], self._received[end:]
-            self._answer(body)
+            self._answer(body, is_message)
 
-    def _answer(self, body: bytes) -> None:
+    def _answer(self, body: bytes, is_message: bool) -> None:
         if not _STREAM.search(body):
-            self._transport.write(_PLAIN_ANSWER)
+            self._transport.write(_PLAIN_MESSAGE if is_message else _PLAIN_ANSWER)
             return
-        self._chunks = _STREAMS[_USAGE.search(body) is not None]
+        self._chunks = _MESSAGE_STREAM if is_message else _STREAMS[_USAGE.search(body) is not None]
         self._transport.write(STREAM_HEAD + self._chunks[0])
         self._sent = 1
         self._began_s = self._loop.time()
