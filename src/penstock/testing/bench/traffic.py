@@ -1,9 +1,9 @@
 """The calls of the benchmark: what the load generator asks and what the upstream answers, as prebuilt bytes.
 
 Callers name the alias `bench-plain`, `bench-stream`, `bench-paced` or `bench-translated`, which is also the model's
-name upstream. So the same bytes can be sent to the upstream directly, through a bare proxy and through a gateway, and the
-upstream can tell from path and body alone how it has to answer. The shapes are those of OpenAI's chat completions page;
-where a gateway translates, the upstream is asked, and answers, in Anthropic's Messages.
+name upstream. So the same bytes can be sent to the upstream directly, through a bare proxy and through a gateway, and
+the upstream can tell from path and body alone how it has to answer. The shapes are those of OpenAI's chat completions
+page; where a gateway translates, the upstream is asked, and answers, in Anthropic's Messages.
 """
 
 import json
