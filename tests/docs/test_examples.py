@@ -44,7 +44,18 @@ def commands(page: Path) -> list[str]:
     return [line.removeprefix(".venv/bin/") for line in lines if not NOT_HERE.search(line)]
 
 
-_USERS_FIRST = ["limits", "keys", "models", "providers", "credentials", "tokens", "bindings", "projects", "users", "teams"]
+_USERS_FIRST = [
+    "limits",
+    "keys",
+    "models",
+    "providers",
+    "credentials",
+    "tokens",
+    "bindings",
+    "projects",
+    "users",
+    "teams",
+]
 """What a page can make, each before what it refers to."""
 SECRET_FILES = ("key.txt", "new-key.txt")
 """Where a reader keeps a provider's key."""
