@@ -55,6 +55,7 @@ _USERS_FIRST = [
     "projects",
     "users",
     "teams",
+    "organisations",
 ]
 """What a page can make, each before what it refers to."""
 SECRET_FILES = ("key.txt", "new-key.txt")

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from penstock.config import settings
+from penstock.dialects.registry import DIALECTS
 from penstock.domain.events import UsageEvent
+from penstock.domain.tenancy import SURFACES
 from penstock.errors import ControlError, GatewayError, UpstreamError, UpstreamRefused
 from penstock.ledger.ledger import Ask
 from penstock.records.log import exchange_fields
@@ -173,3 +175,9 @@ def test_every_unit_window_mode_and_flag_is_explained() -> None:
     flags = set(re.findall(r'flags\.add\("(\w+)"|flags, "(\w+)"', source))
     named = {name for pair in flags for name in pair if name} | {"hostile_usage"}
     assert [flag for flag in sorted(named) if not re.search(rf"^\| `{flag}` \|", LIMITS, re.MULTILINE)] == []
+
+
+def test_a_key_can_be_held_to_every_surface_and_to_nothing_else() -> None:
+    assert set(SURFACES) == set(DIALECTS), "domain.tenancy lists the surfaces that a key can name"
+    keys = (ROOT / "docs" / "keys.md").read_text()
+    assert all(f"`{surface}`" in page for surface in SURFACES for page in (keys, CONFIGURATION))

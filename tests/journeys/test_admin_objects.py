@@ -305,7 +305,7 @@ def test_the_openapi_document_knows_every_path_and_every_field(control: ControlP
         assert {"get", "post"} <= document["paths"][f"/admin/v1/{noun}"].keys()
     assert {"get", "delete"} <= document["paths"]["/admin/v1/kill/{generation}"].keys()
     team = document["components"]["schemas"]["Team"]
-    assert set(team["properties"]) == {"name", "required_tags"}
+    assert set(team["properties"]) == {"name", "organisation", "required_tags", "tags_from"}
     assert team["required"] == ["name"]
     assert "required" not in document["components"]["schemas"]["TeamChanges"]
     references = set(_references(document))

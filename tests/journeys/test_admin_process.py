@@ -187,9 +187,10 @@ async def test_a_change_through_the_api_reaches_the_worker(
     worker = await connect(control)
     made = (await post(control, "/keys", {"name": "bot", "team": "growth"})).json()
     digest = virtual_keys.digest(worker.welcome.pepper, made["secret"])
-    await worker.until(lambda: digest in worker.snapshot.keys)
+    await worker.until(lambda: digest in worker.snapshot.digests)
+    name = worker.snapshot.digests[digest]
     await post(control, "/keys/bot/revoke")
-    await worker.until(lambda: worker.snapshot.keys[digest].revoked_at is not None)
+    await worker.until(lambda: worker.snapshot.keys[name].revoked_at is not None)
 
 
 async def test_an_undeclared_model_is_resolved_by_the_catalogue(

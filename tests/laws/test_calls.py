@@ -144,7 +144,7 @@ class Run:
         elif what == "lose the world":
             gateway.snapshot = world(version=3, providers={}, aliases={}, limits={})
         elif what == "shut out":
-            gateway.snapshot = world(version=4, keys={}, limits={"dollars": LIMITS["dollars"]})
+            gateway.snapshot = world(version=4, keys=(), limits={"dollars": LIMITS["dollars"]})
 
     async def calls(self, answers: list[Answer], asked: list[dict[str, Any]]) -> None:
         self.plane.scripts.answers = deque(answers)

@@ -11,10 +11,10 @@ def taking_over(snapshot: Snapshot, exchange: Exchange, denied: GatewayError) ->
     """The model that the denying limit names. None: it names none, the call asked for that one already, or its key may
     not use it."""
     name = denied.denial.limit.downgrade if denied.denial is not None else ""
-    if not name or exchange.alias is None or exchange.key is None:
+    if not name or exchange.alias is None or exchange.principal is None:
         return None
     try:
-        named = find_alias(snapshot, exchange.key, name)
+        named = find_alias(snapshot, exchange.principal, name)
     except (ModelNotFound, NotPermitted):
         return None
     alias, _ = follow(snapshot, named, exchange.started_at / 1e9)

@@ -24,9 +24,9 @@ def key_use(exchange: Exchange, body: bytes) -> KeyUse | None:
             f"'Idempotency-Key' must be 1 to {MAX_LENGTH} visible ASCII characters without spaces, and be sent once.",
             param="Idempotency-Key",
         )
-    assert exchange.key is not None
+    assert exchange.principal is not None
     content = sha256(exchange.path.encode() + b"\n" + body).hexdigest()
-    return KeyUse(exchange.key.id, sha256(said.encode()).hexdigest(), content, exchange.request_id)
+    return KeyUse(exchange.principal.key_id, sha256(said.encode()).hexdigest(), content, exchange.request_id)
 
 
 def refusal(first: KeyUse, second: KeyUse) -> IdempotencyConflict:

@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping
 
-from penstock.domain.snapshot import Key
 from penstock.domain.tags import MAX_TAG_NAME, MAX_TAG_VALUE, is_tag_name, is_tag_value
+from penstock.domain.tenancy import ALL, ATTRIBUTES, Principal
 from penstock.errors import InvalidRequest, NotPermitted
 
 MAX_TAGS = 20
+_SHOWN = 5
+"""How many allowed values a refusal names."""
 
 
 def read_tags(header: str | None) -> dict[str, str]:
@@ -36,21 +38,38 @@ def _text(header: str) -> str:
         return header
 
 
-def tags_of(key: Key, headers: Mapping[str, str]) -> dict[str, str]:
-    """The call's tags: the caller's, under those that the key pins. Raises `InvalidRequest` when the team requires a
-    tag that is missing, `NotPermitted` when the caller contradicts a pinned one."""
+def tags_of(principal: Principal, headers: Mapping[str, str]) -> dict[str, str]:
+    """The call's tags: the caller's, under those that are pinned, and where one that the team requires is missing, what
+    the team lets stand in for it. Raises `InvalidRequest` when one is missing all the same, `NotPermitted` when the
+    caller contradicts a pinned one or sends a value that is not among those allowed."""
     header = headers.get("x-penstock-tags")
-    if header is None and not key.required_tags:
-        return key.tags
+    if header is None and principal.rights == (ALL,) and not principal.required_tags:
+        return ALL.tags
     tags = read_tags(header)
-    for name, pinned in key.tags.items():
-        if tags.get(name, pinned) != pinned:
-            raise NotPermitted(f"The tag '{name}' is pinned by the API key and cannot be changed.")
-    tags.update(key.tags)
-    missing = [name for name in key.required_tags if name not in tags]
-    if missing:
+    for rights in principal.rights:
+        for name, pinned in rights.tags.items():
+            if tags.setdefault(name, pinned) != pinned:
+                raise NotPermitted(f"The tag '{name}' is pinned by the API key and cannot be changed.")
+    for name in principal.required_tags:
+        if name not in tags:
+            tags[name] = _standing_in(principal, name)
+    for rights in principal.rights:
+        for name, values in rights.allowed_tags.items():
+            if tags.get(name, values[0]) not in values:
+                raise NotPermitted(f"The API key '{principal.key}' allows the tag '{name}' only {_listed(values)}.")
+    return tags
+
+
+def _standing_in(principal: Principal, name: str) -> str:
+    source = principal.tags_from.get(name)
+    value = str(getattr(principal, source)) if source in ATTRIBUTES else ""
+    if not value:
         raise InvalidRequest(
-            f"Team '{key.team}' requires the tag '{missing[0]}': send 'x-penstock-tags: {missing[0]}=...'.",
+            f"Team '{principal.team}' requires the tag '{name}': send 'x-penstock-tags: {name}=...'.",
             param="x-penstock-tags",
         )
-    return tags
+    return value
+
+
+def _listed(values: tuple[str, ...]) -> str:
+    return "as " + ", ".join(f"'{value}'" for value in values[:_SHOWN]) + (", ..." if len(values) > _SHOWN else "")

@@ -1,7 +1,8 @@
 """The link: msgpack frames over a Unix socket between a worker and the control process of its box.
 
-A frame is a big-endian u32 length and one tagged message. The worker connects, says `Hello`, and is sent `Welcome`;
-from then on the control process pushes `Change`s, both sides beat once a second, and the worker may ask `Question`s.
+A frame is a big-endian u32 length and one tagged message. The worker connects, says `Hello`, and is sent `Welcome`
+and the `Keys` of its snapshot; from then on the control process pushes `Change`s, also between the keys, both sides
+beat once a second, and the worker may ask `Question`s.
 The socket lies in the data directory (mode 0700), so that only the gateway's own user can reach it.
 """
 
@@ -12,6 +13,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from penstock.app.arrival import Keys
 from penstock.domain.lease import Given, Granted, Place, Want
 from penstock.domain.policy import Charge
 from penstock.domain.snapshot import Change, Snapshot
@@ -28,8 +30,9 @@ class Hello(Struct, frozen=True, tag="hello"):
 
 
 class Welcome(Struct, frozen=True, tag="welcome"):
-    """`journal`: the path of the file that this epoch writes. `balances`: what is settled in every open window, the
-    predecessor's journal included, and adjustments up to number `adjusted`; both empty for a worker that resumes.
+    """`snapshot`: all but the keys, which follow. `journal`: the path of the file that this epoch writes. `balances`:
+    what is settled in every open window, the predecessor's journal included, and adjustments up to number `adjusted`;
+    both empty for a worker that resumes.
     `pepper`: the key of callers' digests. `sole`: this worker is the only one that the database will ever have, and
     holds the whole of every balance; any other lives from leases and begins with none. `node`: the worker's name, under
     which it is known from now on; empty where that is the one it said."""
@@ -47,6 +50,12 @@ class Welcome(Struct, frozen=True, tag="welcome"):
 class Refused(Struct, frozen=True, tag="refused"):
     """The control process does not know this worker's epoch any more: it must end, and a new one start. A link that is
     closed without this word says nothing: the worker tries again."""
+
+
+class World(Struct, frozen=True, tag="world"):
+    """The whole snapshot once more, for a worker that said it was `Behind`: all but the keys, which follow."""
+
+    snapshot: Snapshot
 
 
 class Changed(Struct, frozen=True, tag="changed"):
@@ -97,9 +106,13 @@ class Pulse(Struct, frozen=True, tag="pulse"):
     adjusted: int = 0
 
 
+class Behind(Struct, frozen=True, tag="behind"):
+    """Worker to control: changes were lost; it needs the whole snapshot."""
+
+
 class Question(Struct, frozen=True, tag="question"):
     """`kind` `receipt` (`arguments`: request id, digest of the asking key), `deployment` (provider, model),
-    `snapshot` (none), `adjustments` (the number after which), `take_key` (a `KeyUse` field by field, the worker's
+    `adjustments` (the number after which), `take_key` (a `KeyUse` field by field, the worker's
     epoch), `release_key` (a `KeyUse` field by field)."""
 
     id: int
@@ -141,6 +154,8 @@ Message = (
     Hello
     | Welcome
     | Refused
+    | World
+    | Keys
     | Changed
     | Adjusted
     | Confirm
@@ -149,6 +164,7 @@ Message = (
     | LeaseRequest
     | LeaseAnswer
     | Recall
+    | Behind
     | Question
     | Answer
 )

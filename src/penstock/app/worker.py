@@ -20,13 +20,16 @@ from typing import Any
 
 import msgspec
 import uvloop
+from msgspec import structs
 
 from penstock.app import box, break_glass
+from penstock.app.arrival import Arrival, Keys
 from penstock.app.key_uses import KeyUses
 from penstock.app.link import (
     Adjusted,
     Answer,
     Beat,
+    Behind,
     Changed,
     Confirm,
     Hello,
@@ -38,11 +41,12 @@ from penstock.app.link import (
     Recall,
     Refused,
     Welcome,
+    World,
     encode,
     messages,
 )
 from penstock.domain.lease import Given, Want
-from penstock.domain.snapshot import Deployment, ServerSettings, Snapshot, applied
+from penstock.domain.snapshot import Change, Deployment, Kill, ServerSettings, Snapshot, applied
 from penstock.errors import StoreUnavailable
 from penstock.ledger.journal import Journal
 from penstock.ledger.ledger import Ledger
@@ -98,6 +102,8 @@ class Worker:
         self._adjusted = 0
         self._ids = itertools.count(1)
         self._questions: dict[int, asyncio.Future[bytes | None]] = {}
+        self._arrival: Arrival | None = None
+        self._is_behind = False
         self._deployments: dict[tuple[str, str], Deployment] = {}
         self._writer: asyncio.StreamWriter | None = None
         self._gateway: Gateway | None = None
@@ -147,7 +153,8 @@ class Worker:
             async for message in messages(reader):
                 refused = isinstance(message, Refused)
                 await self._obey(message)
-            self._writer = None
+            self._writer = self._arrival = None
+            self._is_behind = False
             writer.close()
             self._fail_questions()
             if refused:
@@ -165,12 +172,12 @@ class Worker:
             self._leases().answered(message.number, message.granted)
         elif isinstance(message, Recall):
             self._leases().recalled(message.places)
+        elif isinstance(message, World):
+            self._expect(message.snapshot)
+        elif isinstance(message, Keys):
+            self._take(message)
         elif isinstance(message, Changed):
-            gateway = self._require_gateway()
-            if message.change.version == gateway.snapshot.version + 1:
-                self._adopt(applied(gateway.snapshot, message.change))
-            elif message.change.version > gateway.snapshot.version:
-                self._spawn(self._catch_up())
+            self._follow(message.change)
         elif isinstance(message, Adjusted):
             if message.number > self._adjusted + 1:
                 self._spawn(self._catch_up_adjustments())
@@ -179,8 +186,8 @@ class Worker:
         elif isinstance(message, Pulse):
             gateway = self._require_gateway()
             if message.version > gateway.snapshot.version or message.generation > gateway.snapshot.generation:
-                self._spawn(self._catch_up())
-            else:
+                self._catch_up()
+            elif self._arrival is None:
                 gateway.confirm_fresh()
             if message.adjusted > self._adjusted:
                 self._spawn(self._catch_up_adjustments())
@@ -203,8 +210,7 @@ class Worker:
             self._spawn(self._keep_looking())
             self._spawn(key_uses.keep_releasing())
             self._spawn(self._listen(welcome.snapshot.server))
-        self._adopt(welcome.snapshot)
-        self._gateway.confirm_fresh()
+        self._expect(welcome.snapshot)
         if self._gateway.ledger.leases is not None:
             self._gateway.ledger.leases.linked()
 
@@ -242,16 +248,39 @@ class Worker:
         self._deployments.clear()
         self._send(Confirm(snapshot.generation, gateway.cut_killed() if snapshot.kills else 0))
 
-    async def _catch_up(self) -> None:
-        """A push was lost: take the whole snapshot. Until that has worked, what is here grows stale."""
-        try:
-            value = await self._ask("snapshot")
-        except StoreUnavailable:
-            return  # the next pulse asks again
-        if value is not None:
-            snapshot = msgspec.msgpack.decode(value, type=Snapshot)
-            if snapshot.version >= self._require_gateway().snapshot.version:
-                self._adopt(snapshot)
+    def _expect(self, rest: Snapshot) -> None:
+        """A whole snapshot is on its way. Its kills hold at once; the rest is taken up when it is complete."""
+        self._arrival, self._is_behind = Arrival(rest), False
+        self._obey_kills(rest.kills, rest.generation)
+
+    def _take(self, part: Keys) -> None:
+        if self._arrival is None or (snapshot := self._arrival.add(part)) is None:
+            return
+        self._arrival = None
+        self._adopt(snapshot)
+        self._require_gateway().confirm_fresh()
+
+    def _follow(self, change: Change) -> None:
+        snapshot = self._require_gateway().snapshot
+        if self._arrival is not None:
+            self._arrival.follow(change)
+            if change.generation > snapshot.generation:
+                kills = {number: kill for number, kill in snapshot.kills.items() if number not in change.drop_kills}
+                self._obey_kills(kills | change.put_kills, change.generation)
+        elif change.version == snapshot.version + 1:
+            self._adopt(applied(snapshot, change))
+        elif change.version > snapshot.version:
+            self._catch_up()
+
+    def _obey_kills(self, kills: dict[int, Kill], generation: int) -> None:
+        snapshot = self._require_gateway().snapshot
+        self._adopt(structs.replace(snapshot, kills=kills, generation=generation))
+
+    def _catch_up(self) -> None:
+        """A push was lost: ask for the whole snapshot. Until that has come, what is here grows stale."""
+        if self._arrival is None and not self._is_behind:
+            self._is_behind = True
+            self._send(Behind())
 
     def _adjust(self, told: Adjusted) -> None:
         """Applies the adjustment unless it was applied already."""

@@ -27,6 +27,7 @@ COMMANDS: Mapping[str, str] = {
     "migrate": "migrate:migrate",
     "doctor": "doctor:doctor",
     "key": "keys:app",
+    "organisation": "organisations:app",
     "team": "teams:app",
     "project": "projects:app",
     "user": "users:app",

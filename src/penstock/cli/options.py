@@ -42,6 +42,15 @@ def pairs(texts: Sequence[str], option: str) -> dict[str, str]:
     return result
 
 
+def listed_pairs(texts: Sequence[str], option: str) -> dict[str, list[str]]:
+    """`["a=1", "a=2"]` -> `{"a": ["1", "2"]}`."""
+    result: dict[str, list[str]] = {}
+    for text in texts:
+        ((name, value),) = pairs([text], option).items()
+        result.setdefault(name, []).append(value)
+    return result
+
+
 def moment(text: str, option: str, sign: int = -1) -> str:
     """RFC 3339 text of a moment that is written so, as a date, or as a span from now (`24h`, `7d`): back, or with
     `sign` 1 ahead."""

@@ -7,6 +7,7 @@ from typing import Any, cast
 
 from penstock.config.document import Document, Fault, Path
 from penstock.config.environment import resolve_secret, vault_name
+from penstock.config.lineage import completed, wider
 from penstock.config.settings import (
     Contents,
     DeclaredKey,
@@ -14,12 +15,11 @@ from penstock.config.settings import (
     DeclaredModel,
     DeclaredProject,
     DeclaredProvider,
+    DeclaredTeam,
 )
 from penstock.config.values import shown
+from penstock.domain.tenancy import DEFAULT_ORGANISATION
 from penstock.errors import ConfigError
-
-ORGANISATION = "default"
-"""The one organisation of this release."""
 
 _CALLER_SECRET = re.compile(r"pk-[A-Za-z0-9_-]{32,253}")
 
@@ -51,10 +51,12 @@ def cross_check(parsed: Parsed) -> list[Fault]:
     """Every fault between objects."""
     return [
         *_repeated_names(parsed),
+        *_teams(parsed),
         *_projects(parsed),
         *_models(parsed),
         *_replacements(parsed),
         *_keys(parsed),
+        *_lineages(parsed),
         *_limits(parsed),
     ]
 
@@ -95,7 +97,7 @@ def _claim_secret(key: DeclaredKey, owners: dict[str, str]) -> None:
 
 
 def _repeated_names(parsed: Parsed) -> Iterator[Fault]:
-    for section in ("providers", "models", "teams", "projects", "keys", "limits"):
+    for section in ("providers", "models", "organisations", "teams", "projects", "keys", "limits"):
         seen: set[str] = set()
         for path, item in parsed.objects(section):
             if item.name in seen and (*path, "name") in parsed.document.values:
@@ -111,6 +113,15 @@ def _repeated_names(parsed: Parsed) -> Iterator[Fault]:
         for index, name in enumerate(names):
             if name in names[:index]:
                 yield parsed.document.fault((*path, "credentials", index, "name"), f"{shown(name)} is taken")
+
+
+def _teams(parsed: Parsed) -> Iterator[Fault]:
+    organisations = {DEFAULT_ORGANISATION, *parsed.names("organisations")}
+    for path, item in parsed.objects("teams"):
+        team = cast(DeclaredTeam, item)
+        if team.organisation not in organisations:
+            message = f"there is no organisation {shown(team.organisation)}"
+            yield parsed.document.fault((*path, "organisation"), message)
 
 
 def _projects(parsed: Parsed) -> Iterator[Fault]:
@@ -143,7 +154,7 @@ def _replacements(parsed: Parsed) -> Iterator[Fault]:
         place = (*path, "replaced_by")
         if item.replaced_by not in aliases:
             yield parsed.document.fault(place, f"there is no model {shown(item.replaced_by)}")
-        elif (circle := replacement_circle(item.name, successors)) is not None:
+        elif (circle := circle_from(item.name, successors)) is not None:
             yield parsed.document.fault(place, f"leads in a circle: {circle}")
 
 
@@ -156,12 +167,33 @@ def _and_replacements(name: str, models: Mapping[str, DeclaredModel]) -> Iterato
         name = models[name].replaced_by or ""
 
 
-def replacement_circle(name: str, successors: Mapping[str, str]) -> str | None:
-    """The way from `name` back to it, by `replaced_by`; None when it comes to an end."""
+def circle_from(name: str, successors: Mapping[str, str]) -> str | None:
+    """The way from `name` back to it, from each to its successor; None when it comes to an end."""
     way = [name]
     while (following := successors.get(way[-1])) is not None and following not in way:
         way.append(following)
     return " -> ".join([*way, name]) if following == name else None
+
+
+def _completed_keys(parsed: Parsed) -> list[DeclaredKey]:
+    projects = [project for _, project in parsed.objects("projects")]
+    return completed([key for _, key in parsed.objects("keys")], projects)
+
+
+def _lineages(parsed: Parsed) -> Iterator[Fault]:
+    """Each `parent` that is none, and each key that asks for more than the one above it has."""
+    names, whole = parsed.names("keys"), {key.name: key for key in _completed_keys(parsed)}
+    parents = {key.name: key.parent for key in whole.values() if key.parent}
+    for path, key in parsed.objects("keys"):
+        if not key.parent:
+            continue
+        if key.parent not in names:
+            yield parsed.document.fault((*path, "parent"), f"there is no key {shown(key.parent)}")
+        elif (circle := circle_from(key.name, parents)) is not None:
+            yield parsed.document.fault((*path, "parent"), f"leads in a circle: {circle}")
+        elif key.parent in whole:
+            for place, sentence in wider(whole[key.name].model_dump(), whole[key.parent].model_dump()):
+                yield parsed.document.fault((*path, *place), sentence)
 
 
 def _keys(parsed: Parsed) -> Iterator[Fault]:
@@ -217,6 +249,8 @@ class _Known:
     names: Mapping[str, set[str]]
     environments: set[str]
     users: set[str]
+    organisations: Mapping[str, str]
+    """Team -> whose it is."""
     projects: Mapping[str, DeclaredProject]
     keys: Mapping[str, DeclaredKey]
     models: list[DeclaredModel]
@@ -225,26 +259,31 @@ class _Known:
     def of(cls, parsed: Parsed) -> "_Known":
         sections = {"team": "teams", "project": "projects", "key": "keys", "provider": "providers", "model": "models"}
         return cls(
-            names={dimension: parsed.names(section) for dimension, section in sections.items()},
+            names={
+                **{dimension: parsed.names(section) for dimension, section in sections.items()},
+                "organisation": {DEFAULT_ORGANISATION, *parsed.names("organisations")},
+            },
             environments={item.environment for _, item in parsed.objects("projects")},
             users={item.user for _, item in parsed.objects("keys") if item.user},
+            organisations={item.name: item.organisation for _, item in parsed.objects("teams")},
             projects={item.name: item for _, item in parsed.objects("projects")},
-            keys={item.name: item for _, item in parsed.objects("keys")},
+            keys={item.name: item for item in _completed_keys(parsed)},
             models=[item for _, item in parsed.objects("models")],
         )
 
     def missing(self, match: Mapping[str, str]) -> Iterator[tuple[str, str]]:
         """Each dimension whose value does not exist, with the sentence that says so."""
         for dimension, value in match.items():
-            if dimension == "organisation" and value != ORGANISATION:
-                yield dimension, f"there is no organisation {shown(value)}; this release has one, {ORGANISATION!r}"
-            elif dimension == "environment" and value not in self.environments:
+            if dimension == "environment" and value not in self.environments:
                 yield dimension, f"no project has the environment {shown(value)}"
             elif dimension == "user" and value not in self.users:
                 yield dimension, f"no key is of the user {shown(value)}"
             elif dimension == "model" and not self.has_model(value):
                 yield dimension, f"there is no model {shown(value)}"
-            elif dimension in {"team", "project", "key", "provider"} and value not in self.names[dimension]:
+            elif (
+                dimension in {"organisation", "team", "project", "key", "provider"}
+                and value not in self.names[dimension]
+            ):
                 yield dimension, f"there is no {dimension} {shown(value)}"
 
     def has_model(self, value: str) -> bool:
@@ -257,12 +296,19 @@ class _Known:
             for dimension, actual in self._of_key(key).items():
                 if dimension in match and match[dimension] != actual:
                     return f"the key {shown(key.name)} has {dimension} {shown(actual)}, not {shown(match[dimension])}"
+            for tag, values in key.allowed_tags.items():
+                if match.get(f"tag:{tag}", values[0]) not in values:
+                    return f"the key {shown(key.name)} does not allow that value of the tag {shown(tag)}"
             if "model" in match and key.models and not _covered(match["model"], set(key.models)):
                 return f"the key {shown(key.name)} may not use the model {shown(match['model'])}"
         if project := self.projects.get(match.get("project", "")):
-            for dimension, actual in (("team", project.team), ("environment", project.environment)):
+            facts = {"team": project.team, "environment": project.environment}
+            for dimension, actual in (facts | self._organisation(project.team)).items():
                 if dimension in match and match[dimension] != actual:
                     return f"the project {shown(project.name)} has {dimension} {shown(actual)}"
+        for dimension, actual in self._organisation(match.get("team", "")).items():
+            if dimension in match and match[dimension] != actual:
+                return f"the team {shown(match['team'])} has {dimension} {shown(actual)}"
         if reason := self._nobody(match):
             return reason
         if "provider" in match and "model" in match:
@@ -290,14 +336,20 @@ class _Known:
     def _of_key(self, key: DeclaredKey) -> dict[str, str]:
         """The dimensions that a key fixes for its calls."""
         project = self.projects.get(key.project)
+        team = key.team or (project.team if project else "")
         return {
-            "team": key.team or (project.team if project else ""),
+            "team": team,
+            **(self._organisation(team) if team else {"organisation": DEFAULT_ORGANISATION}),
             "project": key.project,
             "environment": project.environment if project else "",
             **({"user": key.user} if key.user else {}),
             **({"customer": key.tags["customer"]} if "customer" in key.tags else {}),
             **{f"tag:{name}": value for name, value in key.tags.items()},
         }
+
+    def _organisation(self, team: str) -> dict[str, str]:
+        """Nothing of a team that is faulty itself."""
+        return {"organisation": self.organisations[team]} if team in self.organisations else {}
 
     def _unserved(self, provider: str, model: str) -> str | None:
         models = {declared.name: declared for declared in self.models}

@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from penstock.config import lineage
 from penstock.config.checks import Parsed, check_secrets, cross_check
 from penstock.config.document import Document, Fault, Path, read
 from penstock.config.settings import OBJECTS, SHAPES, Config, Contents
@@ -26,6 +27,7 @@ _SENTENCES = {
     "model_type": "must be a mapping of names to values",
     "model_attributes_type": "must be a mapping of names to values",
     "string_too_short": "must not be empty",
+    "too_short": "must not be empty",
 }
 
 
@@ -80,10 +82,8 @@ def _lines(faults: list[Fault], name: str) -> list[str]:
 
 
 def _completed(contents: Contents) -> Contents:
-    """An unwritten team of a key, filled in: its project's."""
-    teams = {project.name: project.team for project in contents.projects}
-    keys = [key if key.team else key.model_copy(update={"team": teams.get(key.project, "")}) for key in contents.keys]
-    return contents.model_copy(update={"keys": keys})
+    """What is unwritten of a key, filled in."""
+    return contents.model_copy(update={"keys": lineage.completed(contents.keys, contents.projects)})
 
 
 def _parse(document: Document) -> tuple[Parsed, list[Fault]]:

@@ -25,11 +25,13 @@ from penstock.config.values import (
     MAX_NAME,
     AliasName,
     BaseUrl,
+    Cidr,
     CredentialReference,
     Day,
     DurationMs,
     Each,
     Fraction,
+    GraceMs,
     HeaderFields,
     ListenAddress,
     ModelName,
@@ -49,6 +51,7 @@ from penstock.config.values import (
 from penstock.domain.http import Timeouts
 from penstock.domain.policy import MATCHABLE, MAX_VALUES, Mode, Unit, Window, WindowKind
 from penstock.domain.snapshot import ServerSettings
+from penstock.domain.tenancy import ATTRIBUTES, DEFAULT_ORGANISATION, SURFACES
 
 KINDS = ("openai", "anthropic", "compatible", "simulated")
 LATER_KINDS = ("azure", "google", "vertex", "bedrock", "cohere", "mistral")
@@ -81,7 +84,8 @@ def _written(section: _Section) -> dict[str, Any]:
 
 class Server(_Section):
     """`listen`: the data plane; `admin`: the admin API. `data`: journals, store and secrets of this box.
-    `box_lost_after_ms`: a box that the shared database has not heard of for that long is given up by the others."""
+    `box_lost_after_ms`: a box that the shared database has not heard of for that long is given up by the others.
+    `trusted_proxies`: the networks of the proxies whose `X-Forwarded-For` is believed."""
 
     listen: ListenAddress = "127.0.0.1:8080"
     admin: ListenAddress = "127.0.0.1:8081"
@@ -92,6 +96,7 @@ class Server(_Section):
     header_timeout_ms: DurationMs = Field(default=15_000, alias="header_timeout")
     drain_timeout_ms: DurationMs = Field(default=30_000, alias="drain_timeout")
     box_lost_after_ms: DurationMs = Field(default=600_000, alias="box_lost_after")
+    trusted_proxies: Annotated[list[Cidr], unique("the network")] = []
 
     @model_validator(mode="after")
     def _two_addresses(self) -> "Server":
@@ -281,9 +286,34 @@ class DeclaredModel(_Section):
         return self
 
 
-class DeclaredTeam(_Section):
+class DeclaredOrganisation(_Section):
+    """Whose teams they are, where one gateway serves several. The organisation `default` is there by itself."""
+
     name: Name
+
+    @field_validator("name")
+    @classmethod
+    def _another(cls, value: str) -> str:
+        if value == DEFAULT_ORGANISATION:
+            raise ValueError(f"{shown(value)} is there by itself: give this one another name")
+        return value
+
+
+class DeclaredTeam(_Section):
+    """`required_tags`: tags that every call of the team must carry. `tags_from`: required tag -> the attribute of the
+    key that stands in for it where a call does not carry it."""
+
+    name: Name
+    organisation: Name = DEFAULT_ORGANISATION
     required_tags: Annotated[list[Name], unique("the tag")] = []
+    tags_from: dict[Name, Annotated[str, one_of(*ATTRIBUTES)]] = {}
+
+    @model_validator(mode="after")
+    def _required(self) -> "DeclaredTeam":
+        for tag in self.tags_from:
+            if tag not in self.required_tags:
+                raise ValueError(f"tags_from names {shown(tag)}, which is not in required_tags")
+        return self
 
 
 class DeclaredProject(_Section):
@@ -292,10 +322,23 @@ class DeclaredProject(_Section):
     environment: Name = ""
 
 
+Surfaces = Annotated[list[Annotated[str, one_of(*SURFACES)]], unique("the surface")]
+Cidrs = Annotated[list[Cidr], Field(max_length=1_000), unique("the network")]
+AllowedTags = dict[Name, Annotated[list[TagValue], Field(min_length=1, max_length=1_000), unique("the value")]]
+
+
+def refuse_pins(tags: Mapping[str, str], allowed: Mapping[str, Sequence[str]]) -> None:
+    """ValueError when a tag is pinned to a value that is not among those allowed: no call could ever be made."""
+    for tag, value in tags.items():
+        if value not in allowed.get(tag, (value,)):
+            raise ValueError(f"tags pins {shown(tag)} to {shown(value)}, which allowed_tags does not list")
+
+
 class DeclaredKey(_Section):
     """`secret`: where the caller's key stands. `models`: aliases and `provider/*` patterns; empty: every declared
-    alias. `tags` are pinned: a caller cannot override them. `expires_at`: UTC. An unwritten `team`
-    is the project's."""
+    alias. `tags` are pinned: a caller cannot override them. `allowed_tags`: the values that a tag may have.
+    `expires_at`: UTC. An unwritten `team` is the project's, or that of the key `parent`, under which it stands.
+    `rotation_grace_ms`: how long the old secret is good as well, once there is another."""
 
     name: Name
     secret: Reference
@@ -304,7 +347,17 @@ class DeclaredKey(_Section):
     user: TagValue = ""
     models: Annotated[list[AliasName], unique("the model")] = []
     tags: dict[Name, TagValue] = {}
+    allowed_tags: AllowedTags = {}
+    surfaces: Surfaces = []
+    allowed_cidrs: Cidrs = []
+    parent: Name = ""
     expires_at: Moment | None = None
+    rotation_grace_ms: GraceMs = Field(default=0, alias="rotation_grace")
+
+    @model_validator(mode="after")
+    def _pinned(self) -> "DeclaredKey":
+        refuse_pins(self.tags, self.allowed_tags)
+        return self
 
 
 class MatchSettings(_Section):
@@ -448,13 +501,14 @@ class Contents(_Section):
     retention: Retention = Retention()
     providers: list[DeclaredProvider] = []
     models: list[DeclaredModel] = []
+    organisations: list[DeclaredOrganisation] = []
     teams: list[DeclaredTeam] = []
     projects: list[DeclaredProject] = []
     keys: list[DeclaredKey] = []
     limits: list[DeclaredLimit] = []
 
 
-OBJECTS = ("providers", "models", "teams", "projects", "keys", "limits")
+OBJECTS = ("providers", "models", "organisations", "teams", "projects", "keys", "limits")
 """The sections that declare objects of the control plane; the others are the process's own settings."""
 
 
@@ -477,6 +531,7 @@ class Config(Contents):
             drain_timeout_ms=self.server.drain_timeout_ms,
             freshness_ms=self.stop.freshness_ms,
             max_concurrent_calls=self.server.max_concurrent_calls,
+            trusted_proxies=tuple(self.server.trusted_proxies),
         )
 
 
@@ -495,6 +550,7 @@ SHAPES: dict[tuple[str, ...], type[BaseModel]] = {
     ("models",): DeclaredModel,
     ("models", "targets"): DeclaredTarget,
     ("models", "price"): DeclaredPrice,
+    ("organisations",): DeclaredOrganisation,
     ("teams",): DeclaredTeam,
     ("projects",): DeclaredProject,
     ("keys",): DeclaredKey,

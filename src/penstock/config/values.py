@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
+from ipaddress import ip_network
 from typing import Annotated, Any
 from urllib.parse import parse_qsl, urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -20,6 +21,7 @@ from penstock.errors import ConfigError
 
 MAX_NAME = 128
 MAX_DURATION_MS = 24 * 3600 * 1000
+MAX_GRACE_MS = 90 * MAX_DURATION_MS
 SHOWN_CHARACTERS = 60
 STORE_SETTINGS = ("host", "port", "sslmode", "sslrootcert", "sslcert", "sslkey", "connect_timeout")
 """What may stand behind the `?` of a PostgreSQL address; libpq's words."""
@@ -30,11 +32,11 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _SPAN = re.compile(r"([0-9]{1,6})([hdw])", re.ASCII)
 _UNIT_S = {"h": 3_600, "d": 86_400, "w": 7 * 86_400}
 _MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@/+-]*")
-_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m)")
+_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)")
 _HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\]")
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
 _HEADER = re.compile(r"[a-z0-9-]+")
-_UNIT_MS = {"ms": Decimal(1), "s": Decimal(1000), "m": Decimal(60_000)}
+_UNIT_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": MAX_DURATION_MS}
 _OWN_HEADERS = {
     "authorization",
     "api-key",
@@ -179,13 +181,7 @@ def price(value: object) -> Decimal:
 
 def duration_ms(value: object) -> int:
     """`5s`, `300ms`, `2m`, or a plain number of seconds, in whole milliseconds: more than nothing, at most a day."""
-    if isinstance(value, str):
-        match = _DURATION.fullmatch(value)
-        if match is None:
-            raise ValueError(f"{shown(value)} is not a duration: write 300ms, 5s or 2m")
-        amount = Decimal(match[1]) * _UNIT_MS[match[2]]
-    else:
-        amount = number(value) * 1000
+    amount = _milliseconds(value)
     if amount != amount.to_integral_value() or not 0 < amount <= MAX_DURATION_MS:
         raise ValueError("must be a whole number of milliseconds, more than 0 and at most 24 hours")
     return int(amount)
@@ -200,6 +196,32 @@ def span_s(value: object) -> int:
     if not 3_600 <= seconds <= 3_650 * 86_400:
         raise ValueError("must be an hour or more, and at most ten years")
     return seconds
+
+
+def grace_ms(value: object) -> int:
+    """As `duration_ms`, or `7d`: from nothing to 90 days."""
+    amount = _milliseconds(value)
+    if amount != amount.to_integral_value() or not 0 <= amount <= MAX_GRACE_MS:
+        raise ValueError("must be a whole number of milliseconds, at most 90 days")
+    return int(amount)
+
+
+def _milliseconds(value: object) -> Decimal:
+    if isinstance(value, str):
+        match = _DURATION.fullmatch(value)
+        if match is None:
+            raise ValueError(f"{shown(value)} is not a duration: write 300ms, 5s, 2m or 24h")
+        return Decimal(match[1]) * _UNIT_MS[match[2]]
+    return number(value) * 1000
+
+
+def cidr(value: object) -> str:
+    """A network such as 10.0.0.0/8 or 2001:db8::/32; a single address is one as well."""
+    text = _text(value)
+    try:
+        return str(ip_network(text))
+    except ValueError:
+        raise ValueError(f"{shown(text)} is not a network: write 10.0.0.0/8, without bits behind it") from None
 
 
 def fraction(value: object) -> float:
@@ -345,6 +367,8 @@ StoreAddress = Annotated[str, _by(store_address)]
 ModelName = Annotated[str, _by(model_name)]
 AliasName = Annotated[str, _by(alias_name)]
 TagValue = Annotated[str, _by(tag_value)]
+GraceMs = Annotated[int, _by(grace_ms)]
+Cidr = Annotated[str, _by(cidr)]
 DurationMs = Annotated[int, _by(duration_ms)]
 SpanS = Annotated[int, _by(span_s)]
 Fraction = Annotated[float, _by(fraction)]

@@ -20,8 +20,9 @@ from sqlalchemy import ColumnElement, case, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from penstock.config.checks import caller_secret
+from penstock.config.lineage import parents_first
 from penstock.config.settings import Config, DeclaredKey, DeclaredLimit
-from penstock.control import keys, limits, models, nouns, projects, providers, references, teams, users
+from penstock.control import keys, limits, models, nouns, organisations, projects, providers, references, teams, users
 from penstock.control.credentials import BoxReferences
 from penstock.control.paging import Listing, Page, cut, position
 from penstock.control.write import Write
@@ -32,7 +33,15 @@ from penstock.store.tables.control import audit, config_versions
 ACTOR = "configuration file"
 """Who the file is in the audit log."""
 
-_BEFORE_THEIR_USERS = (providers.PROVIDER, models.MODEL, teams.TEAM, projects.PROJECT, users.USER, keys.KEY)
+_BEFORE_THEIR_USERS = (
+    providers.PROVIDER,
+    models.MODEL,
+    organisations.ORGANISATION,
+    teams.TEAM,
+    projects.PROJECT,
+    users.USER,
+    keys.KEY,
+)
 """The order in which objects come into being; they go in the opposite one. Limits, to which nothing refers, come last
 and go first."""
 
@@ -106,7 +115,7 @@ async def rotate(write: Write, pepper: bytes, references: BoxReferences, scheme:
             continue
         row = await nouns.find(write.conn, keys.KEY, key.name)
         if row is not None and row["origin"] == "file":
-            await keys.replace_secret(write, pepper, key.name, caller_secret(key))
+            await keys.replace_secret(write, pepper, key, caller_secret(key))
     return await _steps_since(write.conn, start)
 
 
@@ -242,6 +251,7 @@ def _declared_names(config: Config) -> dict[str, set[str]]:
     return {
         "provider": {it.name for it in config.providers},
         "model": {it.name for it in config.models},
+        "organisation": {it.name for it in config.organisations},
         "team": {it.name for it in config.teams},
         "project": {it.name for it in config.projects},
         "key": {it.name for it in config.keys},
@@ -289,14 +299,16 @@ async def _put_objects(write: Write, pepper: bytes, config: Config) -> None:
         await _put(write, providers.PROVIDER, providers.columns(provider))
     for model in config.models:
         await _put(write, models.MODEL, await models.columns(write.conn, model))
+    for organisation in config.organisations:
+        await _put(write, organisations.ORGANISATION, organisation.model_dump())
     for team in config.teams:
-        await _put(write, teams.TEAM, team.model_dump())
+        await _put(write, teams.TEAM, await teams.columns(write, team))
     for project in config.projects:
         await _put(write, projects.PROJECT, project.model_dump())
     for user in sorted({key.user for key in config.keys if key.user}):
         if not await references.is_known(write.conn, "user", user):
             await users.add(write, users.User(name=user))
-    for key in config.keys:
+    for key in parents_first(config.keys):
         await _put_key(write, pepper, key)
 
 
@@ -310,11 +322,11 @@ async def _put(write: Write, noun: nouns.Noun, columns: nouns.Row) -> None:
 
 async def _put_key(write: Write, pepper: bytes, declared: DeclaredKey) -> None:
     secret = caller_secret(declared)
-    key = keys.Key.model_construct(**declared.model_dump(exclude={"secret"}))
+    key = keys.Key.model_construct(**declared.model_dump(exclude={"secret", "rotation_grace_ms"}))
     if await nouns.find(write.conn, keys.KEY, key.name) is None:
         await keys.add(write, pepper, key, secret)
         return
-    await keys.replace_secret(write, pepper, key.name, secret)
+    await keys.replace_secret(write, pepper, declared, secret)
     await keys.put(write, key)
 
 

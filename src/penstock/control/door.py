@@ -19,7 +19,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from penstock.control import changes, kills
+from penstock.control import changes, kills, organisations
 from penstock.control.actor import Actor
 from penstock.control.changes import News
 from penstock.control.publisher import EVERYTHING, OUTSIDE, Publisher, Touched
@@ -52,6 +52,8 @@ class Door:
     async def load(self) -> Snapshot:
         """The whole store as the first snapshot. Once, before anything is changed or served."""
         async with self._one_at_a_time:
+            async with self.engine.begin() as conn:
+                await organisations.keep_default(conn, self._clock())
             async with self.read() as conn:
                 seen = await changes.newest(conn)
                 change = await self.publisher.prepare(conn, EVERYTHING)

@@ -5,12 +5,15 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict
-from sqlalchemy import select
+from msgspec import structs
+from pydantic import BaseModel, ConfigDict, model_validator
+from sqlalchemy import and_, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from penstock.config.values import AliasName, Moment, Name, TagValue, unique
-from penstock.control import nouns, references
+from penstock.config.lineage import INHERITED, inherited
+from penstock.config.settings import AllowedTags, Cidrs, DeclaredKey, Surfaces, refuse_pins
+from penstock.config.values import AliasName, GraceMs, Moment, Name, TagValue, unique
+from penstock.control import key_activity, lineage, nouns, references
 from penstock.control.paging import Listing, Page
 from penstock.control.tenancy import team_of_project
 from penstock.control.write import Write
@@ -22,13 +25,15 @@ from penstock.store.tables.control import keys
 
 MAX_TAGS = 64
 MAX_MODELS = 1_000
+_RIGHTS = ("models", "surfaces", "allowed_cidrs", "tags", "allowed_tags")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LATEST = datetime(2200, 1, 1, tzinfo=UTC)
 
 
 class Key(BaseModel):
     """`models`: alias patterns; empty allows every declared alias. `tags` are pinned: a caller cannot override them.
-    `team` is the project's when it is empty."""
+    `allowed_tags`: the values that a tag may have. `parent`: the key under which it stands, so that it can do no more
+    than that one. `team` is the project's when it is empty, and what the parent has, the key has as well."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, hide_input_in_errors=True)
 
@@ -38,22 +43,39 @@ class Key(BaseModel):
     user: TagValue | Literal[""] = ""
     models: Annotated[list[AliasName], unique("the model")] = []
     tags: dict[Name, TagValue] = {}
+    allowed_tags: AllowedTags = {}
+    surfaces: Surfaces = []
+    allowed_cidrs: Cidrs = []
+    parent: Name | Literal[""] = ""
     expires_at: Moment | None = None
+
+    @model_validator(mode="after")
+    def _pinned(self) -> "Key":
+        refuse_pins(self.tags, self.allowed_tags)
+        return self
 
 
 def _shown(row: nouns.Row) -> dict[str, Any]:
-    columns = ("id", "name", "team", "project", "user", "prefix", "models", "tags")
+    columns = ("id", "name", "team", "project", "user", "parent", "prefix", *_RIGHTS)
     shown = {column: row[column] for column in columns}
     for moment in ("expires_at", "revoked_at"):
         shown[moment] = None if row[moment] is None else rfc3339(row[moment])
-    return shown
+    return {**shown, "old_secret_until": rfc3339(row["old_until"]) if row["old_until"] else None}
 
 
 KEY = nouns.Noun("key", keys, _shown)
 
 
+class Rotation(BaseModel):
+    """`grace`: how long the old secret is good as well; nothing: it is refused from now on."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    grace: GraceMs = 0
+
+
 async def create(write: Write, pepper: bytes, fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Fields: name, team, project, user, models, tags, expires_at. The key as it is shown, and `secret`, this once."""
+    """Fields: those of `Key`. The key as it is shown, and `secret`, this once."""
     secret = virtual_keys.mint()
     return {**await add(write, pepper, nouns.validated(Key, fields), secret), "secret": secret}
 
@@ -61,9 +83,10 @@ async def create(write: Write, pepper: bytes, fields: Mapping[str, Any]) -> dict
 async def add(write: Write, pepper: bytes, key: Key, secret: str) -> dict[str, Any]:
     """A key with a secret that exists already. One that another key has is Conflict."""
     digest = virtual_keys.digest(pepper, secret)
-    await _refuse_shared(write.conn, digest, key.name)
+    await _refuse_shared(write, digest, key.name)
     identity = {"id": f"key_{uuid.uuid4().hex}", "digest": digest, "prefix": virtual_keys.prefix(secret)}
-    return await nouns.add(write, KEY, {**await _columns(write, key), **identity, "revoked_at": None})
+    never = {"revoked_at": None, "old_digest": "", "old_until": 0}
+    return await nouns.add(write, KEY, {**await _columns(write, key), **identity, **never})
 
 
 async def update(write: Write, name: str, changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -71,25 +94,50 @@ async def update(write: Write, name: str, changes: Mapping[str, Any]) -> dict[st
     if changes.get("project") and "team" not in changes:
         changes = {**changes, "team": ""}
     current = {field: value for field, value in _shown(row).items() if field in Key.model_fields}
-    key = nouns.validated(Key, nouns.merged(current, changes))
-    return await nouns.alter(write, KEY, row, await _columns(write, key, row))
+    return await _alter(write, row, nouns.validated(Key, nouns.merged(current, changes)))
 
 
 async def put(write: Write, key: Key) -> dict[str, Any]:
     """Writes the whole key over the one of that name; its secret stays."""
-    row = await nouns.fetch_writable(write, KEY, key.name)
-    return await nouns.alter(write, KEY, row, await _columns(write, key, row))
+    return await _alter(write, await nouns.fetch_writable(write, KEY, key.name), key)
 
 
-async def replace_secret(write: Write, pepper: bytes, name: str, secret: str) -> bool:
-    """Gives a key the secret `secret` in place of its own. Whether that changed anything."""
+async def _alter(write: Write, row: nouns.Row, key: Key) -> dict[str, Any]:
+    if key.parent != row["parent"]:
+        raise InvalidNoun("the parent of a key cannot be changed: create another", "parent")
+    columns = await _columns(write, key, row)
+    await lineage.refuse_strays(write.conn, columns)
+    return await nouns.alter(write, KEY, row, columns)
+
+
+async def rotate(write: Write, pepper: bytes, name: str, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Another secret for the key. Fields: those of `Rotation`. The key as it is shown, and `secret`, this once. A
+    revoked key is Conflict."""
+    asked = nouns.validated(Rotation, fields)
     row = await nouns.fetch_writable(write, KEY, name)
+    if row["revoked_at"] is not None:
+        raise Conflict(f"key {name!r} is revoked, for good: create another")
+    secret = virtual_keys.mint()
+    return {**await _give(write, row, virtual_keys.digest(pepper, secret), secret, asked.grace), "secret": secret}
+
+
+async def replace_secret(write: Write, pepper: bytes, key: DeclaredKey, secret: str) -> bool:
+    """Gives a declared key the secret `secret` in place of its own. Whether that changed anything."""
+    row = await nouns.fetch_writable(write, KEY, key.name)
     digest = virtual_keys.digest(pepper, secret)
     if digest == row["digest"]:
         return False
-    await _refuse_shared(write.conn, digest, row["name"])
-    await nouns.alter(write, KEY, row, {"digest": digest, "prefix": virtual_keys.prefix(secret)}, "rotate")
+    await _refuse_shared(write, digest, row["name"])
+    await _give(write, row, digest, secret, key.rotation_grace_ms)
     return True
+
+
+async def _give(write: Write, row: nouns.Row, digest: str, secret: str, grace_ms: int) -> dict[str, Any]:
+    """Of two rotations within one grace, the older secret goes at once."""
+    old = {"old_digest": row["digest"], "old_until": write.at + grace_ms * 1_000_000}
+    none = {"old_digest": "", "old_until": 0}
+    given = {"digest": digest, "prefix": virtual_keys.prefix(secret), **(old if grace_ms else none)}
+    return await nouns.alter(write, KEY, row, given, "rotate")
 
 
 async def revoke(write: Write, name: str) -> dict[str, Any]:
@@ -105,26 +153,47 @@ async def delete(write: Write, name: str) -> None:
 
 
 async def show(conn: AsyncConnection, name: str, reach: Reach = EVERYTHING) -> dict[str, Any]:
-    return await nouns.show(conn, KEY, name, reach)
+    """The key, with `last_used_at`: when a call with it began last, as far as it is noted yet."""
+    (shown,) = await _with_use(conn, [await nouns.show(conn, KEY, name, reach)])
+    return shown
 
 
 async def list_page(conn: AsyncConnection, page: Page, reach: Reach = EVERYTHING) -> Listing:
-    return await nouns.list_page(conn, KEY, page, reach)
+    listing = await nouns.list_page(conn, KEY, page, reach)
+    return structs.replace(listing, items=await _with_use(conn, listing.items))
+
+
+async def _with_use(conn: AsyncConnection, shown: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A use from before the key was made was of another of its name."""
+    used = await key_activity.last_used(conn, [key["name"] for key in shown])
+    moments = {name: rfc3339(at) for name, at in used.items()}
+    return [
+        {**key, "last_used_at": at if (at := moments.get(key["name"])) and at >= key["created_at"] else None}
+        for key in shown
+    ]
 
 
 async def _columns(write: Write, key: Key, before: nouns.Row | None = None) -> nouns.Row:
     """The columns of `key`, after every rule. `before`: the row as it was; what stays as it was is not judged anew."""
+    parent = await lineage.parent_of(write, key.parent) if key.parent and before is None else None
+    if parent is not None:
+        key = key.model_copy(update=inherited(key.model_dump(include=set(INHERITED)), parent))
     if key.user:
         await references.require(write.conn, "user", key.user, "user", write.by.reach)
     if before is None or key.models != before["models"]:
         await _check_models(write.conn, key.models)
     if len(key.tags) > MAX_TAGS:
         raise InvalidNoun(f"a key pins up to {MAX_TAGS} tags", "tags")
+    if len(key.allowed_tags) > MAX_TAGS:
+        raise InvalidNoun(f"a key lists the values of up to {MAX_TAGS} tags", "allowed_tags")
     expires_at = None if key.expires_at is None else _nanoseconds(key.expires_at)
     if expires_at is not None and expires_at <= write.at and (before is None or expires_at != before["expires_at"]):
         raise InvalidNoun("the key would be expired already", "expires_at")
-    named = key.model_dump(include={"name", "project", "user", "models", "tags"})
-    return {**named, "team": await _team(write, key), "expires_at": expires_at}
+    named = key.model_dump(include={"name", "project", "user", "parent", *_RIGHTS})
+    columns = {**named, "team": await _team(write, key), "expires_at": expires_at}
+    if key.parent:
+        lineage.refuse_wider(columns, parent or await nouns.fetch(write.conn, KEY, key.parent))
+    return columns
 
 
 async def _team(write: Write, key: Key) -> str:
@@ -157,7 +226,8 @@ def _nanoseconds(moment: datetime) -> int:
     return (moment - _EPOCH) // timedelta(microseconds=1) * 1_000
 
 
-async def _refuse_shared(conn: AsyncConnection, digest: str, name: str) -> None:
-    holder = (await conn.execute(select(keys.c.name).where(keys.c.digest == digest))).scalar()
-    if holder is not None and holder != name:
+async def _refuse_shared(write: Write, digest: str, name: str) -> None:
+    is_good = or_(keys.c.digest == digest, and_(keys.c.old_digest == digest, keys.c.old_until > write.at))
+    holder = (await write.conn.execute(select(keys.c.name).where(is_good, keys.c.name != name).limit(1))).scalar()
+    if holder is not None:
         raise Conflict(f"key {holder!r} has this secret already", "secret")

@@ -10,7 +10,6 @@ from typing import Any
 from sqlalchemy import func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from penstock.config.checks import ORGANISATION
 from penstock.control import audit, nouns, references
 from penstock.control.paging import Listing, Page, cut, position
 from penstock.control.tenancy import tenant_of, visible
@@ -115,8 +114,6 @@ async def _checked_scope(write: Write, scope: Mapping[str, Any]) -> dict[str, An
         raise InvalidNoun(f"must be 1 to {2 * MAX_VALUE} printable characters", place)
     if dimension == "tag" and not all(value.partition("=")):
         raise InvalidNoun("a tag is written name=value", place)
-    if dimension == "organisation" and value != ORGANISATION:
-        raise InvalidNoun(f"there is no organisation {value!r}", place)
     if dimension == "key":
         value = await _key_name(conn, value)
     if dimension == "model":

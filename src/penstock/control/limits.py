@@ -8,7 +8,6 @@ from pydantic import BaseModel, ConfigDict
 from sqlalchemy import exists, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from penstock.config.checks import ORGANISATION
 from penstock.config.settings import DeclaredLimit
 from penstock.config.values import Moment, amount_in
 from penstock.control import nouns, references
@@ -18,9 +17,10 @@ from penstock.control.write import Write
 from penstock.domain.access import EVERYTHING, LEVELS, Level, Reach
 from penstock.domain.money import MAX_NANOUSD, usd
 from penstock.domain.policy import Limit
+from penstock.domain.tenancy import DEFAULT_ORGANISATION
 from penstock.errors import Conflict, InvalidNoun, NotAllowed
 from penstock.records.receipts import rfc3339
-from penstock.store.tables.control import keys, limits, projects
+from penstock.store.tables.control import keys, limits, projects, teams
 
 MEANING = ("match", "each", "unit", "per", "window", "timezone")
 """What a limit counts. Its balances go with it, so it stays as it is for the life of the limit."""
@@ -30,7 +30,7 @@ MAX_RAISES = 20
 MAX_RAISE_NS = 366 * 86_400 * 1_000_000_000
 
 _TAG = "tag:"
-_NAMED = ("team", "project", "key", "provider")
+_NAMED = ("organisation", "team", "project", "key", "provider")
 
 
 def _shown(row: nouns.Row) -> dict[str, Any]:
@@ -231,8 +231,6 @@ async def _check_match(write: Write, match: Mapping[str, str]) -> None:
     for kind in _NAMED:
         if kind in match and not (kind == "team" and await _is_of_own_project(write, match)):
             await references.require(conn, kind, match[kind], f"match.{kind}", write.by.reach)
-    if match.get("organisation", ORGANISATION) != ORGANISATION:
-        raise InvalidNoun(f"there is no organisation {match['organisation']!r}", "match.organisation")
     if "environment" in match:
         known = select(exists().where(projects.c.environment == match["environment"]))
         if not (await conn.execute(known)).scalar():
@@ -249,12 +247,22 @@ async def _check_match(write: Write, match: Mapping[str, str]) -> None:
     ):
         sentence = f"no call can match: provider {match['provider']!r} serves no model {match['model']!r}"
         raise InvalidNoun(sentence, "match.provider")
+    if "team" in match:
+        query = select(teams.c.organisation).where(teams.c.name == match["team"])
+        facts = dict((await conn.execute(query)).mappings().one())
+        _refuse_contradiction(match, f"team {match['team']!r}", facts)
     if "project" in match:
-        query = select(projects.c.team, projects.c.environment).where(projects.c.name == match["project"])
+        columns = (projects.c.team, projects.c.environment, teams.c.organisation)
+        query = select(*columns).join(teams, teams.c.name == projects.c.team).where(projects.c.name == match["project"])
         facts = dict((await conn.execute(query)).mappings().one())
         _refuse_contradiction(match, f"project {match['project']!r}", facts)
     if "key" in match:
         _refuse_contradiction(match, f"key {match['key']!r}", await _facts_of_key(conn, match["key"]))
+        allowed = (await conn.execute(select(keys.c.allowed_tags).where(keys.c.name == match["key"]))).scalar_one()
+        for tag, values in allowed.items():
+            if match.get(_TAG + tag, values[0]) not in values:
+                sentence = f"no call can match: key {match['key']!r} does not allow that value of the tag {tag!r}"
+                raise InvalidNoun(sentence, f"match.{_TAG}{tag}")
 
 
 async def _is_of_own_project(write: Write, match: Mapping[str, str]) -> bool:
@@ -269,10 +277,20 @@ async def _is_of_own_project(write: Write, match: Mapping[str, str]) -> bool:
 
 async def _facts_of_key(conn: AsyncConnection, name: str) -> dict[str, str]:
     """The dimensions that a key fixes for its calls."""
-    columns = (keys.c.team, keys.c.project, keys.c.user, keys.c.tags, projects.c.environment)
-    query = select(*columns).outerjoin(projects, projects.c.name == keys.c.project).where(keys.c.name == name)
+    columns = (keys.c.team, keys.c.project, keys.c.user, keys.c.tags, projects.c.environment, teams.c.organisation)
+    query = (
+        select(*columns)
+        .outerjoin(projects, projects.c.name == keys.c.project)
+        .outerjoin(teams, teams.c.name == keys.c.team)
+        .where(keys.c.name == name)
+    )
     row = (await conn.execute(query)).mappings().one()
-    facts = {"team": row["team"], "project": row["project"], "environment": row["environment"] or ""}
+    facts = {
+        "organisation": row["organisation"] or DEFAULT_ORGANISATION,
+        "team": row["team"],
+        "project": row["project"],
+        "environment": row["environment"] or "",
+    }
     pinned = {_TAG + tag: value for tag, value in row["tags"].items()}
     return {**facts, **pinned, **({"user": row["user"]} if row["user"] else {})}
 

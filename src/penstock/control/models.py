@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from penstock.config.checks import replacement_circle
+from penstock.config.checks import circle_from
 from penstock.config.settings import DeclaredModel
 from penstock.control import nouns, references
 from penstock.control.paging import Listing, Page
@@ -87,7 +87,7 @@ async def _check_replacement(conn: AsyncConnection, model: DeclaredModel) -> Non
     await references.require(conn, "model", model.replaced_by, "replaced_by")
     rows = await conn.execute(select(models.c.name, models.c.body))
     successors = {name: body["replaced_by"] for name, body in rows if body.get("replaced_by")}
-    if circle := replacement_circle(model.name, {**successors, model.name: model.replaced_by}):
+    if circle := circle_from(model.name, {**successors, model.name: model.replaced_by}):
         raise InvalidNoun(f"leads in a circle: {circle}", "replaced_by")
 
 

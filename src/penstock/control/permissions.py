@@ -35,6 +35,8 @@ class Permission(NamedTuple):
 
 _WRITTEN = """
                     about   owner  admin  operator  finance  auditor  developer  viewer
+organisation.read   whole     x      x       x         x        x         .        x
+organisation.write  whole     x      x       .         .        .         .        .
 team.read           tenant    x      x       x         x        x         x        x
 team.write          tenant    x      x       .         .        .         .        .
 project.read        tenant    x      x       x         x        x         x        x

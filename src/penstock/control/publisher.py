@@ -1,13 +1,13 @@
 """The publisher: from the store to the snapshot that workers live from, one difference at a time.
 
-It knows the last published snapshot. After a change it reads again what was touched (and what follows from it: a team's
-keys, a provider's aliases), and what differs is the `Change` that goes out: the work is that of the change, not that of
-the whole.
+It knows the last published snapshot. After a change it reads again what was touched (and what follows from it: a
+provider's aliases), and what differs is the `Change` that goes out: the work is that of the change, not that of the
+whole.
 """
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, TypeVar
@@ -17,7 +17,6 @@ from msgspec import structs
 from sqlalchemy import ColumnElement, Select, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from penstock.config.checks import ORGANISATION
 from penstock.control import kills, prices, vault_entries
 from penstock.control.limits import domain_limit, raises_in_force
 from penstock.domain.http import Timeouts
@@ -28,13 +27,14 @@ from penstock.domain.snapshot import (
     Change,
     Credential,
     Deployment,
-    Key,
     Provider,
     Secret,
     ServerSettings,
     Snapshot,
     applied,
 )
+from penstock.domain.tenancy import Key, Project, Rights, Sharing, Team
+from penstock.store.chunks import chunks
 from penstock.store.tables import control as tables
 
 Resolve = Callable[[Provider, str, PriceOverride | None, int | None], Deployment]
@@ -49,15 +49,14 @@ OpenedValues = Callable[[vault_entries.Serving], Secret | None]
 Subscriber = Callable[[Change], None]
 K = TypeVar("K")
 V = TypeVar("V")
-_IN_ONE_QUERY = 500
 _IN_ONE_TURN = 100
 _SECOND_NS = 1_000_000_000
-_KEY_COLUMNS = (
-    *(tables.keys.c[name] for name in ("id", "name", "digest", "team", "project", "user", "models", "tags")),
-    tables.keys.c.expires_at,
-    tables.keys.c.revoked_at,
-    tables.teams.c.required_tags,
-    tables.projects.c.environment,
+_KEY_COLUMNS = tuple(
+    tables.keys.c[name]
+    for name in (
+        *("id", "name", "digest", "old_digest", "old_until", "team", "project", "user", "parent"),
+        *("models", "surfaces", "allowed_cidrs", "tags", "allowed_tags", "expires_at", "revoked_at"),
+    )
 )
 
 
@@ -93,7 +92,6 @@ class Publisher:
     def __init__(self, sources: Sources, clock: Callable[[], int] = time.time_ns) -> None:
         self._sources = sources
         self._subscribers: list[Subscriber] = []
-        self._digests: dict[str, str] = {}
         self._clock = clock
         self._raised_until: dict[str, int] = {}
         self._book: prices.Book = {}
@@ -123,7 +121,9 @@ class Publisher:
         all_providers = {name: it for name, it in old.providers.items() if name not in old_providers} | new_providers
         aliases = self._touched_aliases(touched)
         new_aliases = await self._read_aliases(conn, aliases, all_providers, book)
-        new_keys = await self._read_keys(conn, touched)
+        new_keys = await _read_keys(conn, touched.of("key"))
+        new_teams = await _read_teams(conn, touched.of("team"))
+        new_projects = await _read_projects(conn, touched.of("project"))
         limit_names = touched.of("limit")
         new_limits = await self._read_limits(conn, limit_names)
         old_limits = old.limits if limit_names is None else _where(old.limits, lambda it: it.name in limit_names)
@@ -131,18 +131,24 @@ class Publisher:
         generation = await kills.newest_generation(conn)
         put_providers, drop_providers = _difference(old_providers, new_providers)
         put_aliases, drop_aliases = _difference(_among(old.aliases, aliases), new_aliases)
-        put_keys, drop_keys = _difference(self._old_keys(touched, new_keys), new_keys)
+        put_keys, drop_keys = _difference(_among(old.keys, touched.of("key")), new_keys)
+        put_teams, drop_teams = _difference(_among(old.teams, touched.of("team")), new_teams)
+        put_projects, drop_projects = _difference(_among(old.projects, touched.of("project")), new_projects)
         put_limits, drop_limits = _difference(old_limits, new_limits)
         put_kills, drop_kills = _difference(old.kills, in_force)
         change = Change(
             version=old.version + 1,
             generation=generation,
             put_keys=put_keys,
+            put_teams=put_teams,
+            put_projects=put_projects,
             put_providers=put_providers,
             put_aliases=put_aliases,
             put_limits=put_limits,
             put_kills=put_kills,
             drop_keys=drop_keys,
+            drop_teams=drop_teams,
+            drop_projects=drop_projects,
             drop_providers=drop_providers,
             drop_aliases=drop_aliases,
             drop_limits=drop_limits,
@@ -160,10 +166,6 @@ class Publisher:
             return
         if self._prepared[0] is change:
             _, self._book, self._book_at = self._prepared
-        for digest in change.drop_keys:
-            self._digests.pop(self.snapshot.keys[digest].name, None)
-        for digest, key in change.put_keys.items():
-            self._digests[key.name] = digest
         self.snapshot = applied(self.snapshot, change)
         for subscriber in self._subscribers:
             subscriber(change)
@@ -265,28 +267,23 @@ class Publisher:
             deployment = prices.priced(deployment, entry)
         return structs.replace(deployment, provider=provider.name, model=model)
 
-    async def _read_keys(self, conn: AsyncConnection, touched: Touched) -> dict[str, Key]:
-        """The keys themselves, those of touched teams and those of touched projects, by digest."""
-        keys, teams, projects = tables.keys, tables.teams, tables.projects
-        query = (
-            select(*_KEY_COLUMNS)
-            .outerjoin(teams, teams.c.name == keys.c.team)
-            .outerjoin(projects, projects.c.name == keys.c.project)
-        )
-        found = {}
-        for column, kind in ((keys.c.name, "key"), (keys.c.team, "team"), (keys.c.project, "project")):
-            async for row in _rows(conn, query, column, touched.of(kind)):
-                found[row.digest] = _key(row)
-            if touched.of(kind) is None:
-                break
-        return found
 
-    def _old_keys(self, touched: Touched, new: Mapping[str, Key]) -> dict[str, Key]:
-        names = touched.of("key")
-        if names is None:
-            return self.snapshot.keys
-        digests = [self._digests.get(name) for name in names | {key.name for key in new.values()}]
-        return {digest: self.snapshot.keys[digest] for digest in digests if digest is not None}
+async def _read_keys(conn: AsyncConnection, names: set[str] | None) -> dict[str, Key]:
+    sharing = Sharing()
+    query = select(*_KEY_COLUMNS)
+    return {row.name: sharing.shared(_key(row)) async for row in _rows(conn, query, tables.keys.c.name, names)}
+
+
+async def _read_teams(conn: AsyncConnection, names: set[str] | None) -> dict[str, Team]:
+    table = tables.teams
+    rows = _rows(conn, select(table), table.c.name, names)
+    return {row.name: Team(row.name, row.organisation, tuple(row.required_tags), row.tags_from) async for row in rows}
+
+
+async def _read_projects(conn: AsyncConnection, names: set[str] | None) -> dict[str, Project]:
+    table = tables.projects
+    rows = _rows(conn, select(table), table.c.name, names)
+    return {row.name: Project(row.name, row.environment) async for row in rows}
 
 
 async def _rows(
@@ -295,17 +292,12 @@ async def _rows(
     """The rows whose `column` is among `names`; all of them for None. Others get their turn on the event loop."""
     selections: Iterable[Select[Any]] = [query]
     if names is not None:
-        selections = [query.where(column.in_(chunk)) for chunk in _chunks(sorted(names))]
+        selections = [query.where(column.in_(chunk)) for chunk in chunks(sorted(names))]
     for selection in selections:
         for count, row in enumerate(await conn.execute(selection), 1):
             yield row
             if count % _IN_ONE_TURN == 0:
                 await asyncio.sleep(0)
-
-
-def _chunks(names: list[str]) -> Iterator[list[str]]:
-    for start in range(0, len(names), _IN_ONE_QUERY):
-        yield names[start : start + _IN_ONE_QUERY]
 
 
 def _key(row: Any) -> Key:
@@ -314,17 +306,21 @@ def _key(row: Any) -> Key:
         id=row.id,
         name=row.name,
         digest=row.digest,
-        organisation=ORGANISATION,
         team=row.team,
         project=row.project,
-        environment=row.environment or "",
         user=row.user,
-        models=tuple(row.models),
-        tags=row.tags,
-        required_tags=tuple(row.required_tags or ()),
+        rights=_rights(row),
         expires_at=None if row.expires_at is None else row.expires_at / _SECOND_NS,
         revoked_at=None if row.revoked_at is None else row.revoked_at / _SECOND_NS,
+        parent=row.parent,
+        old_digest=row.old_digest,
+        old_until=row.old_until / _SECOND_NS,
     )
+
+
+def _rights(row: Any) -> Rights:
+    allowed = {tag: tuple(values) for tag, values in row.allowed_tags.items()}
+    return Rights(tuple(row.models), row.tags, allowed, tuple(row.surfaces), tuple(row.allowed_cidrs))
 
 
 def _replacement(row: Any) -> tuple[str, float | None, float | None]:
@@ -343,7 +339,7 @@ def _seconds(moment: str | None) -> float | None:
     return None if moment is None else datetime.fromisoformat(moment).timestamp()
 
 
-def _among(objects: dict[str, V], names: set[str] | None) -> dict[str, V]:
+def _among(objects: Mapping[str, V], names: set[str] | None) -> Mapping[str, V]:
     return objects if names is None else {name: objects[name] for name in names if name in objects}
 
 

@@ -16,6 +16,7 @@ from penstock.store.tables.control import (
     keys,
     limits,
     models,
+    organisations,
     projects,
     providers,
     teams,
@@ -23,6 +24,7 @@ from penstock.store.tables.control import (
 )
 
 TABLES: Mapping[str, Table] = {
+    "organisation": organisations,
     "team": teams,
     "project": projects,
     "user": users,
@@ -33,9 +35,11 @@ TABLES: Mapping[str, Table] = {
     "limit": limits,
 }
 _COLUMNS: Mapping[str, tuple[tuple[str, ColumnElement[Any]], ...]] = {
+    "organisation": (("team", teams.c.organisation),),
     "team": (("project", projects.c.team), ("key", keys.c.team), ("credential", credentials.c.team)),
     "project": (("key", keys.c.project),),
     "user": (("key", keys.c.user), ("token", admin_tokens.c.user)),
+    "key": (("key", keys.c.parent),),
 }
 """Kind -> the columns that hold its names, with the kind of whoever has them."""
 _SHOWN = 5

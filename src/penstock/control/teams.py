@@ -1,4 +1,4 @@
-"""Teams: who owns projects, keys and money. `required_tags`: tags that every call of the team must carry."""
+"""Teams: who owns projects, keys and money, and which tags each of their calls must carry."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from penstock.config.settings import DeclaredTeam
-from penstock.control import nouns
+from penstock.control import nouns, references
 from penstock.control.paging import Listing, Page
 from penstock.control.write import Write
 from penstock.domain.access import EVERYTHING, Reach
@@ -14,20 +14,21 @@ from penstock.store.tables.control import teams
 
 
 def _shown(row: nouns.Row) -> dict[str, Any]:
-    return {"name": row["name"], "required_tags": row["required_tags"]}
+    return {column: row[column] for column in ("name", "organisation", "required_tags", "tags_from")}
 
 
 TEAM = nouns.Noun("team", teams, _shown)
 
 
 async def create(write: Write, fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Fields: name, required_tags."""
-    return await nouns.add(write, TEAM, _columns(fields))
+    """Fields: name, organisation, required_tags, tags_from."""
+    return await nouns.add(write, TEAM, await columns(write, nouns.validated(DeclaredTeam, fields)))
 
 
 async def update(write: Write, name: str, changes: Mapping[str, Any]) -> dict[str, Any]:
     row = await nouns.fetch_writable(write, TEAM, name)
-    return await nouns.alter(write, TEAM, row, _columns(nouns.merged(_shown(row), changes)))
+    team = nouns.validated(DeclaredTeam, nouns.merged(_shown(row), changes))
+    return await nouns.alter(write, TEAM, row, await columns(write, team, row))
 
 
 async def delete(write: Write, name: str) -> None:
@@ -42,5 +43,8 @@ async def list_page(conn: AsyncConnection, page: Page, reach: Reach = EVERYTHING
     return await nouns.list_page(conn, TEAM, page, reach)
 
 
-def _columns(fields: Mapping[str, Any]) -> nouns.Row:
-    return nouns.validated(DeclaredTeam, fields).model_dump()
+async def columns(write: Write, team: DeclaredTeam, before: nouns.Row | None = None) -> nouns.Row:
+    """The columns of `team`, once its organisation is there. Whoever reaches only teams takes none to another one."""
+    if before is None or team.organisation != before["organisation"]:
+        await references.require(write.conn, "organisation", team.organisation, "organisation", write.by.reach)
+    return team.model_dump()

@@ -20,7 +20,6 @@ from msgspec import Struct
 from sqlalchemy import insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from penstock.config.checks import ORGANISATION
 from penstock.control import nouns, replays, vault_entries
 from penstock.control.actor import Actor
 from penstock.control.door import Door
@@ -28,6 +27,7 @@ from penstock.control.replays import Answer, Request
 from penstock.control.vault_entries import Credential, Rotation, Sealed, Serving, Version
 from penstock.control.write import Write
 from penstock.domain.snapshot import Secret
+from penstock.domain.tenancy import DEFAULT_ORGANISATION
 from penstock.errors import PenstockError, SealBroken
 from penstock.store.tables.vault import data_keys
 from penstock.vault import envelope
@@ -196,7 +196,7 @@ class Vault:
 
     async def _seal(self, entry: Mapping[str, Any], value: Secret) -> tuple[Sealed, DataKey | None]:
         """The value under its tenant's data key, and that key where it was made for this and has to be kept."""
-        scope = f"team:{entry['team']}" if entry["team"] else f"organisation:{ORGANISATION}"
+        scope = f"team:{entry['team']}" if entry["team"] else f"organisation:{DEFAULT_ORGANISATION}"
         key_id, made = await self._key_of(scope)
         version_id = vault_entries.new_id()
         bound = vault_entries.context(entry, version_id)

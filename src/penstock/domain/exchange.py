@@ -13,7 +13,8 @@ from penstock.domain.events import AttemptRecord, Cause, UsageEvent
 from penstock.domain.idempotency import KeyUse
 from penstock.domain.money import CostLine
 from penstock.domain.policy import Charge
-from penstock.domain.snapshot import Alias, Key
+from penstock.domain.snapshot import Alias
+from penstock.domain.tenancy import Principal
 from penstock.domain.usage import Usage
 
 
@@ -46,7 +47,7 @@ class Exchange:
     `replaced` is the name that the caller wrote where another alias took its place, and counts as a model too.
 
     `cut(cause)` is set while the call can be interrupted: it stops the call where it stands, and the call settles.
-    `path`: of the request, decoded.
+    `path`: of the request, decoded. `peer`: the address at the other end of the connection.
     `dropped`: what the target could not be told. `key_use`: the Idempotency-Key that the call has taken.
     """
 
@@ -68,11 +69,12 @@ class Exchange:
         "first_byte_at",
         "flags",
         "headers",
-        "key",
         "key_use",
         "node",
         "path",
+        "peer",
         "price_version",
+        "principal",
         "recorded",
         "request_id",
         "started_at",
@@ -91,7 +93,8 @@ class Exchange:
         self.headers = headers
         self.started_at = started_at
         self.path = ""
-        self.key: Key | None = None
+        self.peer = ""
+        self.principal: Principal | None = None
         self.key_use: KeyUse | None = None
         self.alias: Alias | None = None
         self.tags: dict[str, str] = {}

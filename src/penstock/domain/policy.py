@@ -23,6 +23,9 @@ MAX_VALUES = 100_000
 MATCHABLE = ("organisation", "team", "project", "environment", "key", "user", "customer", "model", "provider")
 """The dimensions of `match` and `each`; besides these, `tag:<name>` is the caller's or the key's tag."""
 
+UNDER = "under:"
+"""What stands before the name of a key in the dimension that calls of the keys under it have."""
+
 
 class Limit(Struct, frozen=True):
     """One limit. `amount` is in nano-USD for `usd`, in pieces for the rest.

@@ -3,9 +3,12 @@
 The control process publishes it whole when a worker attaches and as a `Change` afterwards; the pipeline takes one
 reference per exchange, so a request sees one consistent world. No secret of a caller is in it (keys are digests);
 the credentials of providers are, because workers send them, and `Secret` keeps them out of every repr.
+
+There can be a hundred thousand keys, and a change of one costs no more for that: keys lie in a `Table`, and what a team
+or a project means for its keys stands once, with the team or project.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from msgspec import Struct, field, structs
@@ -13,6 +16,8 @@ from msgspec import Struct, field, structs
 from penstock.domain.http import Timeouts
 from penstock.domain.money import RateCard
 from penstock.domain.policy import Limit
+from penstock.domain.table import Table, table_of
+from penstock.domain.tenancy import Key, Project, Team
 
 
 class Secret(Struct, frozen=True, repr_omit_defaults=True):
@@ -27,26 +32,6 @@ class Secret(Struct, frozen=True, repr_omit_defaults=True):
         return "***"
 
     __str__ = __repr__
-
-
-class Key(Struct, frozen=True):
-    """A virtual key: who a caller is. `digest`: hex HMAC-SHA-256 of the secret under the gateway's pepper.
-    `models`: alias patterns (`gpt-4.1`, `openai/*`); empty allows every alias and wildcard. `tags` are pinned: a caller
-    cannot override them. `expires_at`: Unix seconds. `required_tags` come from the team."""
-
-    id: str
-    name: str
-    digest: str
-    organisation: str = "default"
-    team: str = ""
-    project: str = ""
-    environment: str = ""
-    user: str = ""
-    models: tuple[str, ...] = ()
-    tags: dict[str, str] = field(default_factory=dict)
-    required_tags: tuple[str, ...] = ()
-    expires_at: float | None = None
-    revoked_at: float | None = None
 
 
 class Credential(Struct, frozen=True):
@@ -122,15 +107,20 @@ class ServerSettings(Struct, frozen=True):
     drain_timeout_ms: int = 30_000
     freshness_ms: int = 45_000
     max_concurrent_calls: int = 2_000
+    trusted_proxies: tuple[str, ...] = ()
+    """The networks of the proxies whose `X-Forwarded-For` is believed."""
 
 
 class Snapshot(Struct, frozen=True):
-    """`version` grows with each change; `generation` is the newest kill, lifted ones included."""
+    """`version` grows with each change; `generation` is the newest kill, lifted ones included. `keys`: by name.
+    `digests`: digest of a secret -> name of its key. Over the link both travel apart from the rest, in parts."""
 
     version: int = 0
     generation: int = 0
-    keys: dict[str, Key] = field(default_factory=dict)
-    """By digest."""
+    keys: Mapping[str, Key] = Table()
+    digests: Mapping[str, str] = Table()
+    teams: dict[str, Team] = field(default_factory=dict)
+    projects: dict[str, Project] = field(default_factory=dict)
     providers: dict[str, Provider] = field(default_factory=dict)
     aliases: dict[str, Alias] = field(default_factory=dict)
     limits: dict[str, Limit] = field(default_factory=dict)
@@ -140,27 +130,35 @@ class Snapshot(Struct, frozen=True):
     server: ServerSettings = ServerSettings()
 
 
-class Change(Struct, frozen=True):
+class Change(Struct, frozen=True, omit_defaults=True):
     """What differs from the version before: `put` holds whole objects, `drop` the names that are gone."""
 
     version: int
     generation: int
     put_keys: dict[str, Key] = field(default_factory=dict)
+    put_teams: dict[str, Team] = field(default_factory=dict)
+    put_projects: dict[str, Project] = field(default_factory=dict)
     put_providers: dict[str, Provider] = field(default_factory=dict)
     put_aliases: dict[str, Alias] = field(default_factory=dict)
     put_limits: dict[str, Limit] = field(default_factory=dict)
     put_kills: dict[int, Kill] = field(default_factory=dict)
     drop_keys: tuple[str, ...] = ()
+    drop_teams: tuple[str, ...] = ()
+    drop_projects: tuple[str, ...] = ()
     drop_providers: tuple[str, ...] = ()
     drop_aliases: tuple[str, ...] = ()
     drop_limits: tuple[str, ...] = ()
     drop_kills: tuple[int, ...] = ()
 
 
+SMALL = ("teams", "projects", "providers", "aliases", "limits", "kills")
+"""The tables that a change copies whole."""
+
+
 def applied(snapshot: Snapshot, change: Change) -> Snapshot:
     """The snapshot after `change`. Tables that the change does not touch are shared, not copied."""
     tables: dict[str, Any] = {}
-    for table in ("keys", "providers", "aliases", "limits", "kills"):
+    for table in SMALL:
         put: Mapping[Any, Any] = getattr(change, f"put_{table}")
         drop = getattr(change, f"drop_{table}")
         if put or drop:
@@ -168,4 +166,27 @@ def applied(snapshot: Snapshot, change: Change) -> Snapshot:
             for name in drop:
                 merged.pop(name, None)
             tables[table] = merged
+    if change.put_keys or change.drop_keys:
+        tables |= _keys_after(snapshot, change)
     return structs.replace(snapshot, version=change.version, generation=change.generation, **tables)
+
+
+def _keys_after(snapshot: Snapshot, change: Change) -> dict[str, Mapping[str, Any]]:
+    before = table_of(snapshot.keys)
+    old = [key for name in (*change.put_keys, *change.drop_keys) if (key := before.get(name)) is not None]
+    gone = [digest for key in old for digest in key.digests()]
+    put = {key.name: key for key in change.put_keys.values()}
+    return {
+        "keys": before.changed(put, change.drop_keys),
+        "digests": table_of(snapshot.digests).changed(names_by_digest(put.values()), gone),
+    }
+
+
+def names_by_digest(keys: Iterable[Key]) -> dict[str, str]:
+    """Digest of a secret -> name of the key that it opens."""
+    return {digest: key.name for key in keys for digest in key.digests()}
+
+
+def with_keys(snapshot: Snapshot, *keys: Key) -> Snapshot:
+    """The snapshot with these keys and no others."""
+    return structs.replace(snapshot, keys=Table({key.name: key for key in keys}), digests=Table(names_by_digest(keys)))

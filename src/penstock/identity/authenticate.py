@@ -1,28 +1,67 @@
-"""AUTHENTICATE: from request headers to the key that calls."""
+"""AUTHENTICATE: from request headers to the principal that calls."""
 
 from collections.abc import Mapping
 
-from penstock.domain.snapshot import Key, Snapshot
+from penstock.domain.snapshot import Snapshot
+from penstock.domain.tenancy import MAX_ANCESTORS, NO_PROJECT, NO_TEAM, Key, Principal
 from penstock.errors import InvalidApiKey
 from penstock.identity.virtual_keys import digest, well_formed
 
 KEY_HEADERS = ("x-api-key", "api-key", "x-goog-api-key")
 
 
-def authenticate(snapshot: Snapshot, headers: Mapping[str, str], pepper: bytes, now_s: float) -> Key:
-    """The key whose secret the caller presents. Raises `InvalidApiKey`; what it says never tells whether a key that is
-    not the caller's exists."""
+def authenticate(snapshot: Snapshot, headers: Mapping[str, str], pepper: bytes, now_s: float) -> Principal:
+    """As whom the call is made. Raises `InvalidApiKey`; what it says never tells whether a key that is not the caller's
+    exists."""
     secret = presented_secret(headers)
     if secret is None:
         raise InvalidApiKey("No API key was given. Send 'Authorization: Bearer pk-...'.")
-    key = snapshot.keys.get(digest(pepper, secret)) if well_formed(secret) else None
+    presented = digest(pepper, secret) if well_formed(secret) else ""
+    key = snapshot.keys.get(snapshot.digests.get(presented, ""))
     if key is None:
         raise InvalidApiKey("The API key is not known to this gateway.")
-    if key.revoked_at is not None and key.revoked_at <= now_s:
-        raise InvalidApiKey(f"The API key '{key.name}' was revoked.")
-    if key.expires_at is not None and key.expires_at <= now_s:
-        raise InvalidApiKey(f"The API key '{key.name}' has expired.")
-    return key
+    if presented != key.digest and key.old_until <= now_s:
+        raise InvalidApiKey(f"The API key '{key.name}' has another secret since it was rotated.")
+    return principal_of(snapshot, key, now_s)
+
+
+def principal_of(snapshot: Snapshot, key: Key, now_s: float) -> Principal:
+    """The key with what its team, its project and the keys above it add. Raises `InvalidApiKey` when it has come to an
+    end, or one above it has."""
+    ancestors = _ancestors(snapshot, key)
+    for each in (key, *ancestors):
+        whose = f"The API key '{key.name}'" if each is key else f"The API key '{each.name}', above '{key.name}',"
+        if each.revoked_at is not None and each.revoked_at <= now_s:
+            raise InvalidApiKey(f"{whose} was revoked.")
+        if each.expires_at is not None and each.expires_at <= now_s:
+            raise InvalidApiKey(f"{whose} has expired.")
+    team = snapshot.teams.get(key.team, NO_TEAM)
+    project = snapshot.projects.get(key.project, NO_PROJECT)
+    return Principal(
+        key.id,
+        key.name,
+        team.organisation,
+        key.team,
+        key.project,
+        project.environment,
+        key.user,
+        (key.rights, *[above.rights for above in ancestors]),
+        team.required_tags,
+        team.tags_from,
+        tuple([above.name for above in ancestors]),
+    )
+
+
+def _ancestors(snapshot: Snapshot, key: Key) -> tuple[Key, ...]:
+    """The keys above this one, the nearest first."""
+    found: list[Key] = []
+    while key.parent:
+        above = snapshot.keys.get(key.parent)
+        if above is None or len(found) == MAX_ANCESTORS:
+            raise InvalidApiKey(f"The API key '{key.name}' stands under one that is not there.")
+        found.append(above)
+        key = above
+    return tuple(found)
 
 
 def presented_secret(headers: Mapping[str, str]) -> str | None:

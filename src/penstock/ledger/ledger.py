@@ -10,12 +10,12 @@ Each step is one step for every other call of the process. Only `reserve` and `e
 share the limits, and this one has nothing left of what was leased to it.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 from penstock.domain.events import CostBasis, UsageEvent
 from penstock.domain.journal import Extend, Hold, Note, Post, Void
-from penstock.domain.policy import Charge, Denial, Limit, Unit
+from penstock.domain.policy import UNDER, Charge, Denial, Limit, Unit
 from penstock.domain.usage import Usage
 from penstock.errors import PenstockError, StoreUnavailable
 from penstock.ledger.denials import refusal
@@ -57,17 +57,19 @@ class Ledger:
 
     def applying(self, limits: Mapping[str, Limit], dims: Mapping[str, str]) -> tuple[Limit, ...]:
         """The limits that count a call with these dimensions. One on an alias goes on to count those who write its name
-        (`replaced`) when another has taken its place, so that no budget ends with a model. `limits` is the snapshot's
-        table, which never changes."""
+        (`replaced`) when another has taken its place, so that no budget ends with a model; one on a key counts the
+        calls of the keys under it, so that none of them is a way around it. `limits` is the snapshot's table, which
+        never changes."""
         if not self._matching.knows(limits):
             self._machine.prune(limits, self._clock() // NS_PER_S)
             self._matching.learn(limits)
         found = self._matching.applying(dims)
-        if "replaced" not in dims:
-            return found
-        known = {limit.id for limit in found}
-        by_old_name = self._matching.applying({**dims, "model": dims["replaced"]})
-        return (*found, *(limit for limit in by_old_name if limit.id not in known))
+        known = {limit.id for limit in found} if "replaced" in dims or "root" in dims else set()
+        for also in _other_names(dims):
+            more = [limit for limit in self._matching.applying(also) if limit.id not in known]
+            known |= {limit.id for limit in more}
+            found = (*found, *more)
+        return found
 
     async def reserve(self, limits: Sequence[Limit], dims: Mapping[str, str], ask: Ask, attempt_id: str) -> "Admission":
         """Holds one attempt on every limit, or on none: its worst case, and what it asks of metered limits.
@@ -77,8 +79,11 @@ class Ledger:
         `StoreUnavailable` when more must be leased and nobody answers.
         """
 
+        # The keys under one another share what each key is allowed.
+        counted = dims if "root" not in dims else {**dims, "key": dims["root"]}
+
         def attempt(final: bool) -> Reservation | Denial | Short:
-            return self._machine.reserve(limits, dims, ask, self._clock() // NS_PER_S, final=final)
+            return self._machine.reserve(limits, counted, ask, self._clock() // NS_PER_S, final=final)
 
         return Admission(self, attempt_id, await self._obtain(attempt))
 
@@ -109,6 +114,17 @@ class Ledger:
         """How many calls were in flight at once since this was asked last, for each balance of the concurrent limits
         that alert."""
         return self._machine.peaks()
+
+
+def _other_names(dims: Mapping[str, str]) -> Iterator[dict[str, str]]:
+    """The call's dimensions under every other name that its model and its key count by."""
+    models = [dims[name] for name in ("model", "replaced") if name in dims]
+    keys = [dims[name] for name in dims if name == "key" or name.startswith(UNDER)]
+    for model in models or [""]:
+        for key in keys or [""]:
+            also = {**dims, "model": model, "key": key}
+            if also != dims:
+                yield also
 
 
 def _was_sent(event: UsageEvent) -> bool:

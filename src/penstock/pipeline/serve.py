@@ -11,9 +11,8 @@ resolves its hold once and the exchange leaves one usage event.
 from collections.abc import Awaitable, Callable
 
 from penstock.admission import deprecation, idempotency
-from penstock.admission.admit import dimensions, find_alias, refuse_killed
+from penstock.admission.admit import dimensions, enter, find_alias, refuse_killed
 from penstock.admission.downgrade import taking_over
-from penstock.admission.tags import tags_of
 from penstock.dialects.base import Spoken
 from penstock.dialects.translation import Passages
 from penstock.domain.exchange import Exchange
@@ -42,19 +41,19 @@ async def serve(
     snapshot = gateway.snapshot
     try:
         gateway.require_ready()
-        exchange.key = authenticate(snapshot, exchange.headers, gateway.pepper, exchange.started_at / 1e9)
-        exchange.tags = tags_of(exchange.key, exchange.headers)
+        exchange.principal = authenticate(snapshot, exchange.headers, gateway.pepper, exchange.started_at / 1e9)
+        exchange.tags = enter(snapshot, exchange)
         body = await read_body()
         gateway.require_ready()
         if gateway.snapshot is not snapshot:  # a body can take its time, and the key may be gone by now
             snapshot = gateway.snapshot
-            exchange.key = authenticate(snapshot, exchange.headers, gateway.pepper, gateway.clock() / 1e9)
-            exchange.tags = tags_of(exchange.key, exchange.headers)
+            exchange.principal = authenticate(snapshot, exchange.headers, gateway.pepper, gateway.clock() / 1e9)
+            exchange.tags = enter(snapshot, exchange)
         call = spoken.dialect.parse(body, spoken.address)
         exchange.streaming = call.streaming
-        exchange.dims = dimensions(exchange.key, exchange.tags, call.model)
+        exchange.dims = dimensions(exchange.principal, exchange.tags, call.model)
         refuse_killed(snapshot, exchange.dims)
-        exchange.alias = find_alias(snapshot, exchange.key, call.model)
+        exchange.alias = find_alias(snapshot, exchange.principal, call.model)
         deprecation.take_replacement(snapshot, exchange)
         gateway.live[exchange.request_id] = exchange
         await _take_key(gateway, exchange, body)
@@ -95,7 +94,7 @@ async def _release_key(gateway: Gateway, exchange: Exchange) -> None:
 
 def _record_refusal(gateway: Gateway, exchange: Exchange, error: BaseException) -> None:
     """The event of a call that no attempt has recorded. Strangers leave none: they must not fill the disk."""
-    if exchange.recorded or exchange.key is None or isinstance(error, InvalidApiKey):
+    if exchange.recorded or exchange.principal is None or isinstance(error, InvalidApiKey):
         return
     tell(exchange, error)
     now = gateway.clock()

@@ -9,19 +9,19 @@ NS_PER_MS = 1_000_000
 
 def event_of(exchange: Exchange, ended_at: int, limits: dict[str, Limit]) -> UsageEvent:
     """The usage event of an exchange as it stands at `ended_at` (Unix nanoseconds)."""
-    key, last = exchange.key, exchange.attempts[-1] if exchange.attempts else None
+    principal, last = exchange.principal, exchange.attempts[-1] if exchange.attempts else None
     return UsageEvent(
         event_id=exchange.request_id.replace("req_", "evt_", 1),
         request_id=exchange.request_id,
         started_at=exchange.started_at,
         ended_at=ended_at,
         node=exchange.node,
-        organisation=key.organisation if key else "",
-        team=key.team if key else "",
-        project=key.project if key else "",
-        environment=key.environment if key else "",
-        key=key.name if key else "",
-        user=key.user if key else "",
+        organisation=principal.organisation if principal else "",
+        team=principal.team if principal else "",
+        project=principal.project if principal else "",
+        environment=principal.environment if principal else "",
+        key=principal.key if principal else "",
+        user=principal.user if principal else "",
         customer=exchange.tags.get("customer", ""),
         tags=exchange.tags,
         surface=exchange.surface,
@@ -53,20 +53,20 @@ def event_of(exchange: Exchange, ended_at: int, limits: dict[str, Limit]) -> Usa
 def draft_of(exchange: Exchange, attempt: AttemptRecord, worst_nanousd: int) -> UsageEvent:
     """The event that goes with a HOLD: who called what, and what it costs at worst. It becomes the event of the call
     only when nobody lives to write the real one."""
-    key, alias = exchange.key, exchange.alias
-    assert key is not None and alias is not None
+    principal, alias = exchange.principal, exchange.alias
+    assert principal is not None and alias is not None
     return UsageEvent(
         event_id=exchange.request_id.replace("req_", "evt_", 1),
         request_id=exchange.request_id,
         started_at=exchange.started_at,
         ended_at=attempt.ended_at,
         node=exchange.node,
-        organisation=key.organisation,
-        team=key.team,
-        project=key.project,
-        environment=key.environment,
-        key=key.name,
-        user=key.user,
+        organisation=principal.organisation,
+        team=principal.team,
+        project=principal.project,
+        environment=principal.environment,
+        key=principal.key,
+        user=principal.user,
         customer=exchange.tags.get("customer", ""),
         tags=exchange.tags,
         surface=exchange.surface,

@@ -1,9 +1,19 @@
-"""Deleting many rows a little at a time, so that the commit of the ledger never waits long for it."""
+"""Many rows a little at a time: so that no query has more names than a database takes, and so that the commit of the
+ledger never waits long for a deletion."""
+
+from collections.abc import Iterator
 
 from sqlalchemy import ColumnElement, Table, delete, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 CHUNK = 2_000
+_IN_ONE_QUERY = 500
+
+
+def chunks(names: list[str]) -> Iterator[list[str]]:
+    """The names, as many at a time as a query may hold."""
+    for start in range(0, len(names), _IN_ONE_QUERY):
+        yield names[start : start + _IN_ONE_QUERY]
 
 
 async def delete_in_chunks(engine: AsyncEngine, table: Table, condition: ColumnElement[bool]) -> int:

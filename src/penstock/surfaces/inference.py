@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 
 import msgspec
 
+from penstock.admission.address import HEADER, refuse_address
 from penstock.admission.admit import may_use
 from penstock.dialects.base import Dialect, Spoken
 from penstock.dialects.registry import DIALECTS
@@ -82,7 +83,7 @@ class Inference:
         started_at = self._gateway.clock()
         request_id = new_request_id(started_at)
         exchange = Exchange(request_id, self._node, dialect.surface, request.headers, started_at)
-        exchange.path = request.path
+        exchange.path, exchange.peer = request.path, request.peer
         exchange.cut = cut = _cutter(exchange)
         request.on_disconnect = lambda: cut("aborted")
         limit = self._gateway.snapshot.server.max_body_bytes
@@ -147,13 +148,14 @@ class Inference:
             raise NotFound(f"There is no '{_shown(path)}' here.")
         self._gateway.require_ready()
         snapshot, now_s = self._gateway.snapshot, self._gateway.clock() / 1e9
-        key = authenticate(snapshot, request.headers, self._gateway.pepper, now_s)
+        principal = authenticate(snapshot, request.headers, self._gateway.pepper, now_s)
+        refuse_address(principal, request.peer, request.headers.get(HEADER), snapshot.server.trusted_proxies)
         if path.startswith("/v1/receipts/"):
-            receipt = await self._receipt(path.removeprefix("/v1/receipts/"), key.id)
+            receipt = await self._receipt(path.removeprefix("/v1/receipts/"), principal.key_id)
             if receipt is None:
                 raise NotFound("There is no such receipt among this key's calls.")
             return 200, receipt
-        usable = [name for name in snapshot.aliases if may_use(key, name)]
+        usable = [name for name in snapshot.aliases if may_use(principal, name)]
         models = [{"id": name, "object": "model", "created": 0, "owned_by": "penstock"} for name in sorted(usable)]
         if path == "/v1/models":
             return 200, msgspec.json.encode({"object": "list", "data": models})

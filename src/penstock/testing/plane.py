@@ -19,7 +19,8 @@ from penstock.domain.idempotency import KeyUse
 from penstock.domain.journal import Extend, Hold, Note, Post, Record, Void
 from penstock.domain.money import Rate, RateCard
 from penstock.domain.policy import Limit
-from penstock.domain.snapshot import Alias, Deployment, Key, Provider, ServerSettings, Snapshot
+from penstock.domain.snapshot import Alias, Deployment, Provider, ServerSettings, Snapshot, with_keys
+from penstock.domain.tenancy import Key, Team
 from penstock.errors import StoreUnavailable, UpstreamReset
 from penstock.identity.virtual_keys import digest
 from penstock.ledger import journal as journals
@@ -345,20 +346,22 @@ def check_event(event: UsageEvent) -> None:
         assert event.error_code
 
 
-def world(**tables: Any) -> Snapshot:
+KEY = Key("k1", "ci", digest(PEPPER, SECRET), team="growth")
+
+
+def world(keys: Sequence[Key] = (KEY,), **tables: Any) -> Snapshot:
     """Two providers, and the alias `pair` that tries both."""
-    key = Key("k1", "ci", digest(PEPPER, SECRET), team="growth")
     first = Deployment("lab", "first", CARD, max_output=100, context_window=4_000)
     second = Deployment("lab2", "second", CARD, max_output=100, context_window=4_000)
     known: dict[str, Any] = {
         "version": 1,
-        "keys": {key.digest: key},
+        "teams": {"growth": Team("growth")},
         "providers": {name: Provider(name, "compatible", f"http://{name}.test/v1") for name in ("lab", "lab2")},
         "aliases": {"pair": Alias("pair", (first, second)), "one": Alias("one", (first,)), "lab/*": Alias("lab/*")},
         "limits": LIMITS,
         "server": ServerSettings(),
     }
-    return Snapshot(**{**known, **tables})
+    return with_keys(Snapshot(**{**known, **tables}), *keys)
 
 
 def body(**members: Any) -> bytes:

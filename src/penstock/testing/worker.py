@@ -11,6 +11,7 @@ from typing import Any, Self, TypeVar
 
 import msgspec
 
+from penstock.app.arrival import Arrival, Keys
 from penstock.app.link import (
     Answer,
     Beat,
@@ -53,6 +54,8 @@ class FakeWorker:
         self.journal: Journal | None = None
         self._socket = data / "control.sock"
         self._welcome: Welcome | None = None
+        self._welcomed: Welcome | None = None
+        self._arrival: Arrival | None = None
         self._news = asyncio.Condition()
         self.recalled: list[Place] = []
         self.refused = False
@@ -132,8 +135,15 @@ class FakeWorker:
 
     def _hear(self, message: Message) -> None:
         if isinstance(message, Welcome):
-            self._welcome, self.epoch = message, message.epoch
-            self._adopt(message.snapshot)
+            self._welcomed, self.epoch = message, message.epoch
+            self._arrival = Arrival(message.snapshot)
+        elif isinstance(message, Keys):
+            assert self._arrival is not None, "keys came that nobody asked for"
+            if (snapshot := self._arrival.add(message)) is not None:
+                self._arrival, self._welcome = None, self._welcomed
+                self._adopt(snapshot)
+        elif isinstance(message, Changed) and self._arrival is not None:
+            self._arrival.follow(message.change)
         elif isinstance(message, Changed):
             assert message.change.version == self.snapshot.version + 1, "a change was lost"
             self._adopt(applied(self.snapshot, message.change))

@@ -246,7 +246,7 @@ models:"""
     box.write(changed)
     assert steps_of(await box.apply(changed)) == [("create", "provider", "more"), ("create", "key", "bot")]
     assert box.snapshot.providers["more"].credentials[0].value.reveal() == "sk-more"
-    assert virtual_keys.digest(PEPPER, SECOND_SECRET) in box.snapshot.keys
+    assert virtual_keys.digest(PEPPER, SECOND_SECRET) in box.snapshot.digests
 
 
 async def test_a_fault_in_the_file_of_the_box_leaves_what_it_said_before(box: Box) -> None:
@@ -273,7 +273,7 @@ async def test_secrets_in_files_are_read_again_and_published_when_they_differ(bo
     box.secret.write_text(SECOND_SECRET)
     assert await box.configuration.look_again() == []
     assert box.snapshot.providers["lab"].credentials[0].value.reveal() == "sk-second"
-    assert set(box.snapshot.keys) == {virtual_keys.digest(PEPPER, SECOND_SECRET)}
+    assert set(box.snapshot.digests) == {virtual_keys.digest(PEPPER, SECOND_SECRET)}
     box.credential.unlink()
     box.secret.unlink()
     box.published.clear()
@@ -289,7 +289,7 @@ async def test_looking_again_does_not_undo_what_was_applied_since(box: Box, tmp_
     await box.apply(changed)
     assert await box.configuration.look_again() == []
     assert await box.restart() == []
-    assert set(box.snapshot.keys) == {virtual_keys.digest(PEPPER, SECOND_SECRET)}
+    assert set(box.snapshot.digests) == {virtual_keys.digest(PEPPER, SECOND_SECRET)}
     assert box.amounts() == {"monthly": 50}
 
 
@@ -298,7 +298,7 @@ async def test_a_key_of_the_api_that_took_the_name_of_a_declared_one_is_left_alo
     await box.apply(without)
     made = await box.door.change("ana", keys.create, PEPPER, {"name": "ci", "team": "growth"})
     assert await box.restart() == []
-    assert set(box.snapshot.keys) == {virtual_keys.digest(PEPPER, made["secret"])}
+    assert set(box.snapshot.digests) == {virtual_keys.digest(PEPPER, made["secret"])}
 
 
 async def test_another_box_has_the_credential_of_a_provider_as_soon_as_it_is_in_force(box: Box, tmp_path: Path) -> None:

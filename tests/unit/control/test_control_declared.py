@@ -13,6 +13,7 @@ from penstock.control.paging import Page
 from penstock.domain.snapshot import Snapshot
 from penstock.errors import ConfigError, Conflict
 from penstock.identity import virtual_keys
+from penstock.identity.authenticate import principal_of
 
 CI_SECRET = "pk-" + "c" * 40
 FILE = """
@@ -61,15 +62,12 @@ async def test_a_file_becomes_the_published_world_in_one_change(plane: Any, file
     assert ("create", "user", "ada") in steps and {action for action, _, _ in steps} == {"create"}
     assert len(plane.changes) == 1
     snapshot = _snapshot(plane)
-    key = snapshot.keys[virtual_keys.digest(plane.pepper, CI_SECRET)]
-    assert (key.name, key.team, key.project, key.environment, key.user) == (
-        "ci",
-        "growth",
-        "search",
-        "production",
-        "ada",
-    )
-    assert key.required_tags == ("feature",) and key.models == ("big",) and key.tags == {"feature": "ci"}
+    key = snapshot.keys[snapshot.digests[virtual_keys.digest(plane.pepper, CI_SECRET)]]
+    principal = principal_of(snapshot, key, 0)
+    dimensions = (principal.key, principal.team, principal.project, principal.environment, principal.user)
+    assert dimensions == ("ci", "growth", "search", "production", "ada")
+    assert principal.required_tags == ("feature",)
+    assert key.rights.models == ("big",) and key.rights.tags == {"feature": "ci"}
     assert {limit.name: limit.amount for limit in snapshot.limits.values()}["monthly"] == 100_000_000_000
     assert {limit.origin for limit in snapshot.limits.values()} == {"file"}
     assert snapshot.aliases["big"].max_output == 100
@@ -143,7 +141,7 @@ async def test_a_new_secret_behind_the_same_reference_is_taken_without_a_new_fil
     await file.apply(FILE)
     monkeypatch.setenv("CI_KEY", "pk-" + "d" * 40)
     assert await file.apply(FILE) == [("rotate", "key", "ci")]
-    assert _snapshot(plane).keys.keys() == {virtual_keys.digest(plane.pepper, "pk-" + "d" * 40)}
+    assert _snapshot(plane).digests.keys() == {virtual_keys.digest(plane.pepper, "pk-" + "d" * 40)}
 
 
 async def test_objects_of_the_api_stay_and_a_clash_refuses_the_whole_file(plane: Any, file: File) -> None:

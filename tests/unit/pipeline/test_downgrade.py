@@ -8,9 +8,10 @@ import pytest
 from msgspec import structs
 
 from penstock.domain.policy import Limit
-from penstock.domain.snapshot import Alias, Deployment, Key, Kill
+from penstock.domain.snapshot import Alias, Deployment, Kill
+from penstock.domain.tenancy import Key, Rights
 from penstock.errors import UpstreamConnectFailed
-from penstock.testing.plane import CARD, JSON, LIMITS, Answer, Plane, plain, streamed, world
+from penstock.testing.plane import CARD, JSON, KEY, LIMITS, Answer, Plane, plain, streamed, world
 
 BIG = Limit("big", "big-cap", "requests", 0, "day", match=(("model", "big"),), downgrade="small")
 ALIASES = {
@@ -34,9 +35,8 @@ def _world(plane: Plane, *limits: Limit, **tables: Any) -> None:
     plane.gateway.snapshot = world(aliases=ALIASES, limits=table, **tables)
 
 
-def _key(**fields: Any) -> dict[str, Key]:
-    (key,) = world().keys.values()
-    return {key.digest: structs.replace(key, **fields)}
+def _key(**fields: Any) -> list[Key]:
+    return [structs.replace(KEY, **fields)]
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -107,7 +107,7 @@ async def test_there_is_one_downgrade_and_no_chain(plane: Plane) -> None:
 @pytest.mark.parametrize(
     "tables",
     [
-        {"keys": _key(models=("big",))},
+        {"keys": _key(rights=Rights(("big",)))},
         {"kills": {1: Kill(1, {"model": "small"})}, "generation": 1},
         {"kills": {1: Kill(1, {"provider": "lab2"})}, "generation": 1},
     ],

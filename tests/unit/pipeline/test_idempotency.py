@@ -153,7 +153,7 @@ async def test_a_stop_that_comes_while_the_key_is_looked_up_is_obeyed(plane: Pla
 
 async def test_a_virtual_key_that_was_revoked_while_the_key_was_looked_up_sends_nothing(plane: Plane) -> None:
     def revoke() -> None:
-        plane.gateway.snapshot = world(version=2, keys={})
+        plane.gateway.snapshot = world(version=2, keys=())
 
     plane.steps.at = {plane.steps.count + 2: revoke}
     assert (await call(plane, plain())).status == 401

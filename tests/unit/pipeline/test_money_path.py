@@ -152,7 +152,7 @@ async def test_an_answer_whose_head_cannot_be_written_is_settled(plane: Plane) -
 
 async def test_a_key_that_is_revoked_while_its_body_arrives_is_refused(plane: Plane) -> None:
     def revoke(_: Any) -> None:
-        plane.gateway.snapshot = world(version=2, keys={})
+        plane.gateway.snapshot = world(version=2, keys=())
 
     caller = await interrupted(plane, 1, revoke, plain())
     assert caller.status == 401

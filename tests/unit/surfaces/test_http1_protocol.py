@@ -43,6 +43,9 @@ class Socket:
         self.written = b""
         self.closed = False
 
+    def get_extra_info(self, name: str) -> object:
+        return ("192.0.2.1", 4711) if name == "peername" else None
+
     def write(self, data: bytes) -> None:
         assert not self.closed, "written after the end"
         self.written += data

@@ -18,10 +18,12 @@ import msgspec
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
+from penstock.app.arrival import parts, without_keys
 from penstock.app.link import (
     Adjusted,
     Answer,
     Beat,
+    Behind,
     Changed,
     Confirm,
     Hello,
@@ -33,6 +35,7 @@ from penstock.app.link import (
     Recall,
     Refused,
     Welcome,
+    World,
     encode,
     messages,
 )
@@ -249,14 +252,16 @@ class Fleet:
             writer.write(encode(Refused()))
             return None
         # From taking the snapshot to being in `_nodes` nothing is awaited, so no change falls between the two.
-        welcome = msgspec.structs.replace(welcome, snapshot=self._answers.snapshot(), node=name)
+        snapshot = self._answers.snapshot()
+        welcome = msgspec.structs.replace(welcome, snapshot=without_keys(snapshot), node=name)
         writer.write(encode(welcome))
+        self._spawn(_send_keys(writer, snapshot))
         before = self._nodes.get(name)
         if before is not None and before.writer is not None:
             before.writer.close()
         node = Node(name, hello, welcome.epoch, time.time_ns(), writer)
         if before is not None:
-            # Whoever is welcomed has the newest snapshot, so what the process before it confirmed still holds.
+            # Whoever is welcomed obeys the newest kills at once, so what the process before it confirmed still holds.
             node.confirmations = before.confirmations
         self._nodes[name] = node
         self.reported.set()
@@ -287,6 +292,10 @@ class Fleet:
             )
             self._metrics.worker_said(node.name, gauges)
             self._answers.on_beat()
+        elif isinstance(message, Behind) and node.writer is not None:
+            snapshot = self._answers.snapshot()
+            _tell(node, World(without_keys(snapshot)))
+            self._spawn(_send_keys(node.writer, snapshot))
         elif isinstance(message, Question):
             self._spawn(self._answer(node, message))
         elif isinstance(message, LeaseRequest) and self._answers.lease is not None:
@@ -361,6 +370,19 @@ def _bind_for_owner(place: socket.socket, path: Path) -> None:
     path.unlink(missing_ok=True)
     place.bind(str(path))
     path.chmod(0o600)
+
+
+async def _send_keys(writer: asyncio.StreamWriter, snapshot: Snapshot) -> None:
+    """The keys of `snapshot`, at the pace of the worker. It never changes, whatever is published meanwhile."""
+    for part in parts(snapshot):
+        if writer.is_closing():
+            return
+        writer.write(encode(part))
+        try:
+            await writer.drain()
+        except ConnectionError:
+            return
+        await asyncio.sleep(0)
 
 
 def _tell(node: Node, message: Message) -> None:

@@ -2,10 +2,10 @@
 
     data directory and lock -> file and secrets -> store -> declared configuration -> link to workers -> admin listener
 
-From then on ten things run until the process is told to stop: the drain of the journals, the pulse to the workers,
+From then on eleven things run until the process is told to stop: the drain of the journals, the pulse to the workers,
 the admin listener, the look at what changes outside the store, the end of temporary increases, the beginning of prices,
-the vault, the pruning of old usage events and Idempotency-Keys, the ledger's self-check, the look at the break-glass
-file. On a database with other boxes two more: the follower and the neighbours.
+the vault, the pruning of old usage events and Idempotency-Keys, the note of when keys were used, the ledger's
+self-check, the look at the break-glass file. On a database with other boxes two more: the follower and the neighbours.
 """
 
 import asyncio
@@ -28,6 +28,7 @@ from penstock import __version__
 from penstock.admission import key_uses
 from penstock.app import box, break_glass
 from penstock.app.control import balances
+from penstock.app.control.activity import WRITE_S, Activity
 from penstock.app.control.bootstrap import box_of, kept_secret, lock_directory, prepare_directory
 from penstock.app.control.commits import Committed, Drain
 from penstock.app.control.crowds import Crowds
@@ -44,7 +45,7 @@ from penstock.config.loading import load
 from penstock.config.settings import Config
 from penstock.control import adjustments as corrections
 from penstock.control import break_glass as glass_log
-from penstock.control import declared, installation, lost, replays, roll
+from penstock.control import declared, installation, key_activity, lost, replays, roll
 from penstock.control.actor import Actor
 from penstock.control.adjustments import Correction
 from penstock.control.changes import News
@@ -152,13 +153,13 @@ class Control:
             Watch(lambda: self._publisher.snapshot.limits, self._on_alert),
             box=self._box.id,
         )
+        self._activity = Activity(self._engine)
         self._self_check = SelfCheck(self._ledger_engine, self._metrics)
         self._drain = Drain(self._committer, self._metrics.failed)
         self._key_uses = KeyUses(self._engine, self._claim, self._metrics.failed)
         questions: dict[str, Callable[..., Awaitable[bytes | None]]] = {
             "receipt": self._answer_receipt,
             "deployment": self._answer_deployment,
-            "snapshot": self._answer_snapshot,
             "adjustments": self._answer_adjustments,
             "take_key": self._key_uses.take,
             "release_key": self._key_uses.release,
@@ -237,6 +238,7 @@ class Control:
             asyncio.ensure_future(self._every(PRICES_S, "prices", self._door.begin_prices)),
             asyncio.ensure_future(self._every(VAULT_S, "vault", self._vault.tend)),
             asyncio.ensure_future(self._every(PRUNE_S, "prune", self._prune)),
+            asyncio.ensure_future(self._every(WRITE_S, "key_activity", self._note_activity)),
             asyncio.ensure_future(self._every(EVERY_S, "self_check", self._self_check.run, AFTER_START_S)),
             self._listener.task,
         ]
@@ -311,8 +313,14 @@ class Control:
             log.warning("the audit log was told of the break-glass file", pulled=pulled, last=last)
         self._glass = found
 
+    async def _note_activity(self) -> None:
+        self._claim.require()
+        await self._activity.write()
+
     async def _prune(self) -> None:
         now = time.time_ns()
+        async with self._engine.begin() as conn:
+            await key_activity.prune(conn)
         await retention.prune(self._engine, now, self._config.retention.usage_events_days)
         await key_uses.prune(self._engine, now)
         await replays.prune(self._engine, now)
@@ -328,6 +336,7 @@ class Control:
 
     def _on_committed(self, events: Sequence[UsageEvent]) -> None:
         self._metrics.observe(events)
+        self._activity.note(events)
         if lines := exchange_lines(events, self._options.log_level):
             self._lines.write(lines)
 
@@ -419,9 +428,6 @@ class Control:
     async def _answer_deployment(self, provider: str, model: str) -> bytes | None:
         found = self._publisher.deployment(provider, model)
         return None if found is None else msgspec.msgpack.encode(found)
-
-    async def _answer_snapshot(self) -> bytes | None:
-        return msgspec.msgpack.encode(self._publisher.snapshot)
 
     async def _answer_adjustments(self, number: str) -> bytes | None:
         async with self._door.read() as conn:

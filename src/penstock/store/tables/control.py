@@ -21,11 +21,15 @@ def _provenance() -> list[Column[object]]:
     ]
 
 
+organisations = Table("organisations", metadata, Column("name", NAME, primary_key=True), *_provenance())
+
 teams = Table(
     "teams",
     metadata,
     Column("name", NAME, primary_key=True),
+    Column("organisation", NAME, nullable=False, server_default="default", index=True),
     Column("required_tags", JSON, nullable=False),
+    Column("tags_from", JSON, nullable=False, server_default="{}", doc="required tag -> attribute of the key"),
     *_provenance(),
 )
 
@@ -85,9 +89,22 @@ keys = Table(
     Column("user", NAME, nullable=False, index=True),
     Column("models", JSON, nullable=False),
     Column("tags", JSON, nullable=False),
+    Column("allowed_tags", JSON, nullable=False, server_default="{}"),
+    Column("surfaces", JSON, nullable=False, server_default="[]"),
+    Column("allowed_cidrs", JSON, nullable=False, server_default="[]"),
+    Column("parent", NAME, nullable=False, server_default="", index=True),
+    Column("old_digest", String(64), nullable=False, server_default="", index=True),
+    Column("old_until", BigInteger, nullable=False, server_default="0", doc="until then the old secret opens it too"),
     Column("expires_at", BigInteger),
     Column("revoked_at", BigInteger),
     *_provenance(),
+)
+
+key_activity = Table(
+    "key_activity",
+    metadata,
+    Column("key", NAME, primary_key=True),
+    Column("last_used_at", BigInteger, nullable=False),
 )
 
 providers = Table(

@@ -17,9 +17,15 @@ class Provenance(BaseModel):
     updated_at: Moment
 
 
+class ShownOrganisation(Provenance):
+    name: str
+
+
 class ShownTeam(Provenance):
     name: str
+    organisation: str
     required_tags: list[str]
+    tags_from: dict[str, str] = Field(description="required tag -> the attribute of the key that stands in for it")
 
 
 class ShownProject(Provenance):
@@ -66,11 +72,19 @@ class ShownKey(Provenance):
     team: str
     project: str
     user: str
+    parent: str
     prefix: str = Field(description="the first characters of the secret, to recognise it by")
     models: list[str]
+    surfaces: list[str]
+    allowed_cidrs: list[str]
     tags: dict[str, str]
+    allowed_tags: dict[str, list[str]]
     expires_at: Moment | None
     revoked_at: Moment | None
+    old_secret_until: Moment | None = Field(
+        description="until then the secret before the last rotation is good as well"
+    )
+    last_used_at: Moment | None = Field(default=None, description="of a key that is read; some seconds late")
 
 
 class CreatedKey(ShownKey):

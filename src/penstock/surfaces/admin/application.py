@@ -8,7 +8,14 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel
 
 from penstock import __version__
-from penstock.config.settings import DeclaredLimit, DeclaredModel, DeclaredProject, DeclaredProvider, DeclaredTeam
+from penstock.config.settings import (
+    DeclaredLimit,
+    DeclaredModel,
+    DeclaredOrganisation,
+    DeclaredProject,
+    DeclaredProvider,
+    DeclaredTeam,
+)
 from penstock.control import bindings, keys, limits, tokens, users, vault_entries
 from penstock.control.actor import Actor
 from penstock.control.prices import PriceUpdate
@@ -31,12 +38,14 @@ from penstock.surfaces.admin.edge import Bearer, Edge
 from penstock.surfaces.admin.plane import Plane
 
 SHAPES: Mapping[str, type[BaseModel]] = {
+    "Organisation": DeclaredOrganisation,
     "Team": DeclaredTeam,
     "Project": DeclaredProject,
     "User": users.User,
     "Key": keys.Key,
     "Binding": bindings.Binding,
     "Token": tokens.Token,
+    "KeyRotation": keys.Rotation,
     "Limit": DeclaredLimit,
     "Raise": limits.RaiseRequest,
     "Provider": DeclaredProvider,

@@ -21,7 +21,19 @@ OPEN = "open"
 SIGNED_IN = "signed in"
 """For whoever is known, whatever their roles."""
 
-_NOUNS = ("team", "project", "user", "key", "limit", "provider", "credential", "model", "binding", "token")
+_NOUNS = (
+    "organisation",
+    "team",
+    "project",
+    "user",
+    "key",
+    "limit",
+    "provider",
+    "credential",
+    "model",
+    "binding",
+    "token",
+)
 
 PERMISSIONS: Mapping[str, str] = {
     **{f"list_{noun}s": f"{noun}.read" for noun in _NOUNS},
@@ -29,6 +41,7 @@ PERMISSIONS: Mapping[str, str] = {
     **{f"{verb}_{noun}": f"{noun}.write" for noun in _NOUNS for verb in ("create", "update", "delete")},
     "revoke_key": "key.write",
     "rotate_credential": "credential.write",
+    "rotate_key": "key.write",
     "raise_limit": "limit.write",
     "end_raises": "limit.write",
     "revoke_token": "token.write",
@@ -59,7 +72,7 @@ PERMISSIONS: Mapping[str, str] = {
 }
 """Operation -> what it needs."""
 
-NOT_CHANGED = frozenset({"update_user", "update_binding", "update_token"})
+NOT_CHANGED = frozenset({"update_organisation", "update_user", "update_binding", "update_token"})
 """What these nouns say of their objects never changes."""
 
 

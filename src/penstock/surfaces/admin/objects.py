@@ -1,5 +1,5 @@
-"""The nouns that are created, read, updated and deleted: teams, projects, users, keys, limits, providers, models,
-bindings, tokens.
+"""The nouns that are created, read, updated and deleted: organisations, teams, projects, users, keys, limits,
+providers, models, bindings, tokens.
 
 GET    /admin/v1/teams?limit=&after=     {"items": [...], "next": cursor or null}
 POST   /admin/v1/teams                   201 and the object (a key: with its secret, this once)
@@ -7,6 +7,7 @@ GET    /admin/v1/teams/{name}            a key and a limit also by id
 PATCH  /admin/v1/teams/{name}            what is given changes, the rest stays
 DELETE /admin/v1/teams/{name}            204
 POST   /admin/v1/keys/{name}/revoke      the key, refused from now on
+POST   /admin/v1/keys/{name}/rotate      the key, with another secret, this once
 POST   /admin/v1/limits/{name}/raise     the limit, with more to spend until a moment
 DELETE /admin/v1/limits/{name}/raise     the limit, without its temporary increases
 
@@ -22,7 +23,19 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from penstock.control import bindings, keys, limits, models, projects, providers, replays, teams, tokens, users
+from penstock.control import (
+    bindings,
+    keys,
+    limits,
+    models,
+    organisations,
+    projects,
+    providers,
+    replays,
+    teams,
+    tokens,
+    users,
+)
 from penstock.control.editions import if_unchanged
 from penstock.control.paging import MAX_PAGE, Listing, Page
 from penstock.control.write import Write
@@ -87,8 +100,10 @@ def routes(plane: Plane) -> APIRouter:
 
     router = APIRouter()
     _add_revoke(router, plane)
+    _add_rotate(router, plane)
     _add_raise(router, plane)
     for noun in (
+        _objects(organisations, organisations.create, answers.ShownOrganisation),
         _objects(teams, teams.create, answers.ShownTeam),
         _objects(projects, projects.create, answers.ShownProject),
         _objects(users, users.create, answers.ShownUser),
@@ -182,6 +197,20 @@ def _add_revoke(router: APIRouter, plane: Plane) -> None:
     async def revoke_key(asker: Asker, name: str, if_match: IfMatch = None) -> Response:
         known = seen(keys.show, name, if_match)
         return shown(await plane.door.change(asker, if_unchanged, known, keys.revoke, name))
+
+
+def _add_rotate(router: APIRouter, plane: Plane) -> None:
+    @router.post(
+        "/keys/{name:path}/rotate",
+        tags=["keys"],
+        operation_id="rotate_key",
+        summary="Give a key another secret; the old one is good until its grace is over",
+        responses=object_of(answers.CreatedKey),
+        openapi_extra=body_of("KeyRotation"),
+    )
+    async def rotate_key(asker: Asker, name: str, request: Request, if_match: IfMatch = None) -> Response:
+        known, asked = seen(keys.show, name, if_match), await read_object(request)
+        return shown(await plane.door.change(asker, if_unchanged, known, keys.rotate, plane.pepper, name, asked))
 
 
 def _add_raise(router: APIRouter, plane: Plane) -> None:

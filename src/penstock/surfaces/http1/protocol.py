@@ -85,6 +85,7 @@ class Connection(asyncio.Protocol):
         "_loop",
         "_parser",
         "_parsing",
+        "_peer",
         "_pending_head",
         "_queue",
         "_repeated",
@@ -98,6 +99,7 @@ class Connection(asyncio.Protocol):
     )
 
     _transport: asyncio.Transport
+    _peer: str
 
     def __init__(self, shared: Shared) -> None:
         self._shared = shared
@@ -134,6 +136,8 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's does not derive from it
+        name = transport.get_extra_info("peername")
+        self._peer = str(name[0]) if isinstance(name, tuple) and name else ""
         shared = self._shared
         self._transport.set_write_buffer_limits(shared.limits.high_water_bytes)
         is_full = len(shared.connections) >= shared.limits.max_connections
@@ -303,6 +307,7 @@ class Connection(asyncio.Protocol):
         if len(self._queue) >= MAX_PIPELINED:
             raise BadRequest(400, "Too many requests were sent at once.")
         request = Request(self, method, self._target.decode("latin-1"), path_of(self._target), headers)
+        request.peer = self._peer
         request.version = parser.get_http_version()
         check_head(request)
         request.keep_alive = parser.should_keep_alive() and request.version == "1.1"

@@ -26,8 +26,8 @@ class Line(Protocol):
 
 
 class Request:
-    """`path` is decoded once and has no query (`target` is what was sent); `headers` by lower-case name, repeated
-    fields joined with a comma.
+    """`peer` is the address at the other end, empty where it has none. `path` is decoded once and has no query
+    (`target` is what was sent); `headers` by lower-case name, repeated fields joined with a comma.
 
     `on_disconnect` is called once when the peer goes before the answer is complete; a handler sets it before its first
     `await`, and none is begun for a peer that has gone already. `gone` says so at any time.
@@ -50,6 +50,7 @@ class Request:
         "on_disconnect",
         "parts",
         "path",
+        "peer",
         "received_bytes",
         "target",
         "task",
@@ -61,6 +62,7 @@ class Request:
         self.method = method
         self.target = target
         self.path = path
+        self.peer = ""
         self.headers = headers
         self.on_disconnect: Callable[[], None] | None = None
         self.gone = False

@@ -9,14 +9,14 @@ from pathlib import Path
 import msgspec
 from rich.console import Console
 
-from penstock.testing.bench import gateways, report, values
+from penstock.testing.bench import gateways, keys, report, values
 from penstock.testing.bench.report import Report
 from penstock.testing.bench.run import BenchFailed, Plan, Results, Tell, measure
 from penstock.testing.bench.traffic import WORKLOADS
 
 PAGE = Path("docs/benchmarks.md")
-LIMITS, VALUES = "limits", "values"
-PARTS = (*(workload.name for workload in WORKLOADS), LIMITS, VALUES)
+LIMITS, VALUES, KEYS = "limits", "values", "keys"
+PARTS = (*(workload.name for workload in WORKLOADS), LIMITS, VALUES, KEYS)
 
 
 def read_arguments(words: list[str]) -> argparse.Namespace:
@@ -27,7 +27,7 @@ def read_arguments(words: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--rounds", type=int, metavar="N", help="how often everything is measured (default 7)")
     parser.add_argument("--quick", action="store_true", help="fewer rounds and calls: a first impression")
-    parser.add_argument("--only", choices=PARTS, help="one workload, or what limits or their values cost")
+    parser.add_argument("--only", choices=PARTS, help="one workload, or what limits, their values or keys cost")
     parser.add_argument("--peers", action="store_true", help="other gateways too, where they are installed")
     parser.add_argument("--write", action="store_true", help=f"write the results to {PAGE}")
     arguments = parser.parse_args(words)
@@ -62,13 +62,15 @@ def perform(arguments: argparse.Namespace, folder: Path, tell: Tell) -> Report:
     only = arguments.only
     calls: Results | None = None
     limits: Results | None = None
-    if only not in (LIMITS, VALUES):
+    if only not in (LIMITS, VALUES, KEYS):
         calls = measure(plan_of(arguments), part("calls"), tell)
     if only in (None, LIMITS):
         limits = measure(limits_plan_of(arguments), part(LIMITS), tell)
     count = values.FEW if arguments.quick else values.MANY
     found = values.measure(count, part(VALUES), tell) if only in (None, VALUES) else []
-    return Report(calls, limits, tuple(found))
+    many = keys.FEW if arguments.quick else keys.MANY
+    kept = keys.measure(many, part(KEYS), tell) if only in (None, KEYS) else None
+    return Report(calls, limits, tuple(found), kept)
 
 
 def main(words: list[str]) -> int:

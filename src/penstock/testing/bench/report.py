@@ -18,6 +18,7 @@ from rich.table import Table
 
 from penstock.testing.bench import gateways
 from penstock.testing.bench.gateways import DIRECT, LIMITED, NGINX
+from penstock.testing.bench.keys import Kept
 from penstock.testing.bench.run import Footprint, Phase, Results, Sample
 from penstock.testing.bench.traffic import Workload
 from penstock.testing.bench.values import Values
@@ -28,6 +29,13 @@ ROLE_COLUMNS = ("calls", "gateway", "CPU us by process")
 FOOTPRINT_COLUMNS = ("gateway", "idle RSS", "idle PSS", "RSS after", "PSS after", "ready ms", "answer ms")
 REST_COLUMNS = ("gateway", "CPU ms per second at rest, by process")
 LIMIT_COLUMNS = ("limits", "load", "CPU us", "x nginx", "more than with no limit, x nginx")
+KEY_COLUMNS = (
+    "keys",
+    "a worker grows by",
+    "longest turn of the control process, changing one key",
+    "of a worker",
+    "of a worker that takes in all",
+)
 VALUE_COLUMNS = ("limit", "values used", "RSS of all workers before", "after", "bytes per value")
 
 
@@ -74,6 +82,7 @@ class Report(Struct, frozen=True):
     calls: Results | None
     limits: Results | None = None
     values: tuple[Values, ...] = ()
+    keys: Kept | None = None
 
     @property
     def parts(self) -> list[Results]:
@@ -210,7 +219,14 @@ def sheets(report: Report) -> list[Sheet]:
     if report.values:
         lines = [value_cells(one) for one in report.values]
         found.append(Sheet("What the values of a limit take up", VALUE_COLUMNS, lines))
+    if report.keys is not None:
+        found.append(Sheet("What keys take up, and what a change of one costs", KEY_COLUMNS, [key_cells(report.keys)]))
     return [sheet for sheet in found if sheet.lines]
+
+
+def key_cells(kept: Kept) -> tuple[str, ...]:
+    turns = (kept.control_us, kept.worker_us, kept.arrival_us)
+    return f"{kept.count:,}", f"{kept.rss_kib / 1024:.0f} MiB", *(f"{us / 1000:.2f} ms" for us in turns)
 
 
 def tables(results: Results) -> list[Sheet]:
@@ -314,6 +330,9 @@ turns around from round to round; there were {rounds} rounds after one to warm u
 - **nginx** is a bare reverse proxy: keep-alive on both sides, no buffering, no log. It is the floor.
 - **penstock** has everything on: virtual key, four limits (dollars per month, tokens per day, requests per minute,
   concurrent calls), journal with its fsync, ledger, usage records, metrics and its log of exchanges.
+- **What keys take up** is not measured on running gateways: the control plane's own code works over a database full of
+  keys, and a process of its own takes in its frames. A turn is what an event loop does at a time; told
+  is its CPU time, the longest of 200 changes of one key each, and of all parts of the first snapshot.
 - **At a steady rate** every gateway gets the same load, below saturation: 1,000 plain calls or 100 streams a second, or
   100 paced streams at a time.
 - **At saturation** 16 connections (32 for streams) call again as soon as they have their answer, so a faster gateway

@@ -9,6 +9,7 @@ from rich.console import Console
 from penstock.testing.bench import report
 from penstock.testing.bench.__main__ import limits_plan_of, plan_of, read_arguments
 from penstock.testing.bench.gateways import LIMITED, NGINX
+from penstock.testing.bench.keys import Kept
 from penstock.testing.bench.processes import Memory
 from penstock.testing.bench.report import Report
 from penstock.testing.bench.run import Footprint, Phase, Plan, Results, Sample
@@ -135,6 +136,11 @@ def test_what_limits_cost_is_the_difference_within_a_round_to_as_many_workers_wi
 def test_what_values_take_up_is_told_for_each() -> None:
     page = report.page(Report(None, None, (Values("each customer, 1 worker", 1_000, 2_048, 3_048),)), "penstock bench")
     assert "| each customer, 1 worker | 1,000 | 2 MiB | 3 MiB | 1,024 |" in page
+
+
+def test_what_keys_take_up_is_told_with_the_longest_turns() -> None:
+    page = report.page(Report(None, None, (), Kept(100_000, 65_536, 1_500.0, 20.0, 2_250.0)), "penstock bench")
+    assert "| 100,000 | 64 MiB | 1.50 ms | 0.02 ms | 2.25 ms |" in page
 
 
 def test_limits_are_measured_on_plain_calls_alone() -> None:
