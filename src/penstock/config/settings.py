@@ -53,8 +53,8 @@ from penstock.domain.policy import MATCHABLE, MAX_VALUES, Mode, Unit, Window, Wi
 from penstock.domain.snapshot import ServerSettings
 from penstock.domain.tenancy import ATTRIBUTES, DEFAULT_ORGANISATION, SURFACES
 
-KINDS = ("openai", "anthropic", "compatible", "simulated")
-LATER_KINDS = ("azure", "google", "vertex", "bedrock", "cohere", "mistral")
+KINDS = ("openai", "anthropic", "google", "compatible", "simulated")
+LATER_KINDS = ("azure", "vertex", "bedrock", "cohere", "mistral")
 WINDOWS = ("second", "minute", "hour", "day", "week", "month", "year", "total")
 SLIDING = ("minute", "hour", "day", "week")
 """A second is too short to be made of shorter windows; months and years have no one length."""

@@ -50,6 +50,8 @@ class Call(Struct):
     audio_out: bool = False
     service_tier: str = ""
     """The tier asked for by name; empty when the vendor's default, or the vendor account's setting, decides."""
+    form: str = ""
+    """How the caller wants a stream framed, where its dialect has another form than server-sent events: `list`."""
 
 
 class Address(NamedTuple):

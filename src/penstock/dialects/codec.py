@@ -51,13 +51,15 @@ class Encoded(NamedTuple):
 class Heading(NamedTuple):
     """What an encoder must know of the caller's request to answer it: the model's name as the caller wrote it, whether
     usage was asked for (`stream_options.include_usage`), the request itself, for dialects that echo it, the time (Unix
-    seconds), and an id of ours for an answer whose vendor gives none."""
+    seconds), an id of ours for an answer whose vendor gives none, and the form of the stream, for dialects that have
+    several (`Call.form`)."""
 
     model: str
     wants_usage: bool
     request: Request
     created: int = 0
     id: str = ""
+    form: str = ""
 
 
 class StreamDecoder(Protocol):

@@ -1,5 +1,6 @@
 """Every wire language, by the surface that it is spoken at."""
 
+from penstock.dialects import gemini
 from penstock.dialects.anthropic import CountTokens, Messages
 from penstock.dialects.base import Dialect
 from penstock.dialects.codec import Codec
@@ -7,8 +8,20 @@ from penstock.dialects.embeddings import Embeddings
 from penstock.dialects.openai_chat import ChatCompletions
 
 DIALECTS: dict[str, Dialect] = {
-    dialect.surface: dialect for dialect in (ChatCompletions(), Embeddings(), Messages(), CountTokens())
+    dialect.surface: dialect
+    for dialect in (
+        ChatCompletions(),
+        Embeddings(),
+        Messages(),
+        CountTokens(),
+        gemini.GenerateContent(),
+        gemini.CountTokens(),
+    )
 }
 
-CODECS: dict[str, Codec] = {ChatCompletions.surface: ChatCompletions.codec, Messages.surface: Messages.codec}
+CODECS: dict[str, Codec] = {
+    ChatCompletions.surface: ChatCompletions.codec,
+    Messages.surface: Messages.codec,
+    gemini.GenerateContent.surface: gemini.GenerateContent.codec,
+}
 """Those of the conversations; what else is said is never translated."""

@@ -92,7 +92,8 @@ class Translated:
         self.dialect = target
         self.call = target.parse(encoded.body, Address(facts.model, streaming, "sse"))
         self.dropped = encoded.dropped
-        self.content_type: str | None = self._into.stream_type if streaming else self._into.content_type
+        is_events = streaming and heading.form != "list"
+        self.content_type: str | None = self._into.stream_type if is_events else self._into.content_type
         self._caller, self._heading = caller, heading
 
     def answer(self, body: bytes) -> bytes:
@@ -167,7 +168,7 @@ class Passages:
             )
         if self._request is None:
             self._request = codec.decode_request(self._call)
-        heading = Heading(self._call.model, self._call.wants_usage, self._request, self._created)
+        heading = Heading(self._call.model, self._call.wants_usage, self._request, self._created, form=self._call.form)
         return Translated(self._dialect, heading, DIALECTS[target], facts)
 
 

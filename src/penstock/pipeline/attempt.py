@@ -91,6 +91,7 @@ class Attempt:
             call.streaming,
             exchange.headers,
             self._started_at / 1e9,
+            call.form,
         )
         response = await self._gateway.upstream.attempt(self._admission, plan.provider, outgoing, self._draft)
         try:
@@ -104,7 +105,7 @@ class Attempt:
         self._exchange.first_byte_at = self._gateway.clock()
         self._status = response.status
         if response.status >= 300:
-            raise self._told(await refusal(response))
+            raise self._told(await refusal(response, plan.vendor))
         content_type = header(response.headers, "content-type") or ""
         if plan.passage.call.streaming and plan.passage.dialect.is_stream(plan.passage.call, content_type):
             return await self._stream(response)

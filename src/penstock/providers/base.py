@@ -1,7 +1,7 @@
 """What a vendor's file answers."""
 
 from collections.abc import Mapping
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 from urllib.parse import urlsplit
 
 from penstock.domain.http import Headers, HttpRequest, Origin
@@ -17,7 +17,8 @@ idempotency key of one tenant could meet another's there."""
 
 class Outgoing(NamedTuple):
     """What goes to a vendor: the surface whose wire language `body` is in, the vendor's model name, whether the answer
-    streams, the caller's request headers, and the time (Unix seconds), for signatures."""
+    streams, the caller's request headers, the time (Unix seconds), for signatures, and the form of the stream where the
+    dialect has several (`Call.form`)."""
 
     surface: str
     body: bytes
@@ -25,6 +26,7 @@ class Outgoing(NamedTuple):
     streaming: bool = False
     headers: Mapping[str, str] = {}
     now_s: float = 0.0
+    form: str = ""
 
 
 class Vendor(Protocol):
@@ -48,6 +50,13 @@ class Vendor(Protocol):
         """The name of the parameter that caps the output."""
 
     def request(self, provider: Provider, credential: Credential | None, outgoing: Outgoing) -> HttpRequest: ...
+
+
+@runtime_checkable
+class TellsBadCredentials(Protocol):
+    """A vendor that rejects our credential with another status than 401."""
+
+    def is_bad_credential(self, status: int, body: bytes) -> bool: ...
 
 
 def origin_of(base_url: str) -> tuple[Origin, str]:

@@ -3,10 +3,13 @@
 from penstock.providers.anthropic import Anthropic
 from penstock.providers.base import Vendor
 from penstock.providers.compatible import Compatible
+from penstock.providers.google import Google
 from penstock.providers.openai import OpenAI
 from penstock.providers.simulated import Simulated
 
-VENDORS: dict[str, Vendor] = {vendor.kind: vendor for vendor in (OpenAI(), Anthropic(), Compatible(), Simulated())}
+VENDORS: dict[str, Vendor] = {
+    vendor.kind: vendor for vendor in (OpenAI(), Anthropic(), Google(), Compatible(), Simulated())
+}
 
 
 def provider_for(kind: str) -> Vendor:

@@ -28,8 +28,17 @@ ROUTES = (
     Route("/openai/v1/embeddings", "embeddings"),
     Route("/openai/deployments/{model}/chat/completions", "chat.completions"),
     Route("/openai/deployments/{model}/embeddings", "embeddings"),
+    *(
+        route
+        for version in ("v1beta", "v1", "v1alpha")
+        for route in (
+            Route(f"/{version}/models/{{model}}:generateContent", "generateContent"),
+            Route(f"/{version}/models/{{model}}:streamGenerateContent", "generateContent", streaming=True),
+            Route(f"/{version}/models/{{model}}:countTokens", "countTokens"),
+        )
+    ),
 )
-"""All inference surfaces. Those under `/openai` are Azure's addresses."""
+"""All inference surfaces. Those under `/openai` are Azure's addresses; Google's clients name the version of the API."""
 
 _PLAIN = {route.path: Spoken(DIALECTS[route.surface]) for route in ROUTES if "{" not in route.path}
 _PATTERNS = [

@@ -9,7 +9,7 @@ from penstock.domain.exchange import Admitted
 from penstock.domain.http import Headers, header
 from penstock.domain.snapshot import Provider
 from penstock.errors import UpstreamCredential, UpstreamError, UpstreamMalformed, UpstreamRefused
-from penstock.providers.base import Outgoing, forwarded
+from penstock.providers.base import Outgoing, TellsBadCredentials, Vendor, forwarded
 from penstock.providers.registry import provider_for
 from penstock.upstream.simulated import SimulatedTransport
 from penstock.upstream.transport import Transport, UpstreamResponse
@@ -69,12 +69,13 @@ async def linger(response: UpstreamResponse) -> None:
         response.abort()
 
 
-async def refusal(response: UpstreamResponse) -> UpstreamError:
+async def refusal(response: UpstreamResponse, vendor: Vendor) -> UpstreamError:
     """What a status of 300 or more means. The vendor's body is read and kept for the caller; our credential's rejection
     is our fault and never shows the vendor's words, which may quote a part of the key."""
     status = response.status
     body = await response.read_all(MAX_ERROR_BODY_BYTES)
-    if status in (401, 407):
+    tells = isinstance(vendor, TellsBadCredentials) and vendor.is_bad_credential(status, body)
+    if status in (401, 407) or tells:
         return UpstreamCredential(
             "The provider rejected the gateway's credential. An operator must look at it.",
             [field for field in response.headers if field[0].endswith("request-id")],

@@ -1,0 +1,312 @@
+"""An answer, or the stream of one, -> events.
+
+Source: Gemini API reference, `GenerateContentResponse`, `Candidate`, `GroundingMetadata`, `LogprobsResult`.
+
+A plain answer is a stream of one piece: both are read by the same `Teller`, so they give the same message. Pieces of
+one text follow each other; a part of another kind ends it. Offsets into a text are in bytes there, in characters here.
+"""
+
+from typing import Any
+
+import msgspec
+from msgspec import Raw, structs
+
+from penstock.dialects.base import encode_object, members_of
+from penstock.dialects.codec import json_text
+from penstock.dialects.gemini.errors import read_error
+from penstock.dialects.gemini.names import FINISH_REASONS, NAME, elements, in_camel, pop, word
+from penstock.dialects.gemini.parts import decode_part, is_bare_proof, made_id
+from penstock.dialects.gemini.usage import Metadata, normalise
+from penstock.domain.chat import Answer, Citation, Extras, Finish, Part, Text, Thinking, ToolCall
+from penstock.domain.stream import (
+    Begin,
+    Ended,
+    Event,
+    Failed,
+    Finished,
+    Logprobs,
+    PartBegin,
+    PartDelta,
+    PartEnd,
+    PartMore,
+    Reported,
+    collect,
+)
+from penstock.errors import UpstreamMalformed
+
+_FINISH: dict[str, Finish] = {"STOP": "stop", "MAX_TOKENS": "length"}
+_FAULTS = frozenset(
+    (
+        *("OTHER", "LANGUAGE", "MALFORMED_FUNCTION_CALL", "UNEXPECTED_TOOL_CALL", "TOO_MANY_TOOL_CALLS", "5"),
+        *("MISSING_THOUGHT_SIGNATURE", "MALFORMED_RESPONSE", "NO_IMAGE", "IMAGE_OTHER", "FINISH_REASON_UNSPECIFIED"),
+    )
+)
+"""Reasons that are a fault; the rest are filters."""
+MAX_CITED_CHARACTERS = 4_000_000
+"""Of a text beyond this the places of citations are not told."""
+
+_members_decoder = msgspec.json.Decoder(dict[str, Raw])
+_metadata_decoder = msgspec.json.Decoder(Metadata)
+
+
+def finish_of(native: str, *, has_calls: bool) -> Finish:
+    if native == "STOP":
+        return "tool_calls" if has_calls else "stop"
+    return _FINISH.get(native) or ("error" if native in _FAULTS or not native else "content_filter")
+
+
+class _Told:
+    """One candidate while it is told."""
+
+    def __init__(self, number: int, scope: str) -> None:
+        self.number = number
+        self.native = ""
+        self.extras: Extras = {}
+        self._scope = scope
+        self._next = 0
+        self._open: Part | None = None
+        self._has_calls = False
+        self._texts: dict[int, list[str]] = {}
+        self._held_characters = 0
+        self._places: list[int] = []
+        self._waiting: list[tuple[int, Any, Citation]] = []
+
+    def take(self, candidate: dict[str, Raw]) -> list[Event]:
+        events: list[Event] = []
+        content = in_camel(_members_decoder.decode(candidate.pop("content", b"{}")))
+        candidate.pop("index", None)
+        reason = candidate.pop("finishReason", None)
+        logprobs = candidate.pop("logprobsResult", None)
+        self._find_citations(candidate)
+        for name, value in candidate.items():
+            self.extras[name] = _merged(self.extras[name], value) if name in self.extras else value
+        for raw in elements(bytes(content.pop("parts", Raw(b"[]")))):
+            parts = decode_part(raw)
+            self._places.append(self._next - 1 if self._goes_on(parts[0]) else self._next)
+            for part in parts:
+                events += self._part(part)
+        if logprobs is not None and (tokens := _tokens(logprobs)):
+            events.append(Logprobs(self.number, tokens))
+        if reason is not None:
+            self.native = word(msgspec.json.decode(reason), FINISH_REASONS)
+        return events
+
+    def end(self) -> list[Event]:
+        events = self._close()
+        finish = finish_of(self.native, has_calls=self._has_calls)
+        return [*events, Finished(self.number, finish, self.native, "", self.extras)]
+
+    def _goes_on(self, part: Part) -> bool:
+        """Whether this is more of the part that is open."""
+        if isinstance(part, Text):
+            return isinstance(self._open, Text)
+        return isinstance(part, Thinking) and isinstance(self._open, Thinking) and not is_bare_proof(part)
+
+    def _part(self, part: Part) -> list[Event]:
+        if isinstance(part, Text) and not part.text:
+            return []
+        if isinstance(part, ToolCall):
+            self._has_calls = True
+            if not part.id:
+                part = structs.replace(part, id=made_id(self._scope, self._next + 100 * self.number))
+        events: list[Event] = []
+        if not self._goes_on(part):
+            events += self._close()
+            events.append(PartBegin(self.number, self._next, _without_growth(part)))
+            self._open = part
+            self._next += 1
+        index = self._next - 1
+        text = part.arguments if isinstance(part, ToolCall) else part.text if isinstance(part, Text | Thinking) else ""
+        if text:
+            events.append(PartDelta(self.number, index, text))
+            if isinstance(part, Text):
+                self._keep(index, text)
+        signature = part.signature if isinstance(part, ToolCall | Thinking) else ""
+        if signature:
+            events.append(PartMore(self.number, index, signature))
+        if signature or not isinstance(part, Text | Thinking):
+            events += self._close()
+        return events
+
+    def _close(self) -> list[Event]:
+        if self._open is None:
+            return []
+        index = self._next - 1
+        cited = self._citations(index) if isinstance(self._open, Text) else []
+        self._open = None
+        return [*cited, PartEnd(self.number, index)]
+
+    def _keep(self, index: int, text: str) -> None:
+        self._held_characters += len(text)
+        if self._held_characters <= MAX_CITED_CHARACTERS:
+            self._texts.setdefault(index, []).append(text)
+
+    # -- citations ----------------------------------------------------------------------------------------------------
+
+    def _find_citations(self, candidate: dict[str, Raw]) -> None:
+        grounding = msgspec.json.decode(candidate.get("groundingMetadata", b"{}"), type=dict[str, Any])
+        chunks = grounding.get("groundingChunks") or []
+        for support in grounding.get("groundingSupports") or ():
+            segment = support.get("segment") or {}
+            for number in support.get("groundingChunkIndices") or ():
+                source = chunks[number] if isinstance(number, int) and 0 <= number < len(chunks) else {}
+                self._cite(segment, next(iter(source.values()), {}) if source else {}, support)
+        told = msgspec.json.decode(candidate.get("citationMetadata", b"{}"), type=dict[str, Any])
+        for source in told.get("citationSources") or told.get("citations") or ():
+            self._cite(source, source, source)
+
+    def _cite(self, segment: dict[str, Any], source: dict[str, Any], raw: dict[str, Any]) -> None:
+        place = segment.get("partIndex")
+        citation = Citation(
+            url=str(source.get("uri") or ""),
+            title=str(source.get("title") or ""),
+            origin=NAME,
+            raw=Raw(json_text(raw).encode()),
+        )
+        self._waiting.append((place if isinstance(place, int) else 0, segment, citation))
+
+    def _citations(self, index: int) -> list[Event]:
+        """Those of the text that ends. A place that is no text, such as a thought before it, means the first text."""
+        first = min(self._texts, default=index)
+        data = "".join(self._texts.get(index, ())).encode()
+        found, waiting = [], []
+        for place, segment, citation in self._waiting:
+            meant = self._places[place] if 0 <= place < len(self._places) else first
+            meant = meant if meant in self._texts else first
+            if meant != index:
+                waiting.append((place, segment, citation))
+                continue
+            start, end = _offset(data, segment.get("startIndex") or 0), _offset(data, segment.get("endIndex"))
+            placed = structs.replace(citation, start=start, end=end)
+            found.append(PartMore(self.number, index, citation=placed))
+        self._waiting = waiting
+        return list(found)
+
+
+def _offset(data: bytes, place: Any) -> int:
+    """Characters of the text up to this byte; -1 where there is no such place."""
+    if not isinstance(place, int) or not 0 <= place <= len(data):
+        return -1
+    return len(data[:place].decode(errors="ignore"))
+
+
+def _merged(known: Raw, more: Raw) -> Raw:
+    """What is told of a candidate in several pieces: lists grow, the rest is what was said last."""
+    try:
+        old, new = msgspec.json.decode(known, type=dict[str, Any]), msgspec.json.decode(more, type=dict[str, Any])
+    except msgspec.DecodeError:
+        return more
+    lists = {name: old[name] + value for name, value in new.items() if _are_lists(old.get(name), value)}
+    return Raw(msgspec.json.encode({**old, **new, **lists}))
+
+
+def _are_lists(old: Any, new: Any) -> bool:
+    return isinstance(old, list) and isinstance(new, list)
+
+
+def _without_growth(part: Part) -> Part:
+    if isinstance(part, Text):
+        return Text("", extras=part.extras)
+    if isinstance(part, Thinking):
+        return structs.replace(part, text="", signature="")
+    return structs.replace(part, arguments="", signature="") if isinstance(part, ToolCall) else part
+
+
+def _tokens(raw: Raw) -> tuple[Raw, ...]:
+    """A candidate's log-probabilities, each in OpenAI's form."""
+    result = msgspec.json.decode(raw, type=dict[str, Any])
+    tops = result.get("topCandidates") or []
+    tokens = []
+    for number, chosen in enumerate(result.get("chosenCandidates") or ()):
+        top = (tops[number].get("candidates") or []) if number < len(tops) else []
+        tokens.append(Raw(encode_object({**_token(chosen), "top_logprobs": [_token(one) for one in top]})))
+    return tuple(tokens)
+
+
+def _token(told: dict[str, Any]) -> dict[str, Any]:
+    token = str(told.get("token") or "")
+    return {"token": token, "logprob": told.get("logProbability", 0), "bytes": list(token.encode())}
+
+
+class Teller:
+    """Reads whole answers, one after the other, as the pieces of one. `failed`: it broke off with an error."""
+
+    def __init__(self) -> None:
+        self.failed = False
+        self._begun = False
+        self._extras: Extras = {}
+        self._told: dict[int, _Told] = {}
+        self._block = ""
+        self._scope = ""
+        self._reported: Reported | None = None
+
+    def take(self, body: bytes) -> list[Event]:
+        """Raises `UpstreamMalformed`. Values that are kept verbatim lose the line breaks between their members."""
+        reply = members_of(body)
+        if b"\n" in body:
+            reply = members_of(msgspec.json.format(body, indent=-1))
+        reply = in_camel(reply)
+        try:
+            return self._take(reply)
+        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError, AttributeError, TypeError, ValueError):
+            raise UpstreamMalformed("The provider's answer is not what its API allows.") from None
+
+    @property
+    def is_whole(self) -> bool:
+        told = self._told.values()
+        return bool(self._block) or (bool(told) and all(one.native for one in told))
+
+    def end(self) -> list[Event]:
+        """The ending. A candidate without a reason to have finished ends in `error`."""
+        events = [event for number in sorted(self._told) for event in self._told[number].end()]
+        if not self._told:
+            events.append(Finished(0, "content_filter" if self._block else "error", self._block))
+        if self._reported is not None:
+            events.append(self._reported)
+        return [*events, Ended()]
+
+    def _take(self, reply: dict[str, Raw]) -> list[Event]:
+        if "error" in reply:
+            self.failed = True
+            message, status = read_error(msgspec.json.decode(reply["error"]))
+            return [Failed(message or "The provider reported an error.", status)]
+        candidates = elements(bytes(reply.pop("candidates", Raw(b"[]"))))
+        if (metadata := reply.pop("usageMetadata", None)) is not None:
+            self._report(metadata)
+        if (feedback := reply.get("promptFeedback")) is not None:
+            reason = msgspec.json.decode(feedback, type=dict[str, Any]).get("blockReason")
+            self._block = word(reason, {}) or self._block
+        self._scope = self._scope or msgspec.json.decode(reply.get("responseId", b'""'), type=str)
+        events: list[Event] = [] if self._begun else [self._begin(reply)]
+        for raw in candidates:
+            candidate = in_camel(_members_decoder.decode(raw))
+            number = msgspec.json.decode(candidate.get("index", b"0"), type=int)
+            told = self._told.setdefault(number, _Told(number, self._scope))
+            events += told.take(candidate)
+        return events
+
+    def _begin(self, reply: dict[str, Raw]) -> Event:
+        self._begun = True
+        id_, model = pop(reply, "responseId", str, ""), pop(reply, "modelVersion", str, "")
+        return Begin(NAME, id_, model, extras=reply)
+
+    def _report(self, raw: Raw) -> None:
+        try:
+            metadata = _metadata_decoder.decode(raw)
+        except msgspec.DecodeError:
+            return
+        if metadata.is_told() and (usage := normalise(metadata)) is not None:
+            tier = metadata.service_tier if isinstance(metadata.service_tier, str) else ""
+            self._reported = Reported(usage, {"standard": "default", "unspecified": ""}.get(tier, tier))
+
+
+_ANSWERS = (b'"candidates"', b'"usageMetadata"', b'"usage_metadata"', b'"promptFeedback"', b'"prompt_feedback"')
+
+
+def decode_answer(body: bytes) -> Answer:
+    """A plain answer. Raises `UpstreamMalformed`."""
+    teller = Teller()
+    events = teller.take(body)
+    if teller.failed or not any(name in body for name in _ANSWERS):
+        raise UpstreamMalformed("The provider's answer is not what its API allows.")
+    return collect([*events, *teller.end()])

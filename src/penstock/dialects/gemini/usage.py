@@ -1,0 +1,103 @@
+"""`usageMetadata` -> usage in disjoint classes.
+
+Source: Gemini API reference, `UsageMetadata`. `promptTokenCount` includes what was cached; `toolUsePromptTokenCount` is
+on top of it, as `thoughtsTokenCount` is on top of `candidatesTokenCount`. Zeros are left out. A stream reports it anew
+with each piece, and the last one counts.
+"""
+
+from typing import Any
+
+from msgspec import Struct
+
+from penstock.dialects.base import believed
+from penstock.dialects.gemini.names import MODALITIES, word
+from penstock.domain.usage import Usage
+
+
+class ModalityCount(Struct, rename="camel"):
+    modality: Any = None
+    token_count: Any = None
+
+
+class Metadata(Struct, rename="camel"):
+    prompt_token_count: Any = None
+    cached_content_token_count: Any = None
+    candidates_token_count: Any = None
+    response_token_count: Any = None
+    thoughts_token_count: Any = None
+    tool_use_prompt_token_count: Any = None
+    total_token_count: Any = None
+    prompt_tokens_details: list[ModalityCount] | None = None
+    cache_tokens_details: list[ModalityCount] | None = None
+    candidates_tokens_details: list[ModalityCount] | None = None
+    tool_use_prompt_tokens_details: list[ModalityCount] | None = None
+    service_tier: Any = None
+
+    def is_told(self) -> bool:
+        """Whether there is a count in it; the first pieces of a stream may have none (Vertex)."""
+        return self.prompt_token_count is not None or self.total_token_count is not None
+
+
+def normalise(reported: Metadata) -> Usage | None:
+    """The vendor's counts in disjoint classes; None when they cannot be true."""
+    given = (
+        reported.prompt_token_count,
+        reported.cached_content_token_count,
+        reported.candidates_token_count,
+        reported.thoughts_token_count,
+        reported.tool_use_prompt_token_count,
+        reported.total_token_count,
+    )
+    details = [
+        reported.prompt_tokens_details,
+        reported.cache_tokens_details,
+        reported.candidates_tokens_details,
+        reported.tool_use_prompt_tokens_details,
+    ]
+    if not believed(*given) or not believed(*(one.token_count for list_ in details for one in list_ or ())):
+        return None
+    told, cached, candidates, thoughts, tool_use, total = (count or 0 for count in given)
+    prompt = told or total - candidates - thoughts - tool_use
+    if prompt < 0:
+        return None
+    cached = min(cached, prompt)
+    heard = _of(reported.prompt_tokens_details, "AUDIO") - _of(reported.cache_tokens_details, "AUDIO")
+    audio_in = min(max(heard, 0), prompt - cached) + min(
+        _of(reported.tool_use_prompt_tokens_details, "AUDIO"), tool_use
+    )
+    hidden = max(total - prompt - tool_use - candidates - thoughts, 0)
+    audio_out = min(_of(reported.candidates_tokens_details, "AUDIO"), candidates)
+    return Usage(
+        input=prompt - cached + tool_use - audio_in,
+        output=candidates - audio_out + thoughts + hidden,
+        cache_read=cached,
+        reasoning=thoughts,
+        audio_in=audio_in,
+        audio_out=audio_out,
+    )
+
+
+def _of(details: list[ModalityCount] | None, modality: str) -> int:
+    return sum(one.token_count or 0 for one in details or () if word(one.modality, MODALITIES) == modality)
+
+
+def metadata_of(usage: Usage) -> dict[str, Any]:
+    """`usageMetadata` for a caller. Zeros are left out, but for what every answer has."""
+    candidates = usage.total_output - usage.reasoning
+    counts = {
+        "promptTokenCount": usage.total_input,
+        "cachedContentTokenCount": usage.cache_read,
+        "candidatesTokenCount": candidates,
+        "thoughtsTokenCount": usage.reasoning,
+    }
+    written: dict[str, Any] = {name: count for name, count in counts.items() if count or name.startswith("prompt")}
+    written["totalTokenCount"] = usage.total_input + usage.total_output
+    if usage.audio_in:
+        written["promptTokensDetails"] = _split(usage.total_input - usage.audio_in, usage.audio_in)
+    if usage.audio_out:
+        written["candidatesTokensDetails"] = _split(candidates - usage.audio_out, usage.audio_out)
+    return written
+
+
+def _split(text: int, audio: int) -> list[dict[str, Any]]:
+    return [{"modality": "TEXT", "tokenCount": text}, {"modality": "AUDIO", "tokenCount": audio}]
