@@ -44,6 +44,7 @@ lock: .venv/.dev ## resolve the dependencies again (hashes, no index addresses)
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate --extra build -o requirements/runtime.lock pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate --extra dev -c requirements/runtime.lock -o requirements/dev.lock pyproject.toml
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate --extra build --extra postgres -c requirements/runtime.lock -o requirements/postgres.lock pyproject.toml
 
 clean: ## remove what set-up and tests made
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis

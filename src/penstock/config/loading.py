@@ -60,7 +60,7 @@ def _checked(document: Document, path: FilePath | str, digest: str, require_secr
     name = str(path)
     faults = list(document.faults)
     contents = Contents()
-    if document.data is not None:
+    if document.data is not None or not faults:
         parsed, found = _parse(document)
         contents = parsed.contents
         faults += found + cross_check(parsed)

@@ -46,7 +46,7 @@ def routes(plane: Plane) -> APIRouter:
             return JsonResponse(await declared.list_page(conn, Page(limit, after)))
 
     @router.get(
-        "/config/{version}",
+        "/config/{version:int}",
         operation_id="show_config",
         summary="One version, with what it declared",
         responses=answer_of(answers.ConfigVersionWithDocument),
@@ -69,7 +69,7 @@ def routes(plane: Plane) -> APIRouter:
         return JsonResponse(await plane.configuration.apply(asker, content, Terms(dry_run, base)))
 
     @router.post(
-        "/config/{version}/rollback",
+        "/config/{version:int}/rollback",
         operation_id="roll_back_config",
         summary="Put a version of the history in force again",
         responses=answer_of(answers.ConfigChange),

@@ -83,6 +83,15 @@ def object_of(shape: type[BaseModel], status: int = 200) -> Responses:
     return described
 
 
+def created_of(shape: type[BaseModel], status: int, links: Sequence[str], by: str = "name") -> Responses:
+    """As `object_of`, for what a route creates. `links`: the operations on it, which name it by its field `by`."""
+    described = object_of(shape, status)
+    described[status]["links"] = {
+        operation: {"operationId": operation, "parameters": {by: f"$response.body#/{by}"}} for operation in links
+    }
+    return described
+
+
 def read_of(shape: type[BaseModel]) -> Responses:
     """As `object_of`, for a route that obeys If-None-Match."""
     return {**object_of(shape), 304: {"description": "The object is the one that If-None-Match names"}}

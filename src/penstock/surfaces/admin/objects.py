@@ -52,7 +52,7 @@ from penstock.surfaces.admin.conditions import (
     seen,
     shown,
 )
-from penstock.surfaces.admin.documents import body_of, changes_of, object_of, page_of, read_of
+from penstock.surfaces.admin.documents import body_of, changes_of, created_of, object_of, page_of, read_of
 from penstock.surfaces.admin.plane import Plane
 from penstock.surfaces.admin.problems import JsonResponse
 
@@ -73,6 +73,17 @@ class Objects:
     create: Callable[[Write, Mapping[str, Any]], Awaitable[Shown]]
     update: Callable[[Write, str, Mapping[str, Any]], Awaitable[Shown]] | None
     delete: Callable[[Write, str], Awaitable[None]]
+
+    @property
+    def name(self) -> str:
+        """The name in its path: those of models and users may have slashes."""
+        return "{name:path}" if self.path in ("models", "users") else "{name}"
+
+    @property
+    def links(self) -> list[str]:
+        """The operations on one of them."""
+        verbs = ["show", "delete"] if self.update is None else ["show", "update", "delete"]
+        return [f"{verb}_{self.word}" for verb in verbs]
 
     @property
     def word(self) -> str:
@@ -134,7 +145,7 @@ def _add_reads(router: APIRouter, plane: Plane, noun: Objects) -> None:
             return JsonResponse(await noun.list_page(conn, Page(limit, after), asker.reach))
 
     @router.get(
-        f"/{noun.path}/{{name:path}}",
+        f"/{noun.path}/{noun.name}",
         tags=[noun.path],
         operation_id=f"show_{noun.word}",
         summary=f"Show one {noun.word}",
@@ -152,7 +163,7 @@ def _add_writes(router: APIRouter, plane: Plane, noun: Objects) -> None:
         status_code=201,
         operation_id=f"create_{noun.word}",
         summary=f"Create a {noun.word}",
-        responses=object_of(noun.made, 201),
+        responses=created_of(noun.made, 201, noun.links),
         openapi_extra=body_of(noun.shape),
     )
     async def create_object(asker: Asker, request: Request, idempotency_key: IdempotencyKey = None) -> Response:
@@ -163,7 +174,7 @@ def _add_writes(router: APIRouter, plane: Plane, noun: Objects) -> None:
     if (update := noun.update) is not None:
 
         @router.patch(
-            f"/{noun.path}/{{name:path}}",
+            f"/{noun.path}/{noun.name}",
             tags=[noun.path],
             operation_id=f"update_{noun.word}",
             summary=f"Change a {noun.word}",
@@ -175,7 +186,7 @@ def _add_writes(router: APIRouter, plane: Plane, noun: Objects) -> None:
             return shown(await plane.door.change(asker, if_unchanged, known, update, name, asked))
 
     @router.delete(
-        f"/{noun.path}/{{name:path}}",
+        f"/{noun.path}/{noun.name}",
         tags=[noun.path],
         status_code=204,
         operation_id=f"delete_{noun.word}",
@@ -188,7 +199,7 @@ def _add_writes(router: APIRouter, plane: Plane, noun: Objects) -> None:
 
 def _add_revoke(router: APIRouter, plane: Plane) -> None:
     @router.post(
-        "/keys/{name:path}/revoke",
+        "/keys/{name}/revoke",
         tags=["keys"],
         operation_id="revoke_key",
         summary="Refuse a key from now on, for good",
@@ -215,7 +226,7 @@ def _add_rotate(router: APIRouter, plane: Plane) -> None:
 
 def _add_raise(router: APIRouter, plane: Plane) -> None:
     @router.post(
-        "/limits/{name:path}/raise",
+        "/limits/{name}/raise",
         tags=["limits"],
         operation_id="raise_limit",
         summary="Raise a limit until a moment, a declared one too",
@@ -230,7 +241,7 @@ def _add_raise(router: APIRouter, plane: Plane) -> None:
         return created(made, request.url.path.removesuffix("/raise"), 200)
 
     @router.delete(
-        "/limits/{name:path}/raise",
+        "/limits/{name}/raise",
         tags=["limits"],
         operation_id="end_raises",
         summary="End a limit's temporary increases now",

@@ -4,6 +4,7 @@ A problem is `{"type", "title", "status", "detail", "code", "request_id"}`, and 
 where fields are at fault. `detail` is written for a person; it never holds exception text of the gateway's own faults.
 """
 
+import re
 from http import HTTPStatus
 from typing import Any
 
@@ -101,7 +102,24 @@ async def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     detail = error.detail if isinstance(error.detail, str) else HTTPStatus(error.status_code).phrase
     headers = dict(error.headers) if error.headers else None
+    if error.status_code == 405:
+        methods = _methods_of(request)
+        headers, detail = {"allow": ", ".join(methods)}, f"this path takes {', '.join(methods)}, not {request.method}"
     return problem(error.status_code, detail, headers=headers, request_id=request_id(request))
+
+
+def _methods_of(request: Request) -> list[str]:
+    """What a path takes, by the OpenAPI document: each route knows its own method alone. Of two paths that fit, the one
+    with more words of its own is meant."""
+    paths: dict[str, dict[str, Any]] = request.app.openapi()["paths"]
+    fitting = [path for path in paths if re.fullmatch(_anything(path, ".+"), request.scope["path"])]
+    closest = max(fitting, key=lambda path: len(_anything(path, "")), default="")
+    return sorted(method.upper() for method in paths.get(closest, {}))
+
+
+def _anything(path: str, instead: str) -> str:
+    """A path of the document as a pattern, with `instead` for each of its parameters."""
+    return re.sub(r"\\{[a-z_]+\\}", lambda _: instead, re.escape(path))
 
 
 async def _store_away(request: Request, error: Exception) -> Response:

@@ -18,7 +18,7 @@ from penstock.surfaces.admin import answers
 from penstock.surfaces.admin.authorisation import Asker
 from penstock.surfaces.admin.bodies import read_as
 from penstock.surfaces.admin.conditions import IdempotencyKey, IfNoneMatch, created, repeatable, shown
-from penstock.surfaces.admin.documents import answer_of, body_of, object_of, page_of, read_of
+from penstock.surfaces.admin.documents import answer_of, body_of, created_of, page_of, read_of
 from penstock.surfaces.admin.plane import Plane
 from penstock.surfaces.admin.problems import JsonResponse
 
@@ -49,7 +49,7 @@ def routes(plane: Plane) -> APIRouter:
         status_code=202,
         operation_id="raise_kill",
         summary="Stop calls: durable when answered, confirmed per node afterwards",
-        responses=object_of(answers.RaisedKill, 202),
+        responses=created_of(answers.RaisedKill, 202, ["show_kill", "lift_kill"], "generation"),
         openapi_extra=body_of("Kill"),
     )
     async def raise_kill(asker: Asker, request: Request, idempotency_key: IdempotencyKey = None) -> Response:
