@@ -6,7 +6,9 @@ when the supervisor is gone, however it went, they see its end and stop.
 """
 
 import argparse
+import contextlib
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -136,6 +138,13 @@ def _say(message: str) -> None:
     print(f"penstock: {message}", file=sys.stderr, flush=True)  # noqa: T201  structlog would cost this process its size
 
 
+def _allow_sockets() -> None:
+    """A call takes two descriptors, and the soft limit of many systems is less than `server.max_concurrent_calls`."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    with contextlib.suppress(OSError, ValueError):  # a sandbox may forbid it; what there is has to do then
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 def _supervisor(arguments: argparse.Namespace, addresses: list[list[socket.socket]]) -> Supervisor:
     read_end, _write_end = os.pipe()
     python = [sys.executable, "-P", "-m"]
@@ -164,6 +173,7 @@ def main() -> int:
         _say(f"cannot listen on {arguments.listen}: {error.strerror}")
         return 1
     Path(arguments.data).mkdir(mode=0o700, parents=True, exist_ok=True)
+    _allow_sockets()
     signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)
     return _supervisor(arguments, addresses).run()
 

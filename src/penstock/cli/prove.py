@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 import typer
 
 Scenario = Literal["overspend", "crashes", "disconnects", "network", "hostile", "outages"]
+StopScenario = Literal["kills", "push-dead", "partition", "revocations", "scopes", "streams", "glass", "restarts"]
 
 app = typer.Typer(no_args_is_help=True, help="Proofs that an operator can rerun, on a throwaway gateway.")
 
@@ -46,5 +47,28 @@ def money(
     words += [flag for flag, given in (("--quick", quick), ("--full", full)) if given]
     sizes = {"seeds": seeds, "cycles": cycles, "boxes": boxes, "workers": workers}
     for name, value in {**sizes, "only": only, "store": store, "report": report}.items():
+        words += [f"--{name}", str(value)] if value is not None else []
+    os.execv(sys.executable, words)  # noqa: S606 - the proof takes this process's place
+
+
+@app.command(epilog="Example: penstock prove stop --report stop.md")
+def stop(
+    *,
+    quick: Annotated[bool, typer.Option("--quick", help="A minute or two; this is the default.")] = False,
+    full: Annotated[bool, typer.Option("--full", help="200 kills, 20 without push, 5 partitions.")] = False,
+    only: Annotated[StopScenario | None, typer.Option(help="One scenario alone.")] = None,
+    streams: Annotated[int | None, typer.Option(min=1, help="Live streams that are cut; 1,000 if not given.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Of each box; 1 if not given.")] = None,
+    report: Annotated[Path | None, typer.Option(metavar="FILE", help="Write it all: .json, else Markdown.")] = None,
+) -> None:
+    """Measures on two throwaway boxes how long after a stop the last call is admitted: on the same box, on the other,
+    without push, in a partition, by the break-glass file; and that nothing is admitted after a restart."""
+    if quick and full:
+        raise typer.BadParameter("--quick and --full exclude each other")
+    if report is not None and not report.absolute().parent.is_dir():
+        raise typer.BadParameter(f"there is no folder {report.parent}", param_hint="--report")
+    words = [sys.executable, "-m", "penstock.testing.prove.stops"]
+    words += [flag for flag, given in (("--quick", quick), ("--full", full)) if given]
+    for name, value in {"only": only, "streams": streams, "workers": workers, "report": report}.items():
         words += [f"--{name}", str(value)] if value is not None else []
     os.execv(sys.executable, words)  # noqa: S606 - the proof takes this process's place
