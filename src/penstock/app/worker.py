@@ -22,7 +22,7 @@ import msgspec
 import uvloop
 from msgspec import structs
 
-from penstock.app import box, break_glass
+from penstock.app import box, break_glass, tls
 from penstock.app.arrival import Arrival, Keys
 from penstock.app.key_uses import KeyUses
 from penstock.app.link import (
@@ -47,7 +47,7 @@ from penstock.app.link import (
 )
 from penstock.domain.lease import Given, Want
 from penstock.domain.snapshot import Change, Deployment, Kill, ServerSettings, Snapshot, applied
-from penstock.errors import StoreUnavailable
+from penstock.errors import ConfigError, StoreUnavailable
 from penstock.ledger.journal import Journal
 from penstock.ledger.ledger import Ledger
 from penstock.ledger.lessee import Lessee
@@ -56,7 +56,7 @@ from penstock.surfaces.http1.protocol import ServerLimits
 from penstock.surfaces.http1.server import HttpServer
 from penstock.surfaces.inference import Inference
 from penstock.upstream.call import Upstream
-from penstock.upstream.http1 import Http1Transport
+from penstock.upstream.http1 import Http1Transport, TransportSettings
 
 RECONNECT_S = 0.05
 ANSWER_TIMEOUT_S = 5.0
@@ -201,7 +201,7 @@ class Worker:
             ledger.seed(welcome.balances)
             key_uses = KeyUses(self._ask, welcome.epoch)
             asked = Asked(self._deployment, key_uses)
-            self._gateway = Gateway(ledger, Upstream(Http1Transport()), asked, time.time_ns)
+            self._gateway = Gateway(ledger, Upstream(_transport(welcome.snapshot.server)), asked, time.time_ns)
             self._gateway.pepper = welcome.pepper
             self._app = Inference(self._gateway, self._node, self._receipt)
             self._spawn(journal.keep_synced())
@@ -370,7 +370,10 @@ class Worker:
         """Ends the process when the address cannot be had: starting again would not cure it."""
         assert self._app is not None
         limits = ServerLimits(header_read_timeout_ms=settings.header_read_timeout_ms)
-        self._server = HttpServer(self._app.handle, limits)
+        certificates = None if settings.tls is None else tls.Certificates(settings.tls)
+        self._server = HttpServer(self._app.handle, limits, None if certificates is None else certificates.context)
+        if certificates is not None:
+            self._spawn(_keep_renewing(certificates))
         try:
             await self._server.listen(self._addresses, self._number)
         except OSError as error:
@@ -404,6 +407,20 @@ class Worker:
         if self._gateway is None:
             raise RuntimeError("the control process spoke before its welcome")
         return self._gateway
+
+
+def _transport(settings: ServerSettings) -> Http1Transport:
+    return Http1Transport(TransportSettings(ca_file=settings.ca_bundle or None))
+
+
+async def _keep_renewing(certificates: tls.Certificates) -> None:
+    while True:
+        await asyncio.sleep(tls.LOOK_S)
+        try:
+            if certificates.renew():
+                _log.info("the certificate was read again")
+        except ConfigError as error:
+            _log.warning("a new certificate cannot be used, the old one stays: %s", error)
 
 
 def main() -> int:

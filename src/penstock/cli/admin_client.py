@@ -1,9 +1,10 @@
-"""The admin API as commands ask it: plain HTTP, one request at a time, every failure a sentence."""
+"""The admin API as commands ask it: HTTP or HTTPS, one request at a time, every failure a sentence."""
 
 import json
 import ssl
 from collections.abc import Iterator, Mapping
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -19,9 +20,10 @@ ROOT = "/admin/v1"
 
 
 class AdminClient:
-    """`url`: scheme, host and port of the admin listener. `answered_date`: the `Date` of the last answer, if any."""
+    """`url`: scheme, host and port of the admin listener. `ca`: a PEM file of those whose certificate it may have, in
+    place of the system's. `answered_date`: the `Date` of the last answer, if any."""
 
-    def __init__(self, url: str, key: Secret | None) -> None:
+    def __init__(self, url: str, key: Secret | None, ca: Path | None = None) -> None:
         parts = urlsplit(url)
         try:
             self._address = (parts.hostname or "", parts.port)
@@ -33,12 +35,13 @@ class AdminClient:
         self.answered_date: str | None = None
         self._parts = parts
         self._key = key
+        self._ca = ca
 
     @classmethod
     def from_environment(cls) -> "AdminClient":
         """The gateway that the environment points to, with the administrator's key."""
         environment = Environment.read()
-        return cls(environment.admin_url or DEFAULT_ADMIN_URL, administrator_key(environment))
+        return cls(environment.admin_url or DEFAULT_ADMIN_URL, administrator_key(environment), environment.admin_ca)
 
     def get(self, path: str, query: Mapping[str, str] | None = None) -> Any:
         return self.call("GET", path, query=query)
@@ -107,7 +110,11 @@ class AdminClient:
     def _connection(self) -> HTTPConnection:
         host, port = self._address
         if self._parts.scheme == "https":
-            return HTTPSConnection(host, port, timeout=TIMEOUT_S, context=ssl.create_default_context())
+            try:
+                context = ssl.create_default_context(cafile=None if self._ca is None else str(self._ca))
+            except OSError as error:
+                raise CommandFailed(f"PENSTOCK_ADMIN_CA: {self._ca} cannot be used: {error.strerror}", 2) from None
+            return HTTPSConnection(host, port, timeout=TIMEOUT_S, context=context)
         return HTTPConnection(host, port, timeout=TIMEOUT_S)
 
     def _decoded(self, content: bytes) -> Any:
@@ -134,6 +141,11 @@ class AdminClient:
         return f"{places[0]}: {detail}" if places and places[0] not in detail else detail
 
     def _unreachable(self, error: OSError | HTTPException) -> str:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return (
+                f"the certificate of {self.url} cannot be trusted ({error.verify_message}); "
+                "PENSTOCK_ADMIN_CA names a file of those whose certificates are"
+            )
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error) or type(error).__name__
         return (
             f"no admin API answers at {self.url} ({reason.lower()}); is `penstock serve` running? "

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from email.utils import parsedate_to_datetime
-from http.client import HTTPConnection, HTTPException
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -75,7 +75,7 @@ def _examine(given: Path | None) -> Iterator[Finding]:
     yield _clock()
     for provider in config.providers if config else []:
         if provider.kind != "simulated":
-            yield _provider(provider)
+            yield _provider(provider, config.upstream.ca_bundle if config else None)
 
 
 def _configuration(path: Path) -> tuple[Config | None, Finding]:
@@ -206,6 +206,11 @@ def _data_plane(config: Config) -> Finding:
     settings = config.server_settings()
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.listen_host, settings.listen_host)  # noqa: S104
     connection = HTTPConnection(host, settings.listen_port, timeout=CONNECT_TIMEOUT_S)
+    if settings.tls is not None:
+        # The certificate is for the name that callers use, and nothing is sent that it would have to protect.
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        connection = HTTPSConnection(host, settings.listen_port, timeout=CONNECT_TIMEOUT_S, context=context)
     try:
         connection.request("GET", "/readyz")
         status = connection.getresponse().status
@@ -231,7 +236,7 @@ def _clock() -> Finding:
     return Finding("clock", "ok", time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime()))
 
 
-def _provider(provider: DeclaredProvider) -> Finding:
+def _provider(provider: DeclaredProvider, ca_bundle: str | None) -> Finding:
     """Whether its address takes a connection, with TLS verified. Nothing is sent."""
     check = f"provider {provider.name}"
     parts = urlsplit(provider.base_url or VENDOR_URLS[provider.kind])
@@ -240,7 +245,7 @@ def _provider(provider: DeclaredProvider) -> Finding:
     try:
         with socket.create_connection((host, port), CONNECT_TIMEOUT_S) as plain:
             if parts.scheme == "https":
-                with ssl.create_default_context().wrap_socket(plain, server_hostname=host):
+                with ssl.create_default_context(cafile=ca_bundle).wrap_socket(plain, server_hostname=host):
                     return Finding(check, "ok", f"{host}:{port} takes connections, its certificate is good")
     except ssl.SSLError as error:
         return Finding(

@@ -23,7 +23,8 @@ class Environment:
     """The settings that come from the environment. An unset or empty variable is None.
 
     `config`: the file that `-c` defaults to. `admin_key`: the administrator's key. `secret`: the root secret.
-    `data`: the data directory, over the file's `server.data`. `admin_url`: where admin commands go.
+    `data`: the data directory, over the file's `server.data`. `admin_url`: where admin commands go; `admin_ca`: a file
+    of those whose certificate may be there.
     """
 
     config: Path | None = None
@@ -31,11 +32,13 @@ class Environment:
     secret: Secret | None = None
     data: Path | None = None
     admin_url: str | None = None
+    admin_ca: Path | None = None
 
     @classmethod
     def read(cls) -> "Environment":
         """What the process's environment says now."""
         config, data = os.environ.get("PENSTOCK_CONFIG"), os.environ.get("PENSTOCK_DATA")
+        admin_ca = os.environ.get("PENSTOCK_ADMIN_CA")
         admin_key, secret = os.environ.get("PENSTOCK_ADMIN_KEY"), os.environ.get("PENSTOCK_SECRET")
         return cls(
             config=Path(config) if config else None,
@@ -43,6 +46,7 @@ class Environment:
             secret=Secret(secret) if secret else None,
             data=Path(data) if data else None,
             admin_url=os.environ.get("PENSTOCK_ADMIN_URL") or None,
+            admin_ca=Path(admin_ca) if admin_ca else None,
         )
 
 

@@ -30,6 +30,7 @@ from penstock.config.values import (
     Day,
     DurationMs,
     Each,
+    FilePath,
     Fraction,
     GraceMs,
     HeaderFields,
@@ -50,7 +51,7 @@ from penstock.config.values import (
 )
 from penstock.domain.http import Timeouts
 from penstock.domain.policy import MATCHABLE, MAX_VALUES, Mode, Unit, Window, WindowKind
-from penstock.domain.snapshot import ServerSettings
+from penstock.domain.snapshot import ServerSettings, TlsFiles
 from penstock.domain.tenancy import ATTRIBUTES, DEFAULT_ORGANISATION, SURFACES
 
 KINDS = ("openai", "anthropic", "google", "compatible", "simulated")
@@ -82,8 +83,27 @@ def _written(section: _Section) -> dict[str, Any]:
     return section.model_dump(exclude_none=True)
 
 
+class Tls(_Section):
+    """Of a listener, PEM files: certificate chain, private key, and whose signature a caller's certificate must have
+    (None: callers need none)."""
+
+    cert: FilePath
+    key: FilePath
+    client_ca: FilePath | None = None
+
+    def files(self) -> TlsFiles:
+        return TlsFiles(self.cert, self.key, self.client_ca or "")
+
+
+class UpstreamSettings(_Section):
+    """`ca_bundle`: a PEM file of those whose certificates providers may have, in place of the system's."""
+
+    ca_bundle: FilePath | None = None
+
+
 class Server(_Section):
-    """`listen`: the data plane; `admin`: the admin API. `data`: journals, store and secrets of this box.
+    """`listen`: the data plane; `admin`: the admin API; each with its TLS. `data`: journals, store and secrets of this
+    box. `metrics_token`: what `/metrics` asks for; None: it is open.
     `box_lost_after_ms`: a box that the shared database has not heard of for that long is given up by the others.
     `trusted_proxies`: the networks of the proxies whose `X-Forwarded-For` is believed."""
 
@@ -97,6 +117,9 @@ class Server(_Section):
     drain_timeout_ms: DurationMs = Field(default=30_000, alias="drain_timeout")
     box_lost_after_ms: DurationMs = Field(default=600_000, alias="box_lost_after")
     trusted_proxies: Annotated[list[Cidr], unique("the network")] = []
+    tls: Tls | None = None
+    admin_tls: Tls | None = None
+    metrics_token: Reference | None = None
 
     @model_validator(mode="after")
     def _two_addresses(self) -> "Server":
@@ -499,6 +522,7 @@ class Contents(_Section):
     store: StoreAddress = "sqlite"
     vault: VaultSettings = VaultSettings()
     retention: Retention = Retention()
+    upstream: UpstreamSettings = UpstreamSettings()
     providers: list[DeclaredProvider] = []
     models: list[DeclaredModel] = []
     organisations: list[DeclaredOrganisation] = []
@@ -532,12 +556,17 @@ class Config(Contents):
             freshness_ms=self.stop.freshness_ms,
             max_concurrent_calls=self.server.max_concurrent_calls,
             trusted_proxies=tuple(self.server.trusted_proxies),
+            tls=None if self.server.tls is None else self.server.tls.files(),
+            ca_bundle=self.upstream.ca_bundle or "",
         )
 
 
 SHAPES: dict[tuple[str, ...], type[BaseModel]] = {
     (): Contents,
     ("server",): Server,
+    ("server", "tls"): Tls,
+    ("server", "admin_tls"): Tls,
+    ("upstream",): UpstreamSettings,
     ("stop",): Stop,
     ("retention",): Retention,
     ("vault",): VaultSettings,

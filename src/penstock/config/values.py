@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from urllib.parse import parse_qsl, urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import AfterValidator, BeforeValidator
+from pydantic import AfterValidator, BeforeValidator, WithJsonSchema
 
 from penstock.config.environment import check_reference, vault_name
 from penstock.domain.money import MAX_NANOUSD, NANO
@@ -336,6 +336,13 @@ def one_of(*available: str, later: tuple[str, ...] = ()) -> BeforeValidator:
     return BeforeValidator(check)
 
 
+def file_path(value: object) -> str:
+    """The PATH of `file:PATH`: for what is read as a file and must not be in the environment."""
+    if not isinstance(value, str) or not value.startswith("file:") or len(value) == len("file:"):
+        raise ValueError("must be file:PATH")
+    return value.removeprefix("file:")
+
+
 def not_yet(what: str) -> BeforeValidator:
     """A field of a later release: empty is as good as absent, anything else is a fault."""
 
@@ -362,23 +369,38 @@ def _by(check: Callable[[object], Any]) -> BeforeValidator:
     return BeforeValidator(check)
 
 
-Name = Annotated[str, _by(name)]
+def _named_by(pattern: re.Pattern[str], more: str = "") -> WithJsonSchema:
+    """What the OpenAPI document says of a name."""
+    return WithJsonSchema({"type": "string", "maxLength": MAX_NAME, "pattern": f"^{pattern.pattern}{more}$"})
+
+
+_TEXT = {"type": "string", "minLength": 1, "maxLength": MAX_TAG_VALUE, "pattern": "^[^,=\\x00-\\x1f\\x7f]+$"}
+_PERIOD = {"type": "string", "pattern": f"^{_DURATION.pattern}$", "examples": ["5s", "300ms"]}
+_SECONDS = {"type": "number", "exclusiveMinimum": 0, "maximum": MAX_DURATION_MS / 1000}
+_USD = {"anyOf": [{"type": "number", "minimum": 0}, {"type": "string", "pattern": r"^[0-9]{1,9}(\.[0-9]{1,9})?$"}]}
+
+Name = Annotated[str, _by(name), _named_by(_NAME)]
 StoreAddress = Annotated[str, _by(store_address)]
-ModelName = Annotated[str, _by(model_name)]
-AliasName = Annotated[str, _by(alias_name)]
-TagValue = Annotated[str, _by(tag_value)]
+ModelName = Annotated[str, _by(model_name), _named_by(_MODEL)]
+AliasName = Annotated[str, _by(alias_name), _named_by(_MODEL, r"(/\*)?")]
+TagValue = Annotated[str, _by(tag_value), WithJsonSchema(_TEXT)]
 GraceMs = Annotated[int, _by(grace_ms)]
 Cidr = Annotated[str, _by(cidr)]
-DurationMs = Annotated[int, _by(duration_ms)]
+DurationMs = Annotated[int, _by(duration_ms), WithJsonSchema({"anyOf": [_PERIOD, _SECONDS]})]
 SpanS = Annotated[int, _by(span_s)]
 Fraction = Annotated[float, _by(fraction)]
 ListenAddress = Annotated[str, _by(listen_address)]
 BaseUrl = Annotated[str, _by(base_url)]
 HeaderFields = Annotated[dict[str, str], _by(header_fields)]
 Reference = Annotated[str, _by(reference)]
+FilePath = Annotated[str, _by(file_path)]
 CredentialReference = Annotated[str, _by(credential_reference)]
 Moment = Annotated[datetime, _by(moment)]
 Day = Annotated[datetime, _by(day)]
 TimeZone = Annotated[str, _by(time_zone)]
-PriceUsd = Annotated[Decimal, _by(price)]
-Each = Annotated[str, _by(each_dimension)]
+PriceUsd = Annotated[Decimal, _by(price), WithJsonSchema(_USD)]
+Each = Annotated[
+    str,
+    _by(each_dimension),
+    WithJsonSchema({"type": "string", "pattern": f"^({'|'.join(EACH)}|tag:{_NAME.pattern})$"}),
+]

@@ -97,8 +97,18 @@ BREAK_GLASS = Kill(0, {"all": "true"}, "break-glass file")
 """The stop that a file in the data directory means: in force on that box alone, before every generation."""
 
 
+class TlsFiles(Struct, frozen=True):
+    """The files of a TLS listener, PEM: certificate chain, private key, and who signs callers' certificates (empty:
+    callers need none)."""
+
+    cert: str
+    key: str
+    client_ca: str = ""
+
+
 class ServerSettings(Struct, frozen=True):
-    """What a worker needs to know of its own listener, in bytes, milliseconds and Unix seconds."""
+    """What a worker needs to know of its own sockets, in bytes, milliseconds and Unix seconds. `tls` None: plain HTTP.
+    `ca_bundle`: whom it trusts upstream, empty for the system's certificates."""
 
     listen_host: str = "127.0.0.1"
     listen_port: int = 8080
@@ -109,6 +119,8 @@ class ServerSettings(Struct, frozen=True):
     max_concurrent_calls: int = 2_000
     trusted_proxies: tuple[str, ...] = ()
     """The networks of the proxies whose `X-Forwarded-For` is believed."""
+    tls: TlsFiles | None = None
+    ca_bundle: str = ""
 
 
 class Snapshot(Struct, frozen=True):

@@ -26,7 +26,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from penstock import __version__
 from penstock.admission import key_uses
-from penstock.app import box, break_glass
+from penstock.app import box, break_glass, tls
 from penstock.app.control import balances
 from penstock.app.control.activity import WRITE_S, Activity
 from penstock.app.control.bootstrap import box_of, kept_secret, lock_directory, prepare_directory
@@ -40,7 +40,7 @@ from penstock.app.control.neighbours import Neighbours
 from penstock.app.control.prices import Prices
 from penstock.app.control.selfcheck import AFTER_START_S, EVERY_S, SelfCheck
 from penstock.app.link import Adjusted, LeaseRequest, Welcome
-from penstock.config.environment import Environment
+from penstock.config.environment import Environment, resolve_secret
 from penstock.config.loading import load
 from penstock.config.settings import Config
 from penstock.control import adjustments as corrections
@@ -213,7 +213,11 @@ class Control:
             await self._neighbours.begin(is_alone=not self._committer.any_live())
         await self._fleet.listen(self._options.data / "control.sock")
         host, _, port = self._config.server.admin.rpartition(":")
-        self._listener = Listener.start(self._admin(), host.strip("[]"), int(port))
+        if (data_plane := self._config.server.tls) is not None:
+            tls.server_context(data_plane.files())  # a fault of the workers' files is said before they start
+        admin_tls = self._config.server.admin_tls
+        files = None if admin_tls is None else admin_tls.files()
+        self._listener = Listener.start(self._admin(), host.strip("[]"), int(port), files)
         # What is here now stays: the collector, which the module's entry turned off, need not look at it again.
         gc.freeze()
         gc.enable()
@@ -450,7 +454,9 @@ class Control:
             kill_nodes=self._kill_nodes,
             status=self._status,
         )
-        return application.build(plane, Operations(self._metrics, self._refresh_gauges, self._failures))
+        token = self._config.server.metrics_token
+        secret = None if token is None else resolve_secret(token)
+        return application.build(plane, Operations(self._metrics, self._refresh_gauges, self._failures, secret))
 
     async def _kill_nodes(self, generation: int) -> list[dict[str, Any]]:
         if self._neighbours is not None:

@@ -562,7 +562,8 @@ class Connection(asyncio.Protocol):
             self._unsent_bytes = 0
             self._await(LINGER_MS)
             self._resume_reading()
-            self._transport.write_eof()
+            if self._transport.can_write_eof():  # TLS has no half of a connection to close
+                self._transport.write_eof()
         else:
             self._await_peer()
             self._transport.close()

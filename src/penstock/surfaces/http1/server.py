@@ -1,9 +1,12 @@
 """The listener: accepts, watches the deadlines of all connections with one timer, and stops in good order."""
 
 import asyncio
+import contextlib
 import socket
+import ssl
 from collections.abc import Sequence
 from time import monotonic
+from typing import Any
 
 from penstock.surfaces.http1.protocol import Connection, Handle, ServerLimits, Shared
 
@@ -16,21 +19,25 @@ HELP_S = 0.05
 
 HELPED_AT_ONCE = 64
 
+HANDSHAKE_S = 15.0
+"""How long a TLS handshake may take."""
+
 POLL_S = 0.01
 FAREWELL_S = 1.0
 """How long a handler may take to end once its peer is gone, when the server closes."""
 
 
 class HttpServer:
-    """`handle` answers every request; what it leaves unanswered is a 500."""
+    """`handle` answers every request; what it leaves unanswered is a 500. `tls`: None for plain HTTP."""
 
-    def __init__(self, handle: Handle, limits: ServerLimits) -> None:
+    def __init__(self, handle: Handle, limits: ServerLimits, tls: ssl.SSLContext | None = None) -> None:
         self._shared = Shared(handle, limits)
+        self._tls: dict[str, Any] = {} if tls is None else {"ssl": tls, "ssl_handshake_timeout": HANDSHAKE_S}
         self._servers: list[asyncio.Server] = []
         self._others: list[socket.socket] = []
         self._sweeper: asyncio.TimerHandle | None = None
         self._helper: asyncio.TimerHandle | None = None
-        self._taken: set[asyncio.Task[object]] = set()
+        self._taken: set[asyncio.Task[None]] = set()
 
     @property
     def connections(self) -> int:
@@ -42,7 +49,9 @@ class HttpServer:
         loop = asyncio.get_running_loop()
         for sockets in addresses:
             _share(sockets, number)
-            server = await loop.create_server(lambda: Connection(self._shared), sock=sockets[number], backlog=BACKLOG)
+            server = await loop.create_server(
+                lambda: Connection(self._shared), sock=sockets[number], backlog=BACKLOG, **self._tls
+            )
             self._servers.append(server)
             self._others += [*sockets[:number], *sockets[number + 1 :]]
         for other in self._others:
@@ -93,10 +102,16 @@ class HttpServer:
                     found, _peer = other.accept()
                 except OSError:  # nothing waits, nobody has listened there yet, or there is no room: look again later
                     break
-                task = loop.create_task(loop.connect_accepted_socket(lambda: Connection(self._shared), found))
+                task = loop.create_task(self._take(found))
                 self._taken.add(task)
                 task.add_done_callback(self._taken.discard)
         self._helper = loop.call_later(HELP_S, self._help)
+
+    async def _take(self, found: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        # Whoever leaves before or in the handshake has asked for nothing.
+        with contextlib.suppress(OSError):
+            await loop.connect_accepted_socket(lambda: Connection(self._shared), found, **self._tls)
 
 
 def _share(sockets: Sequence[socket.socket], number: int) -> None:
