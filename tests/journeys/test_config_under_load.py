@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
+from penstock.testing import oracles
 from penstock.testing.caller import Answer
 from penstock.testing.gateway import Gateway, new_secret, usd_price
 from penstock.testing.lab import chat
@@ -15,28 +16,28 @@ from penstock.testing.scripted import ScriptedProvider
 from penstock.testing.wire import eventually
 
 CALLERS = 4
-ROUNDS = 3
-WORLDS = {"old": 1, "new": 3}
-"""Upstream model -> USD per million output tokens: what must never be mixed."""
+ROUNDS = 2
+WORLDS = {"old": (1, "day"), "new": (3, "month")}
+"""Upstream model -> USD per million output tokens, and the window of the limit: what must never be mixed."""
 
 
 def world(provider: ScriptedProvider, model: str) -> dict[str, Any]:
     """Everything about a call that a version of the file decides, with a limit of its own."""
+    usd, per = WORLDS[model]
+    limit = {"name": f"limit-{model}", "match": {"team": "growth"}, "unit": "usd", "amount": 1000, "per": per}
     return {
         "providers": [{"name": "lab", "kind": "compatible", "base_url": provider.base_url}],
         "models": [
             {
                 "name": "alias",
                 "targets": [{"provider": "lab", "model": model}],
-                "price": usd_price(0, WORLDS[model]),
+                "price": usd_price(0, usd),
                 "max_output": 100,
             }
         ],
         "teams": [{"name": "growth"}],
         "keys": [{"name": "ci", "team": "growth", "secret": "env:CI_KEY"}],
-        "limits": [
-            {"name": f"limit-{model}", "match": {"team": "growth"}, "unit": "usd", "amount": 1000, "per": "day"}
-        ],
+        "limits": [limit],
     }
 
 
@@ -80,7 +81,7 @@ class Callers:
 
 
 def test_no_call_fails_and_none_is_of_two_worlds(provider: ScriptedProvider, tmp_path: Path) -> None:
-    secret = new_secret()
+    secret, began = new_secret(), oracles.now()
     with Gateway(tmp_path / "gateway", world(provider, "old"), {"CI_KEY": secret}, workers=2) as gateway:
         forward = tmp_path / "forward.yaml"
         forward.write_text(yaml.safe_dump({"server": gateway.config["server"], **world(provider, "new")}))
@@ -93,8 +94,10 @@ def test_no_call_fails_and_none_is_of_two_worlds(provider: ScriptedProvider, tmp
                     eventually(lambda model=model, seen=seen: _is_in_force(callers, model, seen), 15, model)
         assert callers.faults == []
         assert {answer.headers["x-penstock-model"] for answer in callers.answers} == set(WORLDS)
-        for answer in callers.answers:
-            _assert_one_world(gateway.receipt(answer.request_id))
+        receipts = oracles.events_since(gateway, "ci", began)
+        assert {answer.request_id for answer in callers.answers} <= {receipt["request_id"] for receipt in receipts}
+        for receipt in receipts:
+            _assert_one_world(receipt)
         assert gateway.verify().returncode == 0
         assert "Traceback" not in gateway.output()
 
@@ -106,7 +109,8 @@ def _is_in_force(callers: Callers, model: str, since: int) -> bool:
 
 def _assert_one_world(receipt: dict[str, Any]) -> None:
     """Target, price and limits are of the same version of the file."""
+    assert receipt["cause"] == "completed"
     model = receipt["model"]
     (line,) = [line for line in receipt["cost_lines"] if line["meter"] == "output"]
-    assert line["unit_price_nanousd_per_million"] == WORLDS[model] * 10**9
+    assert line["unit_price_nanousd_per_million"] == WORLDS[model][0] * 10**9
     assert [charged["limit"] for charged in receipt["limits_charged"]] == [f"limit-{model}"]

@@ -14,9 +14,6 @@ DISGUISES = (
     "//v1/chat/completions",
     "/v1//chat/completions",
     "/v1/chat/completions/",
-    "/v1%2Fchat%2Fcompletions",
-    "/v1/chat%2fcompletions",
-    "/v1/%63hat/completions",
     "/v1/%2e%2e/v1/chat/completions",
     "/V1/chat/completions",
     "/v1/chat/completions;x=1",
@@ -25,6 +22,8 @@ DISGUISES = (
     "/readyz/..%2f..%2fv1/chat/completions",
     "/\\v1\\chat\\completions",
 )
+ENCODED = ("/v1%2Fchat%2Fcompletions", "/v1/chat%2fcompletions", "/v1/%63hat/completions")
+"""These are the path itself, written otherwise."""
 KEY_HEADERS = ("authorization", "x-api-key", "api-key", "x-goog-api-key")
 
 
@@ -35,6 +34,17 @@ def test_a_path_in_disguise_reaches_no_provider(lab: Lab, path: str) -> None:
         assert answer.status in (400, 401, 404), (path, answer.body)
         assert answer.headers["x-request-id"]
     assert lab.provider.received == []
+
+
+@pytest.mark.parametrize("path", ENCODED)
+def test_an_encoded_path_has_the_verdict_of_what_it_decodes_to(lab: Lab, path: str) -> None:
+    verdicts = {"": 401, lab.secrets["narrow"]: 403, "pk-wrong": 401, lab.secrets["ci"]: 200}
+    for secret, status in verdicts.items():
+        answer = lab.gateway.caller(secret).post(path, chat())
+        assert answer.status == status == lab.gateway.caller(secret).post(CALL, chat()).status
+    charged = lab.gateway.receipt(answer.request_id)
+    assert (charged["key"], charged["surface"]) == ("ci", "chat.completions")
+    assert charged["cost_nanousd"] > 0
 
 
 @pytest.mark.parametrize(
