@@ -177,7 +177,10 @@ class Overloaded(GatewayError):
 
 
 class UpstreamError(GatewayError):
+    """`is_about_credential`: with another credential, the same call may be answered."""
+
     status, type, code, source, retry = 502, "upstream_error", "upstream_error", "upstream", "next"
+    is_about_credential = False
 
 
 class UpstreamConnectFailed(UpstreamError):

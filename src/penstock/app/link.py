@@ -17,6 +17,7 @@ from penstock.app.arrival import Keys
 from penstock.domain.lease import Given, Granted, Place, Want
 from penstock.domain.policy import Charge
 from penstock.domain.snapshot import Change, Snapshot
+from penstock.upstream.credentials import Heard
 
 MAX_FRAME_BYTES = 512 * 1024 * 1024
 
@@ -143,6 +144,12 @@ class Recall(Struct, frozen=True, tag="recall"):
     places: tuple[Place, ...]
 
 
+class CredentialHeard(Struct, frozen=True, tag="credential"):
+    """Both ways: what a worker has heard of a provider's credential, and what the others are told of it."""
+
+    heard: Heard
+
+
 class Answer(Struct, frozen=True, tag="answer"):
     """`value` is a msgpack-encoded value of the kind asked for, or None for "there is none"."""
 
@@ -165,6 +172,7 @@ Message = (
     | LeaseAnswer
     | Recall
     | Behind
+    | CredentialHeard
     | Question
     | Answer
 )

@@ -32,6 +32,7 @@ from penstock.app.link import (
     Behind,
     Changed,
     Confirm,
+    CredentialHeard,
     Hello,
     LeaseAnswer,
     LeaseRequest,
@@ -56,6 +57,7 @@ from penstock.surfaces.http1.protocol import ServerLimits
 from penstock.surfaces.http1.server import HttpServer
 from penstock.surfaces.inference import Inference
 from penstock.upstream.call import Upstream
+from penstock.upstream.credentials import Credentials
 from penstock.upstream.http1 import Http1Transport, TransportSettings
 
 RECONNECT_S = 0.05
@@ -176,6 +178,8 @@ class Worker:
             self._expect(message.snapshot)
         elif isinstance(message, Keys):
             self._take(message)
+        elif isinstance(message, CredentialHeard):
+            self._require_gateway().upstream.credentials.learn(message.heard)
         elif isinstance(message, Changed):
             self._follow(message.change)
         elif isinstance(message, Adjusted):
@@ -201,7 +205,9 @@ class Worker:
             ledger.seed(welcome.balances)
             key_uses = KeyUses(self._ask, welcome.epoch)
             asked = Asked(self._deployment, key_uses)
-            self._gateway = Gateway(ledger, Upstream(_transport(welcome.snapshot.server)), asked, time.time_ns)
+            credentials = Credentials(lambda heard: self._send(CredentialHeard(heard)))
+            upstream = Upstream(_transport(welcome.snapshot.server), credentials)
+            self._gateway = Gateway(ledger, upstream, asked, time.time_ns)
             self._gateway.pepper = welcome.pepper
             self._app = Inference(self._gateway, self._node, self._receipt)
             self._spawn(journal.keep_synced())

@@ -134,6 +134,7 @@ def _running(environment: Environment, config: Config | None) -> Iterator[Findin
     yield _ledger(status)
     yield _workers(status)
     yield _freshness(status)
+    yield from _credentials(status)
     if config is not None:
         yield _data_plane(config)
 
@@ -191,6 +192,23 @@ def _workers(status: dict[str, Any]) -> Finding:
         detail = f"not connected: {', '.join(gone)}" if gone else "no worker is connected"
         return Finding("workers", "fail", detail, "the supervisor restarts it within seconds; else see its log")
     return Finding("workers", "ok", f"{len(nodes)} connected")
+
+
+def _credentials(status: dict[str, Any]) -> Iterator[Finding]:
+    """Of providers: whether each has one that it takes, and that is not too old."""
+    said = status.get("credentials") or {}
+    faults = [
+        *(f"{it['provider']} refuses {it['credential']} ({it['verdict']})" for it in said.get("set_aside", [])),
+        *(f"{provider} has none" for provider in said.get("missing", [])),
+        *(f"{name} does not open: {fault}" for name, fault in said.get("unopened", {}).items()),
+    ]
+    overdue = said.get("overdue", [])
+    if faults:
+        yield Finding("credentials", "fail", "; ".join(faults), "penstock credential rotate, or look at that account")
+    elif overdue:
+        yield Finding("credentials", "warn", f"due to be rotated: {', '.join(overdue)}", "penstock credential rotate")
+    else:
+        yield Finding("credentials", "ok", "every provider takes those that it has")
 
 
 def _freshness(status: dict[str, Any]) -> Finding:

@@ -176,8 +176,11 @@ class VaultSettings(_Section):
 
 
 class DeclaredCredential(_Section):
+    """`weight`: its share of the calls, beside the provider's others; 0: only where no other can serve."""
+
     name: Name
     value: CredentialReference
+    weight: int = Field(default=1, ge=0, le=1_000)
 
 
 class TimeoutSettings(_Section):
@@ -222,8 +225,8 @@ class DeclaredProvider(_Section):
             raise ValueError("a provider of kind simulated has no base_url, credentials or headers: nothing is sent")
         if self.kind != "simulated" and self.options:
             raise ValueError("only a provider of kind simulated has options")
-        if len(self.credentials) > 1:
-            raise ValueError("more than one credential per provider is not available in this release")
+        if self.credentials and not any(credential.weight for credential in self.credentials):
+            raise ValueError("has no credential with a weight above 0: nothing would be in the turn")
         return self
 
 

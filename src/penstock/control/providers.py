@@ -11,7 +11,7 @@ import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from penstock.config.environment import VAULT, vault_name
-from penstock.config.settings import DeclaredProvider
+from penstock.config.settings import DeclaredCredential, DeclaredProvider
 from penstock.control import nouns, vault_entries
 from penstock.control.paging import Listing, Page
 from penstock.control.write import Write
@@ -30,7 +30,14 @@ def _shown(row: nouns.Row) -> dict[str, Any]:
 
 def _terms(kept: Mapping[str, Any]) -> dict[str, Any]:
     """As they are written."""
-    return {"value": VAULT + kept["vault"]} if "vault" in kept else {}
+    reference = {"value": VAULT + kept["vault"]} if "vault" in kept else {}
+    return {**reference, "weight": kept.get("weight", 1)}
+
+
+def _kept(credential: DeclaredCredential) -> dict[str, Any]:
+    """Where its value is, if that is the vault, and its weight. A reference of a box stays in the box's file."""
+    entry = vault_name(credential.value)
+    return ({} if entry is None else {"vault": entry}) | {"weight": credential.weight}
 
 
 PROVIDER = nouns.Noun("provider", providers, _shown)
@@ -68,11 +75,7 @@ def columns(provider: DeclaredProvider) -> nouns.Row:
         "kind": provider.kind,
         "base_url": provider.base_url,
         "credentials": [credential.name for credential in provider.credentials],
-        "credential_terms": {
-            credential.name: {"vault": entry}
-            for credential in provider.credentials
-            if (entry := vault_name(credential.value)) is not None
-        },
+        "credential_terms": {credential.name: _kept(credential) for credential in provider.credentials},
         "timeouts": msgspec.to_builtins(provider.timeouts),
         "headers": provider.headers,
         "options": provider.options,

@@ -217,14 +217,15 @@ class Publisher:
         meant = (row.kind, vault_entries.address_of(row.base_url))
         found = []
         for name in row.credentials:
-            entry = row.credential_terms.get(name, {}).get("vault")
+            terms = row.credential_terms.get(name, {})
+            entry, weight = terms.get("vault"), terms.get("weight", 1)
             if entry is None:
-                found += [known[name]] if name in known else []
+                found += [structs.replace(known[name], weight=weight)] if name in known else []
                 continue
             for each in kept.get(entry, ()):
                 value = self._sources.vault(each) if (each.kind, each.address) == meant else None
                 if value is not None:
-                    found.append(Credential(name, value, each.team))
+                    found.append(Credential(name, value, each.team, weight))
                     break
         return tuple(found)
 

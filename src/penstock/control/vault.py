@@ -9,7 +9,6 @@ key management service that hangs must not hold up a stop. What was unwrapped st
 """
 
 import asyncio
-import math
 import time
 import uuid
 from collections.abc import Mapping, Sequence
@@ -36,6 +35,8 @@ from penstock.vault.wrappers import KeyWrapper
 ACTOR = "vault"
 """Who opens values in the audit log."""
 
+LOOK_S = 60.0
+"""How often to look whether anything is due, new or changed, where nobody says so."""
 AGAIN_S = 5.0
 """When to try again to open what could not be opened."""
 
@@ -97,8 +98,10 @@ class Vault:
         self._keys: dict[str, bytes] = {}
         self._by_scope: dict[str, str] = {}
         self._begins_at: int | None = None
-        self._look_at_s = math.inf
+        self._look_at_s = 0.0
         self.faults: dict[str, str] = {}
+        self.due: dict[str, int] = {}
+        self._said_overdue: dict[str, int] = {}
 
     # -- what administrators ask --------------------------------------------------------------------------------------
 
@@ -150,9 +153,10 @@ class Vault:
     async def open_new(self) -> None:
         """Opens what is not open yet and publishes it. What cannot be opened is logged, stands in `faults`, and is
         tried again."""
-        self._look_at_s = math.inf
+        self._look_at_s = time.monotonic() + LOOK_S
         async with self._door.read() as conn:
             kept = await vault_entries.versions(conn)
+            self.due = await vault_entries.due(conn)
             keys = await _keys_of(conn, {each.data_key for each in kept} - self._keys.keys())
         self._values.keep_only(kept)
         self._begins_at = min((each.active_from for each in kept if each.active_from > time.time_ns()), default=None)
@@ -170,6 +174,7 @@ class Vault:
                 )
         if self.faults:
             self._look_at_s = time.monotonic() + AGAIN_S
+        self._say_overdue()
         if not opened:
             return
 
@@ -179,6 +184,17 @@ class Vault:
                 self._values.put(version.id, value)
 
         await self._door.change(ACTOR, record)
+
+    def overdue(self) -> list[str]:
+        """The entries whose value is older than it may become."""
+        return sorted(name for name, at in self.due.items() if at <= time.time_ns())
+
+    def _say_overdue(self) -> None:
+        """Once for each value."""
+        for name in self.overdue():
+            if self._said_overdue.get(name) != self.due[name]:
+                self._said_overdue[name] = self.due[name]
+                log.warning("a credential is due to be rotated", credential=name)
 
     async def tend(self) -> None:
         """Once a second: makes the versions serve whose time has come, and looks again where it has to."""

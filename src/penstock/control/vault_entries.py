@@ -252,6 +252,13 @@ async def versions(conn: AsyncConnection) -> list[Version]:
     return found
 
 
+async def due(conn: AsyncConnection) -> dict[str, int]:
+    """Entry -> when it is to be rotated, in Unix nanoseconds; those that say how old they may become."""
+    columns = (credentials.c.name, credentials.c.rotated_at, credentials.c.rotate_every)
+    rows = await conn.execute(select(*columns).where(credentials.c.rotate_every.is_not(None)))
+    return {row.name: row.rotated_at + row.rotate_every * _SECOND_NS for row in rows}
+
+
 async def begun(conn: AsyncConnection, at: int) -> list[str]:
     """The entries of which a version's time has come that has not replaced the one before it yet."""
     table = credential_versions

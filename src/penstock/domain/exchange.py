@@ -13,7 +13,7 @@ from penstock.domain.events import AttemptRecord, Cause, UsageEvent
 from penstock.domain.idempotency import KeyUse
 from penstock.domain.money import CostLine
 from penstock.domain.policy import Charge
-from penstock.domain.snapshot import Alias
+from penstock.domain.snapshot import Alias, Credential
 from penstock.domain.tenancy import Principal
 from penstock.domain.usage import Usage
 
@@ -47,7 +47,8 @@ class Exchange:
     `replaced` is the name that the caller wrote where another alias took its place, and counts as a model too.
 
     `cut(cause)` is set while the call can be interrupted: it stops the call where it stands, and the call settles.
-    `path`: of the request, decoded. `peer`: the address at the other end of the connection.
+    `tried`: the credentials that the present target has refused. `path`: of the request, decoded. `peer`: the address at
+    the other end of the connection.
     `dropped`: what the target could not be told. `key_use`: the Idempotency-Key that the call has taken.
     """
 
@@ -82,6 +83,7 @@ class Exchange:
         "streaming",
         "surface",
         "tags",
+        "tried",
         "upstream_ns",
         "usage",
     )
@@ -115,6 +117,7 @@ class Exchange:
         self.status = 0
         self.error_code = ""
         self.cause: Cause = "completed"
+        self.tried: list[Credential] = []
         self.first_byte_at = 0
         self.upstream_ns = 0
         self.cut: Callable[[Cause], None] | None = None

@@ -36,11 +36,12 @@ class Secret(Struct, frozen=True, repr_omit_defaults=True):
 
 class Credential(Struct, frozen=True):
     """A provider's key. It is bound to the origin of its provider and sent nowhere else. `team`: the one whose calls it
-    serves; empty: everybody's."""
+    serves; empty: everybody's. `weight`: its share of the calls; 0: only where no other can serve."""
 
     name: str
     value: Secret
     team: str = ""
+    weight: int = 1
 
 
 class Provider(Struct, frozen=True):

@@ -32,7 +32,7 @@ from penstock.pipeline.gateway import Gateway, Reply
 from penstock.pipeline.reserve import Plan, ask_of
 from penstock.providers.base import Outgoing
 from penstock.records.draft import draft_of, event_of
-from penstock.upstream.call import MAX_PLAIN_BODY_BYTES, linger, passed_on, refusal
+from penstock.upstream.call import MAX_PLAIN_BODY_BYTES, linger, passed_on, refusal, retry_after_s
 from penstock.upstream.transport import UpstreamResponse
 
 UNUSED = Usage(requests=0)
@@ -93,7 +93,9 @@ class Attempt:
             self._started_at / 1e9,
             call.form,
         )
-        response = await self._gateway.upstream.attempt(self._admission, plan.provider, outgoing, self._draft)
+        response = await self._gateway.upstream.attempt(
+            self._admission, plan.provider, plan.credential, outgoing, self._draft
+        )
         try:
             return await self._read(response)
         except BaseException:
@@ -105,11 +107,29 @@ class Attempt:
         self._exchange.first_byte_at = self._gateway.clock()
         self._status = response.status
         if response.status >= 300:
-            raise self._told(await refusal(response, plan.vendor))
+            raise self._told(await self._refusal(response))
+        self._gateway.upstream.credentials.heard(plan.provider, plan.credential, "", None)
         content_type = header(response.headers, "content-type") or ""
         if plan.passage.call.streaming and plan.passage.dialect.is_stream(plan.passage.call, content_type):
             return await self._stream(response)
         return await self._plain(response)
+
+    async def _refusal(self, response: UpstreamResponse) -> UpstreamError:
+        """What the provider's refusal means. A credential that it speaks against is not tried again for this call."""
+        plan = self._plan
+        error, verdict = await refusal(response, plan.vendor)
+        again_s = retry_after_s(response.headers)
+        self._gateway.upstream.credentials.heard(plan.provider, plan.credential, verdict, again_s)
+        if verdict and plan.credential is not None:
+            self._exchange.tried.append(plan.credential)
+        return error
+
+    def has_another_credential(self) -> bool:
+        """Whether the same target may do better with another credential, as the world is now: this one's value may have
+        been rotated meanwhile."""
+        provider = self._gateway.snapshot.providers.get(self._plan.target.provider)
+        team, tried = self._exchange.dims.get("team", ""), self._exchange.tried
+        return provider is not None and self._gateway.upstream.credentials.has_another(provider, team, tried)
 
     def _draft(self) -> UsageEvent:
         """The event as far as it is known, costed with what is held: at the worst case, and of a stream under metered
@@ -355,12 +375,12 @@ class Attempt:
     def _record(
         self, usage: Usage, cost_nanousd: int, basis: CostBasis, ended_at: int, error_code: str = ""
     ) -> AttemptRecord:
-        target = self._plan.target
+        target, credential = self._plan.target, self._plan.credential
         return AttemptRecord(
             n=self._n,
             provider=target.provider,
             model=target.model,
-            deployment=f"{target.provider}/{target.model}",
+            deployment=f"{target.provider}/{target.model}" + (f"#{credential.name}" if credential else ""),
             started_at=self._started_at,
             ended_at=ended_at,
             status=self._status,

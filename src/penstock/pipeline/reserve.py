@@ -12,8 +12,8 @@ from penstock.dialects.translation import Passage, Passages
 from penstock.domain.exchange import Exchange
 from penstock.domain.money import MAX_NANOUSD
 from penstock.domain.policy import METERED_UNITS, QUANTUM_TOKENS, Limit
-from penstock.domain.snapshot import Deployment, Provider
-from penstock.errors import UnsupportedByTarget, UpstreamConnectFailed
+from penstock.domain.snapshot import Credential, Deployment, Provider
+from penstock.errors import UnsupportedByTarget, UpstreamConnectFailed, UpstreamCredential
 from penstock.ledger.ledger import Admission, Ask
 from penstock.pipeline.gateway import Gateway
 from penstock.providers.base import Vendor
@@ -33,6 +33,7 @@ class Plan(NamedTuple):
     vendor: Vendor
     demand: Demand
     ask: Ask
+    credential: Credential | None
 
 
 LEAST_INJECTED_CAP = 256
@@ -51,6 +52,9 @@ async def reserve(
     if provider is None:
         raise UpstreamConnectFailed("The provider was removed while the call was under way.")
     vendor = provider_for(provider.kind)
+    credential = gateway.upstream.credentials.choose(provider, exchange.dims.get("team", ""), exchange.tried)
+    if credential is None and provider.needs_credential:
+        raise UpstreamCredential("The gateway has no credential for the provider. An operator must look at it.", [])
     passage = _passage(exchange, passages, vendor, target)
     call = passage.call
     limits = gateway.ledger.applying(snapshot.limits, exchange.dims)
@@ -66,7 +70,7 @@ async def reserve(
             ask = structs.replace(ask, metered=ask_of(call, target, input_tokens, first))
     attempt_id = f"{exchange.request_id}:{len(exchange.attempts) + 1}"
     admission = await gateway.ledger.reserve(limits, exchange.dims, ask, attempt_id)
-    return Plan(passage, target, provider, vendor, demand, ask), admission
+    return Plan(passage, target, provider, vendor, demand, ask, credential), admission
 
 
 STRICT = "x-penstock-strict"

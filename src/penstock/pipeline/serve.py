@@ -126,14 +126,17 @@ async def _answer(gateway: Gateway, exchange: Exchange, passages: Passages) -> R
 
 
 async def _first_answer(gateway: Gateway, exchange: Exchange, passages: Passages) -> Reply:
-    """Tries the targets in order until one answers. Nothing has left for the caller yet, so a failure that another
-    target may cure goes on to the next: its hold is resolved, and the next is taken, in one step of this process."""
+    """Tries the targets in order until one answers, each with another credential while that may help. Nothing has left
+    for the caller yet, so a failure that another target may cure goes on to the next: its hold is resolved, and the
+    next is taken, in one step of this process."""
     assert exchange.alias is not None
     targets = plan(exchange.alias)
     if exchange.alias.name not in gateway.snapshot.aliases:
         targets = tuple([await gateway.resolve(target.provider, target.model) for target in targets])
     failure: GatewayError = UpstreamReset("The model has no target.")
-    for target in targets:
+    waiting = list(targets)
+    while waiting:
+        target = waiting.pop(0)
         try:
             attempt = Attempt(gateway, exchange, *await reserve(gateway, exchange, passages, target))
         except GatewayError as denied:
@@ -144,7 +147,11 @@ async def _first_answer(gateway: Gateway, exchange: Exchange, passages: Passages
         try:
             return await attempt.answer()
         except UpstreamError as error:
-            goes_on = may_do_better_elsewhere(error) and target is not targets[-1]
+            if error.is_about_credential and attempt.has_another_credential():
+                waiting.insert(0, target)
+            else:
+                exchange.tried.clear()
+            goes_on = bool(waiting) and (may_do_better_elsewhere(error) or waiting[0] is target)
             attempt.fail(error, final=not goes_on)
             if not goes_on:
                 raise

@@ -83,6 +83,9 @@ class Metrics(Collector):
         self._overhead = Histogram(OVERHEAD_SECONDS)
         self._alerts: dict[tuple[str, str], int] = {}
         self._downgrades: dict[str, int] = {}
+        self._refused_credentials: dict[tuple[str, str, str], int] = {}
+        self.credentials_aside: frozenset[tuple[str, str]] = frozenset()
+        self.credentials_due: Mapping[str, int] = {}
         self._errors: dict[str, int] = {}
         self._workers: dict[str, WorkerGauges | None] = {}
         self._settled_ratios: dict[str, float] = {}
@@ -174,6 +177,11 @@ class Metrics(Collector):
         key = (limit, f"{fraction:g}")
         self._alerts[key] = self._alerts.get(key, 0) + 1
 
+    def credential_refused(self, provider: str, credential: str, verdict: str) -> None:
+        """A provider has refused a credential, for as long as it is asked; `verdict`: rejected or exhausted."""
+        key = (provider, credential, verdict)
+        self._refused_credentials[key] = self._refused_credentials.get(key, 0) + 1
+
     def failed(self, task: str) -> None:
         """One of the control process's own tasks met an error; `task` is one of a handful of fixed names."""
         self._errors[task] = self._errors.get(task, 0) + 1
@@ -231,6 +239,14 @@ class Metrics(Collector):
         for alert, count in self._alerts.items():
             alerts.add_metric(alert, count)
         yield alerts
+        refused = CounterMetricFamily(
+            "penstock_credential_refusals",
+            "Credentials that a provider has refused, each as often as it was tried.",
+            labels=["provider", "credential", "verdict"],
+        )
+        for verdict, count in self._refused_credentials.items():
+            refused.add_metric(verdict, count)
+        yield refused
         text = "Calls that another model took over because of a limit."
         yield _counter("penstock_downgrades", text, "limit", self._downgrades)
 
@@ -257,6 +273,17 @@ class Metrics(Collector):
             "limit",
             self._settled_ratios,
         )
+        aside = GaugeMetricFamily(
+            "penstock_credential_set_aside",
+            "1 while a provider's credential is set aside.",
+            labels=["provider", "credential"],
+        )
+        for place in sorted(self.credentials_aside):
+            aside.add_metric(place, 1)
+        yield aside
+        due = {name: at / NANO for name, at in self.credentials_due.items()}
+        text = "When a credential of the vault is to be rotated, in Unix seconds."
+        yield _gauge("penstock_credential_due_timestamp_seconds", text, "credential", due)
         yield GaugeMetricFamily("penstock_kill_generation", "The newest kill, lifted ones included.", self.generation)
         yield GaugeMetricFamily("penstock_snapshot_version", "The newest published snapshot.", self.version)
         yield GaugeMetricFamily(

@@ -7,10 +7,12 @@ from functools import lru_cache
 from penstock.domain.events import UsageEvent
 from penstock.domain.exchange import Admitted
 from penstock.domain.http import Headers, header
-from penstock.domain.snapshot import Provider
+from penstock.domain.snapshot import Credential, Provider
 from penstock.errors import UpstreamCredential, UpstreamError, UpstreamMalformed, UpstreamRefused
-from penstock.providers.base import Outgoing, TellsBadCredentials, Vendor, forwarded
+from penstock.providers.base import Outgoing, Vendor, forwarded
 from penstock.providers.registry import provider_for
+from penstock.providers.rejections import Verdict, judge
+from penstock.upstream.credentials import Credentials
 from penstock.upstream.simulated import SimulatedTransport
 from penstock.upstream.transport import Transport, UpstreamResponse
 
@@ -23,24 +25,24 @@ ANOTHER_TARGET_MAY_DO_BETTER = frozenset({401, 403, 407, 408, 409, 425, 429, *ra
 
 
 class Upstream:
-    """Sends attempts to vendors. `http` is the transport for everything that has an address."""
+    """Sends attempts to vendors. `http` is the transport for everything that has an address, `credentials` chooses with
+    what a call goes."""
 
-    def __init__(self, http: Transport) -> None:
+    def __init__(self, http: Transport, credentials: Credentials | None = None) -> None:
         self._http = http
+        self.credentials = credentials or Credentials()
         self._simulated: dict[str, tuple[Provider, SimulatedTransport]] = {}
 
     async def attempt(
         self,
         admission: Admitted,
         provider: Provider,
+        credential: Credential | None,
         outgoing: Outgoing,
         draft: Callable[[], UsageEvent],
     ) -> UpstreamResponse:
         """Dispatches one attempt. `draft` makes the event that goes with the HOLD.
         Returns when the head of the answer is there; raises `UpstreamError`."""
-        credential = provider.credentials[0] if provider.credentials else None
-        if credential is None and provider.needs_credential:
-            raise UpstreamCredential("The gateway has no credential for the provider. An operator must look at it.", [])
         vendor = provider_for(provider.kind)
         request = vendor.request(provider, credential, outgoing)
         request.headers.extend(forwarded(outgoing.headers, vendor.forwards))
@@ -69,20 +71,31 @@ async def linger(response: UpstreamResponse) -> None:
         response.abort()
 
 
-async def refusal(response: UpstreamResponse, vendor: Vendor) -> UpstreamError:
-    """What a status of 300 or more means. The vendor's body is read and kept for the caller; our credential's rejection
-    is our fault and never shows the vendor's words, which may quote a part of the key."""
+async def refusal(response: UpstreamResponse, vendor: Vendor) -> tuple[UpstreamError, Verdict]:
+    """What a status of 300 or more means, and what it says of our credential. The vendor's body is read and kept for
+    the caller; our credential's rejection is our fault and never shows the vendor's words, which may quote a part of
+    the key."""
     status = response.status
     body = await response.read_all(MAX_ERROR_BODY_BYTES)
-    tells = isinstance(vendor, TellsBadCredentials) and vendor.is_bad_credential(status, body)
-    if status in (401, 407) or tells:
-        return UpstreamCredential(
+    verdict = judge(vendor, status, body)
+    error: UpstreamError
+    if verdict == "rejected":
+        error = UpstreamCredential(
             "The provider rejected the gateway's credential. An operator must look at it.",
             [field for field in response.headers if field[0].endswith("request-id")],
         )
-    if status < 400:
-        return UpstreamMalformed(f"The provider answered with a redirect ({status}), which is not followed.")
-    return UpstreamRefused(status, response.headers, body)
+    elif status < 400:
+        error = UpstreamMalformed(f"The provider answered with a redirect ({status}), which is not followed.")
+    else:
+        error = UpstreamRefused(status, response.headers, body)
+    error.is_about_credential = bool(verdict)
+    return error, verdict
+
+
+def retry_after_s(headers: Headers) -> float | None:
+    """When the vendor says to try again: whole seconds (RFC 9110, 10.2.3). A date is not looked at."""
+    told = header(headers, "retry-after") or ""
+    return float(told) if told.isascii() and told.isdigit() and len(told) < 7 else None
 
 
 def may_do_better_elsewhere(error: UpstreamError) -> bool:

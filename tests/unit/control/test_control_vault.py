@@ -165,7 +165,7 @@ async def test_a_provider_refers_only_to_entries_that_are_there_and_meant_for_it
     with pytest.raises(InvalidNoun, match="env: and file: references stand in the configuration file alone"):
         await box.change(providers.create, {**LAB, "name": "b", "credentials": [{"name": "m", "value": "env:HOME"}]})
     assert (await box.change(providers.update, "lab", {"base_url": URL_OF_LAB + "/2"}))["credentials"] == [
-        {"name": "main", "value": "vault:lab-key"}
+        {"name": "main", "value": "vault:lab-key", "weight": 1}
     ]
 
 

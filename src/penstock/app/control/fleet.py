@@ -26,6 +26,7 @@ from penstock.app.link import (
     Behind,
     Changed,
     Confirm,
+    CredentialHeard,
     Hello,
     LeaseAnswer,
     LeaseRequest,
@@ -46,6 +47,7 @@ from penstock.errors import PenstockError, StoreDown
 from penstock.records.metrics import Metrics, WorkerGauges
 from penstock.records.receipts import rfc3339
 from penstock.store.claim import reason
+from penstock.upstream.credentials import Heard
 
 PULSE_S = 1.0
 HELLO_TIMEOUT_S = 5.0
@@ -67,6 +69,8 @@ class Answers:
     store was heard of just now; while it was not, no pulse vouches for the snapshot. `lease(epoch, request)`: what is
     granted; raises what the store raises, or PenstockError for what a sound worker does not ask. `named`: the name of
     the worker that calls itself so, which no other on the database has. `on_beat`: called after each beat of a worker.
+    `on_credential(node, heard)`: what a worker has heard of a provider's credential; `asides`: what one that has just
+    come has to know of them.
     """
 
     welcome: Callable[[int, Collection[int]], Awaitable[Welcome | None]]
@@ -76,6 +80,8 @@ class Answers:
     lease: Callable[[int, LeaseRequest], Awaitable[tuple[Granted, ...]]] | None = None
     named: Callable[[str], str] = lambda told: told
     on_beat: Callable[[], None] = lambda: None
+    on_credential: Callable[[str, Heard], None] = lambda _node, _heard: None
+    asides: Callable[[], Iterable[CredentialHeard]] = tuple
 
 
 @dataclass
@@ -155,6 +161,10 @@ class Fleet:
         for node in self._nodes.values():
             if node.writer is not None:
                 node.writer.close()
+
+    def tell_of_credential(self, message: CredentialHeard) -> None:
+        """Tells every connected worker, the one that said it too."""
+        self._broadcast(message)
 
     def recall(self, recalls: Mapping[int, tuple[Place, ...]]) -> dict[int, tuple[Place, ...]]:
         """Tells the workers of these epochs which places others lack. What is left of `recalls` is of other boxes."""
@@ -256,6 +266,8 @@ class Fleet:
         welcome = msgspec.structs.replace(welcome, snapshot=without_keys(snapshot), node=name)
         writer.write(encode(welcome))
         self._spawn(_send_keys(writer, snapshot))
+        for aside in self._answers.asides():
+            writer.write(encode(aside))
         before = self._nodes.get(name)
         if before is not None and before.writer is not None:
             before.writer.close()
@@ -298,6 +310,8 @@ class Fleet:
             self._spawn(_send_keys(node.writer, snapshot))
         elif isinstance(message, Question):
             self._spawn(self._answer(node, message))
+        elif isinstance(message, CredentialHeard):
+            self._answers.on_credential(node.name, message.heard)
         elif isinstance(message, LeaseRequest) and self._answers.lease is not None:
             self._spawn(self._lease(node, message, self._answers.lease(node.epoch, message)))
         else:

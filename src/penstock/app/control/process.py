@@ -29,6 +29,7 @@ from penstock.admission import key_uses
 from penstock.app import box, break_glass, tls
 from penstock.app.control import balances
 from penstock.app.control.activity import WRITE_S, Activity
+from penstock.app.control.asides import Asides
 from penstock.app.control.bootstrap import box_of, kept_secret, lock_directory, prepare_directory
 from penstock.app.control.commits import Committed, Drain
 from penstock.app.control.crowds import Crowds
@@ -39,7 +40,7 @@ from penstock.app.control.listener import Listener
 from penstock.app.control.neighbours import Neighbours
 from penstock.app.control.prices import Prices
 from penstock.app.control.selfcheck import AFTER_START_S, EVERY_S, SelfCheck
-from penstock.app.link import Adjusted, LeaseRequest, Welcome
+from penstock.app.link import Adjusted, CredentialHeard, LeaseRequest, Welcome
 from penstock.config.environment import Environment, resolve_secret
 from penstock.config.loading import load
 from penstock.config.settings import Config
@@ -165,6 +166,7 @@ class Control:
             "release_key": self._key_uses.release,
         }
         self._crowds = Crowds()
+        self._asides = Asides(self._metrics, self._tell_of_credential)
         answers = Answers(
             self._welcome,
             lambda: self._publisher.snapshot,
@@ -173,6 +175,8 @@ class Control:
             self._lease,
             self._box.worker,
             self._on_beat,
+            self._asides.hear,
+            self._asides.messages,
         )
         expected = [self._box.worker(box.node_name(number)) for number in range(options.workers)]
         self._fleet = Fleet(answers, self._metrics, expected)
@@ -348,6 +352,10 @@ class Control:
         if change.put_aliases or change.drop_aliases:
             self._metrics.declare_aliases(self._publisher.snapshot.aliases)
         self._fleet.publish(change)
+        self._asides.publish(change)
+
+    def _tell_of_credential(self, message: CredentialHeard) -> None:
+        self._fleet.tell_of_credential(message)
 
     async def _on_news(self, news: News) -> None:
         """Tells the workers of the adjustments that other boxes made, and looks for the credentials of what they put in
@@ -499,6 +507,7 @@ class Control:
     async def _refresh_gauges(self) -> None:
         """Without the store the gauges that come from it stay as they were: whoever scrapes needs the others."""
         self._metrics.backlog_bytes = self._committer.backlog_bytes()
+        self._metrics.credentials_due = self._vault.due
         try:
             async with self._door.read() as conn:
                 ratios = await balances.settled_ratios(conn, self._publisher.snapshot.limits, int(time.time()))
@@ -533,8 +542,19 @@ class Control:
             "freshness_ms": snapshot.server.freshness_ms,
             "break_glass": None if pulled is None else asdict(pulled),
             "ledger": self._self_check.shown(),
+            "credentials": self._credentials_shown(),
             "nodes": self._fleet.status(),
             "boxes": self._neighbours.shown() if self._neighbours is not None else [],
+        }
+
+    def _credentials_shown(self) -> dict[str, Any]:
+        """What is wrong with the credentials of providers."""
+        providers = self._publisher.snapshot.providers.values()
+        return {
+            "set_aside": self._asides.shown(),
+            "missing": sorted(it.name for it in providers if it.needs_credential and not it.credentials),
+            "unopened": self._vault.faults,
+            "overdue": self._vault.overdue(),
         }
 
 

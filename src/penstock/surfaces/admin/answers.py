@@ -350,6 +350,7 @@ class Status(BaseModel):
     freshness_ms: int
     break_glass: dict[str, Any] | None
     ledger: dict[str, Any]
+    credentials: dict[str, Any] = Field(description="those of providers that are set aside, missing, or do not open")
     nodes: list[dict[str, Any]]
     boxes: list[dict[str, Any]]
 

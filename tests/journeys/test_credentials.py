@@ -1,0 +1,131 @@
+"""Several credentials of one provider: a refused one is set aside, and no caller notices."""
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from penstock.testing.gateway import Gateway, new_secret
+from penstock.testing.lab import PRICE, chat
+from penstock.testing.scripted import Script, ScriptedProvider, fails, plain
+from penstock.testing.wire import Reply, eventually
+
+A, B = "sk-first-canary-0d5e", "sk-second-canary-77aa"
+
+
+@pytest.fixture
+def provider() -> Iterator[ScriptedProvider]:
+    with ScriptedProvider() as provider:
+        yield provider
+
+
+@pytest.fixture
+def gateway(tmp_path: Path, provider: ScriptedProvider) -> Iterator[Gateway]:
+    (tmp_path / "first").write_text(A)
+    credentials = [
+        {"name": "first", "value": f"file:{tmp_path / 'first'}", "weight": 3},
+        {"name": "second", "value": "env:SECOND_KEY"},
+    ]
+    config = {
+        "providers": [
+            {"name": "lab", "kind": "compatible", "base_url": provider.base_url, "credentials": credentials},
+        ],
+        "models": [
+            {
+                "name": "lab-model",
+                "targets": [{"provider": "lab", "model": "up"}],
+                "price": PRICE,
+                "max_output": 100,
+            }
+        ],
+        "keys": [{"name": "ci", "secret": "env:CI_KEY"}],
+        "limits": [{"name": "all", "unit": "requests", "amount": 1000, "per": "day"}],
+    }
+    with Gateway(tmp_path, config, {"CI_KEY": new_secret(), "SECOND_KEY": B}, workers=2) as gateway:
+        yield gateway
+
+
+def refusing(status: int, *refused: str) -> Script:
+    """A vendor that does not take these keys."""
+
+    async def answer(reply: Reply) -> None:
+        key = dict(reply.received.headers).get("authorization", "").removeprefix("Bearer ")
+        await (fails(status) if key in refused else plain())(reply)
+
+    return answer
+
+
+def call(gateway: Gateway, **more: Any) -> Any:
+    return gateway.caller(gateway.environment["CI_KEY"]).post("/v1/chat/completions", chat(**more))
+
+
+def keys_of(provider: ScriptedProvider) -> Counter[str]:
+    return Counter(dict(it.headers)["authorization"].removeprefix("Bearer ") for it in provider.received)
+
+
+def set_aside(gateway: Gateway) -> list[tuple[str, str, str]]:
+    found = gateway.admin("GET", "/admin/v1/status").json()["credentials"]["set_aside"]
+    return [(it["provider"], it["credential"], it["verdict"]) for it in found]
+
+
+def test_a_rejected_credential_is_set_aside_and_the_next_one_serves_the_same_call(
+    gateway: Gateway, provider: ScriptedProvider
+) -> None:
+    for _ in range(8):
+        assert call(gateway).status == 200
+    assert keys_of(provider) == {A: 6, B: 2}
+    provider.on("up", refusing(401, A))
+    answer = next(it for it in iter(lambda: call(gateway), None) if _tries(it) > 1)
+    assert answer.status == 200
+    receipt = gateway.receipt(answer.request_id)
+    tried = [(it["deployment"], it["status"], it["cost_nanousd"] > 0) for it in receipt["attempts"]]
+    assert tried == [("lab/up#first", 401, False), ("lab/up#second", 200, True)]
+    assert receipt["deployment"] == "lab/up#second"
+
+    eventually(lambda: set_aside(gateway) == [("lab", "first", "rejected")], 5, "the status tells")
+    provider.received.clear()
+    answers = [call(gateway, stream=True) for _ in range(10)]
+    assert {(it.status, _tries(it)) for it in answers} == {(200, 1)}
+    assert keys_of(provider) == {B: 10}
+    metrics = gateway.admin("GET", "/metrics").body.decode()
+    assert 'penstock_credential_set_aside{credential="first",provider="lab"} 1.0' in metrics
+    doctor = gateway.run("doctor", "-c", str(gateway.file))
+    assert "lab refuses first (rejected)" in doctor.stdout
+    assert doctor.returncode == 1
+    assert "a provider refuses a credential, which is set aside" in gateway.output()
+    assert "canary" not in metrics + doctor.stdout + gateway.output()
+    eventually(lambda: gateway.held() == 0, 3, "nothing is held")
+
+
+def test_the_caller_is_told_when_every_credential_is_rejected_and_a_good_one_is_found_again(
+    gateway: Gateway, provider: ScriptedProvider
+) -> None:
+    provider.on("up", refusing(401, A, B))
+    answer = call(gateway)
+    assert answer.status == 502
+    assert answer.error["code"] == "upstream_credential"
+    assert [it["deployment"] for it in gateway.receipt(answer.request_id)["attempts"]] == [
+        "lab/up#first",
+        "lab/up#second",
+    ]
+    eventually(lambda: len(set_aside(gateway)) == 2, 5, "both are set aside")
+    provider.on("up", plain())
+    assert call(gateway).status == 200
+    eventually(lambda: len(set_aside(gateway)) < 2, 5, "one is taken again")
+
+
+def test_a_credential_at_its_rate_leaves_the_call_to_the_next(gateway: Gateway, provider: ScriptedProvider) -> None:
+    provider.on("up", refusing(429, A))
+    answers = [call(gateway) for _ in range(8)]
+    assert {it.status for it in answers} == {200}
+    assert max(_tries(it) for it in answers) == 2
+    assert keys_of(provider)[A] <= 2  # once in each worker
+    assert set_aside(gateway) == []
+    provider.on("up", refusing(429, A, B))
+    assert call(gateway).status == 429
+
+
+def _tries(answer: Any) -> int:
+    return int(answer.headers["x-penstock-attempts"])
