@@ -43,7 +43,7 @@ async def test_what_is_created_is_shown_listed_changed_and_deleted(plane: Any) -
             providers.create,
             {"name": "p", "kind": "openai", "credentials": [{"name": "main", "value": "env:HOME"}]},
             "credentials",
-            "declared in the configuration file",
+            "stand in the configuration file alone",
         ),
         (
             models.create,
@@ -122,7 +122,7 @@ async def test_what_the_file_declares_is_changed_in_the_file_alone(plane: Any) -
     async with plane.door.engine.begin() as conn:
         await conn.execute(update(tables.teams).values(origin="file"))
     for verb, arguments in ((teams.update, ("growth", {})), (teams.delete, ("growth",))):
-        with pytest.raises(Declared, match="declared in the configuration file"):
+        with pytest.raises(Declared, match="stand in the configuration file alone"):
             await plane.change(verb, *arguments)
 
 
