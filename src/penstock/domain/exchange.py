@@ -47,8 +47,8 @@ class Exchange:
     `replaced` is the name that the caller wrote where another alias took its place, and counts as a model too.
 
     `cut(cause)` is set while the call can be interrupted: it stops the call where it stands, and the call settles.
-    `tried`: the credentials that the present target has refused. `path`: of the request, decoded. `peer`: the address at
-    the other end of the connection.
+    `tried`: the credentials that the present target has refused. `path`: of the request, decoded. `peer`: the address
+    at the other end of the connection.
     `dropped`: what the target could not be told. `key_use`: the Idempotency-Key that the call has taken.
     """
 

@@ -1,9 +1,9 @@
 """What a vendor's refusal says of the credential that it was sent.
 
-Sources, read 2026-11: RFC 9110, 15.5.2 and 15.5.8 (401, 407); OpenAI "Error codes" (429 `insufficient_quota`); Anthropic
-"Errors" (400, "credit balance is too low"); DeepSeek and OpenRouter, "Errors" (402). A vendor that says in its own way
-that it does not take a credential tells so in its own file. Any other 403 speaks of one model or one place, which
-another account may be allowed.
+Sources, read 2026-11: RFC 9110, 15.5.2 and 15.5.8 (401, 407); OpenAI "Error codes" (429 `insufficient_quota`);
+Anthropic "Errors" (400, "credit balance is too low"); DeepSeek and OpenRouter, "Errors" (402). A vendor that says in
+its own way that it does not take a credential tells so in its own file. Any other 403 speaks of one model or one place,
+which another account may be allowed.
 """
 
 from typing import Literal
