@@ -29,9 +29,10 @@ from penstock.ledger import leases
 from penstock.ledger.batch import Batch
 from penstock.ledger.grantor import Grantor
 from penstock.ledger.lessee import Lessee
-from penstock.ledger.machine import Ask, Extended, Machine, Reservation, Short
-from penstock.ledger.matching import Index
+from penstock.ledger.machine import Ask, Extended, Machine, Short
+from penstock.ledger.matching import Matching
 from penstock.ledger.postings import Cursor, add_journal, drop_old_shares, finish_journal, run, write_batch
+from penstock.ledger.reservations import ONE_PLACE, Reservation
 from penstock.ledger.slices import IDLE_ROUNDS
 from penstock.ledger.windows import SHORT, SLIDING_S, oldest_open
 from penstock.store.engine import committer_engine, database_url
@@ -208,6 +209,7 @@ class Worker:
         self.world = clock
         self.skew = 0
         self.machine = Machine(leased=True)
+        self.matching = Matching()
         self.sent: list[tuple[int, tuple[Want, ...], tuple[Given, ...]]] = []
         self.lessee = Lessee(self.machine, lambda *said: self.sent.append(said), lambda: self.now * 10**9)
         self.open: list[Reservation] = []
@@ -219,7 +221,9 @@ class Worker:
         return self.world.at + self.skew
 
     async def call(self, dims: dict[str, str], ask: Ask) -> None:
-        limits = Index(self.world.store.limits).applying(dims)
+        if not self.matching.knows(self.world.store.limits):
+            self.matching.learn(self.world.store.limits)
+        limits = self.matching.applying(dims)
         outcome = self.machine.reserve(limits, dims, ask, self.now)
         if isinstance(outcome, Short):
             try:
@@ -371,9 +375,9 @@ class World(RuleBasedStateMachine):
         worker = self.workers[n]
         if worker.open:
             held = self._ended(worker, which)
-            owed = [Charge(c.limit, c.window_start, c.value, int(c.amount * part), c.per) for c in held.charges]
+            owed = [int(amount * part) for amount in held.amounts]
             worker.machine.settle(held, owed)
-            for charge in owed:
+            for charge in held.charges(owed):
                 self.store.post(worker.epoch, charge)
         self._run()
 
@@ -430,7 +434,7 @@ class World(RuleBasedStateMachine):
         worker = self.workers[n]
         self._cancel(worker)
         for held in worker.open:
-            for charge in held.charges:
+            for charge in held.held:
                 self.store.post(worker.epoch, charge)
         self.store.finish(worker.epoch, self.at)
         self.workers[n] = self._worker()
@@ -459,12 +463,12 @@ class World(RuleBasedStateMachine):
         flying: dict[tuple[str, str], int] = {}
         for worker in self.workers:
             for held in worker.open:
-                for charge in held.charges:
+                for charge in held.held:
                     key = (charge.limit, charge.window_start, charge.value)
                     spent[key] = spent.get(key, 0) + charge.amount
-                for balance, amount in held.places:
-                    place = (balance.book.limit.id, balance.value)
-                    flying[place] = flying.get(place, 0) + amount
+                for line in held.places:
+                    place = (line.limit.id, line.balance.value)
+                    flying[place] = flying.get(place, 0) + ONE_PLACE
         for (limit_id, _), amount in flying.items():
             assert amount <= self.store.limits[limit_id].amount
         for (limit_id, start, value), amount in spent.items():

@@ -11,10 +11,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
 
-from penstock.domain.policy import Charge, Denial, Limit
+from penstock.domain.policy import Denial, Limit
 from penstock.ledger.books import OTHERS
-from penstock.ledger.machine import STEADY_S, Ask, Extended, Machine, Reservation
-from penstock.ledger.matching import Index
+from penstock.ledger.machine import STEADY_S, Ask, Extended, Machine
+from penstock.ledger.matching import Matching
+from penstock.ledger.reservations import Reservation
 from penstock.ledger.windows import window
 
 STEPS = int(os.environ.get("PENSTOCK_LAW_STEPS", "6000"))
@@ -135,6 +136,7 @@ class MachineAgainstModel(RuleBasedStateMachine):
     def begin(self, limits: dict[str, Limit]) -> None:
         self.limits = limits
         self.machine = Machine()
+        self.matching = Matching()
         self.model = Model()
         self.at = START
         self.open: list[Held] = []
@@ -179,7 +181,9 @@ class MachineAgainstModel(RuleBasedStateMachine):
         return self._reserve({"team": team, "customer": customer}, Ask(usd, *tokens, metered=first))
 
     def _reserve(self, dims: dict[str, str], ask: Ask) -> Held | None:
-        limits = Index(self.limits).applying(dims)
+        if not self.matching.knows(self.limits):
+            self.matching.learn(self.limits)
+        limits = self.matching.applying(dims)
         self.model.move(self.at)
         amounts = {mode: ask.amounts() for mode in ("strict", "observe")}
         amounts["metered"] = (ask.metered or ask).amounts()
@@ -197,8 +201,8 @@ class MachineAgainstModel(RuleBasedStateMachine):
             line.open += 1
             line.excused |= any(x.excused for k, x in self.model.lines.items() if (k[0], k[2]) == (key[0], key[2]))
         chargeable = [w for w in wanted if w[0].unit != "concurrent"]
-        assert [c.amount for c in outcome.charges] == [amount for *_, amount in chargeable]
-        assert [c.value for c in outcome.charges] == [key[2] for _, key, _ in chargeable]
+        assert [c.amount for c in outcome.held] == [amount for *_, amount in chargeable]
+        assert [c.value for c in outcome.held] == [key[2] for _, key, _ in chargeable]
         held: Held = (outcome, [(key, amount) for _, key, amount in wanted], dims, ask.metered is not None)
         self.open.append(held)
         return held
@@ -208,16 +212,12 @@ class MachineAgainstModel(RuleBasedStateMachine):
         if held is None or held not in self.open:
             return
         reservation, lines, *_ = held
-        amounts = owed + [0] * len(lines)
-        charges = [
-            Charge(c.limit, c.window_start, c.value, amount, c.per)
-            for c, amount in zip(reservation.charges, amounts, strict=False)
-        ]
-        self.machine.settle(reservation, charges)
+        amounts = (owed + [0] * len(lines))[: len(reservation.lines)]
+        self.machine.settle(reservation, amounts)
         chargeable = [(key, amount) for key, amount in lines if self.limits[key[0]].unit != "concurrent"]
-        for charge, (key, amount) in zip(charges, chargeable, strict=True):
-            self.model.line(key).settled += charge.amount
-            if charge.amount > amount:
+        for posted, (key, amount) in zip(amounts, chargeable, strict=True):
+            self.model.line(key).settled += posted
+            if posted > amount:
                 self.model.excuse(key[0], key[2])
         self._free(held)
 
@@ -245,7 +245,7 @@ class MachineAgainstModel(RuleBasedStateMachine):
         assert not denying
         for limit, key, n in more:
             self._add_to(lines, limit.id, key, n)
-        assert [c.amount for c in reservation.charges] == [
+        assert [c.amount for c in reservation.held] == [
             amount for key, amount in lines if self.limits[key[0]].unit != "concurrent"
         ]
 

@@ -9,10 +9,10 @@ from typing import Any, Protocol
 
 from msgspec import Struct
 
-from penstock.domain.events import AttemptRecord, Cause, UsageEvent
+from penstock.domain.events import AttemptRecord, Cause, LimitCharged, UsageEvent
 from penstock.domain.idempotency import KeyUse
 from penstock.domain.money import CostLine
-from penstock.domain.policy import Charge
+from penstock.domain.policy import Charges
 from penstock.domain.snapshot import Alias, Credential
 from penstock.domain.tenancy import Principal
 from penstock.domain.usage import Usage
@@ -37,7 +37,7 @@ class Admitted(Protocol):
     def attempt_id(self) -> str: ...
 
     @property
-    def charges(self) -> tuple[Charge, ...]: ...
+    def charges(self) -> Charges: ...
 
     def dispatch(self, draft: UsageEvent) -> None: ...
 
@@ -56,7 +56,7 @@ class Exchange:
         "alias",
         "attempts",
         "cause",
-        "charges",
+        "charged",
         "cost_lines",
         "cost_nanousd",
         "cut",
@@ -110,7 +110,7 @@ class Exchange:
         self.cost_lines: tuple[CostLine, ...] = ()
         self.price_version = ""
         self.recorded = False
-        self.charges: tuple[Charge, ...] = ()
+        self.charged: tuple[LimitCharged, ...] = ()
         self.flags: set[str] = set()
         self.decision: dict[str, Any] = {}
         self.finish_reason = ""

@@ -8,7 +8,7 @@ The last record of an exchange carries its usage event, so that settlement and r
 from msgspec import Struct
 
 from penstock.domain.events import CostBasis, UsageEvent
-from penstock.domain.policy import Charge
+from penstock.domain.policy import Charges
 
 
 class Hold(Struct, frozen=True, array_like=True, tag="h"):
@@ -21,7 +21,7 @@ class Hold(Struct, frozen=True, array_like=True, tag="h"):
 
     attempt_id: str
     at: int
-    charges: tuple[Charge, ...]
+    charges: Charges
     draft: UsageEvent
 
 
@@ -33,7 +33,7 @@ class Extend(Struct, frozen=True, array_like=True, tag="x"):
 
     attempt_id: str
     at: int
-    charges: tuple[Charge, ...]
+    charges: Charges
     draft: UsageEvent
     n: int
 
@@ -43,7 +43,7 @@ class Post(Struct, frozen=True, array_like=True, tag="p"):
 
     attempt_id: str
     at: int
-    charges: tuple[Charge, ...]
+    charges: Charges
     basis: CostBasis
     event: UsageEvent | None = None
 

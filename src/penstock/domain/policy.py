@@ -1,8 +1,10 @@
 """Limits: which calls they count, in what unit, over which window, and how a denial reads."""
 
+from collections.abc import Iterable, Iterator
 from typing import Final, Literal
 
-from msgspec import Struct
+import msgspec
+from msgspec import Raw, Struct
 
 Unit = Literal["usd", "tokens", "input_tokens", "output_tokens", "requests", "concurrent"]
 Window = Literal["second", "minute", "hour", "day", "week", "month", "year", "total"]
@@ -64,6 +66,41 @@ class Charge(Struct, frozen=True, array_like=True):
     value: str
     amount: int
     per: Span = "total"
+
+
+BalanceKey = tuple[str, int, str, Span]
+"""`limit, window_start, value, per` of a charge."""
+
+_encoder = msgspec.msgpack.Encoder()
+_places = msgspec.msgpack.Decoder(tuple[BalanceKey, ...])
+
+
+class Charges(Struct, frozen=True, array_like=True):
+    """Charges on several balances. `places`: those balances as the msgpack of a `tuple[BalanceKey, ...]`, which is the
+    same bytes for every call that is counted in the same places, so that it is written and read once; `amounts` beside
+    them."""
+
+    places: Raw
+    amounts: tuple[int, ...]
+
+    @staticmethod
+    def of(charges: Iterable[Charge]) -> "Charges":
+        charges = tuple(charges)
+        keys = [(charge.limit, charge.window_start, charge.value, charge.per) for charge in charges]
+        return Charges(packed(keys), tuple([charge.amount for charge in charges]))
+
+    def __iter__(self) -> Iterator[Charge]:
+        for (limit, start, value, per), amount in zip(unpacked(self.places), self.amounts, strict=True):
+            yield Charge(limit, start, value, amount, per)
+
+
+def packed(keys: Iterable[BalanceKey]) -> Raw:
+    return Raw(_encoder.encode(tuple(keys)))
+
+
+def unpacked(places: Raw | bytes) -> tuple[BalanceKey, ...]:
+    """Raises `msgspec.DecodeError` for bytes that are no places."""
+    return _places.decode(places)
 
 
 class Denial(Struct, frozen=True):

@@ -4,6 +4,7 @@ Of a hold nothing is read but its id, unless it is still open at the batch's end
 """
 
 from collections.abc import Iterable, Mapping
+from operator import add
 
 import msgspec
 from msgspec import Raw, Struct, structs
@@ -11,16 +12,13 @@ from msgspec import Raw, Struct, structs
 from penstock.domain.events import CostBasis, UsageEvent, charged
 from penstock.domain.journal import Extend, Hold
 from penstock.domain.money import MAX_NANOUSD
-from penstock.domain.policy import Charge, Limit, Span
+from penstock.domain.policy import BalanceKey, Charge, Charges, Limit, unpacked
 
 HOLD, RESOLUTION = 0, 1
 """The steps of an attempt, and with its id the key of its entries. The n-th extension is step `RESOLUTION + n`."""
 
 Entry = tuple[str, int, str, int, int, bytes, str]
 """`attempt_id, step, kind, at, epoch, charges, cause`."""
-
-BalanceKey = tuple[str, int, str, Span]
-"""`limit, window_start, value, per`."""
 
 
 class _Held(Struct, frozen=True, array_like=True, tag="h"):
@@ -67,13 +65,22 @@ class _Noted(Struct, frozen=True, array_like=True, tag="n"):
 _records: "msgspec.msgpack.Decoder[_Held | _Extended | _Posted | _Voided | _Noted]" = msgspec.msgpack.Decoder(
     _Held | _Extended | _Posted | _Voided | _Noted
 )
-_charges = msgspec.msgpack.Decoder(tuple[Charge, ...])
+_charges = msgspec.msgpack.Decoder(Charges)
+_charge_by_charge = msgspec.msgpack.Decoder(tuple[Charge, ...])
 _holds: "msgspec.msgpack.Decoder[Hold | Extend]" = msgspec.msgpack.Decoder(Hold | Extend)
 _encoder = msgspec.msgpack.Encoder()
-_NO_CHARGES = _encoder.encode(())
+_NO_CHARGES = _encoder.encode(Charges.of(()))
 
-decode_charges = _charges.decode
 decode_hold = _holds.decode
+
+
+def decode_charges(blob: bytes | Raw) -> Charges:
+    """The charges of an entry, in either form: of a call, and of an adjustment, which names the balance beside its
+    amount. Raises `msgspec.DecodeError` for what is neither."""
+    try:
+        return _charges.decode(blob)
+    except msgspec.DecodeError:
+        return Charges.of(_charge_by_charge.decode(blob))
 
 
 class Batch:
@@ -96,25 +103,31 @@ class Batch:
         self.repeated = 0
         self.epoch = epoch
         self._known = known
+        self._posted: dict[bytes, list[int]] = {}
 
     def read(self, payloads: Iterable[memoryview]) -> None:
         for payload in payloads:
             try:
-                record = _records.decode(payload)
+                self._read(payload)
             except msgspec.DecodeError:
                 self.unreadable += 1
-                continue
-            if isinstance(record, _Noted):
-                self.events.append(record.event)
-            elif isinstance(record, _Held):
-                if self._enters(record, HOLD, "hold"):
-                    self.opened[record.attempt_id] = bytes(payload)
-            elif isinstance(record, _Extended):
-                if self._enters(record, RESOLUTION + record.n, "extension"):
-                    held_in = self.opened if record.attempt_id in self.opened else self.extended
-                    held_in[record.attempt_id] = bytes(payload)
-            elif not self._repeats(record.attempt_id, RESOLUTION):
-                self._resolve(record)
+        for places, amounts in self._posted.items():
+            self._settle(unpacked(places), amounts)
+        self._posted.clear()
+
+    def _read(self, payload: memoryview) -> None:
+        record = _records.decode(payload)
+        if isinstance(record, _Noted):
+            self.events.append(record.event)
+        elif isinstance(record, _Held):
+            if self._enters(record, HOLD, "hold"):
+                self.opened[record.attempt_id] = bytes(payload)
+        elif isinstance(record, _Extended):
+            if self._enters(record, RESOLUTION + record.n, "extension"):
+                held_in = self.opened if record.attempt_id in self.opened else self.extended
+                held_in[record.attempt_id] = bytes(payload)
+        elif not self._repeats(record.attempt_id, RESOLUTION):
+            self._resolve(record)
 
     def _enters(self, record: _Held | _Extended, step: int, kind: str) -> bool:
         """Enters what is held. False for a step that is known."""
@@ -128,16 +141,16 @@ class Batch:
         charges = _encoder.encode(hold.charges)
         self.entries.append((hold.attempt_id, RESOLUTION, "estimate", event.ended_at, self.epoch, charges, "estimated"))
         self.resolved.append(hold.attempt_id)
-        self._settle(hold.charges)
+        self._settle(unpacked(hold.charges.places), hold.charges.amounts)
         self.events.append(event)
 
     def _resolve(self, record: _Posted | _Voided) -> None:
         if isinstance(record, _Posted):
+            self._add(decode_charges(record.charges))
             kind = "estimate" if record.basis == "estimated" else "post"
             self.entries.append(
                 (record.attempt_id, RESOLUTION, kind, record.at, self.epoch, bytes(record.charges), record.basis)
             )
-            self._settle(_charges.decode(record.charges))
         else:
             self.entries.append(
                 (record.attempt_id, RESOLUTION, "void", record.at, self.epoch, _NO_CHARGES, record.cause)
@@ -148,12 +161,20 @@ class Batch:
         if record.event is not None:
             self.events.append(record.event)
 
-    def _settle(self, charges: Iterable[Charge]) -> None:
+    def _add(self, charges: Charges) -> None:
+        """Adds up what is posted in the same places; what that comes to on each balance is worked out once for all of
+        it. Raises `msgspec.DecodeError` where there are not as many amounts as places."""
+        places, amounts = bytes(charges.places), charges.amounts
+        posted = self._posted.get(places)
+        if len(amounts) != (len(unpacked(places)) if posted is None else len(posted)):
+            raise msgspec.DecodeError("as many amounts as places")
+        self._posted[places] = list(amounts) if posted is None else list(map(add, posted, amounts))
+
+    def _settle(self, keys: Iterable[BalanceKey], amounts: Iterable[int]) -> None:
         sums = self.sums
-        for charge in charges:
-            if charge.amount:
-                key = (charge.limit, charge.window_start, charge.value, charge.per)
-                sums[key] = min(sums.get(key, 0) + charge.amount, MAX_NANOUSD)
+        for key, amount in zip(keys, amounts, strict=True):
+            if amount:
+                sums[key] = min(sums.get(key, 0) + amount, MAX_NANOUSD)
 
     def _repeats(self, attempt_id: str, step: int) -> bool:
         if self._known is None:

@@ -15,6 +15,19 @@ OTHERS: Final = "*"
 """The value that stands for all values of an `each` that came after the first `max_values`."""
 
 
+class Layout:
+    """Counts what makes calls lie elsewhere than calls like them did before: a window that turned, a limit that
+    changed, a balance that was forgotten."""
+
+    __slots__ = ("version",)
+
+    def __init__(self) -> None:
+        self.version = 1
+
+    def changed(self) -> None:
+        self.version += 1
+
+
 class Trail:
     """One value's buckets of a sliding window, oldest first. `taken`: settled and held on all of them."""
 
@@ -49,13 +62,6 @@ class Balance:
         self.held = 0
         self.open = 0
 
-    def hold(self, amount: int) -> None:
-        """Below 0, less is held."""
-        self.held += amount
-        self.book.held += amount
-        if self.trail is not None:
-            self.trail.taken += amount
-
     def settle(self, amount: int) -> None:
         self.settled += amount
         if self.trail is not None:
@@ -87,10 +93,11 @@ class Book:
     live on in their reservations until these are resolved. `held` counts over all windows. `slices`: by value; those of
     windows that are over live on until they are given back."""
 
-    __slots__ = ("balances", "end", "held", "limit", "slices", "span", "stands", "start")
+    __slots__ = ("balances", "end", "held", "layout", "limit", "slices", "span", "stands", "start")
 
-    def __init__(self, limit: Limit) -> None:
+    def __init__(self, limit: Limit, layout: Layout) -> None:
         self.limit = limit
+        self.layout = layout
         self.span = span_of(limit)
         self.stands = stands(limit, self.span)
         self.slices: dict[str, Slice] = {}
@@ -100,6 +107,7 @@ class Book:
 
     def move(self, windows: Windows, now_s: int) -> None:
         """To the window that holds `now_s`, which the present one does not."""
+        self.layout.changed()
         self.start, self.end = windows.at(self.limit.per, now_s, self.limit.timezone)
         self.balances = {}
         if not self.stands:
@@ -125,9 +133,13 @@ class Book:
 
     def forget_if_empty(self, balance: Balance) -> None:
         """A balance on which nothing lies is as good as none, and must not take up one of the `max_values` places. One
-        that an open reservation refers to stays, though it holds nothing: it may be settled yet."""
-        if not balance.open and not balance.settled and self.balances.get(balance.value) is balance:
+        that an open reservation refers to stays, though it holds nothing: it may be settled yet. So does that of a
+        limit without `each`, which has no other."""
+        if self.limit.each is None or balance.open or balance.settled:
+            return
+        if self.balances.get(balance.value) is balance:
             del self.balances[balance.value]
+            self.layout.changed()
             self.forget_slice_if_empty(balance.value)
 
     def slice_of(self, value: str) -> Slice:
@@ -167,11 +179,12 @@ class SlidingBook(Book):
 
     __slots__ = ("newest",)
 
-    def __init__(self, limit: Limit) -> None:
-        super().__init__(limit)
+    def __init__(self, limit: Limit, layout: Layout) -> None:
+        super().__init__(limit, layout)
         self.newest: dict[int, set[str]] = {}
 
     def move(self, windows: Windows, now_s: int) -> None:
+        self.layout.changed()
         start, end = bucket(self.span, now_s)
         if start < self.start:
             self.balances, self.newest = {}, {}
@@ -211,6 +224,7 @@ class SlidingBook(Book):
         if balance.open or balance.settled or balance.trail is None or balance not in balance.trail.buckets:
             return
         balance.trail.buckets.remove(balance)
+        self.layout.changed()
         if self.balances.get(balance.value) is balance:
             self._no_longer_newest(balance)
             del self.balances[balance.value]

@@ -22,11 +22,11 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import IntegrityError
 
 from penstock.domain.events import UsageEvent
-from penstock.domain.policy import Charge, Limit
+from penstock.domain.policy import BalanceKey, Charge, Limit
 from penstock.errors import JournalDamaged, StoreInUse
 from penstock.ledger import leases
 from penstock.ledger.adjustments import newest
-from penstock.ledger.batch import BalanceKey, Batch, crashed, decode_hold
+from penstock.ledger.batch import Batch, crashed, decode_hold
 from penstock.ledger.frames import after_damage, frames
 from penstock.ledger.postings import (
     Cursor,

@@ -14,8 +14,7 @@ from sqlalchemy import Connection
 
 from penstock.domain.lease import Granted, Place
 from penstock.domain.money import MAX_NANOUSD
-from penstock.domain.policy import Span
-from penstock.ledger.batch import BalanceKey
+from penstock.domain.policy import BalanceKey, Span
 from penstock.ledger.postings import run, run_many
 from penstock.ledger.registers import Register, Row
 from penstock.ledger.windows import SHORT, SLIDING_S, last_counts_until, oldest_open

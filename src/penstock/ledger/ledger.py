@@ -13,16 +13,17 @@ share the limits, and this one has nothing left of what was leased to it.
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
-from penstock.domain.events import CostBasis, UsageEvent
+from penstock.domain.events import CostBasis, LimitCharged, UsageEvent
 from penstock.domain.journal import Extend, Hold, Note, Post, Void
-from penstock.domain.policy import UNDER, Charge, Denial, Limit, Unit
+from penstock.domain.policy import UNDER, Charge, Charges, Denial, Limit, Unit
 from penstock.domain.usage import Usage
 from penstock.errors import PenstockError, StoreUnavailable
 from penstock.ledger.denials import refusal
 from penstock.ledger.journal import Journal
 from penstock.ledger.lessee import Lessee, Say
-from penstock.ledger.machine import Ask, Extended, Machine, Reservation, Short, amounts_owed
+from penstock.ledger.machine import Ask, Extended, Machine, Short, amounts_owed
 from penstock.ledger.matching import Matching
+from penstock.ledger.reservations import Reservation
 
 __all__ = ["Admission", "Ask", "Ledger"]
 
@@ -149,16 +150,16 @@ class Admission:
         self.attempt_id = attempt_id
 
     @property
-    def charges(self) -> tuple[Charge, ...]:
+    def charges(self) -> Charges:
         """What is held on each balance, concurrency left out."""
-        return tuple(self._reservation.charges)
+        return self._reservation.held
 
     def most_held(self, unit: Unit) -> int:
         """The most that is held on any one limit in this unit; 0 where none counts it."""
         held: dict[str, int] = {}
-        for charge, of in zip(self._reservation.charges, self._reservation.units, strict=True):
-            if of == unit:
-                held[charge.limit] = held.get(charge.limit, 0) + charge.amount
+        for line, amount in zip(self._reservation.lines, self._reservation.amounts, strict=True):
+            if line.unit == unit:
+                held[line.limit.id] = held.get(line.limit.id, 0) + amount
         return max(held.values(), default=0)
 
     @property
@@ -197,21 +198,25 @@ class Admission:
         self._extensions += 1
         ledger._journal.append(Extend(self.attempt_id, ledger._clock(), self.charges, draft(), self._extensions))
 
-    def owed(self, usd_nanousd: int, usage: Usage) -> tuple[Charge, ...]:
-        """What this cost and this usage owe on each balance, in the order of the hold. Changes nothing.
+    def owed(self, usd_nanousd: int, usage: Usage) -> list[int]:
+        """What this cost and this usage owe on each balance, beside `charges`. Changes nothing.
 
         `usage.requests` is 1 for the last attempt of an exchange, whatever came of it, and 0 for one that another
         target follows, so that a limit on requests counts each exchange once.
         """
-        return tuple(self._reservation.shared_out(amounts_owed(usd_nanousd, usage)))
+        return self._reservation.shared_out(amounts_owed(usd_nanousd, usage))
 
-    def is_exceeded_by(self, charges: Sequence[Charge]) -> bool:
-        """Whether any of these charges is more than was held for it."""
-        return any(charge.amount > held.amount for charge, held in zip(charges, self._reservation.charges, strict=True))
+    def is_exceeded_by(self, owed: Sequence[int]) -> bool:
+        """Whether any of it is more than was held for it."""
+        return self._reservation.is_exceeded_by(owed)
 
-    def post(self, charges: Sequence[Charge], basis: CostBasis, event: UsageEvent | None) -> None:
-        """Settles what is owed, `charges` being those of `owed`, and journals it with the exchange's event, if this was
-        its last attempt. A charge over its hold is posted all the same.
+    def shown(self, owed: Sequence[int]) -> tuple[LimitCharged, ...]:
+        """What is owed, as people read it."""
+        return self._reservation.shown(owed)
+
+    def post(self, owed: Sequence[int], basis: CostBasis, event: UsageEvent | None) -> None:
+        """Settles what is `owed`, and journals it with the exchange's event, if this was its last attempt. What is over
+        its hold is posted all the same.
 
         Raises `StoreUnavailable` when the journal does not take it. The attempt is settled even then, and its record
         goes out as soon as it can; but it would not outlive a crash, so the caller must not see the end of the answer.
@@ -219,8 +224,9 @@ class Admission:
         if not self._dispatched:
             raise PenstockError("only what was dispatched can owe anything")
         ledger = self._ledger
-        ledger._machine.settle(self._reservation, charges)
-        if not ledger._journal.append_or_keep(Post(self.attempt_id, ledger._clock(), tuple(charges), basis, event)):
+        ledger._machine.settle(self._reservation, owed)
+        charges = self._reservation.charges(owed)
+        if not ledger._journal.append_or_keep(Post(self.attempt_id, ledger._clock(), charges, basis, event)):
             raise StoreUnavailable("The journal cannot be written. Try again.", retry_after_s=1)
 
     def void(self, cause: str, event: UsageEvent | None) -> None:

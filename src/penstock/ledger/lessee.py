@@ -15,7 +15,8 @@ from typing import Any, Generic, TypeVar
 from penstock.domain.lease import Given, Granted, Place, Want
 from penstock.domain.policy import Denial
 from penstock.errors import GatewayError, StoreUnavailable
-from penstock.ledger.machine import Machine, Reservation, Short
+from penstock.ledger.machine import Machine, Short
+from penstock.ledger.reservations import Reservation
 
 WAIT_S = 2.0
 PAUSES_S = (0.02, 0.08, 0.2)

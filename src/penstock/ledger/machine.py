@@ -18,10 +18,13 @@ from penstock.domain.money import MAX_NANOUSD
 from penstock.domain.policy import METERED_UNITS, Charge, Denial, Limit, Unit
 from penstock.domain.usage import Usage
 from penstock.errors import NoOutputBound, PenstockError, UnpricedModel
-from penstock.ledger.books import Balance, Book, SlidingBook
+from penstock.ledger.books import Balance, Book, Layout, SlidingBook
+from penstock.ledger.reservations import ONE_PLACE, Line, Lines, Reservation
 from penstock.ledger.slices import Idle, Returns, Slice
 from penstock.ledger.windows import BUCKETS, FOREVER_S, SLIDING_S, Windows, span_of
 
+MAX_KNOWN_LINES = 1_000
+"""For how many sets of limits and values the lines are kept at most."""
 MAX_PEAKS = 1_000
 STEADY_S = 60
 HELD_RETRY_S = 1.0
@@ -68,61 +71,6 @@ def _by_unit(usd_nanousd: int, input_tokens: int, output_tokens: int, requests: 
     }
 
 
-class Metered:
-    """What is held on one metered limit: `held` in all, `line` the newest of its lines."""
-
-    __slots__ = ("held", "line", "unit")
-
-    def __init__(self, unit: Unit, line: int, held: int) -> None:
-        self.unit = unit
-        self.line = line
-        self.held = held
-
-
-class Reservation:
-    """Amounts held on balances for one attempt: `lines` where they can be charged, `charges` and `units` beside them in
-    the same order, and `places` among concurrent calls, which cannot. `taken`: line -> the slice that is spent there,
-    and how much is held of it. `metered`: limit -> what can be extended, for a call with the dimensions `dims`."""
-
-    __slots__ = ("charges", "dims", "lines", "metered", "open", "places", "taken", "units")
-
-    def __init__(self) -> None:
-        self.charges: list[Charge] = []
-        self.units: list[Unit] = []
-        self.lines: list[tuple[Balance, int]] = []
-        self.places: list[tuple[Balance, int]] = []
-        self.taken: dict[int, tuple[Slice, int]] = {}
-        self.metered: dict[str, Metered] = {}
-        self.dims: Mapping[str, str] = {}
-        self.open = True
-
-    def add(self, limit: Limit, balance: Balance, amount: int) -> None:
-        """Another line."""
-        slice = balance.slice
-        if slice is not None and not slice.stands:
-            slice.held += amount
-            self.taken[len(self.lines)] = (slice, amount)
-        balance.open += 1
-        self.lines.append((balance, amount))
-        self.units.append(limit.unit)
-        self.charges.append(Charge(limit.id, balance.window_start, balance.value, amount, balance.book.span))
-
-    def shared_out(self, amounts: Mapping[Unit, int]) -> list[Charge]:
-        """What is owed on each line. A limit that was topped up after its window had turned has several: the older
-        ones are charged first, with what they hold, and the newest with the rest."""
-        rest: dict[str, int] = {}
-        charges = []
-        for line, (held, unit) in enumerate(zip(self.charges, self.units, strict=True)):
-            owed = amounts[unit]
-            if (metered := self.metered.get(held.limit)) is not None:
-                owed = rest.get(held.limit, owed)
-                if line != metered.line:
-                    owed = min(owed, held.amount)
-                rest[held.limit] = rest.get(held.limit, amounts[unit]) - owed
-            charges.append(Charge(held.limit, held.window_start, held.value, owed, held.per))
-        return charges
-
-
 class Short:
     """A call that what is leased here does not cover: limit, balance and amount, for each place that lacks some."""
 
@@ -143,7 +91,9 @@ class Machine:
         self._leased = leased
         self._idle = Idle()
         self._returns = Returns()
+        self._layout = Layout()
         self._books: dict[str, Book] = {}
+        self._lines: dict[int, Lines] = {}
         self._seeds: dict[str, list[Charge]] = {}
         self._windows = Windows()
         self._now_s = 0
@@ -169,39 +119,79 @@ class Machine:
         if ask.usd_nanousd is None or ask.output_tokens is None:
             _require_bounds(limits, ask)
         now_s = self._steady(at_s)
-        amounts = ask.amounts()
-        first = None if ask.metered is None else ask.metered.amounts()
-        reservation = Reservation()
+        lines = self._find(limits, dims, now_s)
+        amounts, lacking = self._asked(lines, ask)
+        if lacking:
+            return self._refusal(lacking, now_s, final=final)
+        if not lines.version:
+            self._keep(lines)
+        for line, amount in zip(lines.charged, amounts, strict=True):
+            line.take(amount)
+        for line in lines.places:
+            line.take(ONE_PLACE)
+            if line.limit.alert_at:
+                place = (line.limit.id, line.balance.value)
+                self._peaks[place] = max(line.balance.held, self._peaks.get(place, 0))
+        if self._leased:
+            self._touch(lines)
+        reservation = Reservation(lines, amounts, dims)
+        if ask.metered is not None and lines.has_metered:
+            reservation.can_extend()
+        return reservation
+
+    def _asked(self, lines: Lines, ask: Ask) -> tuple[list[int], list[tuple[Line, int]]]:
+        """What is asked on each line that is charged; and the lines that have less than that left, with what is asked
+        there."""
+        owed = ask.amounts()
+        amounts = [owed[line.unit] for line in lines.charged]
+        if ask.metered is not None and lines.has_metered:
+            first = ask.metered.amounts()
+            amounts = [
+                first[line.unit] if line.limit.mode == "metered" else amount
+                for line, amount in zip(lines.charged, amounts, strict=True)
+            ]
+        lacking = [
+            (line, amount)
+            for line, amount in zip(lines.charged, amounts, strict=True)
+            if line.refuses and amount > line.balance.left(line.limit) and amount
+        ]
+        for line in lines.places:
+            if line.refuses and line.balance.left(line.limit) < ONE_PLACE:
+                lacking.append((line, ONE_PLACE))
+        return amounts, lacking
+
+    def _refusal(self, lacking: Sequence[tuple[Line, int]], now_s: int, *, final: bool) -> Denial | Short:
         denial: Denial | None = None
         lacks: list[tuple[Limit, Balance, int]] = []
-        for limit in limits:
-            balance = self._balance(limit, dims, now_s)
-            unit = limit.unit
-            extends = first is not None and limit.mode == "metered"
-            amount = first[unit] if first is not None and extends else amounts[unit]
-            if amount and limit.mode != "observe" and amount > balance.left(limit):
-                if final or balance.slice is None or _hopeless(limit, balance.slice, amount, now_s):
-                    denial = _least_helped(denial, _denied(limit, balance, amount, now_s))
-                else:
-                    lacks.append((limit, balance, amount))
-                continue
-            self._take(balance, amount)
-            if unit == "concurrent":
-                balance.open += 1
-                reservation.places.append((balance, amount))
-                continue
-            if extends and unit in METERED_UNITS:
-                reservation.metered[limit.id] = Metered(unit, len(reservation.lines), amount)
-                reservation.dims = dims
-            reservation.add(limit, balance, amount)
-        if denial is not None or lacks:
-            _free(reservation)
-            return Short(lacks) if denial is None else denial
-        for balance, _ in reservation.places:
-            if balance.book.limit.alert_at:
-                place = (balance.book.limit.id, balance.value)
-                self._peaks[place] = max(balance.held, self._peaks.get(place, 0))
-        return reservation
+        for line, amount in lacking:
+            limit, balance = line.limit, line.balance
+            if final or balance.slice is None or _hopeless(limit, balance.slice, amount, now_s):
+                denial = _least_helped(denial, _denied(limit, balance, amount, now_s))
+            else:
+                lacks.append((limit, balance, amount))
+        return Short(lacks) if denial is None else denial
+
+    def _find(self, limits: Sequence[Limit], dims: Mapping[str, str], now_s: int) -> Lines:
+        """The lines of a call that these limits count. They are known by the sequence itself, which is the same for
+        calls that are alike."""
+        known = self._lines.get(id(limits))
+        if known is not None and known.limits is limits and known.stand(dims, now_s, self._layout.version):
+            return known
+        return Lines(limits, dims, [self._balance(limit, dims, now_s) for limit in limits])
+
+    def _keep(self, lines: Lines) -> None:
+        """Enters what is new of these lines, and keeps them until the layout changes."""
+        for line in (*lines.charged, *lines.places):
+            line.book.enter(line.balance)
+        if len(self._lines) >= MAX_KNOWN_LINES:
+            self._lines.clear()
+        lines.version = self._layout.version
+        self._lines[id(lines.limits)] = lines
+
+    def _touch(self, lines: Lines) -> None:
+        for line in (*lines.charged, *lines.places):
+            if line.slice is not None:
+                self._idle.touch(line.slice)
 
     def extend(
         self, reservation: Reservation, limits: Mapping[str, Limit], ask: Ask, at_s: int, *, final: bool = False
@@ -228,8 +218,7 @@ class Machine:
             if limit.mode == "observe" or asked <= balance.left(limit):
                 more.append((limit, balance, asked))
                 continue
-            newest, on_newest = reservation.lines[metered.line]
-            held = on_newest if newest is balance else 0
+            held = reservation.amounts[metered.line] if reservation.lines[metered.line].balance is balance else 0
             if final or balance.slice is None or _hopeless(limit, balance.slice, held + asked, now_s):
                 denial = _least_helped(denial, _denied(limit, balance, asked, now_s, held))
             else:
@@ -237,54 +226,32 @@ class Machine:
         if denial is not None or lacks:
             return Short(lacks) if denial is None else denial
         for limit, balance, asked in more:
-            self._grow(reservation, limit, balance, asked)
+            if balance.slice is not None:
+                self._idle.touch(balance.slice)
+            balance.book.enter(balance)
+            reservation.grow(limit, balance, asked)
         return Extended()
 
-    def _grow(self, reservation: Reservation, limit: Limit, balance: Balance, more: int) -> None:
-        metered = reservation.metered[limit.id]
-        metered.held += more
-        self._take(balance, more)
-        line = metered.line
-        if reservation.lines[line][0] is not balance:
-            metered.line = len(reservation.lines)
-            reservation.add(limit, balance, more)
-            return
-        held = reservation.lines[line][1] + more
-        charge = reservation.charges[line]
-        reservation.lines[line] = (balance, held)
-        reservation.charges[line] = Charge(charge.limit, charge.window_start, charge.value, held, charge.per)
-        if line in reservation.taken:
-            slice, taken = reservation.taken[line]
-            slice.held += more
-            reservation.taken[line] = (slice, taken + more)
-
-    def _take(self, balance: Balance, amount: int) -> None:
-        if balance.slice is not None:
-            self._idle.touch(balance.slice)
-        balance.hold(amount)
-        balance.book.enter(balance)
-
-    def settle(self, reservation: Reservation, charges: Sequence[Charge]) -> None:
-        """Turns the hold into what is owed, in the windows in which it was made; `charges` are those of the hold with
-        other amounts. What exceeds its hold is posted all the same: it is the truth."""
-        if len(charges) != len(reservation.charges):
+    def settle(self, reservation: Reservation, amounts: Sequence[int]) -> None:
+        """Turns the hold into what is owed, in the windows in which it was made; `amounts` are beside its lines. What
+        exceeds its hold is posted all the same: it is the truth."""
+        if len(amounts) != len(reservation.lines):
             raise PenstockError("a settlement charges the balances of its hold, each once and in their order")
-        for charge in charges:
-            if charge.amount < 0:
-                raise PenstockError("a settlement cannot give back what was settled before")
+        if amounts and min(amounts) < 0:
+            raise PenstockError("a settlement cannot give back what was settled before")
         _close(reservation)
-        for charge, (balance, _) in zip(charges, reservation.lines, strict=True):
-            balance.settle(charge.amount)
-        for line, (slice, amount) in reservation.taken.items():
-            slice.held -= amount
-            slice.spend(charges[line].amount)
-        reservation.taken.clear()
-        _free(reservation)
+        for line, held, owed in zip(reservation.lines, reservation.amounts, amounts, strict=True):
+            line.settle(held, owed)
+        for line in reservation.places:
+            line.free(ONE_PLACE)
 
     def release(self, reservation: Reservation) -> None:
         """Lets the hold go: nothing is owed."""
         _close(reservation)
-        _free(reservation)
+        for line, held in zip(reservation.lines, reservation.amounts, strict=True):
+            line.free(held)
+        for line in reservation.places:
+            line.free(ONE_PLACE)
 
     def adjust(self, charge: Charge) -> None:
         """Moves what is settled on one balance of a fixed window, up or down. A window that is over here has no balance
@@ -300,6 +267,7 @@ class Machine:
             return
         balance = book.balances.get(charge.value) or Balance(book, charge.value)
         book.enter(balance)
+        self._layout.changed()
         # A clock that was set back by far makes windows begin anew, with less on them than the store knows of.
         balance.settle(max(charge.amount, -balance.settled))
         book.forget_if_empty(balance)
@@ -408,6 +376,7 @@ class Machine:
         now_s = self._steady(at_s)
         for gone in [id for id, book in self._books.items() if id not in limits and book.over(now_s) and not book.held]:
             del self._books[gone]
+            self._layout.changed()
         for gone in [id for id in self._seeds if id not in limits]:
             del self._seeds[gone]
 
@@ -444,6 +413,7 @@ class Machine:
         if known is not None and known.span == span_of(limit) and known.limit.timezone == limit.timezone:
             lowered = limit.amount < known.limit.amount
             known.limit = limit
+            self._layout.changed()
             for slice in known.slices.values():
                 slice.told_s = 0
                 if lowered:
@@ -451,7 +421,8 @@ class Machine:
             if not known.start <= now_s < known.end:
                 known.move(self._windows, now_s)
             return known
-        book = self._books[limit.id] = SlidingBook(limit) if limit.window == "sliding" else Book(limit)
+        kind = SlidingBook if limit.window == "sliding" else Book
+        book = self._books[limit.id] = kind(limit, self._layout)
         book.move(self._windows, now_s)
         for charge in self._seeds.pop(limit.id, ()):
             if charge.per == book.span:
@@ -463,17 +434,6 @@ def _close(reservation: Reservation) -> None:
     if not reservation.open:
         raise PenstockError("a hold is resolved at most once")
     reservation.open = False
-
-
-def _free(reservation: Reservation) -> None:
-    for slice, held in reservation.taken.values():
-        slice.held -= held
-    for lines in (reservation.lines, reservation.places):
-        for balance, amount in lines:
-            balance.open -= 1
-            balance.hold(-amount)
-            if not balance.settled:
-                balance.book.forget_if_empty(balance)
 
 
 def _require_bounds(limits: Sequence[Limit], ask: Ask) -> None:

@@ -1,7 +1,8 @@
 """Matching: which limits count a call.
 
 The index files every limit under one pair of its `match`, the one that the fewest limits share, so that a call looks
-only at limits that name its own key, team or customer, however many there are for others.
+only at limits that name its own key, team or customer, however many there are for others. What was found is kept for
+the calls that are alike in all that limits look at: they get the same tuple.
 """
 
 from collections import Counter
@@ -9,9 +10,12 @@ from collections.abc import Mapping
 
 from penstock.domain.policy import Limit
 
+MAX_KEPT = 1_000
+"""For how many kinds of calls is kept what was found."""
+
 
 class Index:
-    """The limits of one snapshot. Built in one pass; immutable."""
+    """The limits of one snapshot. Built in one pass; they never change."""
 
     def __init__(self, limits: Mapping[str, Limit]) -> None:
         shared = Counter(pair for limit in limits.values() for pair in limit.match)
@@ -24,9 +28,21 @@ class Index:
             else:
                 self._everywhere.append(limit)
         self._tables = tuple(self._by_dimension.items())
+        each = {limit.each for limit in limits.values() if limit.each is not None}
+        self._dimensions = sorted(each.union(dimension for dimension, _ in shared))
+        self._kept: dict[tuple[str | None, ...], tuple[Limit, ...]] = {}
 
     def applying(self, dims: Mapping[str, str]) -> tuple[Limit, ...]:
         """The limits whose `match` pairs all hold and whose `each` dimension the call has. An empty value is none."""
+        alike = tuple(map(dims.get, self._dimensions))
+        found = self._kept.get(alike)
+        if found is None:
+            if len(self._kept) >= MAX_KEPT:
+                self._kept.clear()
+            found = self._kept[alike] = self._find(dims)
+        return found
+
+    def _find(self, dims: Mapping[str, str]) -> tuple[Limit, ...]:
         found = [limit for limit in self._everywhere if limit.each is None or dims.get(limit.each)]
         for dimension, table in self._tables:
             value = dims.get(dimension)

@@ -11,9 +11,9 @@ from msgspec import Struct
 from sqlalchemy import Connection
 
 from penstock.domain.money import MAX_NANOUSD
-from penstock.domain.policy import Charge, Span
+from penstock.domain.policy import BalanceKey, Charge, Span
 from penstock.errors import PenstockError
-from penstock.ledger.batch import BalanceKey, Batch
+from penstock.ledger.batch import Batch
 from penstock.ledger.windows import SHORT, SLIDING_S, SPANS, oldest_open
 
 _ADD_ENTRY = "INSERT INTO entries (attempt_id, step, kind, at, epoch, charges, cause) VALUES (?, ?, ?, ?, ?, ?, ?)"

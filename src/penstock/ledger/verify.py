@@ -27,8 +27,8 @@ from msgspec import Struct
 from sqlalchemy import Connection, Engine
 
 from penstock.domain.money import MAX_NANOUSD
-from penstock.domain.policy import Charge
-from penstock.ledger.batch import HOLD, RESOLUTION, BalanceKey, decode_charges
+from penstock.domain.policy import BalanceKey, Charge
+from penstock.ledger.batch import HOLD, RESOLUTION, decode_charges
 from penstock.ledger.faults import Fault
 from penstock.ledger.lease_checks import LeaseChecks
 from penstock.ledger.postings import run
@@ -114,8 +114,8 @@ def _entry_faults(
         # What resolves an attempt is written last, though its step comes before those of the extensions.
         for _, step, kind, epoch, blob, actor in sorted(rows, key=lambda row: (row[1] == RESOLUTION, row[1])):
             try:
-                charges = decode_charges(blob)
-            except msgspec.DecodeError:
+                charges = tuple(decode_charges(blob))
+            except (msgspec.DecodeError, ValueError):
                 yield Fault("entry_unreadable", f"step {step} of attempt {attempt} holds no charges")
                 continue
             yield from _step_faults(attempt, step, kind, actor)

@@ -354,11 +354,11 @@ class Attempt:
         exchange.cost_lines += lines
         exchange.price_version = price.version if price else ""
         exchange.upstream_ns += now - self._started_at
-        charges = self._admission.owed(owed_nanousd, usage)
-        exchange.charges += charges
-        if self._admission.is_exceeded_by(charges):
+        owed = self._admission.owed(owed_nanousd, usage)
+        exchange.charged += self._admission.shown(owed)
+        if self._admission.is_exceeded_by(owed):
             exchange.flags.add("hold_exceeded")
-        self._admission.post(charges, basis, self._event(now) if final else None)
+        self._admission.post(owed, basis, self._event(now) if final else None)
 
     def _void(self, cause: str, *, final: bool) -> None:
         """Frees the hold: nothing is owed."""
@@ -370,7 +370,7 @@ class Attempt:
 
     def _event(self, now: int) -> UsageEvent:
         self._exchange.recorded = True
-        return event_of(self._exchange, now, self._gateway.snapshot.limits)
+        return event_of(self._exchange, now)
 
     def _record(
         self, usage: Usage, cost_nanousd: int, basis: CostBasis, ended_at: int, error_code: str = ""

@@ -99,7 +99,7 @@ def _record_refusal(gateway: Gateway, exchange: Exchange, error: BaseException) 
     tell(exchange, error)
     now = gateway.clock()
     exchange.recorded = True
-    gateway.ledger.note(Note(now, event_of(exchange, now, gateway.snapshot.limits)))
+    gateway.ledger.note(Note(now, event_of(exchange, now)))
 
 
 async def _answer(gateway: Gateway, exchange: Exchange, passages: Passages) -> Reply:

@@ -1,13 +1,12 @@
 """From an exchange to its usage event. Worker-safe: no store is imported here."""
 
-from penstock.domain.events import AttemptRecord, CostBasis, UsageEvent, charged
+from penstock.domain.events import AttemptRecord, CostBasis, UsageEvent
 from penstock.domain.exchange import Exchange
-from penstock.domain.policy import Limit
 
 NS_PER_MS = 1_000_000
 
 
-def event_of(exchange: Exchange, ended_at: int, limits: dict[str, Limit]) -> UsageEvent:
+def event_of(exchange: Exchange, ended_at: int) -> UsageEvent:
     """The usage event of an exchange as it stands at `ended_at` (Unix nanoseconds)."""
     principal, last = exchange.principal, exchange.attempts[-1] if exchange.attempts else None
     return UsageEvent(
@@ -39,7 +38,7 @@ def event_of(exchange: Exchange, ended_at: int, limits: dict[str, Limit]) -> Usa
         price_version=exchange.price_version,
         cost_basis=_basis(exchange),
         attempts=tuple(exchange.attempts),
-        limits_charged=tuple([charged(charge, limits) for charge in exchange.charges]),
+        limits_charged=exchange.charged,
         decision=exchange.decision,
         latency_ms=(ended_at - exchange.started_at) / NS_PER_MS,
         ttft_ms=(exchange.first_byte_at - exchange.started_at) / NS_PER_MS if exchange.first_byte_at else None,

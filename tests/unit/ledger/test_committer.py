@@ -11,7 +11,7 @@ from sqlalchemy.engine import URL
 
 from penstock.domain.events import UsageEvent
 from penstock.domain.journal import Extend, Hold, Note, Post
-from penstock.domain.policy import Charge, Limit, Window
+from penstock.domain.policy import Charge, Charges, Limit, Window
 from penstock.domain.usage import Usage
 from penstock.errors import InsufficientQuota, PenstockError, StoreInUse, StoreUnavailable
 from penstock.ledger import journal as journals
@@ -107,7 +107,7 @@ async def test_a_hold_that_straddles_batches_is_open_in_between(
 ) -> None:
     admission = worker.hold("a")
     await committer.drain()
-    window = admission.charges[0].window_start
+    window = next(iter(admission.charges)).window_start
     assert (await committer.held())[("usd", window, "")] == 100
     assert rows(engine, "SELECT attempt_id FROM open_holds") == [("a:1",)]
     assert await verify(engine) == []
@@ -378,9 +378,9 @@ async def test_a_second_resolution_is_refused_by_the_key_and_the_first_stands(
 ) -> None:
     worker.call("a", 10)
     await committer.drain()
-    charge = Charge("usd", 0, "", 999)
-    worker.journal.append(Post("a:1", 1, (charge,), "computed", event("a", 999)))
-    worker.journal.append(Hold("a:1", 1, (charge,), event("a")))
+    charges = Charges.of([Charge("usd", 0, "", 999)])
+    worker.journal.append(Post("a:1", 1, charges, "computed", event("a", 999)))
+    worker.journal.append(Hold("a:1", 1, charges, event("a")))
     worker.call("b", 20)
     await committer.drain()
     assert settled(engine) == {"usd": 30, "calls": 2}
@@ -393,8 +393,8 @@ async def test_a_bill_beyond_all_numbers_stays_a_whole_number(
     for name in ("a", "b"):
         admission = at_once(worker.ledger.reserve((), {}, ASK, f"{name}:1"))
         admission.dispatch(worker._event(name))
-        charge = Charge("usd", 0, "", 2**63 - 1)
-        worker.journal.append(Post(f"{name}:1", 1, (charge,), "computed"))
+        charges = Charges.of([Charge("usd", 0, "", 2**63 - 1)])
+        worker.journal.append(Post(f"{name}:1", 1, charges, "computed"))
         await committer.drain()
     ((settled_amount,),) = rows(engine, "SELECT settled FROM balances")
     assert type(settled_amount) is int and settled_amount == 2**63 - 1
@@ -600,7 +600,7 @@ async def test_an_extension_takes_the_place_of_its_hold_however_the_batches_fall
     committer: Committer, worker: Worker, engine: Engine
 ) -> None:
     early, late = Stream(worker, "early"), Stream(worker, "late")
-    day = early.admission.charges[0].window_start
+    day = next(iter(early.admission.charges)).window_start
     early.extend(30)
     await committer.drain()
     assert await committer.held() == {("meter", day, ""): 40}
@@ -633,7 +633,7 @@ async def test_a_dead_workers_stream_is_charged_all_that_was_held_in_both_days(
     await committer.drain()
     clock.pass_s(86_400)
     stream.extend(75)
-    day = stream.admission.charges[0].window_start
+    day = next(iter(stream.admission.charges)).window_start
     worker.die()
     await committer.open_epoch()
     found = rows(engine, "SELECT window_start, settled FROM balances ORDER BY 1")

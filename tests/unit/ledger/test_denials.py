@@ -19,10 +19,7 @@ def denial(unit: Unit, amount: int, per: Window = "month", *, settled: int = 0, 
     if settled:
         reservation = machine.reserve([limit], DIMS, ASK, NOVEMBER_20)
         assert not isinstance(reservation, Denial)
-        machine.settle(
-            reservation,
-            [type(charge)(charge.limit, charge.window_start, charge.value, settled) for charge in reservation.charges],
-        )
+        machine.settle(reservation, [settled] * len(reservation.lines))
     lowered = Limit("l", "growth-monthly", unit, amount, per, limit.match, each)
     outcome = machine.reserve([lowered], DIMS, ASK, NOVEMBER_20)
     assert isinstance(outcome, Denial)

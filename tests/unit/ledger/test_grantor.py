@@ -11,7 +11,7 @@ from sqlalchemy import Engine, event, text
 from penstock.domain.events import UsageEvent
 from penstock.domain.journal import Hold, Post
 from penstock.domain.lease import Given, Granted, Place, Want
-from penstock.domain.policy import Charge, Limit
+from penstock.domain.policy import Charge, Charges, Limit
 from penstock.errors import PenstockError
 from penstock.ledger import journal as journals
 from penstock.ledger.committer import Committer
@@ -67,11 +67,11 @@ class Worker:
         attempt = f"{self.epoch}:{self._attempts}"
         charge = Charge(place.limit, start, place.value, amount, place.per)
         draft = UsageEvent(event_id=attempt, request_id=attempt, started_at=self._clock(), ended_at=0)
-        self.journal.append(Hold(attempt, self._clock(), (charge,), draft))
+        self.journal.append(Hold(attempt, self._clock(), Charges.of([charge]), draft))
 
         def post(billed: int) -> None:
             owed = Charge(place.limit, start, place.value, billed, place.per)
-            self.journal.append(Post(attempt, self._clock(), (owed,), "computed", None))
+            self.journal.append(Post(attempt, self._clock(), Charges.of([owed]), "computed", None))
 
         return post
 

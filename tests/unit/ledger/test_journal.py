@@ -14,14 +14,14 @@ from hypothesis import strategies as st
 
 from penstock.domain.events import UsageEvent
 from penstock.domain.journal import Hold, Note, Post, Record, Void
-from penstock.domain.policy import Charge
+from penstock.domain.policy import Charge, Charges
 from penstock.errors import JournalDamaged, StoreUnavailable
 from penstock.ledger import journal as journals
 from penstock.ledger.frames import after_damage, frame_of, header_of, scan
 from penstock.ledger.journal import Journal, create, lock
 
 MakeEvent = Callable[..., UsageEvent]
-CHARGES = (Charge("l", 0, "", 5),)
+CHARGES = Charges.of([Charge("l", 0, "", 5)])
 
 
 @pytest.fixture
@@ -139,7 +139,7 @@ def test_a_hostile_length_is_not_believed(journal: Journal, path: Path, event: M
 
 
 def test_a_frame_that_a_caller_hid_in_a_record_is_no_frame(tmp_path: Path, event: MakeEvent) -> None:
-    forged = frame_of(Post("victim:1", 1, (), "computed"), 0).decode("latin-1")
+    forged = frame_of(Post("victim:1", 1, Charges.of(()), "computed"), 0).decode("latin-1")
     path = create(tmp_path, 1)
     journal = Journal(path)
     journal.append(Note(1, event("a", customer=forged)))

@@ -5,11 +5,12 @@ import asyncio
 import pytest
 
 from penstock.domain.lease import Given, Granted, Place, Want
-from penstock.domain.policy import Charge, Denial, Limit
+from penstock.domain.policy import Denial, Limit
 from penstock.domain.usage import Usage
 from penstock.errors import StoreUnavailable
 from penstock.ledger.lessee import Lessee
-from penstock.ledger.machine import Ask, Extended, Machine, Reservation, Short, amounts_owed
+from penstock.ledger.machine import Ask, Extended, Machine, Short, amounts_owed
+from penstock.ledger.reservations import Reservation
 from penstock.ledger.slices import IDLE_ROUNDS
 
 NOW = 1_795_200_000
@@ -47,9 +48,7 @@ class Worker:
         return task
 
     def settle(self, reservation: Reservation, amount: int) -> None:
-        self.machine.settle(
-            reservation, [Charge(c.limit, c.window_start, c.value, amount, c.per) for c in reservation.charges]
-        )
+        self.machine.settle(reservation, [amount] * len(reservation.lines))
 
 
 async def settle() -> None:

@@ -8,7 +8,8 @@ from penstock.domain.policy import Charge, Denial, Limit
 from penstock.domain.usage import Usage
 from penstock.errors import NoOutputBound, PenstockError, UnpricedModel
 from penstock.ledger.books import OTHERS
-from penstock.ledger.machine import Ask, Extended, Machine, Reservation, amounts_owed
+from penstock.ledger.machine import Ask, Extended, Machine, amounts_owed
+from penstock.ledger.reservations import Reservation
 
 NOW = 1_795_200_000
 ASK = Ask(usd_nanousd=100, input_tokens=20, output_tokens=10)
@@ -31,10 +32,7 @@ def denied(machine: Machine, *limits: Limit, ask: Ask = ASK, at: int = NOW, **di
 
 
 def settle(machine: Machine, reservation: Reservation, amount: int) -> None:
-    machine.settle(
-        reservation,
-        [Charge(held.limit, held.window_start, held.value, amount, held.per) for held in reservation.charges],
-    )
+    machine.settle(reservation, [amount] * len(reservation.lines))
 
 
 def settled(machine: Machine) -> dict[str, int]:
@@ -94,7 +92,7 @@ def test_a_clock_that_is_set_back_a_little_stands_still() -> None:
 def test_a_clock_that_was_far_ahead_is_followed_back() -> None:
     machine = Machine()
     reserve(machine, CALLS, at=NOW + 10**8)
-    assert reserve(machine, CALLS, at=NOW).charges[0].window_start == NOW - NOW % 60
+    assert next(iter(reserve(machine, CALLS, at=NOW).held)).window_start == NOW - NOW % 60
 
 
 def test_observing_counts_and_never_denies() -> None:
@@ -140,19 +138,19 @@ def test_values_beyond_the_bound_share_one_balance() -> None:
 def test_a_value_on_which_nothing_is_left_gives_its_place_back() -> None:
     machine, limit = Machine(), structs.replace(PER_CUSTOMER, max_values=1)
     machine.release(reserve(machine, limit, customer="a"))
-    assert reserve(machine, limit, customer="b").charges[0].value == "b"
+    assert next(iter(reserve(machine, limit, customer="b").held)).value == "b"
 
 
 def test_a_denied_value_takes_no_place() -> None:
     machine, limit = Machine(), structs.replace(PER_CUSTOMER, max_values=1)
     denied(machine, limit, ask=Ask(251, 0, 0), customer="a")
-    assert reserve(machine, limit, customer="b").charges[0].value == "b"
+    assert next(iter(reserve(machine, limit, customer="b").held)).value == "b"
 
 
 def test_concurrency_is_held_but_never_charged() -> None:
     machine = Machine()
     first = reserve(machine, LANES, MONEY)
-    assert [charge.limit for charge in first.charges] == ["usd"]
+    assert [charge.limit for charge in first.held] == ["usd"]
     reserve(machine, LANES)
     assert denied(machine, LANES).limit is LANES
     settle(machine, first, 0)
@@ -271,7 +269,7 @@ def test_an_adjustment_moves_the_balance_of_the_present_window_and_never_below_z
     assert list(machine.settled()) == [Charge("lim_1", day_s, "", 0, "day")]
     machine.adjust(Charge("lim_1", day_s, "", 2, "day"))
     assert isinstance(machine.reserve([limit], {}, Ask(0, 0, 0), day_s), Denial)
-    machine.settle(held, held.charges)
+    machine.settle(held, held.amounts)
     assert [charge.amount for charge in machine.settled()] == [3]
 
 
@@ -341,10 +339,10 @@ def test_values_of_a_sliding_limit_give_their_places_back_as_they_leave() -> Non
     settle(machine, reserve(machine, each, at=NOW + 10, customer="b"), 1)
     settle(machine, reserve(machine, each, at=NOW + 20, customer="a"), 1)
     shared = reserve(machine, each, at=NOW + 60, customer="c")
-    assert shared.charges[0].value == OTHERS
+    assert next(iter(shared.held)).value == OTHERS
     machine.release(shared)
     machine.release(reserve(machine, each, at=NOW + 75, customer="a"))
-    assert reserve(machine, each, at=NOW + 75, customer="d").charges[0].value == "d"
+    assert next(iter(reserve(machine, each, at=NOW + 75, customer="d").held)).value == "d"
 
 
 def test_a_sliding_window_is_taken_over_bucket_by_bucket() -> None:
@@ -412,7 +410,7 @@ def test_a_bucket_that_has_left_its_window_takes_up_no_place_when_a_newer_one_is
     for customer in "yw":
         reserve(machine, sliding, at=start + 3_660, customer=customer)
     machine.release(newer)
-    assert reserve(machine, sliding, at=start + 3_660, customer="x").charges[0].value == OTHERS
+    assert next(iter(reserve(machine, sliding, at=start + 3_660, customer="x").held)).value == OTHERS
 
 
 # -- metered limits -------------------------------------------------------------------------------------------------
@@ -444,7 +442,7 @@ def test_an_extension_raises_metered_lines_alone_and_all_that_is_held_is_settled
     held = reserve(machine, METERED, METERED_MONEY, MONEY, ask=STREAM)
     assert isinstance(extend(machine, held, Ask(300, 20, 280)), Extended)
     assert machine.held() == {"meter": 280, "meter-usd": 300, "usd": 900}
-    assert [charge.amount for charge in held.charges] == [280, 300, 900]
+    assert [charge.amount for charge in held.held] == [280, 300, 900]
     settle(machine, held, 250)
     assert machine.held() == {}
     assert settled(machine) == {"meter": 250, "meter-usd": 250, "usd": 250}
@@ -458,7 +456,7 @@ def test_an_extension_that_one_limit_denies_changes_nothing_on_any() -> None:
     assert isinstance(denial, Denial)
     assert (denial.limit, denial.asked, denial.left, denial.held_by_others) == (METERED, 301, 300, True)
     assert machine.held() == {"meter": 780, "meter-usd": 100}
-    assert [charge.amount for charge in held.charges] == [100, 80]
+    assert [charge.amount for charge in held.held] == [100, 80]
     assert isinstance(extend(machine, held, Ask(330, 20, 300)), Extended)
 
 
@@ -485,8 +483,8 @@ def test_what_is_added_after_midnight_lies_in_the_new_day() -> None:
     assert (denial.asked, denial.left) == (301, 300)
     assert isinstance(extend(machine, held, Ask(1, 1, 280), tomorrow), Extended)
     assert isinstance(extend(machine, held, Ask(1, 1, 380), tomorrow), Extended)
-    assert [charge.amount for charge in held.charges] == [80, 300]
-    assert held.charges[1].window_start == held.charges[0].window_start + 86_400
+    assert [charge.amount for charge in held.held] == [80, 300]
+    assert list(held.held)[1].window_start == next(iter(held.held)).window_start + 86_400
     assert isinstance(extend(machine, held, Ask(1, 1, 381), tomorrow), Denial)
     assert machine.held() == {"meter": 1_080}
 
@@ -498,13 +496,13 @@ def test_what_is_owed_is_charged_to_the_older_window_first_and_the_rest_to_the_n
     machine = Machine()
     held = reserve(machine, METERED, MONEY, ask=STREAM)
     extend(machine, held, Ask(1, 1, 380), NOW + 86_400)
-    charges = held.shared_out(amounts_owed(7, Usage(output=owed)))
-    assert [(charge.limit, charge.amount) for charge in charges] == [
+    amounts = held.shared_out(amounts_owed(7, Usage(output=owed)))
+    assert [(charge.limit, charge.amount) for charge in held.charges(amounts)] == [
         ("meter", shared[0]),
         ("usd", 7),
         ("meter", shared[1]),
     ]
-    machine.settle(held, charges)
+    machine.settle(held, amounts)
     assert machine.held() == {}
     assert settled(machine) == {"usd": 7} | ({"meter": shared[1]} if shared[1] else {})
 

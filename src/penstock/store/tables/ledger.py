@@ -33,7 +33,7 @@ entries = Table(
     Column("kind", Text, nullable=False, doc="hold, extension, post, estimate, void, adjustment"),
     Column("at", _Int64, nullable=False, doc="Unix nanoseconds"),
     Column("epoch", _Int64, nullable=False, doc="the journal it came from; 0 for an adjustment"),
-    Column("charges", LargeBinary, nullable=False, doc="msgpack: tuple[Charge, ...]"),
+    Column("charges", LargeBinary, nullable=False, doc="msgpack: Charges; of an adjustment, tuple[Charge, ...]"),
     Column("cause", Text, nullable=False, server_default="", doc="why it was voided; the basis of what was posted"),
     Column("actor", Text, nullable=True, doc="who adjusted"),
     sqlite_with_rowid=False,
