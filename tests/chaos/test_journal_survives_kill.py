@@ -9,11 +9,11 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import msgspec
 from sqlalchemy import Connection, text
 
 from penstock.domain.events import UsageEvent
 from penstock.domain.policy import Charge
+from penstock.ledger.batch import decode_charges
 from penstock.ledger.committer import Committer
 from penstock.ledger.verify import verify
 from penstock.store.engine import committer_engine, database_url
@@ -122,7 +122,7 @@ async def test_fifteen_kills_lose_nothing_and_leave_nothing_held(tmp_path: Path)
 
     with engine.begin() as connection:
         entries = {
-            (row[0], row[1]): (row[2], msgspec.msgpack.decode(row[3], type=tuple[Charge, ...]))
+            (row[0], row[1]): (row[2], tuple(decode_charges(row[3])))
             for row in connection.execute(text("SELECT attempt_id, step, kind, charges FROM entries"))
         }
         seen = {row[0] for row in connection.execute(text("SELECT event_id FROM seen"))}

@@ -105,8 +105,8 @@ class Calls:
     def call(self, request_id: str, cost_nanousd: int = NANO_PER_CALL) -> None:
         admission, _ = self.begin(request_id)
         usage = Usage(input=100, output=50)
-        charges = admission.owed(cost_nanousd, usage)
-        admission.post(charges, "computed", self.event(request_id, cost_nanousd, "completed"))
+        owed = admission.owed(cost_nanousd, usage)
+        admission.post(owed, "computed", self.event(request_id, cost_nanousd, "completed"))
 
     def event(self, request_id: str, cost_nanousd: int, cause: Cause, **more: Any) -> UsageEvent:
         now = time.time_ns()

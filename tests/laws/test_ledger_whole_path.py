@@ -9,7 +9,7 @@ import os
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -124,10 +124,11 @@ class World:
             at_once(admission.extend(LIMITS, Ask(amount, 20, amount // 5), lambda: _event(name, amount)))
 
     def post(self, admission: Admission, amount: int) -> None:
-        charges = admission.owed(amount, Usage(input=amount, output=amount // 5))
+        owed = admission.owed(amount, Usage(input=amount, output=amount // 5))
         name = admission.attempt_id.split(":")[0]
-        admission.post(charges, "computed", _event(name, amount))
-        self.expect(charges, name)
+        places = [(held.limit, held.window_start, held.value) for held in admission.charges]
+        admission.post(owed, "computed", _event(name, amount))
+        self.expect(zip(places, owed, strict=True), name)
 
     def void(self, admission: Admission) -> None:
         name = admission.attempt_id.split(":")[0]
@@ -139,13 +140,14 @@ class World:
         for descriptor in (self.journal._descriptor, *self.journal._retired):
             os.close(descriptor)
         for admission in self.admissions:
-            self.expect(admission.charges, admission.attempt_id.split(":")[0])
+            held = [((of.limit, of.window_start, of.value), of.amount) for of in admission.charges]
+            self.expect(held, admission.attempt_id.split(":")[0])
         self.admissions.clear()
 
-    def expect(self, charges: Sequence[object], name: str) -> None:
+    def expect(self, charges: Iterable[tuple[tuple[str, int, str], int]], name: str) -> None:
         self.events.add(f"evt_{name}")
-        for charge in charges:
-            self.owed[(charge.limit, charge.window_start, charge.value)] += charge.amount  # type: ignore[attr-defined]
+        for place, amount in charges:
+            self.owed[place] += amount
 
     def balances(self, table: str) -> dict[tuple[str, int, str], int]:
         with self.engine.begin() as connection:
