@@ -65,7 +65,9 @@ class Ledger:
             self._machine.prune(limits, self._clock() // NS_PER_S)
             self._matching.learn(limits)
         found = self._matching.applying(dims)
-        known = {limit.id for limit in found} if "replaced" in dims or "root" in dims else set()
+        if "replaced" not in dims and "root" not in dims:
+            return found
+        known = {limit.id for limit in found}
         for also in _other_names(dims):
             more = [limit for limit in self._matching.applying(also) if limit.id not in known]
             known |= {limit.id for limit in more}
