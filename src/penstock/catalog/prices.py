@@ -50,6 +50,7 @@ _VENDOR_OF_KIND = {
     "vertex": "google",
     "voyage": "voyageai",
     "xai": "x-ai",
+    "zhipu": "zhipuai",
 }
 """Kinds of provider that genai-prices knows under another name; every other kind is looked up under its own."""
 

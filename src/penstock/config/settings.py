@@ -53,9 +53,13 @@ from penstock.domain.http import Timeouts
 from penstock.domain.policy import MATCHABLE, MAX_VALUES, Mode, Unit, Window, WindowKind
 from penstock.domain.snapshot import ServerSettings, TlsFiles
 from penstock.domain.tenancy import ATTRIBUTES, DEFAULT_ORGANISATION, SURFACES
+from penstock.domain.vendors import COMPATIBLE, needs_address
 
-KINDS = ("openai", "anthropic", "google", "compatible", "simulated")
-LATER_KINDS = ("azure", "vertex", "bedrock", "cohere", "mistral")
+OWN_KINDS = ("openai", "anthropic", "google", "compatible", "simulated")
+"""Those with a file of their own in `providers`; the others are entries of the catalogue."""
+VENDOR_KINDS = tuple(COMPATIBLE)
+VENDORS_TOLD = "and the vendors of docs/providers.md"
+LATER_KINDS = ("azure", "vertex", "bedrock", "cohere")
 WINDOWS = ("second", "minute", "hour", "day", "week", "month", "year", "total")
 SLIDING = ("minute", "hour", "day", "week")
 """A second is too short to be made of shorter windows; months and years have no one length."""
@@ -210,7 +214,7 @@ class DeclaredProvider(_Section):
     """A vendor account. `base_url` empty: the vendor's own address. Without `credentials` no key is sent."""
 
     name: Name
-    kind: Annotated[str, one_of(*KINDS, later=LATER_KINDS)]
+    kind: Annotated[str, one_of(*OWN_KINDS, later=LATER_KINDS, more=VENDOR_KINDS, told=VENDORS_TOLD)]
     base_url: BaseUrl = ""
     credentials: list[DeclaredCredential] = []
     timeouts: Annotated[Timeouts, _read_as(TimeoutSettings, TimeoutSettings.bounds)] = Timeouts()
@@ -219,8 +223,8 @@ class DeclaredProvider(_Section):
 
     @model_validator(mode="after")
     def _address(self) -> "DeclaredProvider":
-        if self.kind == "compatible" and not self.base_url:
-            raise ValueError("a provider of kind compatible needs its base_url")
+        if not self.base_url and needs_address(self.kind):
+            raise ValueError(f"a provider of kind {self.kind} needs its base_url")
         if self.kind == "simulated" and (self.base_url or self.credentials or self.headers):
             raise ValueError("a provider of kind simulated has no base_url, credentials or headers: nothing is sent")
         if self.kind != "simulated" and self.options:

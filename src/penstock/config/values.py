@@ -322,13 +322,14 @@ def each_dimension(value: object) -> str:
     return text
 
 
-def one_of(*available: str, later: tuple[str, ...] = ()) -> BeforeValidator:
-    """Text that is one of `available`. What comes in a later release says so."""
+def one_of(*available: str, later: tuple[str, ...] = (), more: tuple[str, ...] = (), told: str = "") -> BeforeValidator:
+    """Text that is one of `available`, or of the many `more`, which a fault tells in the words of `told`. What comes in
+    a later release says so."""
 
     def check(value: object) -> object:
-        if value in available:
+        if value in available or value in more:
             return value
-        choices = "available: " + ", ".join(available)
+        choices = "available: " + ", ".join([*available, *([told] if told else [])])
         if isinstance(value, str) and value in later:
             raise ValueError(f"{shown(value)} is not available in this release; {choices}")
         raise ValueError(f"{shown(value)} is not known here; {choices}")

@@ -17,13 +17,14 @@ from sqlalchemy import func, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from penstock.config.environment import MAX_SECRET_BYTES, VAULT, one_line, vault_name
-from penstock.config.settings import KINDS, DeclaredProvider
+from penstock.config.settings import OWN_KINDS, VENDOR_KINDS, VENDORS_TOLD, DeclaredProvider
 from penstock.config.values import BaseUrl, Moment, Name, SpanS, one_of
 from penstock.control import audit, nouns, references
 from penstock.control.paging import Listing, Page
 from penstock.control.write import Write
 from penstock.domain.access import EVERYTHING, Reach
 from penstock.domain.snapshot import Secret
+from penstock.domain.vendors import needs_address
 from penstock.errors import ConfigError, InvalidNoun
 from penstock.providers.base import origin_of
 from penstock.records.receipts import rfc3339
@@ -47,7 +48,7 @@ class Credential(BaseModel):
     name: Name
     value: _Value
     provider: Name = ""
-    kind: Annotated[str, one_of(*KINDS)] = ""
+    kind: Annotated[str, one_of(*OWN_KINDS, more=VENDOR_KINDS, told=VENDORS_TOLD)] = ""
     base_url: BaseUrl = ""
     team: Name = ""
     rotate_every: SpanS | None = None
@@ -152,8 +153,8 @@ async def place_of(conn: AsyncConnection, asked: Credential) -> dict[str, str]:
         kind, base_url = row.kind, row.base_url
     if kind == "simulated":
         raise InvalidNoun("a provider of kind simulated takes no credential: nothing is sent", "kind")
-    if kind == "compatible" and not base_url:
-        raise InvalidNoun("a credential for kind compatible is for one address: say which", "base_url")
+    if not base_url and needs_address(kind):
+        raise InvalidNoun(f"a credential for kind {kind} is for one address: say which", "base_url")
     return {"name": asked.name, "kind": kind, "address": address_of(base_url), "team": asked.team}
 
 

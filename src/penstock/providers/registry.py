@@ -1,14 +1,17 @@
 """Every kind of provider, visible in one list."""
 
+from penstock.domain.vendors import COMPATIBLE
 from penstock.providers.anthropic import Anthropic
 from penstock.providers.base import Vendor
+from penstock.providers.catalogue import Catalogued
 from penstock.providers.compatible import Compatible
 from penstock.providers.google import Google
 from penstock.providers.openai import OpenAI
 from penstock.providers.simulated import Simulated
 
 VENDORS: dict[str, Vendor] = {
-    vendor.kind: vendor for vendor in (OpenAI(), Anthropic(), Google(), Compatible(), Simulated())
+    **{kind: Catalogued(kind, entry) for kind, entry in COMPATIBLE.items()},
+    **{vendor.kind: vendor for vendor in (OpenAI(), Anthropic(), Google(), Compatible(), Simulated())},
 }
 
 

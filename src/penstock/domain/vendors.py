@@ -1,0 +1,42 @@
+"""The vendors and servers that speak OpenAI's dialect, as data: `vendors.toml` beside this file has an entry each."""
+
+import tomllib
+from importlib.resources import files
+from typing import Literal
+
+import msgspec
+from msgspec import Struct
+
+CHAT = "chat.completions"
+
+
+class CompatibleVendor(Struct, frozen=True, forbid_unknown_fields=True):
+    """One entry; the head of the file says what each member means. `read`: the day, as `YYYY-MM-DD`."""
+
+    title: str
+    base_url: str
+    docs: str
+    read: str
+    surfaces: dict[str, str] = {}
+    auth: str = "bearer"
+    cap: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+    usage: Literal["asked", "always"] = "asked"
+
+    @property
+    def paths(self) -> dict[str, str]:
+        """Where each surface lives behind the base URL."""
+        return {CHAT: "/chat/completions", **self.surfaces}
+
+
+def load(text: str) -> dict[str, CompatibleVendor]:
+    """The entries of a catalogue by kind. An entry that says something unknown is a ValidationError."""
+    return {kind: msgspec.convert(entry, CompatibleVendor) for kind, entry in tomllib.loads(text).items()}
+
+
+COMPATIBLE: dict[str, CompatibleVendor] = load(files("penstock.domain").joinpath("vendors.toml").read_text("utf-8"))
+"""By the kind that a provider of theirs has."""
+
+
+def needs_address(kind: str) -> bool:
+    """Whether a provider of this kind has no address but its operator's."""
+    return kind == "compatible" or (kind in COMPATIBLE and not COMPATIBLE[kind].base_url)
