@@ -3,6 +3,7 @@
 import sys
 
 from penstock.dialects.registry import CODECS
+from penstock.domain.vendors import COMPATIBLE
 from penstock.providers.registry import VENDORS
 from penstock.testing.fidelity import judge
 from penstock.testing.fidelity.features import FEATURES, TOLD
@@ -47,7 +48,11 @@ def page() -> str:
 
 
 def _vendors() -> list[list[str]]:
-    return [[kind, ", ".join(VENDORS[kind].surfaces("any"))] for kind in sorted(VENDORS)]
+    own = sorted(set(VENDORS) - set(COMPATIBLE))
+    return [
+        *[[kind, ", ".join(VENDORS[kind].surfaces("any"))] for kind in own],
+        ["the vendors of [providers.md](providers.md)", "chat.completions, and what the table there says"],
+    ]
 
 
 def _word(judged: Judged) -> str:
