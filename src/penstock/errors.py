@@ -33,6 +33,10 @@
     |-- ControlError                   refuses a change of the control plane; declares status and code, has a place
     |   |-- InvalidNoun                422 invalid
     |   |   `-- InvalidFile            422 invalid              a configuration file; `.faults` has one line each
+    |   |-- NotSignedIn                401 not_signed_in        whoever signs in is not who they say
+    |   |-- TooManyAttempts            429 too_many_attempts    .retry_after_s
+    |   |-- ProviderDown               502 identity_provider    it does not answer as one
+    |   |-- NotServed                  501 not_served           a part of SCIM
     |   |-- NotAllowed                 403 not_permitted        no role of the asker's permits it
     |   |-- NotFoundNoun               404 not_found
     |   |-- Conflict                   409 conflict             the name is taken, or the object is in use
@@ -246,6 +250,28 @@ class InvalidFile(InvalidNoun):
         more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
         super().__init__(faults[0] + more)
         self.faults = tuple(faults)
+
+
+class NotSignedIn(ControlError):
+    status, code = 401, "not_signed_in"
+
+
+class TooManyAttempts(ControlError):
+    status, code = 429, "too_many_attempts"
+
+    def __init__(self, retry_after_s: float) -> None:
+        super().__init__(f"too many failed attempts: try again in {retry_after_s:.0f} s")
+        self.retry_after_s = retry_after_s
+
+
+class ProviderDown(ControlError):
+    """An identity provider, not one of models."""
+
+    status, code = 502, "identity_provider"
+
+
+class NotServed(ControlError):
+    status, code = 501, "not_served"
 
 
 class NotAllowed(ControlError):

@@ -34,6 +34,7 @@ COMMANDS: Mapping[str, str] = {
     "role": "roles:role_app",
     "binding": "roles:binding_app",
     "token": "roles:token_app",
+    "session": "sessions:app",
     "limit": "limits:app",
     "provider": "providers:app",
     "credential": "credentials:app",

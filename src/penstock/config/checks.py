@@ -64,6 +64,11 @@ def cross_check(parsed: Parsed) -> list[Fault]:
 def check_secrets(parsed: Parsed) -> list[Fault]:
     """Every reference that does not resolve, and every declared key whose secret is not one."""
     faults = []
+    if (oidc := parsed.contents.sign_in.oidc) is not None:
+        try:
+            resolve_secret(oidc.client_secret)
+        except ConfigError as error:
+            faults.append(parsed.document.fault(("sign_in", "oidc", "client_secret"), str(error)))
     for path, provider in parsed.objects("providers"):
         for index, credential in enumerate(cast(DeclaredProvider, provider).credentials):
             if vault_name(credential.value) is not None:

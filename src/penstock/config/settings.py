@@ -179,6 +179,39 @@ class VaultSettings(_Section):
         return self
 
 
+class OidcSettings(_Section):
+    """An OpenID provider. `user_claim`: what names the user; `groups_claim`: which groups bindings are looked up for.
+    `create_users`: whether somebody who is not known yet becomes a user, without a role of their own."""
+
+    issuer: BaseUrl
+    client_id: str = Field(min_length=1, max_length=256)
+    client_secret: Reference
+    scopes: list[str] = Field(default=["openid", "email", "profile"], min_length=1, max_length=32)
+    user_claim: str = Field(default="email", min_length=1, max_length=64)
+    groups_claim: str = Field(default="groups", min_length=1, max_length=64)
+    create_users: bool = True
+
+    @field_validator("scopes")
+    @classmethod
+    def _openid(cls, value: list[str]) -> list[str]:
+        if "openid" not in value:
+            raise ValueError("must have `openid` among them")
+        return value
+
+
+class SignIn(_Section):
+    """How people sign in to the admin listener. `url`: by which address their browsers know it."""
+
+    url: BaseUrl | None = None
+    oidc: OidcSettings | None = None
+
+    @model_validator(mode="after")
+    def _known_address(self) -> "SignIn":
+        if self.oidc is not None and self.url is None:
+            raise ValueError("`oidc` needs `url`: where the identity provider sends browsers back to")
+        return self
+
+
 class DeclaredCredential(_Section):
     """`weight`: its share of the calls, beside the provider's others; 0: only where no other can serve."""
 
@@ -530,6 +563,7 @@ class Contents(_Section):
     vault: VaultSettings = VaultSettings()
     retention: Retention = Retention()
     upstream: UpstreamSettings = UpstreamSettings()
+    sign_in: SignIn = SignIn()
     providers: list[DeclaredProvider] = []
     models: list[DeclaredModel] = []
     organisations: list[DeclaredOrganisation] = []
@@ -579,6 +613,8 @@ SHAPES: dict[tuple[str, ...], type[BaseModel]] = {
     ("vault",): VaultSettings,
     ("vault", "transit"): TransitSettings,
     ("vault", "kms"): KmsSettings,
+    ("sign_in",): SignIn,
+    ("sign_in", "oidc"): OidcSettings,
     ("providers",): DeclaredProvider,
     ("providers", "credentials"): DeclaredCredential,
     ("providers", "timeouts"): TimeoutSettings,

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
-from sqlalchemy import ColumnElement, and_, exists, select
+from sqlalchemy import ColumnElement, and_, exists, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from penstock.config.values import Name, TagValue
@@ -21,6 +21,7 @@ from penstock.control.tenancy import team_of_project
 from penstock.control.write import Write
 from penstock.domain.access import EVERYTHING, LEVELS, Level, Reach, Scope
 from penstock.errors import Conflict
+from penstock.store.tables.access import members, provisioned
 from penstock.store.tables.control import bindings, projects, users
 
 MAX_SUBJECT = 128
@@ -112,19 +113,30 @@ async def list_page(conn: AsyncConnection, page: Page, reach: Reach = EVERYTHING
     return await nouns.list_page(conn, BINDING, page, reach)
 
 
-async def grants_of(conn: AsyncConnection, user: str) -> tuple[Grant, ...]:
-    """What a user is bound to, all together."""
+async def grants_of(conn: AsyncConnection, user: str, groups: tuple[str, ...] = ()) -> tuple[Grant, ...]:
+    """What a user is bound to, by name and by each group: those that were provisioned, and `groups`."""
     columns = (bindings.c.role, bindings.c.scope_kind, bindings.c.scope, projects.c.team)
     of_project = and_(bindings.c.scope_kind == "project", projects.c.name == bindings.c.scope)
-    query = select(*columns).outerjoin(projects, of_project).where(_of_user(user))
+    query = select(*columns).outerjoin(projects, of_project).where(_of_user(user, groups))
     return tuple(
         Grant(row.role, ORGANISATION if row.scope_kind == "organisation" else Scope(row[1], row[2], row.team or ""))
         for row in await conn.execute(query)
     )
 
 
-def _of_user(user: str) -> ColumnElement[bool]:
-    return and_(bindings.c.subject_kind == "user", bindings.c.subject == user)
+def _of_user(user: str, groups: tuple[str, ...]) -> ColumnElement[bool]:
+    group = provisioned.alias()
+    theirs = (
+        select(group.c.name)
+        .join(members, members.c.group_id == group.c.id)
+        .join(provisioned, provisioned.c.id == members.c.user_id)
+        .where(provisioned.c.kind == "User", provisioned.c.name == user)
+    )
+    in_group = or_(bindings.c.subject.in_(groups), bindings.c.subject.in_(theirs))
+    return or_(
+        and_(bindings.c.subject_kind == "user", bindings.c.subject == user),
+        and_(bindings.c.subject_kind == "group", in_group),
+    )
 
 
 def _is_owner() -> ColumnElement[bool]:

@@ -24,7 +24,7 @@ from penstock.errors import ConfigError, ConfigFaults, Conflict, InvalidFile, In
 
 FILE = "penstock.yaml"
 """What a file that came over the network is called in its faults."""
-SETTINGS = ("server", "stop", "vault", "retention")
+SETTINGS = ("server", "stop", "vault", "retention", "sign_in")
 """The sections that are the process's own."""
 
 log = structlog.get_logger()

@@ -70,6 +70,8 @@ status.read         whole     x      x       x         x        x         .     
 role.read           shared    x      x       x         x        x         x        x
 binding.read        tenant    x      x       .         .        x         .        .
 binding.write       tenant    x      x       .         .        .         .        .
+session.read        whole     x      x       .         .        x         .        .
+session.write       whole     x      x       .         .        .         .        .
 token.read          whole     x      x       .         .        x         .        .
 token.write         whole     x      x       .         .        .         .        .
 provisioning.write  whole     x      .       .         .        .         .        .

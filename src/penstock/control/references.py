@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from penstock.control.tenancy import visible
 from penstock.domain.access import EVERYTHING, Reach
 from penstock.errors import Conflict, InvalidNoun
+from penstock.store.tables.access import provisioned
 from penstock.store.tables.control import (
     admin_tokens,
     bindings,
@@ -38,7 +39,7 @@ _COLUMNS: Mapping[str, tuple[tuple[str, ColumnElement[Any]], ...]] = {
     "organisation": (("team", teams.c.organisation),),
     "team": (("project", projects.c.team), ("key", keys.c.team), ("credential", credentials.c.team)),
     "project": (("key", keys.c.project),),
-    "user": (("key", keys.c.user), ("token", admin_tokens.c.user)),
+    "user": (("key", keys.c.user), ("token", admin_tokens.c.user), ("provisioned user", provisioned.c.name)),
     "key": (("key", keys.c.parent),),
 }
 """Kind -> the columns that hold its names, with the kind of whoever has them."""

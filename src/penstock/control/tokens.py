@@ -107,12 +107,12 @@ async def bearer(conn: AsyncConnection, pepper: bytes, secret: str, now: int) ->
     return await actor_of(conn, row["user"])
 
 
-async def actor_of(conn: AsyncConnection, user: str) -> Actor | None:
-    """A user as whoever asks; None for one who may not sign in."""
+async def actor_of(conn: AsyncConnection, user: str, groups: tuple[str, ...] = ()) -> Actor | None:
+    """A user as whoever asks, in `groups` besides those that were provisioned; None for one who may not sign in."""
     kind = (await conn.execute(select(users.c.kind).where(users.c.name == user, users.c.active == 1))).scalar()
     if kind is None:
         return None
-    return Actor(user, "service" if kind == "service" else "user", await grants_of(conn, user))
+    return Actor(user, "service" if kind == "service" else "user", await grants_of(conn, user, groups))
 
 
 async def _owner_of(write: Write, asked: Token) -> str:

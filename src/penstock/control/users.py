@@ -7,10 +7,11 @@ from pydantic import BaseModel, ConfigDict
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from penstock.config.values import TagValue
-from penstock.control import nouns
+from penstock.control import nouns, sessions
 from penstock.control.paging import Listing, Page
 from penstock.control.write import Write
 from penstock.domain.access import EVERYTHING, Reach
+from penstock.store.tables.access import passwords
 from penstock.store.tables.control import users
 
 Kind = Literal["person", "service"]
@@ -41,6 +42,8 @@ async def add(write: Write, user: User) -> dict[str, Any]:
 
 async def delete(write: Write, name: str) -> None:
     await nouns.remove(write, USER, name)
+    await sessions.end_all_of(write, name)
+    await write.conn.execute(passwords.delete().where(passwords.c.user == name))
 
 
 async def show(conn: AsyncConnection, name: str, reach: Reach = EVERYTHING) -> dict[str, Any]:

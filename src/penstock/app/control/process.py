@@ -2,10 +2,11 @@
 
     data directory and lock -> file and secrets -> store -> declared configuration -> link to workers -> admin listener
 
-From then on eleven things run until the process is told to stop: the drain of the journals, the pulse to the workers,
+From then on twelve things run until the process is told to stop: the drain of the journals, the pulse to the workers,
 the admin listener, the look at what changes outside the store, the end of temporary increases, the beginning of prices,
 the vault, the pruning of old usage events and Idempotency-Keys, the note of when keys were used, the ledger's
-self-check, the look at the break-glass file. On a database with other boxes two more: the follower and the neighbours.
+self-check, the look at the break-glass file, the tale of failed sign-ins. On a database with other boxes two more: the
+follower and the neighbours.
 """
 
 import asyncio
@@ -55,6 +56,7 @@ from penstock.control.credentials import DeclaredCredentials
 from penstock.control.door import Door
 from penstock.control.publisher import Publisher, Sources
 from penstock.control.replays import Request
+from penstock.control.sign_in import TOLD_EVERY_S, SignIn
 from penstock.control.vault import Values, Vault
 from penstock.control.write import Write
 from penstock.domain.events import UsageEvent
@@ -78,6 +80,7 @@ from penstock.store.claim import claim_on, reason
 from penstock.store.engine import committer_engine, control_engine, database_url
 from penstock.store.migrate import upgrade
 from penstock.surfaces.admin import application
+from penstock.surfaces.admin.entrance import Entrance, provider
 from penstock.surfaces.admin.plane import Plane
 from penstock.surfaces.ops import Operations
 from penstock.vault.wrappers import RootWrapper, wrappers_of
@@ -146,6 +149,8 @@ class Control:
         wrappers = wrappers_of(config.vault, root)
         self._vault = Vault(self._door, opened, wrappers, config.vault.wrapper, self._box.node)
         self._configuration = Configuration(self._door, credentials, config, self._box.node, secrets.pepper)
+        self._sign_in = SignIn(self._door, secrets.pepper)
+        self._oidc = provider(config.sign_in, secrets.pepper)
         self._committed = Committed(self._ledger_engine, self._on_committed)
         self._committer = Committer(
             self._ledger_engine,
@@ -245,6 +250,7 @@ class Control:
             asyncio.ensure_future(self._every(GLASS_S, "break_glass", self._look_at_glass, 0.0)),
             asyncio.ensure_future(self._every(PRICES_S, "prices", self._door.begin_prices)),
             asyncio.ensure_future(self._every(VAULT_S, "vault", self._vault.tend)),
+            asyncio.ensure_future(self._every(TOLD_EVERY_S, "sign_ins", self._sign_in.tell)),
             asyncio.ensure_future(self._every(PRUNE_S, "prune", self._prune)),
             asyncio.ensure_future(self._every(WRITE_S, "key_activity", self._note_activity)),
             asyncio.ensure_future(self._every(EVERY_S, "self_check", self._self_check.run, AFTER_START_S)),
@@ -455,6 +461,7 @@ class Control:
             vault=self._vault,
             admin_key=self._secrets.admin_key,
             pepper=self._secrets.pepper,
+            entrance=Entrance(self._sign_in, self._config.sign_in, self._oidc),
             drain=self._drain_confirmed,
             ledger=self._ledger_rows,
             adjust=self._adjust,

@@ -48,6 +48,7 @@ users = Table(
     Column("name", NAME, primary_key=True),
     Column("kind", String(16), nullable=False, server_default="person", doc="person, service"),
     Column("active", Integer, nullable=False, server_default="1", doc="1, or 0: may not sign in, its keys are stopped"),
+    Column("stopped_by", Integer, doc="the kill that stops the keys of one who is not active"),
     *_provenance(),
 )
 

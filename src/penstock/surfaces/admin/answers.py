@@ -61,6 +61,31 @@ class CreatedToken(ShownToken):
     secret: str | None = Field(description="shown once; null in the replay of a request with an Idempotency-Key")
 
 
+class SignedIn(BaseModel):
+    user: str
+    expires_in_s: int
+
+
+class Me(BaseModel):
+    name: str
+    kind: str
+    roles: list[dict[str, Any]] = Field(description="`role` and `scope`")
+    permissions: list[str]
+
+
+class Session(BaseModel):
+    name: str
+    user: str
+    how: str = Field(description="`password` or `oidc`")
+    address: str
+    created_at: Moment
+    expires_at: Moment
+
+
+class Sessions(BaseModel):
+    items: list[Session]
+
+
 class Roles(BaseModel):
     items: list[dict[str, Any]] = Field(description="`role`, `meaning`, `permissions`")
     permissions: dict[str, str] = Field(description="permission -> what it is about: `tenant`, `whole` or `shared`")

@@ -16,13 +16,14 @@ from penstock.config.settings import (
     DeclaredProvider,
     DeclaredTeam,
 )
-from penstock.control import bindings, keys, limits, tokens, users, vault_entries
+from penstock.control import bindings, keys, limits, sessions, tokens, users, vault_entries
 from penstock.control.actor import Actor
 from penstock.control.prices import PriceUpdate
 from penstock.errors import InvalidNoun
 from penstock.identity import admin_tokens
 from penstock.surfaces import ops
 from penstock.surfaces.admin import (
+    accounts,
     authorisation,
     configurations,
     credentials,
@@ -32,10 +33,12 @@ from penstock.surfaces.admin import (
     problems,
     reports,
     roles,
+    sign_in,
     stops,
 )
-from penstock.surfaces.admin.edge import Bearer, Edge
+from penstock.surfaces.admin.edge import Edge, Recognition
 from penstock.surfaces.admin.plane import Plane
+from penstock.surfaces.scim import routes as scim
 
 SHAPES: Mapping[str, type[BaseModel]] = {
     "Organisation": DeclaredOrganisation,
@@ -46,6 +49,9 @@ SHAPES: Mapping[str, type[BaseModel]] = {
     "Binding": bindings.Binding,
     "Token": tokens.Token,
     "KeyRotation": keys.Rotation,
+    "Password": accounts.PasswordRequest,
+    "Login": sign_in.LoginRequest,
+    "PasswordChange": sign_in.PasswordChange,
     "Limit": DeclaredLimit,
     "Raise": limits.RaiseRequest,
     "Provider": DeclaredProvider,
@@ -94,19 +100,28 @@ def build(plane: Plane, operations: ops.Operations) -> Edge:
     admin.include_router(prices.routes(plane))
     admin.include_router(roles.routes(plane))
     admin.include_router(credentials.routes(plane))
+    admin.include_router(accounts.routes(plane))
     admin.include_router(objects.routes(plane))
     application.include_router(admin)
     application.include_router(ops.routes(operations), dependencies=[Depends(authorisation.authorise)])
+    application.include_router(
+        sign_in.routes(plane), dependencies=[Depends(authorisation.authorise)], responses=documents.PROBLEMS
+    )
+    application.include_router(scim.routes(plane), dependencies=[Depends(authorisation.authorise)])
     documents.install(application, SHAPES, [Depends(authorisation.authorise)])
     authorisation.check(application)
-    return Edge(application, plane.admin_key, _bearer(plane))
+    return Edge(application, _recognition(plane))
 
 
-def _bearer(plane: Plane) -> Bearer:
+def _recognition(plane: Plane) -> Recognition:
     async def bearer(secret: str) -> Actor | None:
         if not admin_tokens.well_formed(secret):
             return None
         async with plane.door.read() as conn:
             return await tokens.bearer(conn, plane.pepper, secret, time.time_ns())
 
-    return bearer
+    async def session(secret: str) -> tuple[str, Actor] | None:
+        async with plane.door.read() as conn:
+            return await sessions.bearer(conn, plane.pepper, secret, time.time_ns())
+
+    return Recognition(plane.admin_key, bearer, session)

@@ -20,6 +20,17 @@ OPEN = "open"
 """For strangers too."""
 SIGNED_IN = "signed in"
 """For whoever is known, whatever their roles."""
+PROVISIONING = "provisioning"
+"""For an identity provider's token and for nobody else."""
+
+_SCIM = (
+    *("scim_service", "scim_schemas", "scim_schema", "scim_types", "scim_type", "scim_search", "scim_nowhere"),
+    *(
+        f"scim_{verb}_{word}"
+        for verb in ("list", "search", "create", "show", "replace", "patch", "delete")
+        for word in ("users", "groups")
+    ),
+)
 
 _NOUNS = (
     "organisation",
@@ -66,6 +77,14 @@ PERMISSIONS: Mapping[str, str] = {
     "apply_config": "config.write",
     "roll_back_config": "config.write",
     "show_status": "status.read",
+    "activate_user": "user.write",
+    "deactivate_user": "user.write",
+    "set_password": "user.write",
+    **dict.fromkeys(_SCIM, PROVISIONING),
+    "list_sessions": "session.read",
+    "end_session": "session.write",
+    **dict.fromkeys(("log_out", "show_me", "list_own_sessions", "end_own_session", "change_password"), SIGNED_IN),
+    **dict.fromkeys(("log_in", "begin_oidc", "finish_oidc"), OPEN),
     "show_document": SIGNED_IN,
     "show_metrics": OPEN,
     "show_health": OPEN,
@@ -84,8 +103,10 @@ async def authorise(request: Request) -> Actor | None:
         if needed != OPEN:
             raise NotAllowed("nobody is signed in")
         return actor
-    if actor.kind == "provisioning":
-        raise NotAllowed("a provisioning token opens /scim/v2 and nothing else")
+    if (actor.kind == "provisioning") != (needed == PROVISIONING):
+        raise NotAllowed("a provisioning token opens /scim/v2 and nothing else, and nothing else opens that")
+    if needed == PROVISIONING:
+        return actor
     return actor if needed == SIGNED_IN else actor.asking_for(needed)
 
 
@@ -114,7 +135,7 @@ def check(application: FastAPI) -> None:
             raise ValueError(f"{route.path_format} declares no permission: name its operation in {__name__}")
         if authorise not in {dependency.call for dependency in route.dependant.dependencies}:
             raise ValueError(f"{route.path_format} does not authorise")
-    if strange := sorted(set(PERMISSIONS.values()) - set(TABLE) - {OPEN, SIGNED_IN}):
+    if strange := sorted(set(PERMISSIONS.values()) - set(TABLE) - {OPEN, SIGNED_IN, PROVISIONING}):
         raise ValueError(f"there is no permission {strange[0]}")
     if idle := sorted(set(PERMISSIONS) - {route.operation_id for route in routes} - NOT_CHANGED):
         raise ValueError(f"there is no operation {idle[0]}")

@@ -9,7 +9,7 @@ import asyncio
 import hmac
 import uuid
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import structlog
@@ -19,9 +19,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from penstock.config.document import MAX_BYTES as MAX_FILE_BYTES
 from penstock.control.actor import ORGANISATION, Actor, Grant
 from penstock.domain.snapshot import Secret
+from penstock.surfaces.admin import cookies
 from penstock.surfaces.admin.problems import STORE_AWAY, problem, store_away, unforeseen
 
-OPEN_PATHS = frozenset({"/metrics", "/healthz"})
+OPEN_PATHS = frozenset({"/metrics", "/healthz", "/auth/login", "/auth/oidc/login", "/auth/oidc/callback"})
+"""Where strangers may come. That these routes are open is said once more where they are authorised."""
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+CSRF_HEADER = b"x-penstock-csrf"
+"""What a browser sends from a page of ours, and no page of others can make it send."""
 MAX_BODY_BYTES = 1024 * 1024
 MAX_BODY_BYTES_OF = {"/admin/v1/config/apply": MAX_FILE_BYTES}
 """A configuration file may be larger than any other body."""
@@ -30,19 +35,27 @@ BODY_TIMEOUT_S = 20.0
 BOOTSTRAP = Actor("admin", "bootstrap", (Grant("owner", ORGANISATION),))
 """Whoever has the administrator's key of the installation."""
 
-Bearer = Callable[[str], Awaitable[Actor | None]]
-"""A secret -> whose it is, as far as the store knows."""
+
+@dataclass(frozen=True)
+class Recognition:
+    """`admin_key`: the bootstrap administrator's, which needs no store. `bearer(secret)`: whose token it is.
+    `session(secret)`: the name of the session whose cookie it is, and whose it is."""
+
+    admin_key: Secret
+    bearer: Callable[[str], Awaitable[Actor | None]]
+    session: Callable[[str], Awaitable[tuple[str, Actor] | None]]
+
 
 log = structlog.get_logger()
 
 
 class Edge:
-    """An ASGI application around another. `admin_key`: the bootstrap administrator's, which needs no store."""
+    """An ASGI application around another."""
 
-    def __init__(self, application: ASGIApp, admin_key: Secret, bearer: Bearer) -> None:
+    def __init__(self, application: ASGIApp, recognition: Recognition) -> None:
         self._application = application
-        self._admin_key = admin_key.reveal().encode()
-        self._bearer = bearer
+        self._recognition = recognition
+        self._admin_key = recognition.admin_key.reveal().encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -54,7 +67,7 @@ class Edge:
             refusal = None
             if scope["path"] not in OPEN_PATHS:
                 scope["penstock.actor"] = await self._recognised(scope)
-                refusal = None if scope["penstock.actor"] is not None else _stranger(request_id)
+                refusal = _stranger(request_id) if scope["penstock.actor"] is None else _refuse_forged(scope)
             if refusal is None:
                 body = await _read_body(scope, receive)
                 if isinstance(body, bytes):
@@ -72,16 +85,36 @@ class Edge:
     async def _recognised(self, scope: Scope) -> Actor | None:
         """Who asks, with where from; None for a stranger. Of several credentials none counts."""
         given = [value for name, value in scope["headers"] if name == b"authorization"]
+        actor = await (self._by_bearer(given) if given else self._by_cookie(scope))
+        client = scope.get("client") or ("",)
+        return actor and replace(actor, address=str(client[0]), request_id=scope["penstock.request_id"])
+
+    async def _by_bearer(self, given: list[bytes]) -> Actor | None:
         scheme, _, secret = given[0].partition(b" ") if len(given) == 1 else (b"", b"", b"")
         if scheme.lower() != b"bearer":
             return None
         secret = secret.strip()
         if hmac.compare_digest(secret, self._admin_key):
-            actor: Actor | None = BOOTSTRAP
-        else:
-            actor = await self._bearer(secret.decode("latin-1"))
-        client = scope.get("client") or ("",)
-        return actor and replace(actor, address=str(client[0]), request_id=scope["penstock.request_id"])
+            return BOOTSTRAP
+        return await self._recognition.bearer(secret.decode("latin-1"))
+
+    async def _by_cookie(self, scope: Scope) -> Actor | None:
+        secret = cookies.of(scope, cookies.SESSION)
+        found = await self._recognition.session(secret) if secret else None
+        if found is None:
+            return None
+        scope["penstock.session"], actor = found
+        return actor
+
+
+def _refuse_forged(scope: Scope) -> Response | None:
+    """A browser sends its cookie along with whatever any page makes it send; it takes one of ours to add a header."""
+    if "penstock.session" not in scope or scope["method"] in SAFE_METHODS:
+        return None
+    if any(name == CSRF_HEADER for name, _ in scope["headers"]):
+        return None
+    detail = f"send {CSRF_HEADER.decode()}: 1 with a change that goes by the session's cookie"
+    return problem(403, detail, code="not_permitted", request_id=scope["penstock.request_id"])
 
 
 def _stranger(request_id: str) -> Response:

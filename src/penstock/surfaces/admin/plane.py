@@ -11,6 +11,7 @@ from penstock.control.door import Door
 from penstock.control.replays import Answer, Request
 from penstock.control.vault import Vault
 from penstock.domain.snapshot import Secret
+from penstock.surfaces.admin.entrance import Entrance
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class Plane:
     vault: Vault
     admin_key: Secret
     pepper: bytes
+    entrance: Entrance
     drain: Callable[[], Awaitable[int]]
     ledger: Callable[[], Awaitable[list[dict[str, Any]]]]
     adjust: Callable[[Actor, Correction, Request | None], Awaitable[Answer]]

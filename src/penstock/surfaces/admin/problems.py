@@ -6,6 +6,7 @@ where fields are at fault. `detail` is written for a person; it never holds exce
 
 import re
 from http import HTTPStatus
+from math import ceil
 from typing import Any
 
 import msgspec
@@ -15,7 +16,7 @@ from fastapi.exceptions import RequestValidationError
 from sqlalchemy import exc
 from starlette.exceptions import HTTPException
 
-from penstock.errors import ControlError, InvalidFile, StoreDown
+from penstock.errors import ControlError, InvalidFile, StoreDown, TooManyAttempts
 from penstock.store.claim import reason
 
 PROBLEM_TYPE = "application/problem+json"
@@ -87,7 +88,10 @@ async def _refused(request: Request, error: Exception) -> Response:
     errors = [{"place": error.place, "message": error.message}] if error.place or error.status == 422 else None
     if isinstance(error, InvalidFile):
         errors = [{"place": "", "message": fault} for fault in error.faults]
-    return problem(error.status, error.message, code=error.code, errors=errors, request_id=request_id(request))
+    headers = {"retry-after": str(ceil(error.retry_after_s))} if isinstance(error, TooManyAttempts) else None
+    return problem(
+        error.status, error.message, code=error.code, errors=errors, headers=headers, request_id=request_id(request)
+    )
 
 
 async def _invalid_parameters(request: Request, error: Exception) -> Response:
