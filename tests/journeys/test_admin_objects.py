@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 
 from penstock.testing.caller import Answer, Caller
@@ -312,6 +313,19 @@ def test_the_openapi_document_knows_every_path_and_every_field(control: ControlP
     assert references
     for reference in references:
         assert reference.removeprefix("#/components/schemas/") in document["components"]["schemas"]
+
+
+def test_the_examples_of_the_openapi_document_are_what_its_schemas_say(control: ControlProcess) -> None:
+    document = control.send("GET", "/admin/openapi.json", None, {"authorization": f"Bearer {control.admin_key}"}).json()
+    shown = 0
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            media = operation.get("requestBody", {}).get("content", {}).get("application/json", {})
+            for example in media.get("examples", {}).values():
+                schema = {**media["schema"], "components": document["components"]}
+                jsonschema.validate(example["value"], schema, jsonschema.Draft202012Validator)
+                shown += 1
+    assert shown >= 15
 
 
 def _references(value: Any) -> Iterator[str]:

@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue, JsonSchemaWarningKind
 
 from penstock.surfaces.admin import answers
+from penstock.surfaces.admin.examples import EXAMPLES
 
 Responses = dict[int | str, dict[str, Any]]
 
@@ -62,8 +63,10 @@ class _Schemas(GenerateJsonSchema):
 
 def body_of(name: str) -> dict[str, Any]:
     """What a route says of its body, when that has the shape which the document knows as `name`."""
-    content = {"application/json": {"schema": {"$ref": _REF.format(name=name)}}}
-    return {"requestBody": {"required": True, "content": content}}
+    media: dict[str, Any] = {"schema": {"$ref": _REF.format(name=name)}}
+    if name in EXAMPLES:
+        media["examples"] = {"example": {"value": EXAMPLES[name]}}
+    return {"requestBody": {"required": True, "content": {"application/json": media}}}
 
 
 def changes_of(name: str) -> dict[str, Any]:
