@@ -8,10 +8,11 @@ from typing import Any
 
 import msgspec
 
-from penstock.dialects.anthropic.blocks import NAME, NULL, decode_blocks, members, packed, pop, proof_of, rest
+from penstock.dialects.anthropic.blocks import NAME, NULL, decode_blocks, members, pop, rest
 from penstock.dialects.anthropic.target import arguments, cache_control
 from penstock.dialects.anthropic.usage import normalise, report, served_tier
 from penstock.dialects.codec import Heading, seal
+from penstock.dialects.proofs import packed, proof_of
 from penstock.domain.chat import (
     Answer,
     Choice,
@@ -98,7 +99,12 @@ def _blocks_of(part: Part, *, is_own: bool) -> list[Any]:
     block = encode_part(part, is_own=is_own)
     if block is None:
         return []
-    return [block, proof_of(part)] if isinstance(part, ToolCall) and part.signature else [block]
+    return [block, proof_block(part)] if isinstance(part, ToolCall) and part.signature else [block]
+
+
+def proof_block(call: ToolCall) -> dict[str, Any]:
+    """Another family's proof on a call."""
+    return {"type": "redacted_thinking", "data": packed(proof_of(call), NAME)}
 
 
 def stop_of(finish: Finish, native: str, stop_sequence: str, extras: Extras) -> dict[str, Any]:
@@ -126,7 +132,7 @@ def encode_part(part: Part, *, is_own: bool) -> Any:
 
 def _encode_thinking(part: Thinking) -> dict[str, Any]:
     if part.origin != NAME:
-        return {"type": "thinking", "thinking": part.text, "signature": packed(part)}
+        return {"type": "thinking", "thinking": part.text, "signature": packed(part, NAME)}
     if part.sealed:
         return {"type": "redacted_thinking", "data": part.sealed, **part.extras}
     return {"type": "thinking", "thinking": part.text, "signature": part.signature, **part.extras}

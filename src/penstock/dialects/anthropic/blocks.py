@@ -5,16 +5,17 @@ tool's call and result, an upload to a container, a compaction, ...) is `Opaque`
 a document for them, and travels whole, as `extras["block"]`, for an encoder of this dialect.
 
 Reasoning that came from another family of models is told to callers of this dialect as `thinking` whose signature is
-that family's proofs, sealed; `packed` and `unpacked` are how.
+that family's proofs, sealed (`proofs`).
 """
 
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import msgspec
-from msgspec import Raw, structs
+from msgspec import Raw
 
-from penstock.dialects.codec import json_text, seal, unseal
+from penstock.dialects.codec import unseal
+from penstock.dialects.proofs import unpacked, with_proofs
 from penstock.domain.chat import (
     Cache,
     Citation,
@@ -71,7 +72,7 @@ def decode_blocks(content: Raw, *, sealed: bool) -> tuple[Part, ...]:
         text = msgspec.json.decode(content, type=str)
         return (Text(text),) if text else ()
     parts = tuple([decode_block(raw, sealed=sealed) for raw in raw_list(content)])
-    return _with_proofs(parts) if sealed else parts
+    return with_proofs(parts) if sealed else parts
 
 
 def decode_block(raw: Raw, *, sealed: bool) -> Part:
@@ -112,69 +113,13 @@ def _thinking(kind: str, block: dict[str, Raw], sealed: bool) -> Thinking:
     if kind == "redacted_thinking":
         data = pop(block, "data", str, "")
         if sealed and unseal(data, NAME)[0] != NAME:
-            return unpacked("", data, rest(block))
+            return unpacked("", data, NAME, rest(block))
         return Thinking(sealed=data, origin=NAME, extras=rest(block))
     text, signature = pop(block, "thinking", str, ""), pop(block, "signature", str, "")
     return (
-        unpacked(text, signature, rest(block))
+        unpacked(text, signature, NAME, rest(block))
         if sealed
         else Thinking(text, False, signature, "", NAME, "", rest(block))
-    )
-
-
-def packed(thinking: Thinking) -> str:
-    """The signature that proves another family's reasoning to nobody but the gateway."""
-    proofs = {
-        "signature": thinking.signature,
-        "sealed": thinking.sealed,
-        "id": thinking.id,
-        "summary": thinking.summary,
-    }
-    return seal(thinking.origin, json_text({name: value for name, value in proofs.items() if value}), NAME)
-
-
-def unpacked(text: str, signature: str, extras: Extras) -> Thinking:
-    """The reasoning that a caller sends back, as it was before it was told to it."""
-    origin, proof = unseal(signature, NAME)
-    if origin == NAME:
-        return Thinking(text, False, signature, "", NAME, "", extras)
-    proofs = msgspec.json.decode(proof, type=dict[str, Any])
-    return Thinking(
-        text,
-        bool(proofs.get("summary")),
-        str(proofs.get("signature", "")),
-        str(proofs.get("sealed", "")),
-        origin,
-        str(proofs.get("id", "")),
-        extras,
-    )
-
-
-_OF_A_CALL = "call "
-"""What the `id` begins with of a proof that belongs to the call whose id follows."""
-
-
-def proof_of(call: ToolCall) -> dict[str, str]:
-    """The proof of another family on a call, for which the API has no member, as a block behind the call's."""
-    proof = Thinking(signature=call.signature, origin=call.origin, id=_OF_A_CALL + call.id)
-    return {"type": "redacted_thinking", "data": packed(proof)}
-
-
-def _with_proofs(parts: tuple[Part, ...]) -> tuple[Part, ...]:
-    """The parts with the proofs of calls on the calls again."""
-    proofs = {
-        part.id.removeprefix(_OF_A_CALL): part
-        for part in parts
-        if isinstance(part, Thinking) and part.origin != NAME and part.id.startswith(_OF_A_CALL)
-    }
-    if not proofs:
-        return parts
-    return tuple(
-        structs.replace(part, signature=proofs[part.id].signature, origin=proofs[part.id].origin)
-        if isinstance(part, ToolCall) and part.id in proofs
-        else part
-        for part in parts
-        if not (isinstance(part, Thinking) and part in proofs.values())
     )
 
 

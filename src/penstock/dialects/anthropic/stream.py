@@ -12,19 +12,19 @@ from msgspec import Raw, Struct, UnsetType
 
 from penstock.dialects import sse
 from penstock.dialects.anthropic import errors
-from penstock.dialects.anthropic.answer import FINISHES, OF_THE_END, encode_citation, encode_part, stop_of
+from penstock.dialects.anthropic.answer import FINISHES, OF_THE_END, encode_citation, encode_part, proof_block, stop_of
 from penstock.dialects.anthropic.blocks import (
     NAME,
     NULL,
     decode_block,
     decode_citation,
     members,
-    packed,
-    proof_of,
     rest,
 )
 from penstock.dialects.anthropic.usage import merge, normalise, report, served_tier
 from penstock.dialects.codec import Heading
+from penstock.dialects.in_turn import InTurn, PartEvent
+from penstock.dialects.proofs import packed
 from penstock.domain.chat import Media, Opaque, Part, Refusal, Text, Thinking, ToolCall
 from penstock.domain.stream import (
     Begin,
@@ -287,16 +287,15 @@ class Encoder:
         self._heading = heading
         self._begin = Begin("")
         self._index = -1
-        self._open: int | None = None
+        self._in_turn = InTurn()
         self._part: Part | None = None
         self._is_told = False
-        self._waiting: list[PartBegin | PartDelta | PartMore | PartEnd] = []
         self._finished = Finished(0, "error")
         self._reported: Reported | None = None
 
     def encode(self, event: Event) -> bytes:
         if isinstance(event, PartDelta | PartBegin | PartMore | PartEnd):
-            return self._take(event) if event.choice == 0 else b""
+            return b"".join(map(self._write, self._in_turn.take(event))) if event.choice == 0 else b""
         if isinstance(event, Begin):
             return self._start_message(event)
         if isinstance(event, Finished):
@@ -337,35 +336,21 @@ class Encoder:
             "usage": usage,
             **managed,
         }
-        return self._drain() + _event_of("message_delta", told) + _ENDING
+        return _event_of("message_delta", told) + _ENDING
 
-    # -- blocks, one at a time ----------------------------------------------------------------------------------------
+    # -- blocks -----------------------------------------------------------------------------------------------------
 
-    def _take(self, event: PartBegin | PartDelta | PartMore | PartEnd) -> bytes:
-        if self._open is not None and event.index != self._open:
-            self._waiting.append(event)
-            return b""
-        written = self._write(event)
-        return written + self._drain() if isinstance(event, PartEnd) and self._waiting else written
-
-    def _drain(self) -> bytes:
-        """What waited for the block that is closed now."""
-        waiting, self._waiting = self._waiting, []
-        return b"".join([self._take(event) for event in waiting])
-
-    def _write(self, event: PartBegin | PartDelta | PartMore | PartEnd) -> bytes:
+    def _write(self, event: PartEvent) -> bytes:
         if isinstance(event, PartBegin):
             return self._start_block(event)
         if self._part is None:  # a part that the API has no block for
-            if isinstance(event, PartEnd):
-                self._open = None
             return b""
         if isinstance(event, PartDelta):
             return self._grow(event.text)
         return self._stop_block() if isinstance(event, PartEnd) else self._add(event)
 
     def _start_block(self, event: PartBegin) -> bytes:
-        self._open, self._part, self._is_told = event.index, event.part, False
+        self._part, self._is_told = event.part, False
         part = event.part
         if isinstance(part, Thinking) and part.origin == NAME:
             return b""  # thinking, or redacted: what comes next says which
@@ -413,13 +398,13 @@ class Encoder:
         return self._told_thinking() + _DELTA % (self._index, b"signature_delta", b'"signature"', _json(more.signature))
 
     def _stop_block(self) -> bytes:
-        part, self._open = self._part, None
+        part = self._part
         if isinstance(part, Thinking) and part.origin != NAME:
-            proof = _DELTA % (self._index, b"signature_delta", b'"signature"', _json(packed(part)))
+            proof = _DELTA % (self._index, b"signature_delta", b'"signature"', _json(packed(part, NAME)))
             return proof + _STOP % self._index
         stopped = self._told_thinking() + _STOP % self._index
         if isinstance(part, ToolCall) and part.signature:
-            stopped += self._tell(proof_of(part)) + _STOP % self._index
+            stopped += self._tell(proof_block(part)) + _STOP % self._index
         return stopped
 
 

@@ -1,0 +1,35 @@
+"""The parts of one choice, one after the other: for dialects whose streams tell one part at a time."""
+
+from penstock.domain.stream import PartBegin, PartDelta, PartEnd, PartMore
+
+PartEvent = PartBegin | PartDelta | PartMore | PartEnd
+
+
+class InTurn:
+    """Of parts that overlap, the later ones wait until the one before them is whole."""
+
+    def __init__(self) -> None:
+        self._open: int | None = None
+        self._waiting: list[PartEvent] = []
+
+    def take(self, event: PartEvent) -> list[PartEvent]:
+        """What can be told now."""
+        if self._open is not None and event.index != self._open:
+            self._waiting.append(event)
+            return []
+        told: list[PartEvent] = [event]
+        self._open = None if isinstance(event, PartEnd) else event.index
+        while self._open is None and self._waiting:
+            told += self._next()
+        return told
+
+    def _next(self) -> list[PartEvent]:
+        """What has come of the part that is next in turn."""
+        waiting, self._waiting = self._waiting, []
+        self._open = waiting[0].index
+        told: list[PartEvent] = []
+        for event in waiting:
+            (told if event.index == self._open else self._waiting).append(event)
+        if isinstance(told[-1], PartEnd):
+            self._open = None
+        return told
