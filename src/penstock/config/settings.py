@@ -55,11 +55,11 @@ from penstock.domain.snapshot import ServerSettings, TlsFiles
 from penstock.domain.tenancy import ATTRIBUTES, DEFAULT_ORGANISATION, SURFACES
 from penstock.domain.vendors import COMPATIBLE, needs_address
 
-OWN_KINDS = ("openai", "anthropic", "google", "compatible", "simulated")
+OWN_KINDS = ("openai", "anthropic", "bedrock", "google", "compatible", "simulated")
 """Those with a file of their own in `providers`; the others are entries of the catalogue."""
 VENDOR_KINDS = tuple(COMPATIBLE)
 VENDORS_TOLD = "and the vendors of docs/providers.md"
-LATER_KINDS = ("azure", "vertex", "bedrock", "cohere")
+LATER_KINDS = ("azure", "vertex", "cohere")
 WINDOWS = ("second", "minute", "hour", "day", "week", "month", "year", "total")
 SLIDING = ("minute", "hour", "day", "week")
 """A second is too short to be made of shorter windows; months and years have no one length."""

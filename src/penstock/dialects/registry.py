@@ -3,6 +3,7 @@
 from penstock.dialects import gemini
 from penstock.dialects.anthropic import CountTokens, Messages
 from penstock.dialects.base import Dialect
+from penstock.dialects.bedrock import Converse
 from penstock.dialects.codec import Codec
 from penstock.dialects.embeddings import Embeddings
 from penstock.dialects.openai_chat import ChatCompletions
@@ -14,6 +15,7 @@ DIALECTS: dict[str, Dialect] = {
         Embeddings(),
         Messages(),
         CountTokens(),
+        Converse(),
         gemini.GenerateContent(),
         gemini.CountTokens(),
     )
@@ -22,6 +24,7 @@ DIALECTS: dict[str, Dialect] = {
 CODECS: dict[str, Codec] = {
     ChatCompletions.surface: ChatCompletions.codec,
     Messages.surface: Messages.codec,
+    Converse.surface: Converse.codec,
     gemini.GenerateContent.surface: gemini.GenerateContent.codec,
 }
 """Those of the conversations; what else is said is never translated."""

@@ -1,5 +1,6 @@
 """AUTHENTICATE: from request headers to the principal that calls."""
 
+import re
 from collections.abc import Mapping
 
 from penstock.domain.snapshot import Snapshot
@@ -64,11 +65,19 @@ def _ancestors(snapshot: Snapshot, key: Key) -> tuple[Key, ...]:
     return tuple(found)
 
 
+_AWS_CREDENTIAL = re.compile(r"AWS4-HMAC-SHA256 Credential=([^/,\s]+)/")
+"""How a request begins that an AWS SDK signed (AWS IAM User Guide, "Elements of an AWS API request signature")."""
+
+
 def presented_secret(headers: Mapping[str, str]) -> str | None:
-    """The secret from `Authorization: Bearer`, `x-api-key`, `api-key` or `x-goog-api-key`; the first that is there."""
+    """The secret from `Authorization: Bearer`, `x-api-key`, `api-key` or `x-goog-api-key`; the first that is there.
+    AWS SDKs send a bearer over TLS alone; what they sign has the secret as the id of its access key, and the signature,
+    which proves no more than that, is not looked at."""
     authorization = headers.get("authorization")
     if authorization:
         scheme, _, secret = authorization.partition(" ")
         if scheme.lower() == "bearer" and secret.strip():
             return secret.strip()
+        if (signed := _AWS_CREDENTIAL.match(authorization)) is not None and signed[1].startswith("pk-"):
+            return signed[1]
     return next((value.strip() for name in KEY_HEADERS if (value := headers.get(name))), None)

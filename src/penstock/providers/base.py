@@ -59,6 +59,26 @@ class TellsBadCredentials(Protocol):
     def is_bad_credential(self, status: int, body: bytes) -> bool: ...
 
 
+class Reframer(Protocol):
+    """Tells a stream in another framing, piece by piece. `content_type`: of what it tells."""
+
+    @property
+    def content_type(self) -> str: ...
+
+    def feed(self, data: bytes) -> bytes:
+        """Raises `UpstreamMalformed`."""
+
+    def close(self) -> None:
+        """Raises `UpstreamReset` when the stream was cut inside of a piece."""
+
+
+@runtime_checkable
+class Reframes(Protocol):
+    """A vendor some of whose streams come in another framing than the dialect's."""
+
+    def reframer(self, outgoing: Outgoing, content_type: str) -> Reframer | None: ...
+
+
 def origin_of(base_url: str) -> tuple[Origin, str]:
     """`https://host:port/path` -> its origin and the path without a closing slash."""
     parts = urlsplit(base_url)

@@ -24,6 +24,8 @@ ROUTES = (
     Route("/v1/embeddings", "embeddings"),
     Route("/v1/messages", "messages"),
     Route("/v1/messages/count_tokens", "messages.count_tokens"),
+    Route("/bedrock/model/{model}/converse", "converse"),
+    Route("/bedrock/model/{model}/converse-stream", "converse", streaming=True),
     Route("/openai/v1/chat/completions", "chat.completions"),
     Route("/openai/v1/embeddings", "embeddings"),
     Route("/openai/deployments/{model}/chat/completions", "chat.completions"),

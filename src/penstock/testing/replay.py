@@ -116,7 +116,7 @@ class ReplayProvider(WireServer):
             await reply.whole(404, [("content-type", "text/plain")], b"no such recording")
             return
         content, headers = recording.response.content, recorded_headers(recording)
-        if recording.response_kind not in ("sse", "json_array"):
+        if recording.response_kind not in ("sse", "json_array", "eventstream"):
             await reply.whole(recording.response.status, headers, content)
             return
         await reply.head(recording.response.status, headers)

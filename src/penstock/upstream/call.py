@@ -10,9 +10,10 @@ from penstock.domain.http import Headers, header
 from penstock.domain.snapshot import Credential, Provider
 from penstock.errors import UpstreamCredential, UpstreamError, UpstreamMalformed, UpstreamRefused
 from penstock.providers.base import Outgoing, Vendor, forwarded
-from penstock.providers.registry import provider_for
+from penstock.providers.registry import REFRAMING, provider_for
 from penstock.providers.rejections import Verdict, judge
 from penstock.upstream.credentials import Credentials
+from penstock.upstream.reframed import Reframed
 from penstock.upstream.simulated import SimulatedTransport
 from penstock.upstream.transport import Transport, UpstreamResponse
 
@@ -46,7 +47,11 @@ class Upstream:
         vendor = provider_for(provider.kind)
         request = vendor.request(provider, credential, outgoing)
         request.headers.extend(forwarded(outgoing.headers, vendor.forwards))
-        return await self._transport(provider).send(request, lambda: admission.dispatch(draft()))
+        response = await self._transport(provider).send(request, lambda: admission.dispatch(draft()))
+        if (reframing := REFRAMING.get(provider.kind)) is not None:
+            reframer = reframing.reframer(outgoing, header(response.headers, "content-type") or "")
+            return response if reframer is None else Reframed(response, reframer)
+        return response
 
     def _transport(self, provider: Provider) -> Transport:
         if provider.kind != "simulated":

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from penstock.identity.authenticate import presented_secret
 from penstock.identity.secret import pepper
 from penstock.identity.virtual_keys import MAX_LENGTH, digest, has_valid_checksum, mint, prefix, well_formed
 
@@ -75,3 +76,12 @@ def test_a_minted_secret_that_lost_or_gained_a_character_has_no_valid_checksum()
     assert has_valid_checksum(secret)
     assert not has_valid_checksum(secret[:-1])
     assert not has_valid_checksum(secret + "0")
+
+
+def test_a_request_that_an_aws_sdk_signed_presents_the_id_of_its_access_key() -> None:
+    secret = mint()
+    proof = "20261126/us-east-1/bedrock/aws4_request, SignedHeaders=host, Signature=00"
+    assert presented_secret({"authorization": f"AWS4-HMAC-SHA256 Credential={secret}/{proof}"}) == secret
+    assert presented_secret({"authorization": f"AWS4-HMAC-SHA256 Credential=AKIAEXAMPLE/{proof}"}) is None
+    both = {"authorization": f"AWS4-HMAC-SHA256 Credential=AKIAEXAMPLE/{proof}", "x-api-key": secret}
+    assert presented_secret(both) == secret

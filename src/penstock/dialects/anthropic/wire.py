@@ -44,6 +44,9 @@ OVERHEAD_WITH_TOOLS = 1024
 """Tokens allowed for the instructions before tools (at most 804 for any model), and for each tool of the vendor's own
 on top (`computer_*`, the longest, takes 735)."""
 
+OVERHEAD_WITH_CITATIONS = 1024
+"""Tokens allowed for each document that may be cited: the instructions, and the marks in its text."""
+
 MAX_ROUNDS = 10
 """How often the vendor samples, at most, before it pauses a turn in which it runs tools itself."""
 
@@ -161,7 +164,8 @@ def _bounded(fields: dict[str, Raw], head: _Head, address: Address) -> Call:
     for message in head.messages:
         media += _read_blocks(call, message.content, "messages")
     text_bytes = sum([len(bytes(value)) for name, value in fields.items() if name not in _NO_TEXT]) - media
-    call.input_bound += text_bytes + OVERHEAD_PER_REQUEST
+    cited = bytes(fields["messages"]).count(b'"citations"')
+    call.input_bound += text_bytes + OVERHEAD_PER_REQUEST + OVERHEAD_WITH_CITATIONS * cited
     if head.tools:
         call.input_bound += OVERHEAD_WITH_TOOLS
         for tool in head.tools:

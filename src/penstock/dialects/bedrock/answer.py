@@ -56,8 +56,8 @@ _REASONS: dict[Finish, str] = {
 _FORMATS = {mime: form for form, mime in MIMES["image"].items()}
 
 OF_THE_END = ("additionalModelResponseFields",)
-"""Members that a stream tells with the stop reason. A guardrail's trace is for callers of this dialect, whose bytes pass
-untouched."""
+"""Members that a stream tells with the stop reason. A guardrail's trace is for callers of this dialect alone, whose
+bytes pass untouched."""
 
 
 def decode_answer(body: bytes) -> Answer:

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from penstock.dialects import eventstream
-from penstock.dialects.anthropic.wire import MAX_ROUNDS, document_pages
+from penstock.dialects.anthropic.wire import MAX_ROUNDS, OVERHEAD_WITH_CITATIONS, document_pages
 from penstock.dialects.base import (
     NO_ADDRESS,
     Address,
@@ -102,7 +102,8 @@ def parse(body: bytes, address: Address = NO_ADDRESS) -> Call:
         call.unseen = True
     media = sum([_read_blocks(call, message.content) for message in messages or ()])
     text_bytes = sum([len(bytes(value)) for name, value in fields.items() if name not in _NO_TEXT]) - media
-    call.input_bound += text_bytes + OVERHEAD_PER_REQUEST
+    cited = bytes(fields.get("messages", b"")).count(b'"citations"')
+    call.input_bound += text_bytes + OVERHEAD_PER_REQUEST + OVERHEAD_WITH_CITATIONS * cited
     if "toolConfig" in fields:
         call.input_bound += OVERHEAD_WITH_TOOLS
         if b'"systemTool"' in bytes(fields["toolConfig"]):
