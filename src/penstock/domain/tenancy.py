@@ -13,7 +13,10 @@ DEFAULT_ORGANISATION = "default"
 """Whose the teams are that name no other, and the keys without a team."""
 
 
-SURFACES = ("chat.completions", "embeddings", "messages", "messages.count_tokens", "generateContent", "countTokens")
+SURFACES = (
+    *("chat.completions", "embeddings", "messages", "messages.count_tokens", "converse"),
+    *("generateContent", "countTokens"),
+)
 """The kinds of call that a key can be held to, by the name that usage events have for them."""
 
 ATTRIBUTES = ("key", "user", "project", "environment", "team")

@@ -40,6 +40,7 @@ from penstock.domain.chat import (
 _NOT_IN_AN_ID = re.compile(r"[^a-zA-Z0-9_-]")
 _NOT_IN_A_NAME = re.compile(r"[^a-zA-Z0-9\s()\[\]-]+")
 _FORMATS = {kind: {mime: form for form, mime in mimes.items()} for kind, mimes in MIMES.items()}
+_NAMES = {"audio": "input_audio"}
 _BUDGETS = {"minimal": 1024, "low": 4096, "medium": 12_288, "high": 24_576, "xhigh": 32_768, "max": 65_536}
 
 
@@ -214,7 +215,7 @@ class _Writer:
             if not self.is_own:  # text alone is taken by fewer models than a file
                 source = {"bytes": base64.b64encode(part.text.encode()).decode()}
         if source is None:
-            self.drops.add({"audio": "input_audio"}.get(part.kind, part.kind))
+            self.drops.add("image.url" if part.kind == "image" and part.url else _NAMES.get(part.kind, part.kind))
             return None
         told: dict[str, Any] = {"format": form, "source": source}
         if part.kind == "document":

@@ -170,7 +170,13 @@ FEATURES: tuple[Feature, ...] = (
         lambda r: [t.strict for t in r.tools if isinstance(t, Tool)],
         ("tools.strict",),
     ),
-    Feature("tool choice: none", _tools(tool_choice=ToolChoice("none")), _member("tool_choice"), ("tool_choice",)),
+    Feature(
+        "tool choice: none",
+        _tools(tool_choice=ToolChoice("none")),
+        _member("tool_choice"),
+        ("tool_choice",),
+        lambda r: "with tools" if r.tools else "without any",
+    ),
     Feature("tool choice: any", _tools(tool_choice=ToolChoice("required")), _member("tool_choice"), ("tool_choice",)),
     Feature(
         "tool choice: one",

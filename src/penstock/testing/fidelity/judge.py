@@ -67,7 +67,8 @@ def _request(caller: str, target: str, feature: Feature) -> tuple[Verdict, str]:
     if set(encoded.dropped) & set(feature.dropped_as):
         return "dropped", ", ".join(encoded.dropped)
     instead = (feature.instead or feature.of)(CODECS[target].decode_request(call))
-    if instead and instead != (feature.instead or feature.of)(asked()):
+    without = asked() if feature.instead is None else sample
+    if instead and instead != (feature.instead or feature.of)(without):
         return "emulated", repr(instead)
     return "LOST", f"{wanted!r} became {got!r}; dropped: {', '.join(encoded.dropped) or 'nothing'}"
 
