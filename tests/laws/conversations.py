@@ -8,6 +8,7 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from msgspec import Raw
 
@@ -37,6 +38,10 @@ JSON_VALUES = st.recursive(
     max_leaves=3,
 )
 COUNTS = st.integers(0, 10_000)
+
+
+unhurried = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+"""For laws over whole conversations, on a machine that is busy."""
 
 
 def compact(value: Any) -> str:

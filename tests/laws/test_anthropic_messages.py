@@ -5,7 +5,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Raw, structs
 from tests.laws.conversations import (
@@ -25,6 +25,7 @@ from tests.laws.conversations import (
     decode_in_pieces,
     messages,
     requests,
+    unhurried,
 )
 
 from penstock.dialects.anthropic import Messages
@@ -185,7 +186,7 @@ def reads(body: bytes) -> Request:
     return CODEC.decode_request(DIALECT.parse(body))
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow], max_examples=60)
+@unhurried
 @given(asked())
 def test_a_request_is_read_as_it_was_written(request: Request) -> None:
     encoded = CODEC.encode_request(request, TargetFacts(request.model))
@@ -193,6 +194,7 @@ def test_a_request_is_read_as_it_was_written(request: Request) -> None:
     assert encoded.dropped == ()
 
 
+@unhurried
 @given(answers(NAME, ANSWERED, FINISHES))
 def test_an_answer_is_read_as_it_was_written(answer: Answer) -> None:
     told = CODEC.decode_answer(CODEC.encode_answer(answer, HEADING))
@@ -200,6 +202,7 @@ def test_an_answer_is_read_as_it_was_written(answer: Answer) -> None:
     assert told == structs.replace(answer, usage=usage)
 
 
+@unhurried
 @given(answers(NAME, ANSWERED, FINISHES), st.integers(0, 2**32))
 def test_a_stream_tells_the_same_answer_in_any_pieces(answer: Answer, seed: int) -> None:
     stream = stream_of(answer)
@@ -209,6 +212,7 @@ def test_a_stream_tells_the_same_answer_in_any_pieces(answer: Answer, seed: int)
     assert collect(told) == CODEC.decode_answer(CODEC.encode_answer(answer, HEADING))
 
 
+@unhurried
 @given(answers(NAME, ANSWERED, FINISHES), st.floats(0, 1, exclude_max=True))
 def test_a_stream_that_breaks_off_is_never_taken_for_a_whole_one(answer: Answer, where: float) -> None:
     stream = stream_of(answer)
@@ -225,6 +229,7 @@ def test_a_stream_that_breaks_off_is_never_taken_for_a_whole_one(answer: Answer,
     assert tee.close() == (b"", False)
 
 
+@unhurried
 @given(answers(NAME, ANSWERED, FINISHES))
 def test_what_is_metered_is_what_is_told(answer: Answer) -> None:
     plain = CODEC.encode_answer(answer, HEADING)
@@ -256,6 +261,7 @@ SIGNED_CALLS = st.builds(
 ).map(lambda call: call if call.signature else structs.replace(call, origin=""))
 
 
+@unhurried
 @given(st.lists(st.one_of(FOREIGN, TEXTS, SIGNED_CALLS), max_size=4))
 def test_the_proofs_of_another_family_come_back_as_they_were(parts: list[Part]) -> None:
     answer = Answer("gemini", "id_1", "model-1", (Choice(tuple(parts)),))
@@ -266,6 +272,7 @@ def test_the_proofs_of_another_family_come_back_as_they_were(parts: list[Part]) 
     assert json.loads(again)["content"] == json.loads(CODEC.encode_answer(answer, HEADING))["content"]
 
 
+@unhurried
 @given(st.lists(st.one_of(TEXTS, CALLS), min_size=2, max_size=4), st.randoms(use_true_random=False))
 def test_parts_that_overlap_are_told_one_after_the_other(parts: list[Part], dice: Any) -> None:
     answer = Answer("openai_chat", "id_1", "model-1", (Choice(tuple(parts)),))
@@ -300,7 +307,7 @@ EVENTS = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=200)
+@unhurried
 @given(
     st.lists(
         st.one_of(EVENTS.map(lambda e: b"data: " + compact(e).encode() + b"\n\n"), st.binary(max_size=30)), max_size=8
@@ -319,6 +326,7 @@ def test_whatever_a_provider_sends_is_told_or_refused_by_type(pieces: list[bytes
     assert tee.counted_output() >= 0
 
 
+@unhurried
 @given(
     JSON_VALUES | st.binary(max_size=40) | st.dictionaries(st.sampled_from(["type", "content", "usage"]), JSON_VALUES)
 )
@@ -338,6 +346,7 @@ MEMBERS = st.sampled_from(
 )
 
 
+@unhurried
 @given(st.dictionaries(MEMBERS, JSON_VALUES), st.lists(JSON_VALUES, max_size=2))
 def test_whatever_a_caller_sends_is_read_or_refused_by_type(members: dict[str, Any], blocks: list[Any]) -> None:
     sound = {"model": "m", "max_tokens": 5, "messages": [{"role": "user", "content": blocks}]}

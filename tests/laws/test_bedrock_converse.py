@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Raw, structs
 from tests.laws.conversations import (
@@ -26,6 +26,7 @@ from tests.laws.conversations import (
     decode_in_pieces,
     messages,
     requests,
+    unhurried,
 )
 
 from penstock.dialects import eventstream
@@ -156,7 +157,7 @@ def stream_of(answer: Answer) -> bytes:
     return b"".join([encoder.encode(event) for event in events_of(answer)])
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow], max_examples=60)
+@unhurried
 @given(asked())
 def test_a_request_is_read_as_it_was_written(request: Request) -> None:
     encoded = CODEC.encode_request(request, TargetFacts(request.model))
@@ -169,6 +170,7 @@ def bare(answer: Answer) -> Answer:
     return structs.replace(answer, id="", model="")
 
 
+@unhurried
 @given(answers(NAME, ANSWERED, FINISHES))
 def test_an_answer_is_read_as_it_was_written(answer: Answer) -> None:
     told = CODEC.decode_answer(CODEC.encode_answer(answer, HEADING))
@@ -176,6 +178,7 @@ def test_an_answer_is_read_as_it_was_written(answer: Answer) -> None:
     assert told == structs.replace(bare(answer), usage=usage)
 
 
+@unhurried
 @given(answers(NAME, ANSWERED, FINISHES), st.integers(0, 2**32))
 def test_a_stream_tells_the_same_answer_in_any_pieces(answer: Answer, seed: int) -> None:
     stream = stream_of(answer)
@@ -185,6 +188,7 @@ def test_a_stream_tells_the_same_answer_in_any_pieces(answer: Answer, seed: int)
     assert collect(told) == CODEC.decode_answer(CODEC.encode_answer(answer, HEADING))
 
 
+@unhurried
 @given(answers(NAME, ANSWERED, FINISHES), st.data())
 def test_a_stream_that_breaks_off_or_is_damaged_is_never_taken_for_a_whole_one(answer: Answer, data: Any) -> None:
     stream = stream_of(answer)
@@ -202,6 +206,7 @@ def test_a_stream_that_breaks_off_or_is_damaged_is_never_taken_for_a_whole_one(a
         whole.close()
 
 
+@unhurried
 @given(answers(NAME, ANSWERED, FINISHES))
 def test_what_is_metered_is_what_is_told(answer: Answer) -> None:
     plain = CODEC.encode_answer(answer, HEADING)
@@ -225,6 +230,7 @@ FOREIGN = st.builds(
 SIGNED_CALLS = st.builds(ToolCall, st.uuids().map(str), NAMES, JSON_OBJECTS, signature=WORDS, origin=st.just("gemini"))
 
 
+@unhurried
 @given(st.lists(st.one_of(FOREIGN, TEXTS, SIGNED_CALLS), max_size=4))
 def test_the_proofs_of_another_family_come_back_as_they_were(parts: list[Part]) -> None:
     answer = Answer("gemini", "", "", (Choice(tuple(parts)),))
@@ -253,7 +259,7 @@ PAYLOADS = JSON_VALUES | st.fixed_dictionaries(
 FRAMES = st.builds(lambda kind, told, fails: Frame(kind, compact(told).encode(), fails), KINDS, PAYLOADS, st.booleans())
 
 
-@settings(max_examples=200)
+@unhurried
 @given(st.lists(FRAMES.map(eventstream.encode) | st.binary(max_size=40), max_size=8))
 def test_whatever_a_provider_sends_is_told_or_refused_by_type(pieces: list[bytes]) -> None:
     decoder, tee = CODEC.decoder(), DIALECT.tee(SHORTEST, asked_usage=False)
@@ -267,6 +273,7 @@ def test_whatever_a_provider_sends_is_told_or_refused_by_type(pieces: list[bytes
     assert tee.counted_output() >= 0
 
 
+@unhurried
 @given(JSON_VALUES | st.binary(max_size=40))
 def test_whatever_a_provider_answers_is_read_or_refused_by_type(value: Any) -> None:
     body = value if isinstance(value, bytes) else compact(value).encode()
@@ -289,6 +296,7 @@ MEMBERS = st.sampled_from(
 )
 
 
+@unhurried
 @given(st.dictionaries(MEMBERS, JSON_VALUES), st.lists(JSON_VALUES, max_size=2))
 def test_whatever_a_caller_sends_is_read_or_refused_by_type(members: dict[str, Any], blocks: list[Any]) -> None:
     for body in (members, {"messages": [{"role": "user", "content": blocks}], **members}):
