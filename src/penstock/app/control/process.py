@@ -54,6 +54,7 @@ from penstock.control.changes import News
 from penstock.control.configuration import Configuration
 from penstock.control.credentials import DeclaredCredentials
 from penstock.control.door import Door
+from penstock.control.exports import Exports
 from penstock.control.publisher import Publisher, Sources
 from penstock.control.replays import Request
 from penstock.control.sign_in import TOLD_EVERY_S, SignIn
@@ -461,6 +462,7 @@ class Control:
             vault=self._vault,
             admin_key=self._secrets.admin_key,
             pepper=self._secrets.pepper,
+            exports=Exports(self._door),
             entrance=Entrance(self._sign_in, self._config.sign_in, self._oidc),
             drain=self._drain_confirmed,
             ledger=self._ledger_rows,

@@ -51,7 +51,8 @@ def routes(plane: Plane) -> APIRouter:
         summary="One version, with what it declared",
         responses=answer_of(answers.ConfigVersionWithDocument),
     )
-    async def show_config(version: Version) -> Response:
+    async def show_config(asker: Asker, version: Version) -> Response:
+        await plane.exports.record(asker, "config", f"version {version}")
         async with plane.door.read() as conn:
             found = await declared.show(conn, version)
         # As numbers, and not as the text that other answers write: it can be applied as it is.

@@ -8,6 +8,7 @@ from penstock.control.actor import Actor
 from penstock.control.adjustments import Correction
 from penstock.control.configuration import Configuration
 from penstock.control.door import Door
+from penstock.control.exports import Exports
 from penstock.control.replays import Answer, Request
 from penstock.control.vault import Vault
 from penstock.domain.snapshot import Secret
@@ -29,6 +30,7 @@ class Plane:
     admin_key: Secret
     pepper: bytes
     entrance: Entrance
+    exports: Exports
     drain: Callable[[], Awaitable[int]]
     ledger: Callable[[], Awaitable[list[dict[str, Any]]]]
     adjust: Callable[[Actor, Correction, Request | None], Awaitable[Answer]]

@@ -87,6 +87,7 @@ def _add_records(router: APIRouter, plane: Plane) -> None:
     async def show_usage(asker: Asker, by: str = "", since: str | None = None, until: str | None = None) -> Response:
         dimensions = [name.strip() for name in by.split(",") if name.strip()]
         span = (instant(since, "since"), instant(until, "until"))
+        await plane.exports.record(asker, "usage", f"by={by} since={since or ''} until={until or ''}")
         await plane.drain()
         async with plane.door.read() as conn:
             return JsonResponse(await usage(conn, dimensions, *span, asker.reach))
@@ -101,6 +102,7 @@ def _add_records(router: APIRouter, plane: Plane) -> None:
     async def list_receipts(
         asker: Asker, limit: int = Query(100, ge=1, le=MAX_PAGE), after: str | None = None
     ) -> Response:
+        await plane.exports.record(asker, "receipts", f"limit={limit}")
         await plane.drain()
         async with plane.door.read() as conn:
             items, following = await recent(conn, limit, after, asker.reach)
