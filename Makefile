@@ -40,6 +40,10 @@ format: .venv/.dev ## rewrite the code in the house's format
 bench: .venv/.dev ## the benchmark beside nginx; ARGS are passed on
 	$(BIN)/penstock bench --write $(ARGS)
 
+agents: ## install the coding agents that some journeys drive (needs npm)
+	npm install --no-audit --no-fund --prefix .venv/agents @anthropic-ai/claude-code
+	node .venv/agents/node_modules/@anthropic-ai/claude-code/install.cjs
+
 lock: .venv/.dev ## resolve the dependencies again (hashes, no index addresses)
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate --extra build -o requirements/runtime.lock pyproject.toml
