@@ -6,11 +6,13 @@
     |-- GatewayError                   answers a caller; declares status, type, code, source, retry
     |   |-- InvalidRequest             400 invalid_request
     |   |   |-- BodyTooLarge           413 request_too_large
+    |   |   |-- InvalidTokenRequest    400 invalid_request   of a token; .error is RFC 6749's word for it
     |   |   |-- UnsupportedByTarget    400 unsupported_by_target
     |   |   |-- UnpricedModel          400 unpriced_model
     |   |   `-- NoOutputBound          400 invalid_request   a dollar limit applies and nothing caps the output
     |   |-- InternalError              500 internal_error        a fault of the gateway's own
     |   |-- InvalidApiKey              401 invalid_api_key
+    |   |   `-- UnknownSigner          401 invalid_api_key   signed with a key that its issuer is not known to have
     |   |-- NotPermitted               403 not_permitted
     |   |-- Killed                     403 killed
     |   |-- ModelNotFound              404 model_not_found
@@ -122,8 +124,20 @@ class InternalError(GatewayError):
     """A fault of the gateway's own; the log has the detail."""
 
 
+class InvalidTokenRequest(InvalidRequest):
+    """`error`: as RFC 6749 (section 5.2) and RFC 8693 (section 2.2.2) call it."""
+
+    def __init__(self, message: str, error: str = "invalid_request") -> None:
+        super().__init__(message)
+        self.error = error
+
+
 class InvalidApiKey(GatewayError):
     status, type, code, source = 401, "authentication_error", "invalid_api_key", "client"
+
+
+class UnknownSigner(InvalidApiKey):
+    """The issuer of a signed statement may have other keys by now."""
 
 
 class NotPermitted(GatewayError):

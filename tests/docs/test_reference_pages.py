@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from penstock.config import settings
+from penstock.config import identity, settings
 from penstock.dialects.registry import DIALECTS
 from penstock.domain.events import UsageEvent
 from penstock.domain.tenancy import SURFACES
@@ -159,7 +159,7 @@ def test_every_setting_is_in_the_table_of_its_section(place: tuple[str, ...]) ->
 
 
 def test_no_shape_of_the_file_is_left_out() -> None:
-    sections = set(kinds_of(settings._Section)) - {settings.Config}
+    sections = {*kinds_of(settings._Section), *kinds_of(identity._Section)} - {settings.Config, identity.Signer}
     assert sections == set(settings.SHAPES.values())
 
 

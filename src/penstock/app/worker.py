@@ -7,6 +7,7 @@ snapshot that the control process last sent: while that process is away, traffic
 import argparse
 import asyncio
 import gc
+import importlib
 import itertools
 import logging
 import os
@@ -209,7 +210,7 @@ class Worker:
             upstream = Upstream(_transport(welcome.snapshot.server), credentials)
             self._gateway = Gateway(ledger, upstream, asked, time.time_ns)
             self._gateway.pepper = welcome.pepper
-            self._app = Inference(self._gateway, self._node, self._receipt)
+            self._app = Inference(self._gateway, self._node, self._receipt, self._look_for_signers)
             self._spawn(journal.keep_synced())
             self._spawn(self._beat())
             self._look()
@@ -250,6 +251,9 @@ class Worker:
     def _adopt(self, snapshot: Snapshot) -> None:
         """From here on every admission sees `snapshot`. A newer kill also cuts what runs, and is confirmed."""
         gateway = self._require_gateway()
+        if gateway.assertions is None and snapshot.trust.every_issuer():
+            # Only now: whoever trusts nobody is spared some 20 MB.
+            gateway.assertions = importlib.import_module("penstock.identity.assertions").Assertions()
         gateway.snapshot = break_glass.seen_through(snapshot, self._glass)
         self._deployments.clear()
         self._send(Confirm(snapshot.generation, gateway.cut_killed() if snapshot.kills else 0))
@@ -349,6 +353,10 @@ class Worker:
         """The public receipt as JSON, when it is of a call of this key."""
         value = await self._ask("receipt", request_id, key_id)
         return None if value is None else msgspec.json.encode(msgspec.msgpack.decode(value))
+
+    async def _look_for_signers(self) -> None:
+        """Has the control process look for new keys of trusted issuers; what it finds has come when it answers."""
+        await self._ask("signers")
 
     async def _deployment(self, provider: str, model: str) -> Deployment:
         """What an undeclared model can do and cost; remembered until the world changes."""

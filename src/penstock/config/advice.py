@@ -52,7 +52,7 @@ def _unresolved(config: Config) -> Iterator[str]:
         for credential in provider.credentials
         if vault_name(credential.value) is None
     ]
-    references += [(f"keys.{key.name}: ", key.secret) for key in config.keys]
+    references += [(f"keys.{key.name}: ", key.secret) for key in config.keys if key.secret]
     for place, reference in references:
         try:
             resolve_secret(reference)

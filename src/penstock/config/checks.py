@@ -57,6 +57,7 @@ def cross_check(parsed: Parsed) -> list[Fault]:
         *_replacements(parsed),
         *_keys(parsed),
         *_lineages(parsed),
+        *_trust(parsed),
         *_limits(parsed),
     ]
 
@@ -79,6 +80,8 @@ def check_secrets(parsed: Parsed) -> list[Fault]:
                 faults.append(parsed.document.fault((*path, "credentials", index, "value"), str(error)))
     owners: dict[str, str] = {}
     for path, key in parsed.objects("keys"):
+        if key.tokens_only:
+            continue
         try:
             _claim_secret(key, owners)
         except ConfigError as error:
@@ -201,6 +204,31 @@ def _lineages(parsed: Parsed) -> Iterator[Fault]:
                 yield parsed.document.fault((*path, *place), sentence)
 
 
+def _trust(parsed: Parsed) -> Iterator[Fault]:
+    """Each key and project that the section `identity` names and that is not there, or not the key's."""
+    names, keys = parsed.names("keys"), {key.name: key for key in _completed_keys(parsed)}
+    teams = {project.name: project.team for _, project in parsed.objects("projects")}
+    identity = parsed.contents.identity
+    named: list[tuple[Path, str, str]] = [
+        (("identity", "issuers", number, "rules", index), rule.key, rule.project)
+        for number, issuer in enumerate(identity.issuers)
+        for index, rule in enumerate(issuer.rules)
+    ]
+    for path, name, project in named:
+        if name not in names:
+            yield parsed.document.fault((*path, "key"), f"there is no key {shown(name)}")
+        elif project and project not in parsed.names("projects"):
+            yield parsed.document.fault((*path, "project"), f"there is no project {shown(project)}")
+        elif (key := keys.get(name)) is not None:
+            if project and (key.project not in {"", project} or teams.get(project, key.team) != key.team):
+                yield parsed.document.fault((*path, "project"), f"the key {shown(name)} is not of this project")
+            elif not project and not key.project:
+                yield parsed.document.fault(path, f"needs a project: the key {shown(name)} has none")
+    for index, name in enumerate(identity.gateway.keys if identity.gateway else ()):
+        if name not in names:
+            yield parsed.document.fault(("identity", "gateway", "keys", index), f"there is no key {shown(name)}")
+
+
 def _keys(parsed: Parsed) -> Iterator[Fault]:
     teams, named, aliases = parsed.names("teams"), parsed.names("projects"), parsed.names("models")
     projects = {project.name: cast(DeclaredProject, project) for _, project in parsed.objects("projects")}
@@ -218,7 +246,7 @@ def _keys(parsed: Parsed) -> Iterator[Fault]:
         for index, pattern in enumerate(key.models):
             if not _covered(pattern, aliases):
                 yield parsed.document.fault((*path, "models", index), f"there is no model {shown(pattern)}")
-        if key.secret in secrets:
+        if key.secret and key.secret in secrets:
             message = f"the key {shown(secrets[key.secret])} has the same secret"
             yield parsed.document.fault((*path, "secret"), message)
         secrets.setdefault(key.secret, key.name)

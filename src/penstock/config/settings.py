@@ -21,6 +21,7 @@ from pydantic import (
 )
 from pydantic_core import core_schema
 
+from penstock.config.identity import Identity, TrustedGateway, TrustedIssuer, TrustRule
 from penstock.config.values import (
     MAX_NAME,
     AliasName,
@@ -398,13 +399,15 @@ def refuse_pins(tags: Mapping[str, str], allowed: Mapping[str, Sequence[str]]) -
 
 
 class DeclaredKey(_Section):
-    """`secret`: where the caller's key stands. `models`: aliases and `provider/*` patterns; empty: every declared
-    alias. `tags` are pinned: a caller cannot override them. `allowed_tags`: the values that a tag may have.
-    `expires_at`: UTC. An unwritten `team` is the project's, or that of the key `parent`, under which it stands.
-    `rotation_grace_ms`: how long the old secret is good as well, once there is another."""
+    """`secret`: where the caller's key stands; one that is for `tokens_only` has none. `models`: aliases and
+    `provider/*` patterns; empty: every declared alias. `tags` are pinned: a caller cannot override them.
+    `allowed_tags`: the values that a tag may have. `expires_at`: UTC. An unwritten `team` is the project's, or that of
+    the key `parent`, under which it stands. `rotation_grace_ms`: how long the old secret is good as well, once there is
+    another."""
 
     name: Name
-    secret: Reference
+    secret: Reference = ""
+    tokens_only: bool = False
     team: Name = ""
     project: Name = ""
     user: TagValue = ""
@@ -420,6 +423,12 @@ class DeclaredKey(_Section):
     @model_validator(mode="after")
     def _pinned(self) -> "DeclaredKey":
         refuse_pins(self.tags, self.allowed_tags)
+        return self
+
+    @model_validator(mode="after")
+    def _known_by(self) -> "DeclaredKey":
+        if bool(self.secret) == self.tokens_only:
+            raise ValueError("needs its secret, or else tokens_only: true")
         return self
 
 
@@ -557,6 +566,7 @@ class DeclaredLimit(_Section):
 class Contents(_Section):
     """Everything that a file can say."""
 
+    identity: Identity = Identity()
     server: Server = Server()
     stop: Stop = Stop()
     store: StoreAddress = "sqlite"
@@ -604,6 +614,10 @@ class Config(Contents):
 
 SHAPES: dict[tuple[str, ...], type[BaseModel]] = {
     (): Contents,
+    ("identity",): Identity,
+    ("identity", "issuers"): TrustedIssuer,
+    ("identity", "issuers", "rules"): TrustRule,
+    ("identity", "gateway"): TrustedGateway,
     ("server",): Server,
     ("server", "tls"): Tls,
     ("server", "admin_tls"): Tls,

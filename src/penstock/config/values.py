@@ -37,7 +37,7 @@ _HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
 _HEADER = re.compile(r"[a-z0-9-]+")
 _UNIT_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": MAX_DURATION_MS}
-_OWN_HEADERS = {
+OWN_HEADERS = {
     "authorization",
     "api-key",
     "x-api-key",
@@ -268,7 +268,7 @@ def header_fields(value: object) -> dict[str, str]:
     for field, content in value.items():
         if not _HEADER.fullmatch(field):
             raise ValueError(f"{shown(field)} is not a header name in lower case")
-        if field in _OWN_HEADERS:
+        if field in OWN_HEADERS:
             raise ValueError(f"the header {field} is the gateway's own to write")
         if not isinstance(content, str) or not (content.isascii() and content.isprintable()):
             raise ValueError(f"the header {field} must be one line of printable ASCII text; put it in quotes")

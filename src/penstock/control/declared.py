@@ -111,7 +111,7 @@ async def rotate(write: Write, pepper: bytes, references: BoxReferences, scheme:
     write = dataclasses.replace(write, origin="file")
     start = await _newest_audit(write.conn)
     for key in await _declared_keys(write.conn):
-        if not (key.secret.startswith(scheme) and references.have_key(key)):
+        if not (key.secret and key.secret.startswith(scheme) and references.have_key(key)):
             continue
         row = await nouns.find(write.conn, keys.KEY, key.name)
         if row is not None and row["origin"] == "file":
@@ -321,12 +321,13 @@ async def _put(write: Write, noun: nouns.Noun, columns: nouns.Row) -> None:
 
 
 async def _put_key(write: Write, pepper: bytes, declared: DeclaredKey) -> None:
-    secret = caller_secret(declared)
+    secret = None if declared.tokens_only else caller_secret(declared)
     key = keys.Key.model_construct(**declared.model_dump(exclude={"secret", "rotation_grace_ms"}))
     if await nouns.find(write.conn, keys.KEY, key.name) is None:
         await keys.add(write, pepper, key, secret)
         return
-    await keys.replace_secret(write, pepper, declared, secret)
+    if secret is not None:
+        await keys.replace_secret(write, pepper, declared, secret)
     await keys.put(write, key)
 
 

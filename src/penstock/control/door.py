@@ -22,7 +22,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from penstock.control import changes, kills, organisations
 from penstock.control.actor import Actor
 from penstock.control.changes import News
-from penstock.control.publisher import EVERYTHING, OUTSIDE, Publisher, Touched
+from penstock.control.publisher import EVERYTHING, OUTSIDE, TRUST, Publisher, Touched
 from penstock.control.write import Write
 from penstock.domain.snapshot import Change, Snapshot
 from penstock.store.engine import reading
@@ -112,6 +112,10 @@ class Door:
     async def refresh(self) -> None:
         """Publishes what changed outside the store: a price that flipped, a credential that was rotated."""
         await self._publish(OUTSIDE)
+
+    async def renew_trust(self) -> None:
+        """Publishes whose word is taken, when their keys are others."""
+        await self._publish(TRUST)
 
     async def end_raises(self) -> None:
         """Publishes the limits whose temporary increase has ended."""

@@ -21,7 +21,7 @@ from penstock.domain.access import EVERYTHING, Reach
 from penstock.errors import Conflict, InvalidNoun
 from penstock.identity import virtual_keys
 from penstock.records.receipts import rfc3339
-from penstock.store.tables.control import keys
+from penstock.store.tables.control import NO_SECRET, keys
 
 MAX_TAGS = 64
 MAX_MODELS = 1_000
@@ -33,7 +33,8 @@ _LATEST = datetime(2200, 1, 1, tzinfo=UTC)
 class Key(BaseModel):
     """`models`: alias patterns; empty allows every declared alias. `tags` are pinned: a caller cannot override them.
     `allowed_tags`: the values that a tag may have. `parent`: the key under which it stands, so that it can do no more
-    than that one. `team` is the project's when it is empty, and what the parent has, the key has as well."""
+    than that one. `tokens_only`: it has no secret; others get tokens of it. `team` is the project's when it is empty,
+    and what the parent has, the key has as well."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, hide_input_in_errors=True)
 
@@ -47,6 +48,7 @@ class Key(BaseModel):
     surfaces: Surfaces = []
     allowed_cidrs: Cidrs = []
     parent: Name | Literal[""] = ""
+    tokens_only: bool = False
     expires_at: Moment | None = None
 
     @model_validator(mode="after")
@@ -60,6 +62,7 @@ def _shown(row: nouns.Row) -> dict[str, Any]:
     shown = {column: row[column] for column in columns}
     for moment in ("expires_at", "revoked_at"):
         shown[moment] = None if row[moment] is None else rfc3339(row[moment])
+    shown["tokens_only"] = row["digest"].startswith(NO_SECRET)
     return {**shown, "old_secret_until": rfc3339(row["old_until"]) if row["old_until"] else None}
 
 
@@ -75,16 +78,20 @@ class Rotation(BaseModel):
 
 
 async def create(write: Write, pepper: bytes, fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Fields: those of `Key`. The key as it is shown, and `secret`, this once."""
-    secret = virtual_keys.mint()
-    return {**await add(write, pepper, nouns.validated(Key, fields), secret), "secret": secret}
+    """Fields: those of `Key`. The key as it is shown, and `secret`, this once; None for `tokens_only`."""
+    key = nouns.validated(Key, fields)
+    secret = None if key.tokens_only else virtual_keys.mint()
+    return {**await add(write, pepper, key, secret), "secret": secret}
 
 
-async def add(write: Write, pepper: bytes, key: Key, secret: str) -> dict[str, Any]:
-    """A key with a secret that exists already. One that another key has is Conflict."""
-    digest = virtual_keys.digest(pepper, secret)
-    await _refuse_shared(write, digest, key.name)
-    identity = {"id": f"key_{uuid.uuid4().hex}", "digest": digest, "prefix": virtual_keys.prefix(secret)}
+async def add(write: Write, pepper: bytes, key: Key, secret: str | None) -> dict[str, Any]:
+    """A key with a secret that exists already, or without any. One that another key has is Conflict."""
+    identity = {"id": f"key_{uuid.uuid4().hex}", "prefix": "" if secret is None else virtual_keys.prefix(secret)}
+    if secret is None:
+        identity["digest"] = NO_SECRET + identity["id"]
+    else:
+        identity["digest"] = virtual_keys.digest(pepper, secret)
+        await _refuse_shared(write, identity["digest"], key.name)
     never = {"revoked_at": None, "old_digest": "", "old_until": 0}
     return await nouns.add(write, KEY, {**await _columns(write, key), **identity, **never})
 
@@ -105,6 +112,8 @@ async def put(write: Write, key: Key) -> dict[str, Any]:
 async def _alter(write: Write, row: nouns.Row, key: Key) -> dict[str, Any]:
     if key.parent != row["parent"]:
         raise InvalidNoun("the parent of a key cannot be changed: create another", "parent")
+    if key.tokens_only != row["digest"].startswith(NO_SECRET):
+        raise InvalidNoun("whether a key has a secret cannot be changed: create another", "tokens_only")
     columns = await _columns(write, key, row)
     await lineage.refuse_strays(write.conn, columns)
     return await nouns.alter(write, KEY, row, columns)
@@ -117,6 +126,8 @@ async def rotate(write: Write, pepper: bytes, name: str, fields: Mapping[str, An
     row = await nouns.fetch_writable(write, KEY, name)
     if row["revoked_at"] is not None:
         raise Conflict(f"key {name!r} is revoked, for good: create another")
+    if row["digest"].startswith(NO_SECRET):
+        raise Conflict(f"key {name!r} has no secret that could be rotated")
     secret = virtual_keys.mint()
     return {**await _give(write, row, virtual_keys.digest(pepper, secret), secret, asked.grace), "secret": secret}
 

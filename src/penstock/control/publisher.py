@@ -34,8 +34,10 @@ from penstock.domain.snapshot import (
     applied,
 )
 from penstock.domain.tenancy import Key, Project, Rights, Sharing, Team
+from penstock.domain.trust import Trust
 from penstock.store.chunks import chunks
 from penstock.store.tables import control as tables
+from penstock.store.tables.control import NO_SECRET
 
 Resolve = Callable[[Provider, str, PriceOverride | None, int | None], Deployment]
 """Provider, its name for the model, the operator's price and output bound -> what the catalogue knows of both."""
@@ -68,6 +70,7 @@ class Sources:
     credentials: Credentials
     vault: OpenedValues = lambda _: None
     server: ServerSettings = field(default_factory=ServerSettings)
+    trust: Callable[[], Trust] = Trust
 
 
 class Touched:
@@ -80,7 +83,9 @@ class Touched:
         return self._names.get(kind, set())
 
 
-EVERYTHING = Touched(dict.fromkeys(("team", "project", "key", "provider", "model", "limit", "price")))
+EVERYTHING = Touched(dict.fromkeys(("team", "project", "key", "provider", "model", "limit", "price", "trust")))
+TRUST = Touched({"trust": None})
+"""Whose word is taken, and by which keys."""
 OUTSIDE = Touched({"provider": None, "model": None})
 """What depends on more than the store: credentials, and prices that change with time."""
 
@@ -127,6 +132,7 @@ class Publisher:
         limit_names = touched.of("limit")
         new_limits = await self._read_limits(conn, limit_names)
         old_limits = old.limits if limit_names is None else _where(old.limits, lambda it: it.name in limit_names)
+        trust = self._sources.trust() if touched.of("trust") is None else old.trust
         in_force = await kills.in_force(conn)
         generation = await kills.newest_generation(conn)
         put_providers, drop_providers = _difference(old_providers, new_providers)
@@ -146,6 +152,7 @@ class Publisher:
             put_aliases=put_aliases,
             put_limits=put_limits,
             put_kills=put_kills,
+            put_trust=None if trust == old.trust else trust,
             drop_keys=drop_keys,
             drop_teams=drop_teams,
             drop_projects=drop_projects,
@@ -284,7 +291,7 @@ async def _read_teams(conn: AsyncConnection, names: set[str] | None) -> dict[str
 async def _read_projects(conn: AsyncConnection, names: set[str] | None) -> dict[str, Project]:
     table = tables.projects
     rows = _rows(conn, select(table), table.c.name, names)
-    return {row.name: Project(row.name, row.environment) async for row in rows}
+    return {row.name: Project(row.name, row.environment, row.team) async for row in rows}
 
 
 async def _rows(
@@ -306,7 +313,7 @@ def _key(row: Any) -> Key:
     return Key(
         id=row.id,
         name=row.name,
-        digest=row.digest,
+        digest="" if row.digest.startswith(NO_SECRET) else row.digest,
         team=row.team,
         project=row.project,
         user=row.user,

@@ -18,6 +18,7 @@ from penstock.domain.money import RateCard
 from penstock.domain.policy import Limit
 from penstock.domain.table import Table, table_of
 from penstock.domain.tenancy import Key, Project, Team
+from penstock.domain.trust import Trust
 
 
 class Secret(Struct, frozen=True, repr_omit_defaults=True):
@@ -141,6 +142,7 @@ class Snapshot(Struct, frozen=True):
     kills: dict[int, Kill] = field(default_factory=dict)
     """Those in force, by generation."""
     server: ServerSettings = ServerSettings()
+    trust: Trust = Trust()
 
 
 class Change(Struct, frozen=True, omit_defaults=True):
@@ -155,6 +157,7 @@ class Change(Struct, frozen=True, omit_defaults=True):
     put_aliases: dict[str, Alias] = field(default_factory=dict)
     put_limits: dict[str, Limit] = field(default_factory=dict)
     put_kills: dict[int, Kill] = field(default_factory=dict)
+    put_trust: Trust | None = None
     drop_keys: tuple[str, ...] = ()
     drop_teams: tuple[str, ...] = ()
     drop_projects: tuple[str, ...] = ()
@@ -181,6 +184,8 @@ def applied(snapshot: Snapshot, change: Change) -> Snapshot:
             tables[table] = merged
     if change.put_keys or change.drop_keys:
         tables |= _keys_after(snapshot, change)
+    if change.put_trust is not None:
+        tables["trust"] = change.put_trust
     return structs.replace(snapshot, version=change.version, generation=change.generation, **tables)
 
 

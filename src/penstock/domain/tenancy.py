@@ -57,8 +57,14 @@ class Key(Struct, frozen=True, gc=False, omit_defaults=True):
     old_until: float = 0.0
 
     def digests(self) -> tuple[str, ...]:
-        """Those of the secrets by which it is found."""
-        return (self.digest, self.old_digest) if self.old_digest else (self.digest,)
+        """Those of the secrets by which it is found; none for a key that tokens alone are made of."""
+        return tuple([digest for digest in (self.digest, self.old_digest) if digest])
+
+    def is_opened_by(self, digest: str, now_s: float) -> bool:
+        """Whether the secret with a digest that begins so is good at this moment."""
+        if digest and self.digest.startswith(digest):
+            return True
+        return bool(digest) and self.old_digest.startswith(digest) and now_s < self.old_until
 
 
 class Team(Struct, frozen=True, omit_defaults=True):
@@ -74,6 +80,7 @@ class Team(Struct, frozen=True, omit_defaults=True):
 class Project(Struct, frozen=True, omit_defaults=True):
     name: str
     environment: str = ""
+    team: str = ""
 
 
 MAX_ANCESTORS = 8
@@ -98,6 +105,15 @@ class Principal(Struct, frozen=True):
     required_tags: tuple[str, ...] = ()
     tags_from: dict[str, str] = {}
     ancestors: tuple[str, ...] = ()
+
+    def pinned(self) -> dict[str, str]:
+        """The tags that its calls carry in any case."""
+        return {name: value for rights in reversed(self.rights) for name, value in rights.tags.items()}
+
+    def narrowed(self, rights: Rights, **dimensions: str) -> "Principal":
+        """The same, within `rights` as well. `dimensions`: fields that the key leaves open, such as `project`."""
+        known = {name: value for name, value in dimensions.items() if value}
+        return structs.replace(self, rights=(rights, *self.rights), **known)
 
 
 class Sharing:

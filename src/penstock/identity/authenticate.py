@@ -4,8 +4,9 @@ import re
 from collections.abc import Mapping
 
 from penstock.domain.snapshot import Snapshot
-from penstock.domain.tenancy import MAX_ANCESTORS, NO_PROJECT, NO_TEAM, Key, Principal
+from penstock.domain.tenancy import MAX_ANCESTORS, NO_PROJECT, NO_TEAM, Key, Principal, Rights
 from penstock.errors import InvalidApiKey
+from penstock.identity import tokens
 from penstock.identity.virtual_keys import digest, well_formed
 
 KEY_HEADERS = ("x-api-key", "api-key", "x-goog-api-key")
@@ -17,13 +18,37 @@ def authenticate(snapshot: Snapshot, headers: Mapping[str, str], pepper: bytes, 
     secret = presented_secret(headers)
     if secret is None:
         raise InvalidApiKey("No API key was given. Send 'Authorization: Bearer pk-...'.")
+    if tokens.is_token(secret):
+        return _of_token(snapshot, pepper, secret, now_s)
     presented = digest(pepper, secret) if well_formed(secret) else ""
     key = snapshot.keys.get(snapshot.digests.get(presented, ""))
     if key is None:
         raise InvalidApiKey("The API key is not known to this gateway.")
-    if presented != key.digest and key.old_until <= now_s:
+    if not key.is_opened_by(presented, now_s):
         raise InvalidApiKey(f"The API key '{key.name}' has another secret since it was rotated.")
     return principal_of(snapshot, key, now_s)
+
+
+def _of_token(snapshot: Snapshot, pepper: bytes, token: str, now_s: float) -> Principal:
+    """As whom a short-lived token is used: as its key, within what the token says."""
+    grant = tokens.read(pepper, token, now_s)
+    if grant is None:
+        raise InvalidApiKey("The token is not one of this gateway, or has expired.")
+    key = snapshot.keys.get(grant.key)
+    if key is None or key.id != grant.sub:
+        raise InvalidApiKey("The API key of this token does not exist any more.")
+    if grant.made_with and not key.is_opened_by(grant.made_with, now_s):
+        raise InvalidApiKey(f"The API key '{key.name}' has another secret since this token was made.")
+    project = snapshot.projects.get(grant.project, NO_PROJECT)
+    if (
+        project.team != key.team
+        or key.project not in {"", grant.project}
+        or key.user not in {"", grant.user or key.user}
+    ):
+        raise InvalidApiKey(f"The API key '{key.name}' is of another project or user since this token was made.")
+    rights = Rights(models=grant.models, tags=grant.tags, surfaces=grant.surfaces)
+    principal = principal_of(snapshot, key, now_s)
+    return principal.narrowed(rights, project=project.name, environment=project.environment, user=grant.user)
 
 
 def principal_of(snapshot: Snapshot, key: Key, now_s: float) -> Principal:

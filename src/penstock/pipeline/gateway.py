@@ -1,15 +1,19 @@
 """What a worker holds while it serves, and what its calls have in common."""
 
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
-from typing import NamedTuple, Protocol
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
+from typing import Any, NamedTuple, Protocol
 
 from penstock.admission.admit import kill_on, killed
 from penstock.domain.events import Cause
 from penstock.domain.exchange import Exchange
 from penstock.domain.idempotency import KeyUse
 from penstock.domain.snapshot import BREAK_GLASS, Deployment, Snapshot
-from penstock.errors import GatewayError, Overloaded, StoreUnavailable
+from penstock.domain.tenancy import Principal
+from penstock.domain.trust import Issuer
+from penstock.errors import GatewayError, InvalidApiKey, Overloaded, StoreUnavailable
+from penstock.identity.authenticate import authenticate
+from penstock.identity.workloads import vouched
 from penstock.ledger.ledger import Ledger
 from penstock.upstream.call import Upstream
 
@@ -34,6 +38,14 @@ class KeyUses(Protocol):
 
     async def release(self, use: KeyUse) -> None:
         """Lets the Idempotency-Key be used again, soon where it cannot be at once."""
+
+
+class Assertions(Protocol):
+    """Reads what trusted issuers state, see `penstock.identity.assertions`."""
+
+    def issuer_of(self, token: str) -> str: ...
+
+    def read(self, issuer: Issuer, token: str, now_s: float) -> Mapping[str, Any]: ...
 
 
 class Asked(NamedTuple):
@@ -67,6 +79,7 @@ class Gateway:
         self.resolve, self.key_uses = asked
         self.clock = clock
         self.live: dict[str, Exchange] = {}
+        self.assertions: Assertions | None = None
         self.draining = False
         self._uptime = uptime
         self._fresh_until = 0
@@ -89,6 +102,18 @@ class Gateway:
         """Raises `Killed` while the break-glass file stops this box."""
         if (kill := self.snapshot.kills.get(BREAK_GLASS.generation)) is not None:
             raise killed(kill)
+
+    def identify(self, snapshot: Snapshot, headers: Mapping[str, str], now_s: float) -> Principal:
+        """As whom the caller calls. With the key of an API gateway in front, as that one says in its header. Raises
+        `InvalidApiKey` and `NotPermitted`."""
+        principal = authenticate(snapshot, headers, self.pepper, now_s)
+        front = snapshot.trust.front
+        if front is None or not {principal.key, *principal.ancestors} & set(front.keys):
+            return principal
+        said = headers.get(front.header)
+        if said is None or self.assertions is None:
+            raise InvalidApiKey(f"Whoever calls with the API key '{principal.key}' says whose call it is, signed.")
+        return vouched(principal, front, self.assertions.read(front.issuer, said.removeprefix("Bearer "), now_s))
 
     def cut_killed(self) -> int:
         """Cuts every live call that a kill in force covers; returns how many there were."""

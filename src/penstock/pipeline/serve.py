@@ -25,7 +25,6 @@ from penstock.errors import (
     UpstreamError,
     UpstreamReset,
 )
-from penstock.identity.authenticate import authenticate
 from penstock.pipeline.attempt import Attempt, tell
 from penstock.pipeline.gateway import Gateway, Reply
 from penstock.pipeline.reserve import reserve
@@ -41,13 +40,13 @@ async def serve(
     snapshot = gateway.snapshot
     try:
         gateway.require_ready()
-        exchange.principal = authenticate(snapshot, exchange.headers, gateway.pepper, exchange.started_at / 1e9)
+        exchange.principal = gateway.identify(snapshot, exchange.headers, exchange.started_at / 1e9)
         exchange.tags = enter(snapshot, exchange)
         body = await read_body()
         gateway.require_ready()
         if gateway.snapshot is not snapshot:  # a body can take its time, and the key may be gone by now
             snapshot = gateway.snapshot
-            exchange.principal = authenticate(snapshot, exchange.headers, gateway.pepper, gateway.clock() / 1e9)
+            exchange.principal = gateway.identify(snapshot, exchange.headers, gateway.clock() / 1e9)
             exchange.tags = enter(snapshot, exchange)
         call = spoken.dialect.parse(body, spoken.address)
         exchange.streaming = call.streaming
@@ -81,7 +80,7 @@ async def _take_key(gateway: Gateway, exchange: Exchange, body: bytes) -> None:
         raise idempotency.refusal(first, use)
     exchange.key_use = use
     gateway.require_ready()
-    authenticate(gateway.snapshot, exchange.headers, gateway.pepper, gateway.clock() / 1e9)  # that took its time
+    gateway.identify(gateway.snapshot, exchange.headers, gateway.clock() / 1e9)  # that took its time
 
 
 async def _release_key(gateway: Gateway, exchange: Exchange) -> None:

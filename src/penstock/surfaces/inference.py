@@ -27,11 +27,12 @@ from penstock.errors import (
     ModelNotFound,
     NotFound,
     Overloaded,
+    UnknownSigner,
     UpstreamCredential,
     UpstreamRefused,
 )
-from penstock.identity.authenticate import authenticate
 from penstock.pipeline import Gateway, Reply, serve
+from penstock.surfaces import tokens
 from penstock.surfaces.http1.request import HeaderList, Request
 from penstock.surfaces.request_id import new_request_id
 from penstock.surfaces.routes import route
@@ -51,13 +52,25 @@ MAY_PASS = frozenset({"internal_error", "upstream_unreachable", "upstream_timeou
 _JSON = (b"content-type", b"application/json")
 
 
-class Inference:
-    """`receipt(request_id, key_id)` asks the control process; None is "there is none of yours"."""
+async def _nowhere() -> None:
+    """There is nobody to look."""
 
-    def __init__(self, gateway: Gateway, node: str, receipt: Callable[[str, str], Awaitable[bytes | None]]) -> None:
+
+class Inference:
+    """`receipt(request_id, key_id)` asks the control process; None is "there is none of yours". `look_again` has it
+    look for new keys of trusted issuers."""
+
+    def __init__(
+        self,
+        gateway: Gateway,
+        node: str,
+        receipt: Callable[[str, str], Awaitable[bytes | None]],
+        look_again: Callable[[], Awaitable[None]] = _nowhere,
+    ) -> None:
         self._gateway = gateway
         self._node = node
         self._receipt = receipt
+        self._look_again = look_again
         self.refused_strangers = 0
 
     async def handle(self, request: Request) -> None:
@@ -66,9 +79,12 @@ class Inference:
         if spoken is not None and request.method == "POST":
             await self._infer(request, spoken)
             return
+        if request.path == tokens.PATH and request.method == "POST":
+            await self._exchange(request)
+            return
         request_id = new_request_id(self._gateway.clock())
         try:
-            if spoken is not None:
+            if spoken is not None or request.path == tokens.PATH:
                 raise MethodNotAllowed(f"'{request.path}' takes POST.")
             status, body = await self._look_up(request)
         except GatewayError as error:
@@ -88,7 +104,7 @@ class Inference:
         request.on_disconnect = lambda: cut("aborted")
         limit = self._gateway.snapshot.server.max_body_bytes
         try:
-            reply = await serve(self._gateway, exchange, spoken, lambda: request.body(limit))
+            reply = await self._serve(exchange, spoken, lambda: request.body(limit))
             await self._reply(request, reply, exchange)
         except GatewayError as error:
             exchange.cut = None
@@ -105,6 +121,31 @@ class Inference:
             _log.exception("request %s met a fault of the gateway's own", request_id)
             if not request.answered:
                 _refuse(request, InternalError("The gateway met a fault of its own."), dialect, request_id)
+
+    async def _serve(self, exchange: Exchange, spoken: Spoken, read_body: Callable[[], Awaitable[bytes]]) -> Reply:
+        try:
+            return await serve(self._gateway, exchange, spoken, read_body)
+        except UnknownSigner:
+            if exchange.principal is not None:
+                raise
+            await self._look_again()  # nothing has been read of the request yet
+            return await serve(self._gateway, exchange, spoken, read_body)
+
+    async def _exchange(self, request: Request) -> None:
+        """A key or an identity for a token."""
+        request_id = (b"x-request-id", new_request_id(self._gateway.clock()).encode())
+        try:
+            form = await tokens.form_of(request)
+            try:
+                headers, body = tokens.exchange(self._gateway, request, form)
+            except UnknownSigner:
+                await self._look_again()
+                headers, body = tokens.exchange(self._gateway, request, form)
+            status = 200
+        except GatewayError as error:
+            self.refused_strangers += isinstance(error, InvalidApiKey)
+            status, headers, body = tokens.refusal(error)
+        request.respond(status, [request_id, *headers], body)
 
     async def _reply(self, request: Request, reply: Reply, exchange: Exchange) -> None:
         headers = [(b"x-request-id", exchange.request_id.encode()), *reply.headers]
@@ -148,7 +189,7 @@ class Inference:
             raise NotFound(f"There is no '{_shown(path)}' here.")
         self._gateway.require_ready()
         snapshot, now_s = self._gateway.snapshot, self._gateway.clock() / 1e9
-        principal = authenticate(snapshot, request.headers, self._gateway.pepper, now_s)
+        principal = self._gateway.identify(snapshot, request.headers, now_s)
         refuse_address(principal, request.peer, request.headers.get(HEADER), snapshot.server.trusted_proxies)
         if path.startswith("/v1/receipts/"):
             receipt = await self._receipt(path.removeprefix("/v1/receipts/"), principal.key_id)

@@ -94,7 +94,10 @@ class Lab:
             stack.enter_context(self.provider)
             variables = {name: f"KEY_{number}" for number, name in enumerate(self.secrets)}
             config = lab_config(self.provider)
-            config["keys"] = [{"name": n, "secret": f"env:{variables[n]}", **k} for n, k in self._keys.items()]
+            secret = {
+                n: {} if k.get("tokens_only") else {"secret": f"env:{variables[n]}"} for n, k in self._keys.items()
+            }
+            config["keys"] = [{"name": n, **secret[n], **k} for n, k in self._keys.items()]
             config["limits"] = self._limits
             environment = {variables[name]: secret for name, secret in self.secrets.items()}
             environment["LAB_KEY"] = CREDENTIAL_CANARY

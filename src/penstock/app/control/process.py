@@ -2,11 +2,11 @@
 
     data directory and lock -> file and secrets -> store -> declared configuration -> link to workers -> admin listener
 
-From then on twelve things run until the process is told to stop: the drain of the journals, the pulse to the workers,
+From then on thirteen things run until the process is told to stop: the drain of the journals, the pulse to the workers,
 the admin listener, the look at what changes outside the store, the end of temporary increases, the beginning of prices,
-the vault, the pruning of old usage events and Idempotency-Keys, the note of when keys were used, the ledger's
-self-check, the look at the break-glass file, the tale of failed sign-ins. On a database with other boxes two more: the
-follower and the neighbours.
+the vault, the pruning of old usage events and Idempotency-Keys, the note of when keys were used, the look at the keys
+of trusted issuers, the ledger's self-check, the look at the break-glass file, the tale of failed sign-ins. On a
+database with other boxes two more: the follower and the neighbours.
 """
 
 import asyncio
@@ -41,6 +41,8 @@ from penstock.app.control.listener import Listener
 from penstock.app.control.neighbours import Neighbours
 from penstock.app.control.prices import Prices
 from penstock.app.control.selfcheck import AFTER_START_S, EVERY_S, SelfCheck
+from penstock.app.control.signers import EVERY_S as SIGNERS_S
+from penstock.app.control.signers import Signers
 from penstock.app.link import Adjusted, CredentialHeard, LeaseRequest, Welcome
 from penstock.config.environment import Environment, resolve_secret
 from penstock.config.loading import load
@@ -84,6 +86,7 @@ from penstock.surfaces.admin import application
 from penstock.surfaces.admin.entrance import Entrance, provider
 from penstock.surfaces.admin.plane import Plane
 from penstock.surfaces.ops import Operations
+from penstock.upstream.http1 import Http1Transport, TransportSettings
 from penstock.vault.wrappers import RootWrapper, wrappers_of
 
 OUTSIDE_S = 60.0
@@ -144,7 +147,12 @@ class Control:
         self._prices = Prices()
         credentials = DeclaredCredentials(config.providers)
         opened = Values()
-        self._publisher = Publisher(Sources(self._prices.resolve, credentials, opened, config.server_settings()))
+        self._transport = Http1Transport(TransportSettings(ca_file=config.upstream.ca_bundle or None))
+        self._signers = Signers(config.identity, self._transport, self._renew_trust)
+        sources = Sources(
+            self._prices.resolve, credentials, opened, config.server_settings(), trust=self._signers.trust
+        )
+        self._publisher = Publisher(sources)
         self._door = Door(self._engine, self._publisher, require_store=self._claim.require)
         root = RootWrapper(secrets.vault_key, verifier(secrets.pepper))
         wrappers = wrappers_of(config.vault, root)
@@ -164,19 +172,12 @@ class Control:
         self._self_check = SelfCheck(self._ledger_engine, self._metrics)
         self._drain = Drain(self._committer, self._metrics.failed)
         self._key_uses = KeyUses(self._engine, self._claim, self._metrics.failed)
-        questions: dict[str, Callable[..., Awaitable[bytes | None]]] = {
-            "receipt": self._answer_receipt,
-            "deployment": self._answer_deployment,
-            "adjustments": self._answer_adjustments,
-            "take_key": self._key_uses.take,
-            "release_key": self._key_uses.release,
-        }
         self._crowds = Crowds()
         self._asides = Asides(self._metrics, self._tell_of_credential)
         answers = Answers(
             self._welcome,
             lambda: self._publisher.snapshot,
-            questions,
+            self._questions(),
             self._is_fresh,
             self._lease,
             self._box.worker,
@@ -187,8 +188,7 @@ class Control:
         expected = [self._box.worker(box.node_name(number)) for number in range(options.workers)]
         self._fleet = Fleet(answers, self._metrics, expected)
         self._grantor = Grantor(self._ledger_engine, lambda: self._publisher.snapshot.limits, self._recall)
-        workers = options.workers or config.server.workers
-        self._has_sole_worker = workers == 1 and not self._box.id
+        self._has_sole_worker = (options.workers or config.server.workers) == 1 and not self._box.id
         self._follower: Follower | None = None
         self._neighbours: Neighbours | None = None
         if self._box.id:
@@ -254,6 +254,7 @@ class Control:
             asyncio.ensure_future(self._every(TOLD_EVERY_S, "sign_ins", self._sign_in.tell)),
             asyncio.ensure_future(self._every(PRUNE_S, "prune", self._prune)),
             asyncio.ensure_future(self._every(WRITE_S, "key_activity", self._note_activity)),
+            asyncio.ensure_future(self._every(SIGNERS_S, "signers", self._signers.look, 0.0)),
             asyncio.ensure_future(self._every(EVERY_S, "self_check", self._self_check.run, AFTER_START_S)),
             self._listener.task,
         ]
@@ -274,6 +275,7 @@ class Control:
         if self._keeping is not None:
             self._keeping.cancel()
         await self._fleet.close()
+        await self._transport.close()
         await self._grantor.close()
         await self._committer.close()
         await self._engine.dispose()
@@ -402,6 +404,16 @@ class Control:
 
     # -- what workers ask ---------------------------------------------------------------------------------------------
 
+    def _questions(self) -> dict[str, Callable[..., Awaitable[bytes | None]]]:
+        return {
+            "receipt": self._answer_receipt,
+            "deployment": self._answer_deployment,
+            "adjustments": self._answer_adjustments,
+            "signers": self._answer_signers,
+            "take_key": self._key_uses.take,
+            "release_key": self._key_uses.release,
+        }
+
     async def _welcome(self, epoch: int, starting: Collection[int]) -> Welcome | None:
         pepper = self._secrets.pepper
         if self._claim.is_lost:
@@ -452,6 +464,13 @@ class Control:
         async with self._door.read() as conn:
             made = await adjustments.after(conn, int(number), MAX_TOLD)
         return msgspec.msgpack.encode([Adjusted(each.number, each.charge) for each in made])
+
+    async def _renew_trust(self) -> None:
+        await self._door.renew_trust()
+
+    async def _answer_signers(self) -> bytes | None:
+        await self._signers.look_again()
+        return None
 
     # -- what administrators ask --------------------------------------------------------------------------------------
 

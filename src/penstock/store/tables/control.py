@@ -78,6 +78,9 @@ admin_tokens = Table(
     *_provenance(),
 )
 
+NO_SECRET = "none:"  # noqa: S105 - it is the opposite
+"""What the digest of a key begins with that has no secret. Its id follows, so that each is another."""
+
 keys = Table(
     "keys",
     metadata,

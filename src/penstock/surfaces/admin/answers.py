@@ -58,7 +58,9 @@ class ShownToken(Provenance):
 
 
 class CreatedToken(ShownToken):
-    secret: str | None = Field(description="shown once; null in the replay of a request with an Idempotency-Key")
+    secret: str | None = Field(
+        description="shown once; null of a key that has none, and in the replay of a request with an Idempotency-Key"
+    )
 
 
 class SignedIn(BaseModel):
@@ -102,6 +104,7 @@ class ShownKey(Provenance):
     models: list[str]
     surfaces: list[str]
     allowed_cidrs: list[str]
+    tokens_only: bool = Field(default=False, description="it has no secret; others get tokens of it")
     tags: dict[str, str]
     allowed_tags: dict[str, list[str]]
     expires_at: Moment | None
