@@ -169,9 +169,11 @@ def test_the_configuration_examples_have_no_fault(
         file.write_text(example)
     else:
         # A part of a file stands for itself in the README's.
-        lists = {name: readme_configuration.get(name, []) + value for name, value in shown.items()}
+        settings = {name: value for name, value in shown.items() if isinstance(value, dict)}
+        objects = {name: value for name, value in shown.items() if name not in settings}
+        lists = {name: readme_configuration.get(name, []) + value for name, value in objects.items()}
         mine = {name: {item.get("name", repr(item)): item for item in items} for name, items in lists.items()}
-        merged = readme_configuration | {name: list(items.values()) for name, items in mine.items()}
+        merged = readme_configuration | settings | {name: list(items.values()) for name, items in mine.items()}
         file.write_text(yaml.safe_dump(merged))
     code = run(["check", "-c", str(file)])
     assert code == 0, capsys.readouterr().err

@@ -11,12 +11,14 @@ from sqlalchemy import Engine
 from sqlalchemy.engine import URL
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from penstock.domain.access import Reach
 from penstock.domain.events import AttemptRecord, LimitCharged, UsageEvent
 from penstock.domain.money import CostLine
 from penstock.domain.usage import Usage
 from penstock.errors import InvalidNoun
 from penstock.records.events import write_events
 from penstock.records.receipts import own_receipt, public, receipt, rfc3339
+from penstock.records.recent import recent
 from penstock.records.retention import prune
 from penstock.records.usage import usage
 from penstock.store.engine import committer_engine, control_engine
@@ -93,6 +95,29 @@ async def test_usage_has_the_public_shape(store: Store) -> None:
     assert answer["rows"][1]["team"] == "sales" and answer["rows"][1]["errors"] == 1
     assert answer["rows"][1]["ttft_ms"] is None
     assert answer["total"]["calls"] == 3 and answer["total"]["cost_nanousd"] == 1_000_001_239
+
+
+async def test_a_tenant_sees_its_own_calls_and_no_others_whatever_is_asked(store: Store) -> None:
+    ours = {"team": "growth", "project": "search"}
+    store.write(
+        event(1, **ours, cost_nanousd=1, tags={"feature": "x"}),
+        event(2, team="growth", cost_nanousd=10),
+        event(3, team="sales", project="secret", key="secret-key", cost_nanousd=100),
+        event(4, team="former", project="search", cost_nanousd=1_000),
+        event(5, team="", cost_nanousd=10_000),
+    )
+    team, project = Reach(teams=frozenset({"growth"})), Reach(projects={"search": "growth"})
+    for reach, cost, own in ((team, 11, ["req_2", "req_1"]), (project, 1, ["req_1"]), (Reach(), 0, [])):
+        async with store.control.connect() as conn:
+            for by in ([], ["team", "key"], ["hour"], ["tag:feature"]):
+                answer = await usage(conn, by, START + 1, None, reach)
+                assert answer["total"]["cost_nanousd"] == cost
+                assert "secret" not in str(answer)
+            items, following = await recent(conn, 10, None, reach)
+            assert ([item["request_id"] for item in items], following) == (own, None)
+            assert await receipt(conn, "req_3", reach) is None
+            first, following = await recent(conn, 1, None, reach)
+            assert [item["request_id"] for item in first] == own[:1]
 
 
 async def test_usage_of_nothing_is_nothing(store: Store) -> None:
