@@ -56,11 +56,17 @@ from penstock.domain.snapshot import ServerSettings, TlsFiles
 from penstock.domain.tenancy import ATTRIBUTES, DEFAULT_ORGANISATION, SURFACES
 from penstock.domain.vendors import COMPATIBLE, needs_address
 
-OWN_KINDS = ("openai", "anthropic", "bedrock", "google", "compatible", "simulated")
+OWN_KINDS = ("openai", "anthropic", "azure", "bedrock", "google", "vertex", "compatible", "simulated")
 """Those with a file of their own in `providers`; the others are entries of the catalogue."""
 VENDOR_KINDS = tuple(COMPATIBLE)
 VENDORS_TOLD = "and the vendors of docs/providers.md"
-LATER_KINDS = ("azure", "vertex", "cohere")
+LATER_KINDS = ("cohere",)
+OPTIONS_OF = {
+    "azure": ("api_version", "auth"),
+    "simulated": ("latency_ms", "chunk_delay_ms", "tokens", "fail_status", "fail_every", "cut_after_chunks"),
+    "vertex": ("project", "location"),
+}
+"""The options that a kind of provider has."""
 WINDOWS = ("second", "minute", "hour", "day", "week", "month", "year", "total")
 SLIDING = ("minute", "hour", "day", "week")
 """A second is too short to be made of shorter windows; months and years have no one length."""
@@ -233,8 +239,8 @@ class TimeoutSettings(_Section):
         return Timeouts(self.connect, self.first_byte, self.between_chunks, self.total)
 
 
-class SimulatedOptions(_Section):
-    """The script of a simulated provider. Absent: the provider's own default."""
+class ProviderOptions(_Section):
+    """What only some kinds of provider have, see `OPTIONS_OF`. Absent: the provider's own default."""
 
     latency_ms: int | None = Field(default=None, ge=0, le=600_000)
     chunk_delay_ms: int | None = Field(default=None, ge=0, le=600_000)
@@ -242,6 +248,10 @@ class SimulatedOptions(_Section):
     fail_status: int | None = Field(default=None, ge=400, le=599)
     fail_every: int | None = Field(default=None, ge=1)
     cut_after_chunks: int | None = Field(default=None, ge=0)
+    api_version: str | None = Field(default=None, pattern=r"^[0-9A-Za-z.-]{1,40}$")
+    auth: Annotated[str | None, one_of("key", "bearer")] = None
+    project: str | None = Field(default=None, pattern=r"^[a-z0-9.:-]{1,63}$")
+    location: str | None = Field(default=None, pattern=r"^[a-z0-9-]{1,40}$")
 
 
 class DeclaredProvider(_Section):
@@ -253,7 +263,7 @@ class DeclaredProvider(_Section):
     credentials: list[DeclaredCredential] = []
     timeouts: Annotated[Timeouts, _read_as(TimeoutSettings, TimeoutSettings.bounds)] = Timeouts()
     headers: HeaderFields = {}
-    options: Annotated[dict[str, Any], _read_as(SimulatedOptions, _written)] = {}
+    options: Annotated[dict[str, Any], _read_as(ProviderOptions, _written)] = {}
 
     @model_validator(mode="after")
     def _address(self) -> "DeclaredProvider":
@@ -261,8 +271,11 @@ class DeclaredProvider(_Section):
             raise ValueError(f"a provider of kind {self.kind} needs its base_url")
         if self.kind == "simulated" and (self.base_url or self.credentials or self.headers):
             raise ValueError("a provider of kind simulated has no base_url, credentials or headers: nothing is sent")
-        if self.kind != "simulated" and self.options:
-            raise ValueError("only a provider of kind simulated has options")
+        unknown = [name for name in self.options if name not in OPTIONS_OF.get(self.kind, ())]
+        if unknown:
+            raise ValueError(f"a provider of kind {self.kind} has no option '{unknown[0]}'")
+        if self.kind == "vertex" and "project" not in self.options:
+            raise ValueError("a provider of kind vertex needs the option `project`")
         if self.credentials and not any(credential.weight for credential in self.credentials):
             raise ValueError("has no credential with a weight above 0: nothing would be in the turn")
         return self
@@ -632,7 +645,7 @@ SHAPES: dict[tuple[str, ...], type[BaseModel]] = {
     ("providers",): DeclaredProvider,
     ("providers", "credentials"): DeclaredCredential,
     ("providers", "timeouts"): TimeoutSettings,
-    ("providers", "options"): SimulatedOptions,
+    ("providers", "options"): ProviderOptions,
     ("models",): DeclaredModel,
     ("models", "targets"): DeclaredTarget,
     ("models", "price"): DeclaredPrice,

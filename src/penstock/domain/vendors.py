@@ -39,4 +39,4 @@ COMPATIBLE: dict[str, CompatibleVendor] = load(files("penstock.domain").joinpath
 
 def needs_address(kind: str) -> bool:
     """Whether a provider of this kind has no address but its operator's."""
-    return kind in ("compatible", "bedrock") or (kind in COMPATIBLE and not COMPATIBLE[kind].base_url)
+    return kind in ("compatible", "azure", "bedrock") or (kind in COMPATIBLE and not COMPATIBLE[kind].base_url)

@@ -79,6 +79,19 @@ class Reframes(Protocol):
     def reframer(self, outgoing: Outgoing, content_type: str) -> Reframer | None: ...
 
 
+@runtime_checkable
+class TradesCredentials(Protocol):
+    """A vendor that takes an access token instead of some of its credentials. Pure, as the rest: `now_s` is the time
+    (Unix seconds), and who fetches is the upstream room."""
+
+    def token_request(self, credential: Credential, now_s: float) -> HttpRequest | None:
+        """How a token is asked for; None where the credential goes as it is. Raises `ValueError` for one that is not
+        what the vendor takes."""
+
+    def token_of(self, body: bytes) -> tuple[str, float]:
+        """The token in the answer, and its lifetime in seconds. Raises `UpstreamMalformed`."""
+
+
 def origin_of(base_url: str) -> tuple[Origin, str]:
     """`https://host:port/path` -> its origin and the path without a closing slash."""
     parts = urlsplit(base_url)

@@ -1,6 +1,7 @@
 """One attempt: the vendor's request, its credential, the transport; and what a vendor's refusal means."""
 
 import asyncio
+import time
 from collections.abc import Callable
 from functools import lru_cache
 
@@ -10,11 +11,12 @@ from penstock.domain.http import Headers, header
 from penstock.domain.snapshot import Credential, Provider
 from penstock.errors import UpstreamCredential, UpstreamError, UpstreamMalformed, UpstreamRefused
 from penstock.providers.base import Outgoing, Vendor, forwarded
-from penstock.providers.registry import REFRAMING, provider_for
+from penstock.providers.registry import REFRAMING, TRADING, provider_for
 from penstock.providers.rejections import Verdict, judge
 from penstock.upstream.credentials import Credentials
 from penstock.upstream.reframed import Reframed
 from penstock.upstream.simulated import SimulatedTransport
+from penstock.upstream.tokens import Tokens
 from penstock.upstream.transport import Transport, UpstreamResponse
 
 MAX_ERROR_BODY_BYTES = 1024 * 1024
@@ -32,6 +34,7 @@ class Upstream:
     def __init__(self, http: Transport, credentials: Credentials | None = None) -> None:
         self._http = http
         self.credentials = credentials or Credentials()
+        self._tokens = Tokens(http, time.time)
         self._simulated: dict[str, tuple[Provider, SimulatedTransport]] = {}
 
     async def attempt(
@@ -45,6 +48,8 @@ class Upstream:
         """Dispatches one attempt. `draft` makes the event that goes with the HOLD.
         Returns when the head of the answer is there; raises `UpstreamError`."""
         vendor = provider_for(provider.kind)
+        if credential is not None and provider.kind in TRADING:
+            credential = await self._tokens.instead_of(credential, TRADING[provider.kind])
         request = vendor.request(provider, credential, outgoing)
         request.headers.extend(forwarded(outgoing.headers, vendor.forwards))
         response = await self._transport(provider).send(request, lambda: admission.dispatch(draft()))
