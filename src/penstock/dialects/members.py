@@ -58,6 +58,11 @@ class Members:
     def text(self, name: str) -> str:
         return self.take(name, str) or ""
 
+    def peek(self, name: str) -> str:
+        """The text there, which is not taken; empty for anything else."""
+        raw = self._members.get(name)
+        return cast(str, _decoder(str).decode(raw)) if raw is not None and bytes(raw).startswith(b'"') else ""
+
     def json_text(self, name: str) -> str:
         """A string; anything else as its JSON text."""
         raw = self.raw(name)

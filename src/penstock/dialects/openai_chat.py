@@ -346,6 +346,11 @@ class _Delta(Struct):
 
 class _StreamChoice(Struct):
     delta: _Delta | None = None
+    text: Any = None  # Completions
+
+    def sizes(self) -> list[int]:
+        text = [len(self.text.encode())] if isinstance(self.text, str) else []
+        return text + (self.delta.sizes() if self.delta is not None else [])
 
 
 class _Chunk(Struct):
@@ -493,7 +498,7 @@ def _text_sizes(data: bytes) -> list[int]:
         chunk = _chunk_decoder.decode(data)
     except (msgspec.DecodeError, RecursionError):
         return [len(data)]  # what cannot be read is counted whole: an estimate must not lose spend
-    return [size for choice in chunk.choices or () if choice.delta for size in choice.delta.sizes()]
+    return [size for choice in chunk.choices or () for size in choice.sizes()]
 
 
 class ChatCompletions:

@@ -5,14 +5,21 @@ from penstock.dialects.anthropic import CountTokens, Messages
 from penstock.dialects.base import Dialect
 from penstock.dialects.bedrock import Converse
 from penstock.dialects.codec import Codec
+from penstock.dialects.completions import Completions
 from penstock.dialects.embeddings import Embeddings
+from penstock.dialects.moderations import Moderations
 from penstock.dialects.openai_chat import ChatCompletions
+from penstock.dialects.openai_responses import InputTokens, Responses
 
 DIALECTS: dict[str, Dialect] = {
     dialect.surface: dialect
     for dialect in (
         ChatCompletions(),
+        Responses(),
+        InputTokens(),
+        Completions(),
         Embeddings(),
+        Moderations(),
         Messages(),
         CountTokens(),
         Converse(),
@@ -23,6 +30,7 @@ DIALECTS: dict[str, Dialect] = {
 
 CODECS: dict[str, Codec] = {
     ChatCompletions.surface: ChatCompletions.codec,
+    Responses.surface: Responses.codec,
     Messages.surface: Messages.codec,
     Converse.surface: Converse.codec,
     gemini.GenerateContent.surface: gemini.GenerateContent.codec,

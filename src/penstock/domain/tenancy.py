@@ -14,8 +14,8 @@ DEFAULT_ORGANISATION = "default"
 
 
 SURFACES = (
-    *("chat.completions", "embeddings", "messages", "messages.count_tokens", "converse"),
-    *("generateContent", "countTokens"),
+    *("chat.completions", "responses", "responses.input_tokens", "completions", "embeddings", "moderations"),
+    *("messages", "messages.count_tokens", "converse", "generateContent", "countTokens"),
 )
 """The kinds of call that a key can be held to, by the name that usage events have for them."""
 

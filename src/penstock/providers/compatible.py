@@ -1,7 +1,7 @@
 """Any server that speaks OpenAI's dialect at a base URL: vLLM, Ollama, LM Studio, llama.cpp and most hosted vendors.
 
 Source: OpenAI API reference for the dialect; vLLM "OpenAI-Compatible Server" and Ollama "OpenAI compatibility" for the
-name of the output cap (`max_tokens`, which all of them take).
+name of the output cap (`max_tokens`, which all of them take in a chat).
 """
 
 from penstock.providers.openai import OpenAI
@@ -10,5 +10,9 @@ from penstock.providers.openai import OpenAI
 class Compatible(OpenAI):
     kind = "compatible"
 
+    def surfaces(self, model: str) -> tuple[str, ...]:
+        """Most servers have Responses by now; where one answers that it has not, the call is translated."""
+        return ("chat.completions", "responses", "responses.input_tokens", "completions", "embeddings", "moderations")
+
     def output_cap_field(self, surface: str) -> str:
-        return "max_tokens"
+        return "max_output_tokens" if surface == "responses" else "max_tokens"

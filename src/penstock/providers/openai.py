@@ -1,8 +1,9 @@
-"""OpenAI. Source: OpenAI API reference, "Authentication", "Chat", "Embeddings" (read 2026-11).
+"""OpenAI. Source: OpenAI API reference, "Authentication", "Responses", "Chat", "Embeddings", "Models" (read 2026-11).
 
 A stream is closed by closing the connection; the reference does not say that this stops the bill.
 """
 
+import re
 from functools import lru_cache
 
 from penstock.domain.http import Headers, HttpRequest, Origin
@@ -11,7 +12,23 @@ from penstock.providers.base import Outgoing, StopsBilling, origin_of
 
 BASE_URL = "https://api.openai.com/v1"
 
-PATHS = {"chat.completions": "/chat/completions", "embeddings": "/embeddings"}
+PATHS = {
+    "chat.completions": "/chat/completions",
+    "responses": "/responses",
+    "responses.input_tokens": "/responses/input_tokens",
+    "completions": "/completions",
+    "embeddings": "/embeddings",
+    "moderations": "/moderations",
+}
+
+_REASONS = re.compile(r"(ft:)?(o\d|gpt-[5-9](?!.*chat)|codex|computer-use)")
+"""Models that think, which keep their thoughts between turns at Responses alone."""
+
+_AT_RESPONSES_ALONE = re.compile(r"(o1|o3|gpt-[5-9][.\d]*)-pro|codex|.*-codex|computer-use|.*deep-research")
+""""Models" (read 2026-11): those whose page names no other endpoint for conversations."""
+
+_CAPS = {"chat.completions": "max_completion_tokens", "responses": "max_output_tokens"}
+_OTHERS = ("responses.input_tokens", "completions", "embeddings", "moderations")
 
 
 class OpenAI:
@@ -21,11 +38,16 @@ class OpenAI:
     forwards = frozenset({"openai-beta"})
 
     def surfaces(self, model: str) -> tuple[str, ...]:
-        return tuple(PATHS)
+        """Chat Completions has stop sequences, seeds and several choices; Responses keeps reasoning."""
+        if _AT_RESPONSES_ALONE.match(model):
+            return ("responses", "responses.input_tokens")
+        if _REASONS.match(model):
+            return ("responses", "chat.completions", *_OTHERS)
+        return ("chat.completions", "responses", *_OTHERS)
 
     def output_cap_field(self, surface: str) -> str:
-        """`max_tokens` is deprecated and refused by reasoning models."""
-        return "max_completion_tokens"
+        """In chats `max_tokens` is deprecated, and refused by reasoning models."""
+        return _CAPS.get(surface, "max_tokens")
 
     def request(self, provider: Provider, credential: Credential | None, outgoing: Outgoing) -> HttpRequest:
         origin, path = target(provider.base_url or BASE_URL, outgoing.surface)

@@ -21,14 +21,21 @@ class Route(NamedTuple):
 
 ROUTES = (
     Route("/v1/chat/completions", "chat.completions"),
+    Route("/v1/responses", "responses"),
+    Route("/v1/responses/input_tokens", "responses.input_tokens"),
+    Route("/v1/completions", "completions"),
     Route("/v1/embeddings", "embeddings"),
+    Route("/v1/moderations", "moderations"),
     Route("/v1/messages", "messages"),
     Route("/v1/messages/count_tokens", "messages.count_tokens"),
     Route("/bedrock/model/{model}/converse", "converse"),
     Route("/bedrock/model/{model}/converse-stream", "converse", streaming=True),
     Route("/openai/v1/chat/completions", "chat.completions"),
+    Route("/openai/v1/responses", "responses"),
+    Route("/openai/v1/completions", "completions"),
     Route("/openai/v1/embeddings", "embeddings"),
     Route("/openai/deployments/{model}/chat/completions", "chat.completions"),
+    Route("/openai/deployments/{model}/completions", "completions"),
     Route("/openai/deployments/{model}/embeddings", "embeddings"),
     *(
         route

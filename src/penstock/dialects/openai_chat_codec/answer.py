@@ -6,6 +6,7 @@ from msgspec import Raw, structs
 
 from penstock.dialects.base import encode_object
 from penstock.dialects.codec import Heading
+from penstock.dialects.custom_tools import restored
 from penstock.dialects.members import Members, reply_members
 from penstock.dialects.openai_chat_codec.parts import (
     NAME,
@@ -184,13 +185,19 @@ def encode_answer(answer: Answer, heading: Heading) -> bytes:
         "object": "chat.completion",
         "created": answer.created or heading.created,
         "model": answer.model or heading.model,
-        "choices": [_choice_object(choice, index, is_own) for index, choice in enumerate(answer.choices)],
+        "choices": [
+            _choice_object(_restored(choice, heading), index, is_own) for index, choice in enumerate(answer.choices)
+        ],
     }
     if answer.usage is not None:
         members["usage"] = chat_usage(answer.usage)
     if answer.service_tier and is_own:
         members["service_tier"] = answer.service_tier
     return encode_object(members | (answer.extras if is_own else {}))
+
+
+def _restored(choice: Choice, heading: Heading) -> Choice:
+    return structs.replace(choice, parts=tuple(restored(part, heading.request) for part in choice.parts))
 
 
 def _choice_object(choice: Choice, index: int, is_own: bool) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import mimetypes
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 from msgspec import Raw, structs
 
 from penstock.dialects.codec import seal
@@ -27,8 +28,8 @@ _FORMATS = {
 }
 """OpenRouter's names for whose reasoning an entry of `reasoning_details` is."""
 
-_AUDIO_FORMATS = {"audio/wav": "wav", "audio/x-wav": "wav", "audio/mpeg": "mp3", "audio/mp3": "mp3"}
-_AUDIO_TYPES = {"mp3": "audio/mpeg"}
+AUDIO_FORMATS = {"audio/wav": "wav", "audio/x-wav": "wav", "audio/mpeg": "mp3", "audio/mp3": "mp3"}
+AUDIO_TYPES = {"mp3": "audio/mpeg"}
 
 
 def bare(proof: str) -> tuple[str, str]:
@@ -62,21 +63,21 @@ def part_of(part: Members) -> list[Part]:
         return [Thinking("".join(piece.text("text") for piece in part.objects("thinking")), origin=NAME)]
     if kind == "image_url":
         image = _url_object(part, "image_url")
-        medium = _linked(Media("image", detail=image.text("detail")), image.text("url"))
+        medium = linked(Media("image", detail=image.text("detail")), image.text("url"))
         return [structs.replace(medium, cache=cache_of(part), extras=part.rest())]
     if kind == "video_url":
-        medium = _linked(Media("video"), _url_object(part, "video_url").text("url"))
+        medium = linked(Media("video"), _url_object(part, "video_url").text("url"))
         return [structs.replace(medium, cache=cache_of(part), extras=part.rest())]
     if kind == "input_audio":
         audio = part.object("input_audio")
         data, form = audio.text("data"), audio.text("format")
-        mime = _AUDIO_TYPES.get(form, f"audio/{form}" if form else "")
-        medium = Media("audio", mime, url=data) if _is_link(data) else Media("audio", mime, data)
+        mime = AUDIO_TYPES.get(form, f"audio/{form}" if form else "")
+        medium = Media("audio", mime, url=data) if is_link(data) else Media("audio", mime, data)
         return [structs.replace(medium, cache=cache_of(part), extras=part.rest())]
     if kind == "file":
         file = part.object("file")
         medium = Media("document", file=file.text("file_id"), name=file.text("filename"))
-        medium = _linked(medium, file.text("file_data"))
+        medium = linked(medium, file.text("file_data"))
         return [structs.replace(medium, cache=cache_of(part), extras=part.rest())]
     return [Opaque(NAME, kind, whole)]
 
@@ -89,16 +90,16 @@ def _url_object(part: Members, name: str) -> Members:
     return part.object(name)
 
 
-def _is_link(data: str) -> bool:
+def is_link(data: str) -> bool:
     return data.startswith(("http:", "https:", "gs:", "s3:"))
 
 
-def _linked(medium: Media, url: str) -> Media:
+def linked(medium: Media, url: str) -> Media:
     """The medium with what its URL says: `data:` URLs hold it, bare base64 is one without a type."""
     if url.startswith("data:"):
         head, _, data = url[5:].partition(",")
         return structs.replace(medium, mime=head.split(";")[0], data=data)
-    if _is_link(url) or medium.kind != "document":
+    if is_link(url) or medium.kind != "document":
         return structs.replace(medium, url=url)
     mime = (mimetypes.guess_type(medium.name)[0] or "application/pdf") if url else ""
     return structs.replace(medium, data=url, mime=mime)
@@ -126,22 +127,22 @@ def media_part(medium: Media) -> dict[str, Any] | None:
     shared = medium.extras
     if medium.kind == "image" and (medium.url or medium.data):
         detail = {"detail": medium.detail} if medium.detail else {}
-        return {"type": "image_url", "image_url": {"url": _url(medium), **detail}, **shared}
+        return {"type": "image_url", "image_url": {"url": url_of(medium), **detail}, **shared}
     if medium.kind == "video" and (medium.url or medium.data):
-        return {"type": "video_url", "video_url": {"url": _url(medium)}, **shared}
+        return {"type": "video_url", "video_url": {"url": url_of(medium)}, **shared}
     if medium.kind == "audio" and (medium.url or medium.data):
-        form = _AUDIO_FORMATS.get(medium.mime, medium.mime.removeprefix("audio/"))
+        form = AUDIO_FORMATS.get(medium.mime, medium.mime.removeprefix("audio/"))
         audio = {"data": medium.url or medium.data} | ({"format": form} if form else {})
         return {"type": "input_audio", "input_audio": audio, **shared}
     if medium.kind == "document" and medium.text:
         return {"type": "text", "text": f"{medium.name}\n{medium.text}" if medium.name else medium.text}
     if medium.kind == "document":
-        file = {"file_id": medium.file} if medium.file else {"file_data": _url(medium)}
+        file = {"file_id": medium.file} if medium.file else {"file_data": url_of(medium)}
         return {"type": "file", "file": file | ({"filename": medium.name} if medium.name else {}), **shared}
     return None
 
 
-def _url(medium: Media) -> str:
+def url_of(medium: Media) -> str:
     return medium.url or f"data:{medium.mime};base64,{medium.data}"
 
 
@@ -278,6 +279,23 @@ def signature_member(call: ToolCall) -> Extras:
     google.put("thought_signature", as_raw(seal(call.origin or NAME, call.signature, NAME)))
     content.put("google", google.whole())
     return {"extra_content": content.whole()}
+
+
+def flat_format(custom: Members) -> Raw:
+    """The form of a custom tool's input, as Responses writes it: a grammar's members beside its type."""
+    form = custom.object("format")
+    if form.is_empty():
+        return Raw(b"null")
+    grammar = form.object("grammar")
+    return as_raw(form.rest() | grammar.rest())
+
+
+def nested_format(schema: Raw) -> Raw:
+    """The same as this dialect writes it."""
+    form = Members(msgspec.json.decode(schema, type=dict[str, Raw]), providers_fault)
+    kind = form.text("type")
+    grammar = {} if form.is_empty() else {kind: form.rest()}
+    return as_raw({"type": kind, **grammar})
 
 
 # -- citations --------------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from penstock.dialects.openai_chat_codec.parts import (
     NAME,
     cache_of,
     content_of,
+    flat_format,
     thinking_of,
     tool_call_of,
 )
@@ -145,7 +146,7 @@ def _tool(one: Members) -> Tool | ServerTool:
     if kind == "custom":
         custom = one.object("custom")
         name, description = custom.text("name"), custom.text("description")
-        return Tool(name, description, custom.raw("format") or Raw(b"null"), custom=True, cache=cache)
+        return Tool(name, description, flat_format(custom), custom=True, cache=cache)
     return ServerTool(NAME, kind, whole)
 
 

@@ -4,11 +4,13 @@ from typing import Any
 
 from penstock.dialects.base import encode_object
 from penstock.dialects.codec import Drops, Encoded, TargetFacts
+from penstock.dialects.custom_tools import as_function, wrapped
 from penstock.dialects.members import is_set
 from penstock.dialects.openai_chat_codec.parts import (
     NAME,
     cache_member,
     media_part,
+    nested_format,
     reasoning_members,
     tool_call_object,
 )
@@ -124,7 +126,8 @@ class _Encoding:
         return written | self._name(message) | (message.extras if self._is_own else {})
 
     def _tool_call(self, call: ToolCall) -> dict[str, Any]:
-        """A foreign signature stays behind: the target could not read it."""
+        """A foreign signature stays behind: the target could not read it. Few that speak the dialect know free text."""
+        call = call if self._is_own else wrapped(call)
         is_foreign = call.origin not in ("", NAME)
         self._drops.check(is_foreign and call.signature, "thinking")
         signature = "" if is_foreign else call.signature
@@ -190,9 +193,12 @@ class _Encoding:
             self._drops.add(f"tools.{tool.kind}")
             return None
         self._drops.check(tool.extras and not self._is_own, "tools.extras")
+        if tool.custom and not self._is_own:
+            self._drops.check(is_set(tool.schema), "tools.grammar")
+            tool = as_function(tool)
         own: dict[str, Any] = {"description": tool.description} if tool.description else {}
         if tool.custom:
-            own |= {"format": tool.schema} if is_set(tool.schema) else {}
+            own |= {"format": nested_format(tool.schema)} if is_set(tool.schema) else {}
             return {"type": "custom", "custom": {"name": tool.name, **own}, **self._cache(tool.cache)}
         own |= {"parameters": tool.schema} if is_set(tool.schema) else {}
         if tool.strict is not None:
@@ -210,7 +216,9 @@ class _Encoding:
         return {"type": "allowed_tools", "allowed_tools": allowed}
 
     def _named(self, name: str) -> dict[str, Any]:
-        is_custom = any(isinstance(tool, Tool) and tool.custom and tool.name == name for tool in self._request.tools)
+        is_custom = self._is_own and any(
+            isinstance(tool, Tool) and tool.custom and tool.name == name for tool in self._request.tools
+        )
         kind = "custom" if is_custom else "function"
         return {"type": kind, kind: {"name": name}}
 

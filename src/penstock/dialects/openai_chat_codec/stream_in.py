@@ -167,7 +167,7 @@ class ChatDecoder:
     def _read_chunk(self, chunk: Members, out: list[Event]) -> None:
         message, status = read_error(error := chunk.take("error", object))
         choices, usage = chunk.objects("choices"), usage_of(chunk)
-        if not self._begun and (choices or chunk_id(chunk)):
+        if not self._begun and (choices or chunk.peek("id")):  # Azure opens with a chunk that has neither
             self._begin(chunk, out)
         tier = chunk.text("service_tier")
         for position, one in enumerate(choices):
@@ -283,14 +283,3 @@ class ChatDecoder:
             end = choice.end or End("error")
             out.append(Finished(number, end.finish, end.native, end.stop_sequence, choice.extras))
         out.append(Ended())
-
-
-def chunk_id(chunk: Members) -> str:
-    """The id of a chunk, left where it is. Azure opens with a chunk that has none."""
-    raw = chunk.raw("id")
-    if raw is None:
-        return ""
-    chunk.put("id", raw)
-    id = chunk.text("id")
-    chunk.put("id", raw)
-    return id

@@ -6,6 +6,7 @@ import msgspec
 from msgspec import structs
 
 from penstock.dialects.codec import Heading
+from penstock.dialects.custom_tools import is_emulated, unwrapped
 from penstock.dialects.openai_chat_codec.answer import End, end_members, logprobs_object, media_members
 from penstock.dialects.openai_chat_codec.parts import (
     NAME,
@@ -25,6 +26,7 @@ from penstock.domain.stream import (
     Logprobs,
     PartBegin,
     PartDelta,
+    PartEnd,
     PartMore,
     Reported,
 )
@@ -33,14 +35,15 @@ _encode = msgspec.json.Encoder().encode
 
 
 class _Choice:
-    """One choice while it is written: its parts by their index, and the places of its tool calls and thoughts."""
+    """One choice while it is written: its parts by their index, the places of its tool calls and thoughts, and the
+    pieces of calls that can only be told when they are whole."""
 
     def __init__(self) -> None:
         self.parts: dict[int, Part] = {}
         self.places: dict[int, int] = {}
         self.calls = 0
         self.thoughts = 0
-        self.images = 0
+        self.pieces: dict[int, list[str]] = {}
 
 
 class ChatEncoder:
@@ -64,6 +67,8 @@ class ChatEncoder:
             return self._part(event)
         if isinstance(event, PartMore):
             return self._proof(event)
+        if isinstance(event, PartEnd):
+            return self._part_end(event)
         if isinstance(event, Logprobs):
             told = logprobs_object(event.content, event.refusal)
             return self._opening(event.choice) + self._chunk(event.choice, {}, {"logprobs": told})
@@ -109,6 +114,9 @@ class ChatEncoder:
         choice.parts[event.index] = part
         if isinstance(part, ToolCall):
             choice.places[event.index], choice.calls = choice.calls, choice.calls + 1
+            if is_emulated(part, self._heading.request):
+                choice.pieces[event.index] = []
+                part = choice.parts[event.index] = structs.replace(part, custom=True)
             own = part if self._is_own else structs.replace(part, extras={})
             call = {"index": choice.places[event.index], **tool_call_object(own)}
             return opening + self._chunk(event.choice, {"tool_calls": [call]})
@@ -132,6 +140,9 @@ class ChatEncoder:
                 _encode(event.text),
                 self._tail,
             )
+        if (pieces := choice.pieces.get(event.index)) is not None:
+            pieces.append(event.text)
+            return b""
         if isinstance(part, ToolCall):
             kind, name = ("custom", "input") if part.custom else ("function", "arguments")
             call = {"index": choice.places[event.index], kind: {name: event.text}}
@@ -162,6 +173,12 @@ class ChatEncoder:
         elif event.citation is not None:
             delta["annotations"] = [annotation(event.citation)]
         return self._chunk(event.choice, delta) if delta else b""
+
+    def _part_end(self, event: PartEnd) -> bytes:
+        pieces = self._choices[event.choice].pieces.pop(event.index, None)
+        return (
+            b"" if pieces is None else self._more_text(PartDelta(event.choice, event.index, unwrapped("".join(pieces))))
+        )
 
     def _ending(self) -> bytes:
         if not self._heading.wants_usage or self._reported is None:

@@ -1,0 +1,59 @@
+"""The usage object of a response, read into disjoint classes and written from them.
+
+Source: OpenAI API reference, "The response object". It counts as a chat completion's does, under other names.
+"""
+
+from typing import Any
+
+from msgspec import Struct
+
+from penstock.dialects import openai_usage
+from penstock.dialects.openai_usage import ChatUsage
+from penstock.domain.usage import Usage
+
+
+class _InputDetails(Struct):
+    cached_tokens: Any = None
+    cache_write_tokens: Any = None
+    audio_tokens: Any = None
+
+
+class _OutputDetails(Struct):
+    reasoning_tokens: Any = None
+    audio_tokens: Any = None
+
+
+class ResponseUsage(Struct):
+    input_tokens: Any = None
+    output_tokens: Any = None
+    total_tokens: Any = None
+    input_tokens_details: _InputDetails | None = None
+    output_tokens_details: _OutputDetails | None = None
+
+
+def normalise(reported: ResponseUsage) -> Usage | None:
+    """The vendor's counts in disjoint classes; None when they cannot be true."""
+    into, out = reported.input_tokens_details or _InputDetails(), reported.output_tokens_details or _OutputDetails()
+    return openai_usage.normalise(
+        ChatUsage(
+            reported.input_tokens,
+            reported.output_tokens,
+            reported.total_tokens,
+            openai_usage.Details(into.cached_tokens, into.cache_write_tokens, into.audio_tokens),
+            openai_usage.Details(audio_tokens=out.audio_tokens, reasoning_tokens=out.reasoning_tokens),
+        )
+    )
+
+
+def response_usage(usage: Usage) -> dict[str, Any]:
+    """The usage object of a response. It has no place for sounds, which are in the totals."""
+    read, wrote = usage.total_input, usage.total_output
+    into = {"cached_tokens": usage.cache_read, "cache_write_tokens": sum(usage.cache_write.values())}
+    return {
+        "input_tokens": read,
+        "input_tokens_details": into | ({"audio_tokens": usage.audio_in} if usage.audio_in else {}),
+        "output_tokens": wrote,
+        "output_tokens_details": {"reasoning_tokens": usage.reasoning}
+        | ({"audio_tokens": usage.audio_out} if usage.audio_out else {}),
+        "total_tokens": read + wrote,
+    }

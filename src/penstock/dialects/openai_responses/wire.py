@@ -1,0 +1,436 @@
+"""OpenAI Responses on the wire: what a request may cost, what an answer or a stream says of itself.
+
+Source: OpenAI API reference, "Create a model response", "Streaming events" and "Get input token counts"; guides
+"Conversation state" and "Background mode".
+
+What cannot be bounded or priced from the request, and is not: the flat charges of hosted tools (each search of the web
+or of files, the hours of a container, each image that is made), and that tools which the vendor runs itself may have it
+sample more often than `MAX_ROUNDS`. A call in the background ends where nobody sees it, so it is refused.
+"""
+
+import re
+from typing import Any
+
+import msgspec
+from msgspec import Raw, Struct
+
+from penstock.dialects import sse
+from penstock.dialects.base import (
+    NO_ADDRESS,
+    Address,
+    Call,
+    Demand,
+    Reading,
+    checked_model,
+    decode_reply,
+    encode_object,
+    estimate_tokens,
+    field,
+    in_range,
+    is_not_json,
+    read_object,
+)
+from penstock.dialects.openai_chat import OVERHEAD_PER_REQUEST, OVERHEAD_WITH_TOOLS, audio_tokens, document_pages
+from penstock.dialects.openai_errors import envelope, error_body
+from penstock.dialects.openai_responses.codec import ResponsesCodec
+from penstock.dialects.openai_responses.usage import ResponseUsage, normalise
+from penstock.domain.usage import Usage
+from penstock.errors import GatewayError, InvalidRequest, UpstreamMalformed
+
+MAX_ROUNDS = 10
+"""How often the vendor is taken to sample, at most, where it runs tools itself; `max_tool_calls` says less."""
+
+_CALLERS_TOOLS = frozenset({"function", "custom"})
+
+_NO_TEXT = frozenset(
+    (
+        *("model", "stream", "stream_options", "max_output_tokens", "max_tool_calls", "temperature", "top_p", "store"),
+        *("top_logprobs", "parallel_tool_calls", "reasoning", "service_tier", "metadata", "user", "safety_identifier"),
+        *("prompt_cache_key", "prompt_cache_retention", "prompt_cache_options", "include", "truncation", "background"),
+        *("previous_response_id", "conversation", "context_management", "moderation"),
+    )
+)
+"""Members that never become a part of the prompt. Whatever else is sent is counted as text, known or not."""
+
+_NULL = Raw(b"null")
+
+
+# -- the request ------------------------------------------------------------------------------------------------------
+
+
+class _Audio(Struct):
+    data: str = ""
+
+
+class _Part(Struct):
+    """A part of a content or of a tool's output; what it holds decides, and not the type that it says it has."""
+
+    image_url: str | None = None
+    file_id: str | None = None
+    file_url: str | None = None
+    file_data: str | None = None
+    input_audio: _Audio | None = None
+
+
+class _Item(Struct):
+    type: str = ""
+    content: Raw = _NULL
+    output: Raw = _NULL
+    outputs: Raw = _NULL
+    result: Raw = _NULL
+
+
+class _Tool(Struct):
+    type: str = ""
+
+
+class _Head(Struct):
+    """The members that decide what a call may cost, typed."""
+
+    model: str
+    input: str | list[_Item] | None = None
+    instructions: str | list[_Item] | None = None
+    stream: bool | None = None
+    max_output_tokens: int | None = None
+    max_tool_calls: int | None = None
+    previous_response_id: Raw = _NULL
+    conversation: Raw = _NULL
+    prompt: Raw = _NULL
+    background: bool | None = None
+    service_tier: str | None = None
+    tools: list[_Tool] | None = None
+
+
+_head_decoder = msgspec.json.Decoder(_Head)
+_parts_decoder = msgspec.json.Decoder(_Part | list[_Part])
+
+
+def parse(body: bytes, address: Address = NO_ADDRESS) -> Call:
+    """A caller's request; `InvalidRequest` names the member at fault."""
+    fields = read_object(body)
+    try:
+        head = _head_decoder.decode(body)
+    except (msgspec.DecodeError, RecursionError):
+        _complain(fields)
+        raise InvalidRequest("The request body is not a request for a response.") from None
+    if head.background:
+        raise InvalidRequest(
+            "'background' is not served: such a call ends where its cost cannot be seen.", param="background"
+        )
+    elsewhere = (head.previous_response_id, head.conversation, head.prompt)
+    if head.input is None and all(bytes(raw) == b"null" for raw in elsewhere):
+        raise InvalidRequest("'input' is required.", param="input")
+    text_bytes = sum([len(bytes(value)) for name, value in fields.items() if name not in _NO_TEXT])
+    call = Call(
+        fields=fields,
+        model=checked_model(head.model),
+        streaming=head.stream or False,
+        max_output=in_range("max_output_tokens", head.max_output_tokens) or None,
+        cap_name="max_output_tokens",
+        wants_usage=True,
+        unseen=any(bytes(raw) != b"null" for raw in elsewhere),
+        service_tier="" if head.service_tier in (None, "auto", "default") else head.service_tier or "",
+    )
+    for items in (head.input, head.instructions):
+        if isinstance(items, list):
+            text_bytes -= sum(_read_item(call, item) for item in items)
+    call.rounds = _rounds(head)
+    call.unseen = call.unseen or call.rounds > 1
+    call.input_bound += text_bytes + OVERHEAD_PER_REQUEST + (OVERHEAD_WITH_TOOLS if head.tools else 0)
+    call.input_estimate = -(-text_bytes // 3)
+    return call
+
+
+def _complain(fields: dict[str, Raw]) -> None:
+    """Raises the refusal of the first member that is missing or wrongly typed."""
+    if "model" not in fields:
+        raise InvalidRequest("'model' is required.", param="model")
+    field(fields, "model", str, "a string")
+    for name in ("input", "instructions"):
+        field(fields, name, str | list[_Item], "a string or a list of items")  # type: ignore[arg-type]
+    for name in ("stream", "background"):
+        field(fields, name, bool, "true or false")
+    for name in ("max_output_tokens", "max_tool_calls"):
+        field(fields, name, int, "a whole number")
+    field(fields, "service_tier", str, "a string")
+    field(fields, "tools", list[_Tool], "a list of tools")
+
+
+def _rounds(head: _Head) -> int:
+    """How often the vendor may sample for this call: once, but for tools that it runs itself."""
+    if all(tool.type in _CALLERS_TOOLS for tool in head.tools or ()):
+        return 1
+    calls = head.max_tool_calls
+    return MAX_ROUNDS if calls is None or calls < 0 else min(calls + 1, MAX_ROUNDS)
+
+
+def _read_item(call: Call, item: _Item) -> int:
+    """Counts one item; returns the bytes of it that are encoded media."""
+    if item.type == "item_reference":
+        call.unseen = True
+    media = 0
+    if item.type == "image_generation_call" and bytes(item.result) != b"null":
+        call.images += 1
+        media += len(bytes(item.result))
+    for raw in (item.content, item.output, item.outputs):
+        if not bytes(raw).startswith((b"[", b"{")):
+            continue
+        try:
+            parts = _parts_decoder.decode(raw)
+        except (msgspec.DecodeError, RecursionError):
+            raise InvalidRequest("'input' has an item that is not what the API allows.", param="input") from None
+        media += sum(_read_part(call, part) for part in (parts if isinstance(parts, list) else [parts]))
+    return media
+
+
+def _read_part(call: Call, part: _Part) -> int:
+    """Counts one part; returns the bytes of it that are encoded media."""
+    media = 0
+    if part.image_url is not None:
+        call.images += 1
+        media += len(part.image_url) if part.image_url.startswith("data:") else 0
+    if part.file_data is not None:
+        call.images += document_pages(len(part.file_data))
+        media += len(part.file_data)
+    if part.file_id is not None or part.file_url is not None:
+        call.images += 1
+        call.unseen = True
+    if part.input_audio is not None:
+        call.audio_in = True
+        call.input_bound += audio_tokens(len(part.input_audio.data))
+        media += len(part.input_audio.data)
+    return media
+
+
+def rebuild(call: Call, demand: Demand) -> bytes:
+    """The body for one target: the caller's members, with the target's model and the injected cap."""
+    fields: dict[str, Any] = {**call.fields, "model": demand.model}
+    if demand.cap is not None:
+        name, tokens = demand.cap
+        fields.pop("max_output_tokens", None)
+        fields[name] = tokens
+    return encode_object(fields)
+
+
+# -- the answer -------------------------------------------------------------------------------------------------------
+
+
+class _Incomplete(Struct):
+    reason: Any = None
+
+
+class _Response(Struct):
+    status: Any = None
+    usage: Raw = _NULL
+    error: Any = None
+    incomplete_details: _Incomplete | None = None
+    service_tier: Any = None
+
+
+_response_decoder = msgspec.json.Decoder(_Response)
+_usage_decoder = msgspec.json.Decoder(ResponseUsage | None)
+_STATUSES = {"rate_limit_exceeded": 429, "server_error": 500, "invalid_prompt": 400}
+
+
+def read(body: bytes) -> Reading:
+    """What a response says about itself."""
+    return _reading(decode_reply(_response_decoder, body))
+
+
+def _reading(response: _Response) -> Reading:
+    try:
+        reported = decode_reply(_usage_decoder, bytes(response.usage))
+        usage, hostile = (normalise(reported), False) if reported is not None else (None, False)
+        hostile = reported is not None and usage is None
+    except UpstreamMalformed:
+        usage, hostile = None, True
+    reason = response.incomplete_details.reason if response.incomplete_details else None
+    finish = reason if isinstance(reason, str) else response.status if isinstance(response.status, str) else ""
+    message, status = read_response_error(response.error)
+    tier = response.service_tier if isinstance(response.service_tier, str) else ""
+    return Reading(usage, finish, message, status, hostile, tier)
+
+
+def read_response_error(error: Any) -> tuple[str | None, int]:
+    """The message and the status of an `error` member, or of an `error` event."""
+    if not error:
+        return None, 0
+    if not isinstance(error, dict):
+        return (error if isinstance(error, str) else "The provider reported an error.")[:1000], 0
+    if isinstance(error.get("error"), dict):
+        error = error["error"]
+    code = error.get("code")
+    status = code if isinstance(code, int) and 400 <= code <= 599 else _STATUSES.get(str(code), 0)
+    return str(error.get("message") or "The provider reported an error.")[:1000], status
+
+
+# -- the stream -------------------------------------------------------------------------------------------------------
+
+ENDINGS = frozenset({"response.completed", "response.incomplete", "response.failed", "response.cancelled"})
+_TELLING = re.compile(rb'"type"\s*:\s*"(?:response\.(?:completed|incomplete|failed|cancelled)|error)"')
+_PREAMBLE = re.compile(rb'"type"\s*:\s*"response\.(?:created|in_progress|queued)"')
+_NUMBER = re.compile(rb'"sequence_number"\s*:\s*(\d+)')
+_HELD_FOR_COUNTING_BYTES = 64 * 1024
+
+
+class _Event(Struct):
+    type: str = ""
+    response: _Response | None = None
+
+
+class _Delta(Struct):
+    delta: Any = None
+
+
+_event_decoder = msgspec.json.Decoder(_Event)
+_delta_decoder = msgspec.json.Decoder(_Delta)
+_any_decoder = msgspec.json.Decoder(dict[str, Any])
+
+
+class ResponsesTee:
+    """Reads a stream of typed events while it passes. Only the last one is parsed; what has passed is kept, up to a
+    bound, so that a stream that is cut can still be counted."""
+
+    def __init__(self) -> None:
+        self.begun = False
+        self.ended = False
+        self.reading = Reading()
+        self._splitter = sse.Splitter()
+        self._kept: list[bytes] = []
+        self._kept_bytes = 0
+        self._counted = 0
+        self._numbered = -1
+
+    def feed(self, data: bytes) -> bytes:
+        if run := self._splitter.feed(data):
+            self._observe(run)
+        return data
+
+    def close(self) -> tuple[bytes, bool]:
+        if (rest := self._splitter.rest()).strip():
+            self._observe(rest + b"\n\n")
+        return b"", self.ended
+
+    def counted_output(self) -> int:
+        self._count_kept()
+        return self._counted
+
+    def error_event(self, error: GatewayError) -> bytes:
+        """The event takes the next number in the sequence."""
+        self._count_kept()
+        told = {"type": "error", "code": error.code, "message": error.message, "param": error.param}
+        return b"event: error\ndata: " + encode_object({**told, "sequence_number": self._numbered + 1}) + b"\n\n"
+
+    def _observe(self, run: bytes) -> None:
+        """A stream begins with what is more than its head: until then another target can still answer."""
+        self._kept.append(run)
+        self._kept_bytes += len(run)
+        if self._kept_bytes > _HELD_FOR_COUNTING_BYTES:
+            self._count_kept()
+        if not self.begun:
+            self.begun = any(
+                event.lstrip()[:1] not in b":" and not _PREAMBLE.search(event) for event in sse.events(run)
+            )
+        if _TELLING.search(run):
+            for event in sse.events(run):
+                if _TELLING.search(event):
+                    self._learn(sse.data_of(event))
+
+    def _learn(self, data: bytes) -> None:
+        event = decode_reply(_event_decoder, data)
+        if event.type in ENDINGS and event.response is not None:
+            new, known = _reading(event.response), self.reading
+            self.reading = new if new.usage is not None else new._replace(usage=known.usage)
+            if event.type == "response.failed" and self.reading.error is None:
+                self.reading = self.reading._replace(error="The provider reported an error.")
+            self.ended = True
+        elif event.type == "error":
+            message, status = read_response_error(decode_reply(_any_decoder, data))
+            self.reading = self.reading._replace(error=message, error_status=status)
+            self.ended = True
+
+    def _count_kept(self) -> None:
+        for run in self._kept:
+            for event in sse.events(run):
+                data = sse.data_of(event)
+                if b'"delta"' in data:
+                    self._counted += estimate_tokens([_delta_size(data)])
+            if numbers := _NUMBER.findall(run):
+                self._numbered = max(self._numbered, min(int(numbers[-1][:18]), 2**53))
+        self._kept.clear()
+        self._kept_bytes = 0
+
+
+def _delta_size(data: bytes) -> int:
+    try:
+        delta = _delta_decoder.decode(data).delta
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return len(data)  # what cannot be read is counted whole: an estimate must not lose spend
+    return len(delta.encode()) if isinstance(delta, str) else 0
+
+
+def _envelope(body: bytes, status: int) -> bytes:
+    """A provider's error body in OpenAI's envelope, also of an error that came as an event of a stream."""
+    try:
+        told = decode_reply(_any_decoder, body)
+    except UpstreamMalformed:
+        return envelope(body, status)
+    response = told.get("response")
+    error = response.get("error") if isinstance(response, dict) else told if told.get("type") == "error" else None
+    if not isinstance(error, dict) or isinstance(error.get("error"), dict):
+        return envelope(body, status)
+    names = ("message", "type", "param", "code")
+    said = {name: error[name] for name in names if isinstance(error.get(name), str) and error[name] != "error"}
+    defaults = {"message": f"The provider answered {status}.", "type": "upstream_error", "param": None, "code": None}
+    return encode_object({"error": defaults | said})
+
+
+class Responses:
+    """The dialect as the pipeline uses it."""
+
+    name = "openai_responses"
+    surface = "responses"
+    codec = ResponsesCodec()
+
+    parse = staticmethod(parse)
+    rebuild = staticmethod(rebuild)
+    read = staticmethod(read)
+    error_body = staticmethod(error_body)
+    is_stream = staticmethod(is_not_json)
+    envelope = staticmethod(_envelope)
+
+    @staticmethod
+    def tee(call: Call, asked_usage: bool) -> ResponsesTee:
+        return ResponsesTee()
+
+
+# -- counting ---------------------------------------------------------------------------------------------------------
+
+
+def _parse_count(body: bytes, address: Address = NO_ADDRESS) -> Call:
+    """The same members as a request's; nothing is sampled, and nothing is charged."""
+    fields = read_object(body)
+    return Call(fields=fields, model=checked_model(field(fields, "model", str, "a string") or ""), max_output=0)
+
+
+def _tokens_counted(body: bytes) -> Reading:
+    """Counting is free: what was counted was not used."""
+    return Reading(Usage(), "", *read_response_error(decode_reply(_response_decoder, body).error))
+
+
+class InputTokens:
+    """`POST /v1/responses/input_tokens`. Free of charge at the vendor; it has an answer and no stream."""
+
+    name = "openai_input_tokens"
+    surface = "responses.input_tokens"
+
+    parse = staticmethod(_parse_count)
+    rebuild = staticmethod(rebuild)
+    read = staticmethod(_tokens_counted)
+    error_body = staticmethod(error_body)
+    is_stream = staticmethod(is_not_json)
+    envelope = staticmethod(envelope)
+
+    @staticmethod
+    def tee(call: Call, asked_usage: bool) -> ResponsesTee:
+        raise UpstreamMalformed("A count of tokens is not streamed.")
