@@ -156,6 +156,16 @@ class Passages:
         self._call = call
         self._created = created
         self._request: Request | None = None
+        self._lacking: set[str] = set()
+
+    def translate_for(self, provider: str) -> None:
+        """This provider was found to have no such endpoint."""
+        self._lacking.add(provider)
+
+    def served(self, provider: str, surfaces: Sequence[str]) -> Sequence[str]:
+        """What of a vendor's surfaces this provider has, as far as is known."""
+        own = self._dialect.surface
+        return [name for name in surfaces if name != own] if provider in self._lacking else surfaces
 
     def to(self, surfaces: Sequence[str], facts: TargetFacts) -> Passage:
         """The passage to a target that is served at `surfaces`. Raises `UnsupportedByTarget` when there is none."""
@@ -170,6 +180,11 @@ class Passages:
             self._request = codec.decode_request(self._call)
         heading = Heading(self._call.model, self._call.wants_usage, self._request, self._created, form=self._call.form)
         return Translated(self._dialect, heading, DIALECTS[target], facts)
+
+
+def may_be_missing(surface: str, surfaces: Sequence[str]) -> bool:
+    """Whether a server of a vendor with these surfaces may lack this one: it stands behind another conversation."""
+    return surface in [name for name in surfaces if name in CODECS][1:]
 
 
 def _refusal_as_told(body: bytes, status: int) -> GatewayError:

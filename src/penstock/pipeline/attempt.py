@@ -9,6 +9,7 @@ from msgspec import structs
 from penstock.admission import deprecation
 from penstock.catalog.cost import cost
 from penstock.dialects.base import Reading, Tee
+from penstock.dialects.translation import Untouched, may_be_missing
 from penstock.domain.events import AttemptRecord, CostBasis, UsageEvent
 from penstock.domain.exchange import Exchange
 from penstock.domain.http import header
@@ -167,6 +168,15 @@ class Attempt:
         chunks = self._relay(response, tee, first)
         await anext(chunks)
         return Reply(response.status, self._headers(response), chunks=chunks, error_event=tee.error_event)
+
+    def may_be_translated(self, error: UpstreamError) -> bool:
+        """Whether the server seems to have no such endpoint, and may have the conversation in another dialect."""
+        plan = self._plan
+        if not isinstance(error, UpstreamRefused) or not isinstance(plan.passage, Untouched):
+            return False
+        return error.upstream_status in (404, 405) and may_be_missing(
+            plan.passage.dialect.surface, plan.vendor.surfaces(plan.target.model)
+        )
 
     def _told(self, error: UpstreamError) -> UpstreamError:
         """A provider's refusal with its body as the caller reads it."""

@@ -81,7 +81,7 @@ def _passage(exchange: Exchange, passages: Passages, vendor: Vendor, target: Dep
     its caller wants all or nothing."""
     assert exchange.alias is not None
     facts = TargetFacts(target.model, exchange.alias.max_output or target.max_output, target.context_window)
-    passage = passages.to(vendor.surfaces(target.model), facts)
+    passage = passages.to(passages.served(target.provider, vendor.surfaces(target.model)), facts)
     if passage.dropped and exchange.headers.get(STRICT, "").lower() == "true":
         raise UnsupportedByTarget(f"The model's provider cannot be told: {', '.join(passage.dropped)}.")
     exchange.dropped = passage.dropped

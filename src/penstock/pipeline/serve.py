@@ -23,6 +23,7 @@ from penstock.errors import (
     StoreUnavailable,
     UnsupportedByTarget,
     UpstreamError,
+    UpstreamRefused,
     UpstreamReset,
 )
 from penstock.pipeline.attempt import Attempt, tell
@@ -127,7 +128,8 @@ async def _answer(gateway: Gateway, exchange: Exchange, passages: Passages) -> R
 async def _first_answer(gateway: Gateway, exchange: Exchange, passages: Passages) -> Reply:
     """Tries the targets in order until one answers, each with another credential while that may help. Nothing has left
     for the caller yet, so a failure that another target may cure goes on to the next: its hold is resolved, and the
-    next is taken, in one step of this process."""
+    next is taken, in one step of this process. A server that has no such endpoint is asked once more, in a dialect that
+    it may have."""
     assert exchange.alias is not None
     targets = plan(exchange.alias)
     if exchange.alias.name not in gateway.snapshot.aliases:
@@ -141,12 +143,16 @@ async def _first_answer(gateway: Gateway, exchange: Exchange, passages: Passages
         except GatewayError as denied:
             if not _is_about_target(denied):
                 raise
-            failure = denied
+            said_before = isinstance(denied, UnsupportedByTarget) and isinstance(failure, UpstreamRefused)
+            failure = failure if said_before else denied
             continue
         try:
             return await attempt.answer()
         except UpstreamError as error:
-            if error.is_about_credential and attempt.has_another_credential():
+            if attempt.may_be_translated(error):
+                passages.translate_for(target.provider)
+                waiting.insert(0, target)
+            elif error.is_about_credential and attempt.has_another_credential():
                 waiting.insert(0, target)
             else:
                 exchange.tried.clear()

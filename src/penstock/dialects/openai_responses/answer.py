@@ -153,7 +153,7 @@ class Echo:
         return f"{prefix}_{self._stem}_{number}"
 
     def response(self, status: str, output: list[Any], **more: Any) -> dict[str, Any]:
-        told: dict[str, Any] = {"status": status, "error": None, "incomplete_details": None, "usage": None}
+        told: dict[str, Any] = {"status": status, "error": None, "incomplete_details": None}
         return {**self._members, **told, "output": output, **more}
 
 
@@ -178,7 +178,6 @@ def _echoed(request: Request) -> dict[str, Any]:
         "top_p": 1.0,
         "top_logprobs": 0,
         "truncation": "disabled",
-        "user": None,
         "metadata": {},
         "store": False,
     }
@@ -186,6 +185,8 @@ def _echoed(request: Request) -> dict[str, Any]:
     if "reasoning" in said:
         reasoning |= msgspec.json.decode(said["reasoning"])
     echoed = {name: said.get(name, default) for name, default in defaults.items()}
+    if "user" in said:
+        echoed["user"] = said["user"]
     fixed = {"background": False, "previous_response_id": None, "reasoning": reasoning}
     return {**echoed, **fixed, "text": {"format": {"type": "text"}, **text}}
 
@@ -212,7 +213,7 @@ def ending(end: End, usage: Usage | None, completed: int) -> dict[str, Any]:
         told = {"status": "incomplete", "incomplete_details": {"reason": _INCOMPLETE[end.finish]}}
     elif end.finish == "error":
         told = {"status": "failed", "error": {"code": "server_error", "message": "The model's answer broke off."}}
-    return told | {"usage": response_usage(usage) if usage is not None else None}
+    return told | ({"usage": response_usage(usage)} if usage is not None else {})
 
 
 def _items(choice: Choice, echo: Echo, status: str) -> list[Any]:
@@ -246,7 +247,17 @@ def _give_logprobs(items: list[Any], logprobs: tuple[Raw, ...]) -> None:
         if part["type"] == "output_text"
     ]
     if texts and logprobs:
-        texts[-1]["logprobs"] = list(logprobs)
+        texts[-1]["logprobs"] = [logprob(told) for told in logprobs]
+
+
+def logprob(told: Raw) -> Any:
+    """A token's log-probability; its bytes, which some vendors leave out, must be there."""
+    if b'"bytes":null' not in bytes(told).replace(b" ", b""):
+        return told
+    token = msgspec.json.decode(told)
+    for one in (token, *(token.get("top_logprobs") or ())):
+        one["bytes"] = one.get("bytes") or list(str(one.get("token", "")).encode())
+    return token
 
 
 def message_item(parts: list[Part], id: str, status: str, logprobs: tuple[Raw, ...]) -> dict[str, Any]:
@@ -256,7 +267,7 @@ def message_item(parts: list[Part], id: str, status: str, logprobs: tuple[Raw, .
 
 def output_part(part: Part, logprobs: tuple[Raw, ...] = ()) -> dict[str, Any]:
     if isinstance(part, Text):
-        return text_part(part, "output_text") | {"logprobs": list(logprobs)}
+        return text_part(part, "output_text") | {"logprobs": [logprob(told) for told in logprobs]}
     return {"type": "refusal", "refusal": part.text if isinstance(part, Refusal) else ""}
 
 
