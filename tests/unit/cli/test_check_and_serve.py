@@ -16,7 +16,7 @@ def test_check_counts_what_a_good_file_declares(command: Command) -> None:
     told = command("check", "-c", str(GOLDENS / "valid_minimal.yaml"))
     assert (told.code, told.out, told.err) == (
         0,
-        "ok: 1 provider, 1 model, 0 teams, 0 projects, 0 keys, 0 limits\n",
+        "ok: 1 provider, 1 model, 0 organisations, 0 teams, 0 projects, 0 keys, 0 limits\n",
         "",
     )
 
