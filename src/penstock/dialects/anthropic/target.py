@@ -17,6 +17,7 @@ from msgspec import Raw, structs
 
 from penstock.dialects.anthropic.blocks import BLOCK, NAME, NULL
 from penstock.dialects.codec import Drops, Encoded, TargetFacts, json_text
+from penstock.dialects.custom_tools import as_function, wrapped
 from penstock.domain.chat import (
     Cache,
     Extras,
@@ -47,7 +48,6 @@ _TAKE_A_BUDGET = re.compile(r"claude-(?:3|(?:opus|sonnet|haiku)-4(?:[-.][015])?(
 
 _NOT_IN_AN_ID = re.compile(r"[^a-zA-Z0-9_-]")
 _IMAGES = frozenset({"image/jpeg", "image/png", "image/gif", "image/webp"})
-CUSTOM_INPUT = "input"
 
 
 def encode_request(request: Request, target: TargetFacts) -> Encoded:
@@ -182,7 +182,7 @@ class _Writer:
 
     def _tool_use(self, part: ToolCall) -> Any:
         self.drops.check(part.signature, "thinking")
-        given = Raw(json_text({CUSTOM_INPUT: part.arguments}).encode()) if part.custom else arguments(part.arguments)
+        given = arguments(wrapped(part).arguments)
         block = {"type": "tool_use", "id": self._id(part.id), "name": part.name, "input": given}
         return block | cache_control(part.cache) | self.extras(part.extras, "content")
 
@@ -296,20 +296,14 @@ def _tool(tool: Tool | ServerTool, writer: _Writer) -> Any:
             return tool.raw
         writer.drops.add(f"tools.{tool.kind}")
         return None
+    if tool.custom:
+        writer.drops.check(tool.schema != NULL, "tools.grammar")
+        writer.extras(tool.extras, "tools")
+        tool = as_function(tool)
     written: dict[str, Any] = {"name": tool.name}
     if tool.description:
         written["description"] = tool.description
-    if tool.custom:
-        writer.drops.check(tool.schema != NULL, "tools.grammar")
-        member = {"type": "string", "description": "The whole input of the tool, as it is."}
-        written["input_schema"] = {
-            "type": "object",
-            "properties": {CUSTOM_INPUT: member},
-            "required": [CUSTOM_INPUT],
-            "additionalProperties": False,
-        }
-    else:
-        written["input_schema"] = {"type": "object", "properties": {}} if tool.schema == NULL else tool.schema
+    written["input_schema"] = {"type": "object", "properties": {}} if tool.schema == NULL else tool.schema
     if tool.strict is not None and (tool.strict or writer.is_own):
         written["strict"] = tool.strict
     return written | cache_control(tool.cache) | writer.extras(tool.extras, "tools")

@@ -15,10 +15,11 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
-from penstock.dialects.anthropic.target import CUSTOM_INPUT, arguments
+from penstock.dialects.anthropic.target import arguments
 from penstock.dialects.bedrock.blocks import JSON, MIMES, NAME, NULL
 from penstock.dialects.bedrock.request import OWN_FIELDS
-from penstock.dialects.codec import Drops, Encoded, TargetFacts, json_text
+from penstock.dialects.codec import Drops, Encoded, TargetFacts
+from penstock.dialects.custom_tools import as_function, wrapped
 from penstock.domain.chat import (
     Cache,
     Extras,
@@ -159,8 +160,7 @@ class _Writer:
         if isinstance(part, ToolCall):
             self.drops.check(part.signature, "thinking")
             self.extras(part.extras, "content")
-            custom = Raw(json_text({CUSTOM_INPUT: part.arguments}).encode())
-            given = custom if part.custom else arguments(part.arguments)
+            given = arguments(wrapped(part).arguments)
             return {"toolUse": {"toolUseId": self.id(part.id), "name": self.id(part.name), "input": given}}
         if isinstance(part, ToolResult):
             return self._tool_result(part)
@@ -278,15 +278,14 @@ def _tool(tool: Tool | ServerTool, writer: _Writer) -> list[Any]:
         writer.drops.add(f"tools.{tool.kind}")
         return []
     writer.extras(tool.extras, "tools")
+    if tool.custom:
+        writer.drops.check(tool.schema != NULL, "tools.grammar")
+        writer.extras(tool.extras, "tools")
+        tool = as_function(tool)
     spec: dict[str, Any] = {"name": writer.id(tool.name)}
     if tool.description:
         spec["description"] = tool.description
-    if tool.custom:
-        writer.drops.check(tool.schema != NULL, "tools.grammar")
-        schema: Any = {"type": "object", "properties": {CUSTOM_INPUT: {"type": "string"}}, "required": [CUSTOM_INPUT]}
-    else:
-        schema = {"type": "object", "properties": {}} if tool.schema == NULL else tool.schema
-    spec["inputSchema"] = {"json": schema}
+    spec["inputSchema"] = {"json": {"type": "object", "properties": {}} if tool.schema == NULL else tool.schema}
     if tool.strict is not None and (tool.strict or writer.is_own):
         spec["strict"] = tool.strict
     return [{"toolSpec": spec}, *cache_point(tool.cache)]
