@@ -56,11 +56,10 @@ from penstock.domain.snapshot import ServerSettings, TlsFiles
 from penstock.domain.tenancy import ATTRIBUTES, DEFAULT_ORGANISATION, SURFACES
 from penstock.domain.vendors import COMPATIBLE, needs_address
 
-OWN_KINDS = ("openai", "anthropic", "azure", "bedrock", "google", "vertex", "compatible", "simulated")
+OWN_KINDS = ("openai", "anthropic", "azure", "bedrock", "cohere", "google", "vertex", "compatible", "simulated")
 """Those with a file of their own in `providers`; the others are entries of the catalogue."""
 VENDOR_KINDS = tuple(COMPATIBLE)
 VENDORS_TOLD = "and the vendors of docs/providers.md"
-LATER_KINDS = ("cohere",)
 OPTIONS_OF = {
     "azure": ("api_version", "auth"),
     "simulated": ("latency_ms", "chunk_delay_ms", "tokens", "fail_status", "fail_every", "cut_after_chunks"),
@@ -258,7 +257,7 @@ class DeclaredProvider(_Section):
     """A vendor account. `base_url` empty: the vendor's own address. Without `credentials` no key is sent."""
 
     name: Name
-    kind: Annotated[str, one_of(*OWN_KINDS, later=LATER_KINDS, more=VENDOR_KINDS, told=VENDORS_TOLD)]
+    kind: Annotated[str, one_of(*OWN_KINDS, more=VENDOR_KINDS, told=VENDORS_TOLD)]
     base_url: BaseUrl = ""
     credentials: list[DeclaredCredential] = []
     timeouts: Annotated[Timeouts, _read_as(TimeoutSettings, TimeoutSettings.bounds)] = Timeouts()

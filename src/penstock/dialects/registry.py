@@ -5,6 +5,7 @@ from penstock.dialects.anthropic import CountTokens, Messages
 from penstock.dialects.base import Dialect
 from penstock.dialects.bedrock import Converse
 from penstock.dialects.codec import Codec
+from penstock.dialects.cohere import CohereChat, Rerank
 from penstock.dialects.completions import Completions
 from penstock.dialects.embeddings import Embeddings
 from penstock.dialects.moderations import Moderations
@@ -25,6 +26,8 @@ DIALECTS: dict[str, Dialect] = {
         Converse(),
         gemini.GenerateContent(),
         gemini.CountTokens(),
+        CohereChat(),
+        Rerank(),
     )
 }
 

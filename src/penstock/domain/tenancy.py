@@ -16,6 +16,7 @@ DEFAULT_ORGANISATION = "default"
 SURFACES = (
     *("chat.completions", "responses", "responses.input_tokens", "completions", "embeddings", "moderations"),
     *("messages", "messages.count_tokens", "converse", "generateContent", "countTokens"),
+    *("cohere.chat", "rerank"),
 )
 """The kinds of call that a key can be held to, by the name that usage events have for them."""
 

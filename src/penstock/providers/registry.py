@@ -6,6 +6,7 @@ from penstock.providers.azure import Azure
 from penstock.providers.base import Reframes, TradesCredentials, Vendor
 from penstock.providers.bedrock import Bedrock
 from penstock.providers.catalogue import Catalogued
+from penstock.providers.cohere import Cohere
 from penstock.providers.compatible import Compatible
 from penstock.providers.google import Google
 from penstock.providers.openai import OpenAI
@@ -13,7 +14,7 @@ from penstock.providers.simulated import Simulated
 from penstock.providers.vertex import Vertex
 
 _WITH_FILES: tuple[Vendor, ...] = (
-    *(OpenAI(), Anthropic(), Azure(), Bedrock(), Google(), Vertex()),
+    *(OpenAI(), Anthropic(), Azure(), Bedrock(), Cohere(), Google(), Vertex()),
     *(Compatible(), Simulated()),
 )
 

@@ -26,6 +26,8 @@ ROUTES = (
     Route("/v1/completions", "completions"),
     Route("/v1/embeddings", "embeddings"),
     Route("/v1/moderations", "moderations"),
+    Route("/v1/rerank", "rerank"),
+    Route("/cohere/v2/chat", "cohere.chat"),
     Route("/v1/messages", "messages"),
     Route("/v1/messages/count_tokens", "messages.count_tokens"),
     Route("/bedrock/model/{model}/converse", "converse"),

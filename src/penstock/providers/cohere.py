@@ -1,0 +1,46 @@
+"""Cohere. Source: Cohere API reference, "Chat V2", "Rerank V2"; guide "Compatibility API" (OpenAI's dialect for chat
+and embeddings) (read 2026-11).
+
+Callers of other dialects than Cohere's own are served at its address for OpenAI's. The reference does not say that
+closing a stream stops the bill.
+"""
+
+from functools import lru_cache
+
+from penstock.domain.http import HttpRequest, Origin
+from penstock.domain.snapshot import Credential, Provider
+from penstock.providers.base import Outgoing, StopsBilling, origin_of
+from penstock.providers.openai import headers
+
+BASE_URL = "https://api.cohere.com"
+
+PATHS = {
+    "cohere.chat": "/v2/chat",
+    "chat.completions": "/compatibility/v1/chat/completions",
+    "embeddings": "/compatibility/v1/embeddings",
+    "rerank": "/v2/rerank",
+}
+
+
+class Cohere:
+    kind = "cohere"
+    cancel_stops_billing: StopsBilling = "unknown"
+    asks_usage = True
+    forwards = frozenset({"x-client-name"})
+
+    def surfaces(self, model: str) -> tuple[str, ...]:
+        return tuple(PATHS)
+
+    def output_cap_field(self, surface: str) -> str:
+        return "max_tokens"
+
+    def request(self, provider: Provider, credential: Credential | None, outgoing: Outgoing) -> HttpRequest:
+        origin, root = _root(provider.base_url or BASE_URL)
+        path = root + PATHS[outgoing.surface]
+        return HttpRequest("POST", origin, path, headers(provider, credential), outgoing.body, provider.timeouts)
+
+
+@lru_cache(maxsize=1024)
+def _root(base_url: str) -> tuple[Origin, str]:
+    origin, path = origin_of(base_url)
+    return origin, path.removesuffix("/v2").removesuffix("/v1")
