@@ -17,7 +17,7 @@ from penstock.domain.snapshot import Credential, Provider
 from penstock.providers.anthropic import VERSION
 from penstock.providers.base import Outgoing, StopsBilling, origin_of
 
-PATHS = {"chat.completions": "/chat/completions", "embeddings": "/embeddings"}
+PATHS = {"chat.completions": "/chat/completions", "responses": "/responses", "embeddings": "/embeddings"}
 CLAUDE_PATHS = {"messages": "/anthropic/v1/messages"}
 
 
@@ -32,6 +32,8 @@ class Azure:
 
     def output_cap_field(self, surface: str) -> str:
         """`max_tokens` is refused by reasoning models, as at OpenAI."""
+        if surface == "responses":
+            return "max_output_tokens"
         return "max_tokens" if surface in CLAUDE_PATHS else "max_completion_tokens"
 
     def request(self, provider: Provider, credential: Credential | None, outgoing: Outgoing) -> HttpRequest:
@@ -60,5 +62,7 @@ def _path(outgoing: Outgoing, api_version: str) -> str:
         return CLAUDE_PATHS[outgoing.surface]
     if not api_version:
         return f"/openai/v1{PATHS[outgoing.surface]}"
+    if outgoing.surface == "responses":  # the one that names its deployment in the body
+        return f"/openai/responses?api-version={quote(api_version, safe='')}"
     deployment = quote(outgoing.model, safe="")
     return f"/openai/deployments/{deployment}{PATHS[outgoing.surface]}?api-version={quote(api_version, safe='')}"
