@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import cohere
+import httpx
 import pytest
 
 from penstock.testing.caller import Answer
@@ -99,3 +101,18 @@ def test_the_way_a_stream_is_cut_changes_nothing(stage: Stage, recording: Record
         assert stage.call(recording).body == recording.response.content
     finally:
         stage.replay.cuts = "recorded"
+
+
+def test_the_official_sdk_reads_what_comes_through(stage: Stage) -> None:
+    """Cohere's clients add `/v2/chat` and `/v2/rerank` to their base URL."""
+
+    with httpx.Client() as http:
+        client = cohere.ClientV2(api_key=stage.key, base_url=f"{stage.gateway.url}/cohere", httpx_client=http)
+        messages = [cohere.UserChatMessageV2(content="Name a river.")]
+        plain = client.chat(model="own-cohere-plain", messages=messages, max_tokens=40)
+        assert plain.message.content is not None
+        assert plain.message.content[0].text == "The Po."
+        events = list(client.chat_stream(model="own-cohere-stream", messages=messages, max_tokens=40))
+        assert [event.type for event in events][-1] == "message-end"
+        ranked = client.rerank(model="own-rerank", query="river", documents=["The Po", "Rome"])
+        assert [(one.index, one.relevance_score) for one in ranked.results] == [(0, 0.7)]

@@ -28,6 +28,7 @@ ROUTES = (
     Route("/v1/moderations", "moderations"),
     Route("/v1/rerank", "rerank"),
     Route("/cohere/v2/chat", "cohere.chat"),
+    Route("/cohere/v2/rerank", "rerank"),
     Route("/v1/messages", "messages"),
     Route("/v1/messages/count_tokens", "messages.count_tokens"),
     Route("/bedrock/model/{model}/converse", "converse"),
