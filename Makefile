@@ -41,7 +41,7 @@ bench: .venv/.dev ## the benchmark beside nginx; ARGS are passed on
 	$(BIN)/penstock bench --write $(ARGS)
 
 agents: ## install the coding agents that some journeys drive (needs npm)
-	npm install --no-audit --no-fund --prefix .venv/agents @anthropic-ai/claude-code
+	npm install --no-audit --no-fund --prefix .venv/agents @anthropic-ai/claude-code @openai/codex
 	node .venv/agents/node_modules/@anthropic-ai/claude-code/install.cjs
 
 lock: .venv/.dev ## resolve the dependencies again (hashes, no index addresses)

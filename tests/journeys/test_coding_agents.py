@@ -1,7 +1,7 @@
 """Coding agents of the vendors, unchanged, on a model of another vendor: they complete a task in three turns.
 
-Claude Code speaks Messages; the model behind the gateway speaks Chat Completions. The agents are installed by
-`make agents`; where they are not, these tests are skipped.
+Claude Code speaks Messages and Codex speaks Responses; the model behind the gateway speaks Chat Completions. The agents
+are installed by `make agents`; where they are not, these tests are skipped.
 """
 
 import json
@@ -40,7 +40,10 @@ def agent(name: str) -> str:
 
 
 class Task:
-    """A model with a plan: it has the agent write a file, read it, and then tells what it read."""
+    """A model with a plan: it has the agent write a file, read it, and then tells what it read. The tools are those of
+    Claude Code."""
+
+    needed = frozenset({"Write", "Read"})
 
     def __init__(self, file: Path) -> None:
         self.file = file
@@ -56,7 +59,7 @@ class Task:
         body = reply.received.json()
         told = [message["content"] for message in body["messages"] if message["role"] == "tool"]
         offered = {tool["function"]["name"] for tool in body.get("tools", ()) if tool["type"] == "function"}
-        if not {"Write", "Read"} <= offered:  # the agent asks for a title, or something else beside the task
+        if not self.needed <= offered:  # the agent asks for a title, or something else beside the task
             await self._say(reply, [{"content": "Gauges"}], "stop")
             return
         self.results = [str(one) for one in told]
@@ -89,6 +92,81 @@ class Task:
         await reply.end()
 
 
+class ShellTask(Task):
+    """The same with the one tool that Codex has for everything."""
+
+    needed = frozenset({"exec_command"})
+
+    def calls(self) -> list[tuple[str, dict[str, Any]]]:
+        return [
+            ("exec_command", {"cmd": f"echo 'north gauge: 12.4 m' > {self.file}"}),
+            ("exec_command", {"cmd": f"cat {self.file}"}),
+        ]
+
+
+def configuration(lab: ScriptedProvider) -> dict[str, Any]:
+    return {
+        "providers": [{"name": "lab", "kind": "moonshot", "base_url": lab.base_url}],
+        "models": [
+            {
+                "name": "dam-keeper",
+                "targets": [{"provider": "lab", "model": MODEL}],
+                "price": usd_price(1, 4),
+                "max_output": 32_000,
+            }
+        ],
+        "teams": [{"name": "agents"}],
+        "keys": [{"name": "agent", "team": "agents", "secret": "env:AGENT_KEY"}],
+        "limits": [{"match": {"team": "agents"}, "unit": "usd", "amount": 50, "per": "total"}],
+    }
+
+
+PROMPT = "Write down the reading of the north gauge, read it again, and tell me what it says."
+CODEX_CONFIG = """
+model = "dam-keeper"
+model_provider = "gateway"
+[model_providers.gateway]
+name = "gateway"
+base_url = "{url}/v1"
+env_key = "PENSTOCK_KEY"
+wire_api = "responses"
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+def test_codex_completes_a_task_of_three_turns_on_a_model_of_another_vendor(tmp_path: Path) -> None:
+    command, key = agent("codex"), new_secret()
+    work, settings = tmp_path / "work", tmp_path / ".codex"
+    work.mkdir()
+    settings.mkdir()
+    task = ShellTask(work / "gauge.txt")
+    with ScriptedProvider() as lab:
+        lab.on(MODEL, task.answer)
+        with Gateway(tmp_path / "gateway", configuration(lab), {"AGENT_KEY": key}) as gateway:
+            (settings / "config.toml").write_text(CODEX_CONFIG.format(url=gateway.url))
+            last = tmp_path / "last.txt"
+            done = subprocess.run(
+                [
+                    *(command, "exec", "--skip-git-repo-check", "--dangerously-bypass-approvals-and-sandbox"),
+                    *("--output-last-message", str(last), PROMPT),
+                ],
+                cwd=work,
+                env={"PATH": os.environ.get("PATH", ""), "HOME": str(tmp_path), "PENSTOCK_KEY": key},
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=200,
+                check=False,
+            )
+            assert done.returncode == 0, (done.stdout[-2000:], done.stderr[-2000:])
+            total = gateway.admin("GET", "/admin/v1/usage?by=team,model").json()["total"]
+    assert last.read_text().strip() == "The north gauge reads 12.4 m."
+    assert task.file.read_text() == "north gauge: 12.4 m\n"
+    assert "12.4 m" in task.results[1]
+    assert total["errors"] == 0
+    assert total["calls"] == len(lab.received) == 3
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(240)
 def test_claude_code_completes_a_task_of_three_turns_on_a_model_of_another_vendor(tmp_path: Path) -> None:
@@ -98,21 +176,7 @@ def test_claude_code_completes_a_task_of_three_turns_on_a_model_of_another_vendo
     task = Task(work / "gauge.txt")
     with ScriptedProvider() as lab:
         lab.on(MODEL, task.answer)
-        config = {
-            "providers": [{"name": "lab", "kind": "compatible", "base_url": lab.base_url}],
-            "models": [
-                {
-                    "name": "dam-keeper",
-                    "targets": [{"provider": "lab", "model": MODEL}],
-                    "price": usd_price(1, 4),
-                    "max_output": 32_000,
-                }
-            ],
-            "teams": [{"name": "agents"}],
-            "keys": [{"name": "agent", "team": "agents", "secret": "env:AGENT_KEY"}],
-            "limits": [{"match": {"team": "agents"}, "unit": "usd", "amount": 50, "per": "total"}],
-        }
-        with Gateway(tmp_path / "gateway", config, {"AGENT_KEY": key}) as gateway:
+        with Gateway(tmp_path / "gateway", configuration(lab), {"AGENT_KEY": key}) as gateway:
             environment = {
                 "PATH": os.environ.get("PATH", ""),
                 "HOME": str(tmp_path),
@@ -123,9 +187,8 @@ def test_claude_code_completes_a_task_of_three_turns_on_a_model_of_another_vendo
                 "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
                 "DISABLE_AUTOUPDATER": "1",
             }
-            prompt = "Write down the reading of the north gauge, read it again, and tell me what it says."
             done = subprocess.run(
-                [command, "-p", prompt, "--output-format", "json", "--allowedTools", "Write,Read"],
+                [command, "-p", PROMPT, "--output-format", "json", "--allowedTools", "Write,Read"],
                 cwd=work,
                 env=environment,
                 stdin=subprocess.DEVNULL,
