@@ -1,6 +1,6 @@
 """From the caller's dialect to the target's, and back.
 
-    passages = Passages(dialect, call, created)
+    passages = Passages(dialect, call, created, id)
     passage = passages.to(surfaces, target)        # of the attempt: untouched where the target speaks the dialect
 
 A passage has the call as the target gets it, in the target's dialect, so that a translated call is priced, bounded,
@@ -149,12 +149,14 @@ class TranslatingTee:
 
 
 class Passages:
-    """The ways of one caller's call. `created`: Unix seconds, for answers that tell when they were made."""
+    """The ways of one caller's call. `created` (Unix seconds) and `id` are for answers that tell when they were made
+    and are called something, where the vendor's does not."""
 
-    def __init__(self, dialect: Dialect, call: Call, created: int) -> None:
+    def __init__(self, dialect: Dialect, call: Call, created: int, id: str = "") -> None:
         self._dialect = dialect
         self._call = call
         self._created = created
+        self._id = id
         self._request: Request | None = None
         self._lacking: set[str] = set()
 
@@ -178,7 +180,8 @@ class Passages:
             )
         if self._request is None:
             self._request = codec.decode_request(self._call)
-        heading = Heading(self._call.model, self._call.wants_usage, self._request, self._created, form=self._call.form)
+        call = self._call
+        heading = Heading(call.model, call.wants_usage, self._request, self._created, self._id, call.form)
         return Translated(self._dialect, heading, DIALECTS[target], facts)
 
 

@@ -57,7 +57,9 @@ async def serve(
         deprecation.take_replacement(snapshot, exchange)
         gateway.live[exchange.request_id] = exchange
         await _take_key(gateway, exchange, body)
-        reply = await _answer(gateway, exchange, Passages(spoken.dialect, call, exchange.started_at // 10**9))
+        own_id = exchange.request_id.removeprefix("req_")
+        passages = Passages(spoken.dialect, call, exchange.started_at // 10**9, own_id)
+        reply = await _answer(gateway, exchange, passages)
     except BaseException as error:
         gateway.live.pop(exchange.request_id, None)
         try:
