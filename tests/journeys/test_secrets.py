@@ -7,6 +7,7 @@ import pytest
 
 from penstock.testing.lab import CREDENTIAL_CANARY, Lab, chat
 from penstock.testing.scripted import fails, garbage, resets
+from penstock.testing.wire import eventually
 
 MakeLab = Callable[..., Lab]
 CONTENT_CANARY = "the-content-canary-5b2e"
@@ -62,3 +63,54 @@ def _nothing_on_disk(folder: Path, secrets: list[str]) -> None:
             for secret in secrets:
                 assert secret.encode() not in content, path.name
             assert path.stat().st_mode & 0o077 == 0, f"{path.name} can be read by others"
+
+
+def test_canaries_planted_everywhere_are_in_no_answer_no_file_no_argument_and_no_backup(own: Lab) -> None:
+    gateway, told = own.gateway, []
+    file_key, vault_key, next_key = (f"sk-{where}-canary-b41c90" for where in ("file", "vault", "next"))
+    (gateway.directory / "value").write_text(vault_key)
+    address = own.provider.base_url
+    made = gateway.run(
+        "credential", "create", "kept", "--kind", "compatible", "--base-url", address, "--value-file", "value"
+    )
+    told.append(made.stdout + made.stderr)
+    credentials = [{"name": "main", "value": "vault:kept"}]
+    provider = {"name": "kept", "kind": "compatible", "base_url": address, "credentials": credentials}
+    model = {"name": "kept", "targets": [{"provider": "kept", "model": "kept-upstream"}], "max_output": 10}
+    for path, body in (("providers", provider), ("models", model), ("users", {"name": "ada"})):
+        answer = gateway.admin("POST", f"/admin/v1/{path}", body)
+        assert answer.status == 201, answer.body
+        told.append(answer.body.decode())
+    minted = gateway.admin("POST", "/admin/v1/keys", {"name": "minted"}).json()["secret"]
+    token = gateway.admin("POST", "/admin/v1/tokens", {"name": "laptop", "user": "ada"}).json()["secret"]
+    body = chat("kept", messages=[{"role": "user", "content": CONTENT_CANARY}])
+    assert gateway.caller(minted).post("/v1/chat/completions", body).status == 200
+    own.provider.on("kept-upstream", fails(401, {"error": {"message": f"bad key {vault_key}"}}))
+    told.append(str(gateway.caller(minted).post("/v1/chat/completions", body).body))
+    rotated = gateway.admin("POST", "/admin/v1/credentials/kept/rotate", {"value": next_key})
+    refused = gateway.admin("POST", "/admin/v1/credentials", {"name": "kept", "value": file_key, "kind": "openai"})
+    wrong = gateway.admin("POST", "/admin/v1/credentials", {"name": "x", "value": [file_key], "kind": file_key})
+    assert (rotated.status, refused.status, wrong.status) == (200, 409, 422)
+    told += [str(each.body) for each in (rotated, refused, wrong)]
+
+    document = gateway.admin("GET", "/admin/openapi.json")
+    paths = [path for path, verbs in document.json()["paths"].items() if "get" in verbs and "{" not in path]
+    assert len(paths) > 15
+    told += [document.body.decode(), *(str(gateway.admin("GET", path).body) for path in paths)]
+    commands = ["credential list --json", "credential show kept", "vault show", "provider list --json", "key list"]
+    for command in [*commands, f"doctor -c {gateway.file}", f"backup copy -c {gateway.file} --data {gateway.data}"]:
+        done = gateway.run(*command.split())
+        told.append(done.stdout + done.stderr)
+    arguments = [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in gateway.pids()]
+    gateway.kill("worker")
+    gateway.kill("control")
+    eventually(gateway.admin_is_up, 20, "the control process is back")
+    gateway.stop()
+    (gateway.directory / "value").unlink()
+
+    everything = "\n".join([*told, gateway.output()]).encode() + b"\n".join(arguments)
+    planted = [*own.secrets.values(), CREDENTIAL_CANARY, file_key, vault_key, next_key, CONTENT_CANARY, minted, token]
+    planted += [gateway.admin_key, gateway.root_secret]
+    assert [secret for secret in planted if secret.encode() in everything] == []
+    _nothing_on_disk(gateway.data, planted)
+    _nothing_on_disk(gateway.directory / "copy", planted)

@@ -125,3 +125,32 @@ def test_a_file_that_is_applied_may_refer_to_the_vault_and_only_for_what_an_entr
     assert "vault:lab-key is for kind compatible at" in refused.stderr
     assert call(gateway) == 200
     assert gateway.run("credential", "delete", "lab-key").returncode == 1
+
+
+def test_the_root_secret_is_replaced_and_neither_callers_nor_providers_notice(
+    gateway: Gateway, provider: ScriptedProvider
+) -> None:
+    give(gateway, "create", "lab-key", "--kind", "compatible", "--base-url", provider.base_url, value=FIRST)
+    made = gateway.admin("POST", "/admin/v1/keys", {"name": "made"}).json()["secret"]
+    old, new = gateway.root_secret, "the-next-root-secret-8f1d0c"
+    gateway.stop()
+    gateway.environment |= {"PENSTOCK_SECRET": new, "PENSTOCK_SECRET_PREVIOUS": old}
+    gateway.start()
+    assert gateway.admin("GET", "/admin/v1/vault").json()["root"] == "previous"
+    assert "the root secret before still" in gateway.run("doctor", "-c", str(gateway.file)).stdout
+    done = gateway.run("vault", "rewrap")
+    assert (done.returncode, done.stdout[:4]) == (0, "ok: ")
+    assert gateway.admin("GET", "/admin/v1/vault").json()["root"] == "current"
+    gateway.stop()
+    del gateway.environment["PENSTOCK_SECRET_PREVIOUS"]
+    gateway.start()
+    answer = gateway.caller(made).post("/v1/chat/completions", chat())
+    assert answer.status == 200
+    assert call(gateway) == 200
+    assert sent(provider) == f"Bearer {FIRST}"
+    actions = [item["action"] for item in gateway.admin("GET", "/admin/v1/audit?kind=data_key").json()["items"]]
+    assert actions == ["rewrap", "create"]
+    gateway.stop()
+    gateway.environment["PENSTOCK_SECRET"] = old
+    with pytest.raises(RuntimeError, match="the root secret is not the one"):
+        gateway.start()

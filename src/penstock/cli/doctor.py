@@ -202,6 +202,8 @@ def _credentials(status: dict[str, Any]) -> Iterator[Finding]:
         *(f"{provider} has none" for provider in said.get("missing", [])),
         *(f"{name} does not open: {fault}" for name, fault in said.get("unopened", {}).items()),
     ]
+    if said.get("root_secret") == "previous":
+        faults.append("the root secret before still keeps the vault (penstock vault rewrap)")
     overdue = said.get("overdue", [])
     if faults:
         yield Finding("credentials", "fail", "; ".join(faults), "penstock credential rotate, or look at that account")

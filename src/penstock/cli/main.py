@@ -38,6 +38,8 @@ COMMANDS: Mapping[str, str] = {
     "limit": "limits:app",
     "provider": "providers:app",
     "credential": "credentials:app",
+    "vault": "vault:app",
+    "secret": "vault:secret",
     "model": "models:app",
     "price": "prices:app",
     "import": "imports:app",

@@ -22,7 +22,8 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 class Environment:
     """The settings that come from the environment. An unset or empty variable is None.
 
-    `config`: the file that `-c` defaults to. `admin_key`: the administrator's key. `secret`: the root secret.
+    `config`: the file that `-c` defaults to. `admin_key`: the administrator's key. `secret`: the root secret,
+    `previous_secret`: the one before, while it is replaced.
     `data`: the data directory, over the file's `server.data`. `admin_url`: where admin commands go; `admin_ca`: a file
     of those whose certificate may be there.
     """
@@ -30,6 +31,7 @@ class Environment:
     config: Path | None = None
     admin_key: Secret | None = None
     secret: Secret | None = None
+    previous_secret: Secret | None = None
     data: Path | None = None
     admin_url: str | None = None
     admin_ca: Path | None = None
@@ -40,10 +42,12 @@ class Environment:
         config, data = os.environ.get("PENSTOCK_CONFIG"), os.environ.get("PENSTOCK_DATA")
         admin_ca = os.environ.get("PENSTOCK_ADMIN_CA")
         admin_key, secret = os.environ.get("PENSTOCK_ADMIN_KEY"), os.environ.get("PENSTOCK_SECRET")
+        previous = os.environ.get("PENSTOCK_SECRET_PREVIOUS")
         return cls(
             config=Path(config) if config else None,
             admin_key=Secret(admin_key) if admin_key else None,
             secret=Secret(secret) if secret else None,
+            previous_secret=Secret(previous) if previous else None,
             data=Path(data) if data else None,
             admin_url=os.environ.get("PENSTOCK_ADMIN_URL") or None,
             admin_ca=Path(admin_ca) if admin_ca else None,

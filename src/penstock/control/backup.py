@@ -40,7 +40,7 @@ from penstock.store.migrate import is_known, newest_revision, revision_of, upgra
 
 FORMAT = 2
 MANIFEST, STORE, JOURNALS = "manifest.json", "store", "journals"
-SECRETS = ("secret", "admin_key")
+SECRETS = ("secret", "admin_key", "secret_previous")
 BOX = "box"
 """The file with the id under which a store that boxes share knows this one's journals."""
 ATTEMPTS = 5

@@ -11,12 +11,12 @@ key management service that hangs must not hold up a stop. What was unwrapped st
 import asyncio
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import structlog
 from msgspec import Struct
-from sqlalchemy import insert, select
+from sqlalchemy import insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from penstock.control import nouns, replays, vault_entries
@@ -27,7 +27,8 @@ from penstock.control.vault_entries import Credential, Rotation, Sealed, Serving
 from penstock.control.write import Write
 from penstock.domain.snapshot import Secret
 from penstock.domain.tenancy import DEFAULT_ORGANISATION
-from penstock.errors import PenstockError, SealBroken
+from penstock.errors import Conflict, PenstockError, SealBroken
+from penstock.records.receipts import rfc3339
 from penstock.store.tables.vault import data_keys
 from penstock.vault import envelope
 from penstock.vault.wrappers import KeyWrapper
@@ -142,6 +143,49 @@ class Vault:
         if asked.active_from is not None:
             self.look_soon()
         return answer
+
+    async def rewrap(self, actor: Actor | str, also: Callable[[Write], Awaitable[None]]) -> dict[str, Any]:
+        """Has every data key wrapped again by the present wrapper, under the newest version of its key; `also` is done
+        in the same transaction. Raises VaultUnavailable, and Conflict for a data key that does not open."""
+        async with self._door.read() as conn:
+            keys = await _keys_of(conn, None)
+        moved = [(key, await asyncio.to_thread(self._rewrapped, key)) for key in keys]
+
+        async def rewrap(write: Write) -> None:
+            await also(write)
+            for key, wrapped in moved:
+                place = {"wrapper": self._wrapper.name, "wrapping_key": self._wrapper.wrapping_key}
+                unchanged = (data_keys.c.id == key.id) & (data_keys.c.wrapped == key.wrapped)
+                values = {**place, "wrapped": wrapped, "wrapped_at": write.at}
+                if (await write.conn.execute(update(data_keys).where(unchanged).values(values))).rowcount != 1:
+                    raise Conflict("a data key was wrapped by somebody else meanwhile: try again")
+                await vault_entries.record_key(write, "rewrap", key.id, {"scope": key.scope, **place})
+
+        await self._door.change(actor, rewrap)
+        return {"data_keys": len(moved), "wrapper": self._wrapper.name, "wrapping_key": self._wrapper.wrapping_key}
+
+    def _rewrapped(self, key: DataKey) -> bytes:
+        keeper = self._wrappers.get(key.wrapper)
+        if keeper is None:
+            raise Conflict(
+                f"data key {key.id} is wrapped by {key.wrapper}: put its settings back (vault.{key.wrapper})"
+            )
+        try:
+            if keeper is self._wrapper:
+                return keeper.rewrap(key.wrapped, key.scope)
+            return self._wrapper.wrap(keeper.unwrap(key.wrapped, key.scope), key.scope)
+        except SealBroken as error:
+            raise Conflict(f"data key {key.id}: {error}") from None
+
+    async def shown(self) -> dict[str, Any]:
+        """Who wraps now, and every data key without itself."""
+        columns = ("id", "scope", "wrapper", "wrapping_key", "created_at", "wrapped_at")
+        async with self._door.read() as conn:
+            rows = (
+                await conn.execute(select(*(data_keys.c[it] for it in columns)).order_by(data_keys.c.id))
+            ).mappings()
+            keys = [{**it, **{at: rfc3339(it[at]) for at in columns[-2:]}} for it in rows]
+        return {"wrapper": self._wrapper.name, "wrapping_key": self._wrapper.wrapping_key, "data_keys": keys}
 
     # -- what happens by itself ---------------------------------------------------------------------------------------
 
@@ -270,7 +314,9 @@ class Vault:
         return Secret(envelope.unseal(key, version.sealed, version.context).decode())
 
 
-async def _keys_of(conn: AsyncConnection, ids: set[str]) -> list[DataKey]:
-    columns = [data_keys.c[name] for name in DataKey.__struct_fields__]
-    rows = await conn.execute(select(*columns).where(data_keys.c.id.in_(sorted(ids))))
-    return [DataKey(*row) for row in rows]
+async def _keys_of(conn: AsyncConnection, ids: set[str] | None) -> list[DataKey]:
+    """The rows of these, or of all."""
+    query = select(*(data_keys.c[name] for name in DataKey.__struct_fields__))
+    if ids is not None:
+        query = query.where(data_keys.c.id.in_(sorted(ids)))
+    return [DataKey(*row) for row in await conn.execute(query)]

@@ -5,11 +5,22 @@ none of them says anything about another or about the root.
 """
 
 import hmac
+from dataclasses import dataclass
+
+from penstock.domain.snapshot import Secret
 
 MIN_ROOT_LENGTH = 16
 _PEPPER_PURPOSE = b"penstock/v1/virtual-key-pepper"
 _VERIFIER_PURPOSE = b"penstock/v1/verifier"
 _VAULT_PURPOSE = b"penstock/v1/vault"
+
+
+@dataclass(frozen=True)
+class Root:
+    """The root secret, and the one before while it is being replaced."""
+
+    value: Secret
+    previous: Secret | None = None
 
 
 def pepper(root: str) -> bytes:

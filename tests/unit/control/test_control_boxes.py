@@ -15,9 +15,9 @@ from penstock.control.adjustments import Correction
 from penstock.control.door import Door
 from penstock.control.publisher import Publisher, Sources
 from penstock.control.roll import Confirmed, Report
-from penstock.domain.snapshot import Deployment
+from penstock.domain.snapshot import Deployment, Secret
 from penstock.errors import ConfigError
-from penstock.identity.secret import pepper, verifier
+from penstock.identity.secret import Root, pepper
 from penstock.ledger.adjustments import newest
 from penstock.ledger.postings import held_records
 from penstock.ledger.verify import check
@@ -25,6 +25,7 @@ from penstock.store.engine import committer_engine, control_engine, database_url
 from penstock.store.migrate import upgrade
 from penstock.testing.postgres import Postgres
 
+ROOT = Root(Secret("a root secret for tests"))
 PEPPER = pepper("a root secret for tests")
 HERE, THERE = "00000000000000aa", "00000000000000bb"
 
@@ -163,12 +164,12 @@ async def test_every_start_must_bring_the_same_root_secret(store_url: URL) -> No
     await upgrade(engine)
     for _ in range(2):
         async with engine.begin() as conn:
-            await installation.agree(conn, verifier(PEPPER))
+            assert (await installation.agree(conn, ROOT)).pepper == PEPPER
     with pytest.raises(ConfigError, match="PENSTOCK_SECRET"):
         async with engine.begin() as conn:
-            await installation.agree(conn, verifier(pepper("another root secret")))
+            await installation.agree(conn, Root(Secret("another root secret")))
     async with engine.begin() as conn:
-        await installation.agree(conn, verifier(PEPPER))
+        await installation.agree(conn, ROOT)
         kept = (await conn.execute(text("SELECT value FROM installation"))).scalar_one()
     await engine.dispose()
     assert len(kept) == 64 and kept != PEPPER.hex()

@@ -8,13 +8,15 @@ import pytest
 from sqlalchemy import func, select, text
 from sqlalchemy.engine import URL
 
-from penstock.control import audit, providers, teams, vault_entries
+from penstock.control import audit, installation, providers, teams, vault_entries
 from penstock.control.door import Door
 from penstock.control.paging import Page
 from penstock.control.publisher import Publisher, Sources
 from penstock.control.vault import Values, Vault
-from penstock.domain.snapshot import Deployment
-from penstock.errors import Conflict, InvalidNoun, NotFoundNoun, VaultUnavailable
+from penstock.control.write import Write
+from penstock.domain.snapshot import Deployment, Secret
+from penstock.errors import ConfigError, Conflict, InvalidNoun, NotFoundNoun, VaultUnavailable
+from penstock.identity.secret import Root, pepper
 from penstock.store.engine import control_engine
 from penstock.store.migrate import upgrade
 from penstock.store.tables.vault import credential_versions, data_keys
@@ -347,3 +349,77 @@ async def test_a_backup_of_the_rows_is_enough_with_the_root_secret_and_useless_w
     assert stranger.sent() == []
     assert "another root secret" in stranger.vault.faults["lab-key"]
     await stranger.engine.dispose()
+
+
+# -- wrapping again ----------------------------------------------------------------------------------------------------
+
+
+async def nothing_else(_: Write) -> None:
+    """What is done with a rewrap that moves no root secret."""
+
+
+class Other(Down):
+    name = "kms"
+
+
+async def test_data_keys_move_to_another_wrapper_and_values_stay_as_they_are(box: Box) -> None:
+    await box.use()
+    other = Other(b"o" * 32, "alias/penstock")
+    moving = Vault(box.door, Values(), {"root": box.wrapper, "kms": other}, "kms")
+    done = await moving.rewrap("ana", nothing_else)
+    assert done == {"data_keys": 1, "wrapper": "kms", "wrapping_key": "alias/penstock"}
+    (key,) = (await moving.shown())["data_keys"]
+    assert (key["scope"], key["wrapper"], key["wrapping_key"]) == ("organisation:default", "kms", "alias/penstock")
+    assert "wrapped" not in key
+    alone = Box(box.engine.url)
+    values = Values()
+    alone.door = Door(alone.engine, Publisher(Sources(lambda *_: Deployment("", ""), lambda *_: (), values)))
+    alone.vault = Vault(alone.door, values, {"root": RootWrapper(b"x" * 32, "x"), "kms": other}, "kms")
+    await alone.start()
+    assert alone.sent() == ["sk-canary-1"]
+    await alone.engine.dispose()
+
+
+async def test_a_rewrap_that_fails_changes_nothing(box: Box) -> None:
+    await box.use()
+    box.wrapper.is_down = True
+    before = await box.everything_stored()
+    with pytest.raises(VaultUnavailable):
+        await box.vault.rewrap("ana", nothing_else)
+    with pytest.raises(Conflict, match="is wrapped by root: put its settings back"):
+        await Vault(box.door, Values(), {"kms": Other(KEY, "k")}, "kms").rewrap("ana", nothing_else)
+    assert await box.everything_stored() == before
+
+
+async def test_a_new_root_secret_takes_over_and_keys_of_callers_stay_valid(box: Box) -> None:
+    old, new = Secret("the first root secret"), Secret("the second root secret")
+    async with box.engine.begin() as conn:
+        first = await installation.agree(conn, Root(old))
+        assert first == installation.Agreed(pepper(old.reveal()), is_current=True)
+        with pytest.raises(ConfigError, match="PENSTOCK_SECRET_PREVIOUS"):
+            await installation.agree(conn, Root(new))
+        during = await installation.agree(conn, Root(new, previous=old))
+        assert during == installation.Agreed(first.pepper, is_current=False)
+    await box.change(installation.move, Root(new, previous=old), during.pepper)
+    async with box.engine.begin() as conn:
+        assert await installation.agree(conn, Root(new)) == installation.Agreed(first.pepper, is_current=True)
+        with pytest.raises(ConfigError):
+            await installation.agree(conn, Root(old))
+        stored = str((await conn.execute(text("SELECT * FROM installation"))).all())
+    assert first.pepper.hex() not in stored
+    assert "root secret" not in stored
+    await box.change(installation.move, Root(new), during.pepper)
+    assert "pepper" not in repr(during).replace("pepper=", "")
+
+
+async def test_no_box_is_left_behind_with_the_old_root_secret(box: Box) -> None:
+    old, new = Secret("the first root secret"), Secret("the second root secret")
+    async with box.engine.begin() as conn:
+        agreed = await installation.agree(conn, Root(old), "b0x1")
+        row = "INSERT INTO boxes (id, node, release, state, started_at, seen_at) VALUES (:id, :id, '1', :state, 1, 1)"
+        await conn.execute(text(row), [{"id": "b0x1", "state": "live"}, {"id": "gone", "state": "stopped"}])
+    with pytest.raises(Conflict, match="box b0x1 has not been started with the new root secret yet"):
+        await box.change(installation.move, Root(new, previous=old), agreed.pepper)
+    async with box.engine.begin() as conn:
+        await installation.agree(conn, Root(new, previous=old), "b0x1")
+    await box.change(installation.move, Root(new, previous=old), agreed.pepper)

@@ -13,6 +13,8 @@ from penstock.domain.snapshot import Secret
 from penstock.errors import ConfigError, PenstockError
 from penstock.store.claim import Box
 
+PREVIOUS = "secret_previous"
+"""The file with the root secret before, until the vault is rewrapped."""
 LOCK_WAIT_S = 3.0
 """How long a predecessor may take to stop: a service manager may start the next one at once."""
 _POLL_S = 0.02
@@ -58,9 +60,17 @@ def kept_secret(given: Secret | None, path: Path, announce: Callable[[str], None
         return _read(path)
     except FileNotFoundError:
         made = secrets.token_urlsafe(32)
-        _write(path, made)
+        keep_secret(path, made)
         announce(made)
         return Secret(made)
+
+
+def previous_secret(given: Secret | None, path: Path) -> Secret | None:
+    """`given`, else what `path` holds; None where there is neither. Raises ConfigError when the file cannot be used."""
+    try:
+        return given or _read(path)
+    except FileNotFoundError:
+        return None
 
 
 def box_of(data: Path, shares_store: bool) -> Box:
@@ -74,7 +84,7 @@ def box_of(data: Path, shares_store: bool) -> Box:
         id = _read(path).reveal()
     except FileNotFoundError:
         id = secrets.token_hex(8)
-        _write(path, id)
+        keep_secret(path, id)
     if not _BOX_ID.fullmatch(id):
         raise ConfigError(f"{path} must hold the box's id, 16 hexadecimal digits: put it back, or delete the file")
     return Box(id, f"{host}-{id[:6]}", str(data))
@@ -93,8 +103,9 @@ def _read(path: Path) -> Secret:
     return Secret(text)
 
 
-def _write(path: Path, value: str) -> None:
-    """Complete or not at all: a half-written secret would lock everybody out after a crash."""
+def keep_secret(path: Path, value: str) -> None:
+    """Puts `value` into the file `path` for its owner alone. Complete or not at all: a half-written secret would lock
+    everybody out after a crash."""
     draft = path.with_name(f"{path.name}.new")
     try:
         draft.unlink(missing_ok=True)

@@ -16,7 +16,7 @@ import signal
 import sys
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,14 @@ from penstock.app import box, break_glass, tls
 from penstock.app.control import balances
 from penstock.app.control.activity import WRITE_S, Activity
 from penstock.app.control.asides import Asides
-from penstock.app.control.bootstrap import box_of, kept_secret, lock_directory, prepare_directory
+from penstock.app.control.bootstrap import (
+    PREVIOUS,
+    box_of,
+    kept_secret,
+    lock_directory,
+    prepare_directory,
+    previous_secret,
+)
 from penstock.app.control.commits import Committed, Drain
 from penstock.app.control.crowds import Crowds
 from penstock.app.control.fleet import Answers, Fleet
@@ -57,6 +64,7 @@ from penstock.control.configuration import Configuration
 from penstock.control.credentials import DeclaredCredentials
 from penstock.control.door import Door
 from penstock.control.exports import Exports
+from penstock.control.installation import Agreed
 from penstock.control.publisher import Publisher, Sources
 from penstock.control.replays import Request
 from penstock.control.sign_in import TOLD_EVERY_S, SignIn
@@ -66,8 +74,8 @@ from penstock.domain.events import UsageEvent
 from penstock.domain.lease import Granted, Place
 from penstock.domain.snapshot import Change, Secret, Snapshot
 from penstock.errors import ConfigError, PenstockError, StoreDown
+from penstock.identity.secret import Root, vault_key, verifier
 from penstock.identity.secret import pepper as pepper_of
-from penstock.identity.secret import vault_key, verifier
 from penstock.ledger import adjustments
 from penstock.ledger.adjustments import Adjustment
 from penstock.ledger.committer import Alert, Committer, Watch, held_sums
@@ -116,11 +124,10 @@ class Options:
 
 @dataclass(frozen=True)
 class Secrets:
-    """`pepper` and `vault_key` come from the root secret."""
+    """What the box is given. What comes from `root` is worked out when the store has been asked."""
 
     admin_key: Secret
-    pepper: bytes
-    vault_key: bytes
+    root: Root
 
 
 class Control:
@@ -154,12 +161,14 @@ class Control:
         )
         self._publisher = Publisher(sources)
         self._door = Door(self._engine, self._publisher, require_store=self._claim.require)
-        root = RootWrapper(secrets.vault_key, verifier(secrets.pepper))
+        root = _root_wrapper(secrets.root)
         wrappers = wrappers_of(config.vault, root)
         self._vault = Vault(self._door, opened, wrappers, config.vault.wrapper, self._box.node)
-        self._configuration = Configuration(self._door, credentials, config, self._box.node, secrets.pepper)
-        self._sign_in = SignIn(self._door, secrets.pepper)
-        self._oidc = provider(config.sign_in, secrets.pepper)
+        self._declared = credentials
+        self._configuration: Configuration
+        self._agreed: Agreed
+        self._sign_in: SignIn
+        self._oidc: Any
         self._committed = Committed(self._ledger_engine, self._on_committed)
         self._committer = Committer(
             self._ledger_engine,
@@ -205,14 +214,16 @@ class Control:
         self._keeping = asyncio.ensure_future(self._claim.keep())
         await upgrade(self._engine)
         async with self._engine.begin() as conn:
-            await installation.agree(conn, verifier(self._secrets.pepper))
+            self._agreed = await installation.agree(conn, self._secrets.root, self._box.id)
+        pepper, node = self._agreed.pepper, self._box.node
+        self._configuration = Configuration(self._door, self._declared, self._config, node, pepper)
+        self._sign_in = SignIn(self._door, pepper)
+        self._oidc = provider(self._config.sign_in, pepper)
         await self._committer.own_journals()
         await self._claim.register(__version__)
         await self._door.load()
         await self._vault.open_new()
-        applied = await self._door.change(
-            declared.ACTOR, declared.apply, self._secrets.pepper, self._config, self._box.node
-        )
+        applied = await self._door.change(declared.ACTOR, declared.apply, pepper, self._config, self._box.node)
         snapshot = self._publisher.snapshot
         self._metrics.generation, self._metrics.version = snapshot.generation, snapshot.version
         self._metrics.declare_aliases(snapshot.aliases)
@@ -415,7 +426,7 @@ class Control:
         }
 
     async def _welcome(self, epoch: int, starting: Collection[int]) -> Welcome | None:
-        pepper = self._secrets.pepper
+        pepper = self._agreed.pepper
         if self._claim.is_lost:
             if epoch:
                 return None
@@ -480,9 +491,10 @@ class Control:
             configuration=self._configuration,
             vault=self._vault,
             admin_key=self._secrets.admin_key,
-            pepper=self._secrets.pepper,
+            pepper=self._agreed.pepper,
             exports=Exports(self._door),
             entrance=Entrance(self._sign_in, self._config.sign_in, self._oidc),
+            rewrap=self._rewrap,
             drain=self._drain_confirmed,
             ledger=self._ledger_rows,
             adjust=self._adjust,
@@ -493,6 +505,18 @@ class Control:
         token = self._config.server.metrics_token
         secret = None if token is None else resolve_secret(token)
         return application.build(plane, Operations(self._metrics, self._refresh_gauges, self._failures, secret))
+
+    async def _rewrap(self, actor: Actor) -> dict[str, Any]:
+        """Puts the store and every data key under the root secret of now, or whoever wraps now."""
+
+        async def move(write: Write) -> None:
+            await installation.move(write, self._secrets.root, self._agreed.pepper)
+
+        done = await self._vault.rewrap(actor, move)
+        (self._options.data / PREVIOUS).unlink(missing_ok=True)
+        self._agreed = replace(self._agreed, is_current=True)
+        log.info("the data keys of the vault are wrapped again", **done)
+        return done
 
     async def _kill_nodes(self, generation: int) -> list[dict[str, Any]]:
         if self._neighbours is not None:
@@ -582,12 +606,13 @@ class Control:
             "set_aside": self._asides.shown(),
             "missing": sorted(it.name for it in providers if it.needs_credential and not it.credentials),
             "unopened": self._vault.faults,
+            "root_secret": "current" if self._agreed.is_current else "previous",
             "overdue": self._vault.overdue(),
         }
 
 
 def secrets_of(data: Path) -> Secrets:
-    """The administrator's key and the pepper: from the environment, from `data`, or made now. Raises ConfigError."""
+    """The administrator's key and the root secret: from the environment or `data`, or made now. Raises ConfigError."""
     environment = Environment.read()
 
     def announce(what: str, path: Path) -> Callable[[str], None]:
@@ -602,9 +627,16 @@ def secrets_of(data: Path) -> Secrets:
     admin_key = kept_secret(environment.admin_key, admin_key_path, announce("an administrator's key", admin_key_path))
     root = kept_secret(environment.secret, root_path, announce("a root secret", root_path))
     try:
-        return Secrets(admin_key, pepper_of(root.reveal()), vault_key(root.reveal()))
+        pepper_of(root.reveal())
     except ValueError as error:
         raise ConfigError(str(error), "PENSTOCK_SECRET") from None
+    return Secrets(admin_key, Root(root, previous_secret(environment.previous_secret, data / PREVIOUS)))
+
+
+def _root_wrapper(root: Root) -> RootWrapper:
+    value, previous = root.value.reveal(), root.previous
+    before = None if previous is None else vault_key(previous.reveal())
+    return RootWrapper(vault_key(value), verifier(pepper_of(value))[:16], before)
 
 
 async def serve(options: Options) -> None:

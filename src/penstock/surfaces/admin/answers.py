@@ -159,6 +159,19 @@ class ShownCredential(Provenance):
     due_at: Moment | None = Field(description="when it is to be rotated")
 
 
+class ShownVault(BaseModel):
+    wrapper: str = Field(description="`root`, `transit` or `kms`")
+    wrapping_key: str = Field(description="which key it is; no secret")
+    root: str = Field(description="`current`, or `previous` while the root secret is being replaced")
+    data_keys: list[dict[str, str]]
+
+
+class Rewrapped(BaseModel):
+    data_keys: int
+    wrapper: str
+    wrapping_key: str
+
+
 class ShownModel(Provenance):
     name: str
     targets: list[dict[str, Any]]

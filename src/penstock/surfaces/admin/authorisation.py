@@ -52,6 +52,8 @@ PERMISSIONS: Mapping[str, str] = {
     **{f"{verb}_{noun}": f"{noun}.write" for noun in _NOUNS for verb in ("create", "update", "delete")},
     "revoke_key": "key.write",
     "rotate_credential": "credential.write",
+    "show_vault": "credential.read",
+    "rewrap_vault": "credential.write",
     "rotate_key": "key.write",
     "raise_limit": "limit.write",
     "end_raises": "limit.write",

@@ -6,6 +6,8 @@ GET    /admin/v1/credentials/{name}
 PATCH  /admin/v1/credentials/{name}            {"rotate_every"}: all that can be changed without the value
 POST   /admin/v1/credentials/{name}/rotate     {"value", "active_from"}: the next version
 DELETE /admin/v1/credentials/{name}            204; 409 while a provider uses it
+GET    /admin/v1/vault                         who wraps the data keys, and which there are
+POST   /admin/v1/vault/rewrap                  wraps them again: under a new root secret, or by another wrapper
 
 ETags and Idempotency-Keys as those of all objects.
 """
@@ -17,7 +19,7 @@ from fastapi import APIRouter, Query, Request, Response
 from penstock.control import vault_entries
 from penstock.control.editions import if_unchanged
 from penstock.control.paging import MAX_PAGE, Page
-from penstock.surfaces.admin.answers import ShownCredential
+from penstock.surfaces.admin.answers import Rewrapped, ShownCredential, ShownVault
 from penstock.surfaces.admin.authorisation import Asker
 from penstock.surfaces.admin.bodies import read_object
 from penstock.surfaces.admin.conditions import (
@@ -29,7 +31,7 @@ from penstock.surfaces.admin.conditions import (
     seen,
     shown,
 )
-from penstock.surfaces.admin.documents import body_of, object_of, page_of, read_of
+from penstock.surfaces.admin.documents import answer_of, body_of, object_of, page_of, read_of
 from penstock.surfaces.admin.plane import Plane
 from penstock.surfaces.admin.problems import JsonResponse
 
@@ -39,6 +41,7 @@ PATH = "/credentials/{name:path}"
 def routes(plane: Plane) -> APIRouter:
     router = APIRouter(tags=["credentials"])
     _add_writes(router, plane)
+    _add_vault(router, plane)
 
     @router.get(
         "/credentials",
@@ -109,3 +112,19 @@ def _add_writes(router: APIRouter, plane: Plane) -> None:
         known = seen(vault_entries.show, name, if_match)
         await plane.door.change(asker, if_unchanged, known, vault_entries.delete, name)
         return Response(status_code=204)
+
+
+def _add_vault(router: APIRouter, plane: Plane) -> None:
+    @router.get("/vault", operation_id="show_vault", summary="Who wraps the data keys", responses=answer_of(ShownVault))
+    async def show_vault() -> Response:
+        root = plane.status()["credentials"]["root_secret"]
+        return JsonResponse({**await plane.vault.shown(), "root": root})
+
+    @router.post(
+        "/vault/rewrap",
+        operation_id="rewrap_vault",
+        summary="Wrap every data key again",
+        responses=answer_of(Rewrapped),
+    )
+    async def rewrap_vault(asker: Asker) -> Response:
+        return JsonResponse(await plane.rewrap(asker))

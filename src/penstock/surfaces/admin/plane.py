@@ -20,7 +20,8 @@ class Plane:
     """`drain` brings the journals into the store, so that what is read next is complete.
 
     `ledger`: the rows of the ledger's balances; `adjust(actor, correction, again)`: the adjustment that was made, for a
-    request that may come `again`; `verify`: the ledger's faults. `kill_nodes(generation)`: each node and whether it
+    request that may come `again`; `verify`: the ledger's faults. `rewrap(actor)`: what was wrapped again.
+    `kill_nodes(generation)`: each node and whether it
     obeys. `status`: the process and its workers. All answer plain values, ready to be encoded.
     """
 
@@ -35,5 +36,6 @@ class Plane:
     ledger: Callable[[], Awaitable[list[dict[str, Any]]]]
     adjust: Callable[[Actor, Correction, Request | None], Awaitable[Answer]]
     verify: Callable[[], Awaitable[list[dict[str, str]]]]
+    rewrap: Callable[[Actor], Awaitable[dict[str, Any]]]
     kill_nodes: Callable[[int], Awaitable[list[dict[str, Any]]]]
     status: Callable[[], dict[str, Any]]
