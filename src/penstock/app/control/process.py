@@ -133,6 +133,12 @@ class Secrets:
 class Control:
     """The running process. `start` makes it ready, `run` serves until it is told to stop."""
 
+    # Made in `start`, when the store has said under which root secret it is.
+    _agreed: Agreed
+    _configuration: Configuration
+    _sign_in: SignIn
+    _oidc: Any
+
     def __init__(self, options: Options, config: Config, secrets: Secrets, lines: LineWriter) -> None:
         self._options = options
         self._config = config
@@ -165,10 +171,6 @@ class Control:
         wrappers = wrappers_of(config.vault, root)
         self._vault = Vault(self._door, opened, wrappers, config.vault.wrapper, self._box.node)
         self._declared = credentials
-        self._configuration: Configuration
-        self._agreed: Agreed
-        self._sign_in: SignIn
-        self._oidc: Any
         self._committed = Committed(self._ledger_engine, self._on_committed)
         self._committer = Committer(
             self._ledger_engine,
