@@ -73,9 +73,10 @@ def set_aside(gateway: Gateway) -> list[tuple[str, str, str]]:
 def test_a_rejected_credential_is_set_aside_and_the_next_one_serves_the_same_call(
     gateway: Gateway, provider: ScriptedProvider
 ) -> None:
-    for _ in range(8):
+    for _ in range(16):
         assert call(gateway).status == 200
-    assert keys_of(provider) == {A: 6, B: 2}
+    # Each of the two workers shares its own calls three to one, whichever it gets.
+    assert 11 <= keys_of(provider)[A] <= 13
     provider.on("up", refusing(401, A))
     answer = next(it for it in iter(lambda: call(gateway), None) if _tries(it) > 1)
     assert answer.status == 200
