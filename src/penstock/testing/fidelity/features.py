@@ -122,6 +122,12 @@ def _with_thinking() -> Request:
     return _answered(_result(Text("Rain.")), called=(thought, CALLED))
 
 
+def _proofs(request: Request) -> Any:
+    """What proves the reasoning that is sent back."""
+    thoughts = [part for message in request.messages for part in message.parts if isinstance(part, Thinking)]
+    return [part.signature or part.sealed for part in thoughts]
+
+
 def _reasoning(name: str) -> Callable[[Request], Any]:
     return lambda request: getattr(request.reasoning, name, None)
 
@@ -254,7 +260,7 @@ FEATURES: tuple[Feature, ...] = (
         ("reasoning", "reasoning.budget"),
         _member("reasoning"),
     ),
-    Feature("reasoning sent back", _with_thinking(), _parts(Thinking, "signature"), ("thinking",)),
+    Feature("reasoning sent back", _with_thinking(), _proofs, ("thinking",)),
     Feature(
         "marks for the cache",
         _said(Text("A long text.", cache=Cache()), Text("Sum it up.")),

@@ -7,7 +7,8 @@ from msgspec import structs
 from penstock.dialects.base import Address
 from penstock.dialects.codec import Heading, TargetFacts
 from penstock.dialects.registry import CODECS, DIALECTS
-from penstock.domain.chat import Answer, Message, Request, Thinking
+from penstock.domain.chat import Answer, Choice, Part, Request, Thinking
+from penstock.domain.usage import Usage
 from penstock.errors import GatewayError, InvalidRequest, UnsupportedByTarget
 from penstock.testing.fidelity.features import FEATURES, MODEL, TOLD, Feature, Told, asked
 
@@ -51,7 +52,7 @@ def _request(caller: str, target: str, feature: Feature) -> tuple[Verdict, str]:
     sample = _from(target, feature.request)
     wanted = feature.of(sample)
     try:
-        asked_for = written(caller, structs.replace(sample, origin=DIALECTS[caller].name))
+        asked_for = written(caller, _told_before(caller, sample))
     except GatewayError as error:
         return "none", error.message
     if feature.of(asked_for) != wanted:
@@ -73,19 +74,33 @@ def _request(caller: str, target: str, feature: Feature) -> tuple[Verdict, str]:
     return "LOST", f"{wanted!r} became {got!r}; dropped: {', '.join(encoded.dropped) or 'nothing'}"
 
 
+def _told_before(caller: str, request: Request) -> Request:
+    """The request with its turns of the assistant as this caller was told them before, which is how it sends them
+    back."""
+    heading = Heading(MODEL, True, structs.replace(asked(), origin=DIALECTS[caller].name), 1_700_000_000)
+    messages = []
+    for message in request.messages:
+        if any(isinstance(part, Thinking) for part in message.parts):
+            answer = Answer("", "id_1", MODEL, (Choice(message.parts, "tool_calls"),), usage=Usage(input=1, output=1))
+            told = CODECS[caller].decode_answer(CODECS[caller].encode_answer(answer, heading))
+            message = structs.replace(message, parts=told.choices[0].parts)  # noqa: PLW2901
+        messages.append(message)
+    return structs.replace(request, origin=DIALECTS[caller].name, messages=tuple(messages))
+
+
 def _from(target: str, request: Request) -> Request:
-    """The request with its reasoning made by the target's own models."""
-    messages = tuple(
-        Message(
-            message.role,
-            tuple(
-                structs.replace(part, origin=DIALECTS[target].name) if isinstance(part, Thinking) else part
-                for part in message.parts
-            ),
-        )
-        for message in request.messages
-    )
-    return structs.replace(request, messages=messages)
+    """The request with its reasoning made by the target's own models: sealed at Responses, signed elsewhere."""
+    origin = DIALECTS[target].name
+
+    def own(part: Part) -> Part:
+        if not isinstance(part, Thinking):
+            return part
+        if target == "responses":
+            return structs.replace(part, origin=origin, signature="", sealed=part.signature, id="rs_1", summary=True)
+        return structs.replace(part, origin=origin)
+
+    messages = [structs.replace(message, parts=tuple(map(own, message.parts))) for message in request.messages]
+    return structs.replace(request, messages=tuple(messages))
 
 
 def _answer(caller: str, told: Told) -> tuple[Verdict, str]:
