@@ -395,7 +395,7 @@ class ChatTee:
         rest = self._splitter.rest()
         if rest.strip():
             self._observe(rest + b"\n\n")
-        seen = self.ended or bool(self.reading.finish_reason) or self.reading.usage is not None
+        seen = self.ended or bool(self.reading.finish_reason)  # some report usage all along
         return (rest if self._strips else b""), seen
 
     def counted_output(self) -> int:

@@ -193,3 +193,12 @@ def test_an_error_body_in_the_envelope_passes_verbatim_and_any_other_is_wrapped_
         == '[{"loc":["body"]}]'
     )
     assert json.loads(openai_errors.envelope(b"<html>oops", 502))["error"]["message"] == "The provider answered 502."
+
+
+def test_a_stream_that_reports_usage_all_along_is_still_truncated_without_its_ending() -> None:
+    usage = {"prompt_tokens": 5, "completion_tokens": 1, "total_tokens": 6}
+    chunk = {"choices": [{"index": 0, "delta": {"content": "Hi"}, "finish_reason": None}], "usage": usage}
+    tee = openai_chat.ChatTee(strips_usage=False)
+    tee.feed(b"data: " + msgspec.json.encode(chunk) + b"\n\n")
+    assert tee.close() == (b"", False)
+    assert tee.reading.usage is not None
