@@ -1,6 +1,7 @@
 """Recorded Cohere traffic, and reranking at Voyage, replayed behind a real gateway: callers get what the vendor sent,
 and are charged what it billed. Where the recordings come from: see `test_recorded_openai_traffic`."""
 
+import json
 import os
 import re
 from collections.abc import Iterator
@@ -9,7 +10,12 @@ from pathlib import Path
 import cohere
 import httpx
 import pytest
+from tests.laws.conversations import decode_in_pieces
 
+from penstock.dialects.codec import Heading, TargetFacts
+from penstock.dialects.cohere import CohereChat
+from penstock.domain.chat import Request
+from penstock.domain.stream import collect, events_of
 from penstock.testing.caller import Answer
 from penstock.testing.gateway import Gateway, new_secret, usd_price
 from penstock.testing.replay import Recording, ReplayProvider, load_recordings
@@ -52,7 +58,8 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
                     "credentials": [{"name": "main", "value": "env:REPLAY_KEY"}],
                 }
                 for number, recording in enumerate(RECORDINGS)
-            ],
+            ]
+            + [{"name": "elsewhere", "kind": "simulated"}],
             "models": [
                 {
                     "name": recording.id,
@@ -60,6 +67,13 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
                     "price": usd_price(1, 10),
                 }
                 for number, recording in enumerate(RECORDINGS)
+            ]
+            + [
+                {
+                    "name": "elsewhere",
+                    "targets": [{"provider": "elsewhere", "model": "simulated-1"}],
+                    "price": usd_price(1, 10),
+                }
             ],
             "teams": [{"name": "conformance"}],
             "keys": [{"name": "replay", "team": "conformance", "secret": "env:CALLER_KEY"}],
@@ -116,3 +130,71 @@ def test_the_official_sdk_reads_what_comes_through(stage: Stage) -> None:
         assert [event.type for event in events][-1] == "message-end"
         ranked = client.rerank(model="own-rerank", query="river", documents=["The Po", "Rome"])
         assert [(one.index, one.relevance_score) for one in ranked.results] == [(0, 0.7)]
+
+
+# -- translated -------------------------------------------------------------------------------------------------------
+
+CHATS = [one for one in RECORDINGS if one.surface == "v2.chat" and one.response.status == 200]
+every_chat = pytest.mark.parametrize("recording", CHATS, ids=lambda recording: recording.id)
+CODEC = CohereChat.codec
+
+
+@every_chat
+def test_a_recorded_request_is_read_as_it_is_written_again(recording: Recording) -> None:
+    asked = CODEC.decode_request(CohereChat().parse(json.dumps(recording.request.json).encode()))
+    encoded = CODEC.encode_request(asked, TargetFacts(asked.model))
+    assert encoded.dropped == ()
+    assert CODEC.decode_request(CohereChat().parse(encoded.body)) == asked
+
+
+@every_chat
+def test_a_recorded_answer_is_the_same_written_again_plain_and_streamed(recording: Recording) -> None:
+    content, heading = recording.response.content, Heading("m", True, Request("cohere_chat", "m", ()))
+    if recording.streaming:
+        told = decode_in_pieces(CODEC.decoder(), content, 1)
+        assert decode_in_pieces(CODEC.decoder(), content, 2) == told
+        answer = collect(told)
+    else:
+        answer = CODEC.decode_answer(content)
+    assert answer.usage is not None
+    assert answer.usage.total_output == _billed(recording, "output_tokens")
+    assert CODEC.decode_answer(CODEC.encode_answer(answer, heading)) == answer
+    encoder = CODEC.encoder(heading)
+    stream = b"".join(encoder.encode(event) for event in events_of(answer))
+    assert collect(decode_in_pieces(CODEC.decoder(), stream, 3)) == answer
+
+
+def test_a_caller_of_cohere_reaches_a_model_elsewhere(stage: Stage) -> None:
+    with httpx.Client() as http:
+        client = cohere.ClientV2(api_key=stage.key, base_url=f"{stage.gateway.url}/cohere", httpx_client=http)
+        messages = [cohere.UserChatMessageV2(content="Name a river.")]
+        plain = client.chat(model="elsewhere", messages=messages, max_tokens=9)
+        assert plain.message.content is not None
+        assert plain.message.content[0].text
+        assert plain.finish_reason in ("COMPLETE", "MAX_TOKENS")
+        assert plain.usage is not None
+        assert plain.usage.billed_units is not None
+        assert plain.usage.billed_units.output_tokens
+        events = list(client.chat_stream(model="elsewhere", messages=messages, max_tokens=9))
+        assert [event.type for event in events if event.type != "content-delta"] == [
+            "message-start",
+            "content-start",
+            "content-end",
+            "message-end",
+        ]
+
+
+@pytest.mark.parametrize(
+    ("recording_id", "said"), [("own-cohere-plain", "The Po."), ("own-cohere-stream", "The Rhône.")]
+)
+def test_callers_of_other_dialects_reach_coheres_own_chat(stage: Stage, recording_id: str, said: str) -> None:
+    body = {"model": recording_id, "max_tokens": 40, "messages": [{"role": "user", "content": "Name a river."}]}
+    answer = stage.gateway.caller(stage.key).post(
+        "/v1/messages", {**body, "top_k": 7, "stream": recording_id == "own-cohere-stream"}
+    )
+    assert answer.status == 200
+    assert said in answer.body.decode()
+    sent = stage.replay.calls(recording_id)[-1]
+    assert sent.path.endswith("/v2/chat")
+    assert (sent.json()["k"], sent.json()["max_tokens"]) == (7, 40)
+    assert stage.gateway.receipt(answer.request_id)["usage"]["input"] == 5

@@ -37,5 +37,6 @@ CODECS: dict[str, Codec] = {
     Messages.surface: Messages.codec,
     Converse.surface: Converse.codec,
     gemini.GenerateContent.surface: gemini.GenerateContent.codec,
+    CohereChat.surface: CohereChat.codec,
 }
 """Those of the conversations; what else is said is never translated."""

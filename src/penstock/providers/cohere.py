@@ -1,8 +1,9 @@
 """Cohere. Source: Cohere API reference, "Chat V2", "Rerank V2"; guide "Compatibility API" (OpenAI's dialect for chat
 and embeddings) (read 2026-11).
 
-Callers of other dialects than Cohere's own are served at its address for OpenAI's. The reference does not say that
-closing a stream stops the bill.
+Callers of OpenAI's dialect are served at its address for that; those of other dialects are translated to its own Chat,
+which has more (`k`, a budget for thinking, documents, citations). The reference does not say that closing a stream
+stops the bill.
 """
 
 from functools import lru_cache

@@ -1,5 +1,4 @@
-"""Cohere's Chat (v2) and Rerank on the wire. Source: Cohere API reference, "Chat V2", "Chat with Streaming", "Errors";
-guide "Understand tokens" (billed units are what is owed, and are fewer than the tokens that went through the model).
+"""Cohere's Chat (v2) and Rerank on the wire. Source: Cohere API reference, "Chat V2", "Chat with Streaming", "Errors".
 
 What cannot be bounded or priced from the request, and is not: the searches of a connector.
 """
@@ -28,6 +27,8 @@ from penstock.dialects.base import (
     model_name,
     read_object,
 )
+from penstock.dialects.cohere.codec import ChatCodec
+from penstock.dialects.cohere.usage import Reported, normalise, whole
 from penstock.domain.usage import Usage
 from penstock.errors import GatewayError, InvalidRequest
 
@@ -91,21 +92,9 @@ def rebuild(call: Call, demand: Demand) -> bytes:
 # -- the answer -------------------------------------------------------------------------------------------------------
 
 
-class _Units(Struct):
-    input_tokens: Any = None
-    output_tokens: Any = None
-    reasoning_tokens: Any = None
-    search_units: Any = None
-
-
-class _Reported(Struct):
-    billed_units: _Units | None = None
-    tokens: _Units | None = None
-
-
 class _Reply(Struct):
     finish_reason: Any = None
-    usage: _Reported | None = None
+    usage: Reported | None = None
     message: Any = None
 
 
@@ -120,26 +109,9 @@ def read(body: bytes) -> Reading:
     return _reading(reply.usage, reply.finish_reason)
 
 
-def _reading(reported: _Reported | None, finish: Any) -> Reading:
+def _reading(reported: Reported | None, finish: Any) -> Reading:
     usage = normalise(reported) if reported is not None else None
     return Reading(usage, finish if isinstance(finish, str) else "", hostile=reported is not None and usage is None)
-
-
-def normalise(reported: _Reported) -> Usage | None:
-    """What is billed, or where that is not told, what went through the model; None when it cannot be true. The counts
-    of billed units are whole numbers, which may be written with a fraction of zero."""
-    units, tokens = reported.billed_units or reported.tokens, reported.tokens or _Units()
-    if units is None:
-        return None
-    counts = [_whole(count) for count in (units.input_tokens, units.output_tokens, tokens.reasoning_tokens)]
-    if not believed(*counts) or counts[0] is None:
-        return None
-    input_, output, reasoning = (count or 0 for count in counts)
-    return Usage(input=input_, output=output, reasoning=min(reasoning, output))
-
-
-def _whole(count: Any) -> Any:
-    return int(count) if isinstance(count, float) and count.is_integer() else count
 
 
 # -- the stream -------------------------------------------------------------------------------------------------------
@@ -261,10 +233,11 @@ def envelope(body: bytes, status: int) -> bytes:
 
 
 class CohereChat:
-    """The dialect as the pipeline uses it. It is not translated: Cohere serves OpenAI's dialect as well."""
+    """The dialect as the pipeline uses it."""
 
     name = "cohere_chat"
     surface = "cohere.chat"
+    codec = ChatCodec()
 
     parse = staticmethod(parse)
     rebuild = staticmethod(rebuild)
@@ -283,7 +256,7 @@ class CohereChat:
 
 
 class _Ranked(Struct):
-    meta: _Reported | None = None
+    meta: Reported | None = None
     usage: Any = None
     message: Any = None
 
@@ -323,7 +296,7 @@ class Rerank:
         if isinstance(reply.message, str):
             return Reading(error=reply.message[:1000])
         units = reply.meta.billed_units if reply.meta is not None else None
-        searches = _whole(units.search_units) if units is not None else None
+        searches = whole(units.search_units) if units is not None else None
         tokens = reply.usage.get("total_tokens") if isinstance(reply.usage, dict) else None
         if (searches is None and tokens is None) or not believed(searches, tokens):
             return Reading(hostile=searches is not None or tokens is not None)

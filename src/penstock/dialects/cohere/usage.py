@@ -1,0 +1,48 @@
+"""Cohere's report of usage, in both directions.
+
+Source: Cohere API reference, "Chat V2" (`usage`); guide "Understand tokens": billed units are what is owed, and are
+fewer than the tokens that went through the model.
+"""
+
+from typing import Any
+
+from msgspec import Struct
+
+from penstock.dialects.base import believed
+from penstock.domain.usage import Usage
+
+
+class Units(Struct):
+    input_tokens: Any = None
+    output_tokens: Any = None
+    reasoning_tokens: Any = None
+    search_units: Any = None
+
+
+class Reported(Struct):
+    billed_units: Units | None = None
+    tokens: Units | None = None
+
+
+def normalise(reported: Reported) -> Usage | None:
+    """What is billed, or where that is not told, what went through the model; None when it cannot be true. The counts
+    of billed units are whole numbers, which may be written with a fraction of zero."""
+    units, tokens = reported.billed_units or reported.tokens, reported.tokens or Units()
+    if units is None:
+        return None
+    counts = [whole(count) for count in (units.input_tokens, units.output_tokens, tokens.reasoning_tokens)]
+    if not believed(*counts) or counts[0] is None:
+        return None
+    input_, output, reasoning = (count or 0 for count in counts)
+    return Usage(input=input_, output=output, reasoning=min(reasoning, output))
+
+
+def whole(count: Any) -> Any:
+    return int(count) if isinstance(count, float) and count.is_integer() else count
+
+
+def report(usage: Usage) -> dict[str, Any]:
+    """Usage as a caller of the dialect is told it. Another vendor bills what went through its model."""
+    billed = {"input_tokens": usage.total_input, "output_tokens": usage.total_output}
+    reasoning = {"reasoning_tokens": usage.reasoning} if usage.reasoning else {}
+    return {"billed_units": billed, "tokens": {**billed, **reasoning}, "cached_tokens": usage.cache_read}
