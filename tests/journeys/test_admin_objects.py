@@ -281,7 +281,7 @@ def test_a_providers_credential_is_a_name_and_never_a_value(control: ControlProc
         answer = control.admin("GET", path)
         assert answer.status == 200
         assert CANARY not in answer.body.decode()
-    assert control.admin("GET", "/providers/lab").json()["credentials"] == [{"name": "main"}]
+    assert control.admin("GET", "/providers/lab").json()["credentials"] == [{"name": "main", "weight": 1}]
 
 
 def test_every_change_is_in_the_audit_log_with_who_made_it(control: ControlProcess) -> None:

@@ -122,7 +122,7 @@ def test_a_plan_shows_what_would_change_and_changes_nothing(declared: Lab) -> No
         assert told.returncode == 0, told.stderr
         lines = [re.split(r"\s{2,}", line.strip()) for line in told.stdout.splitlines()]
         assert ["delete", "model", "trio", "-"] in lines or ["delete", "model", "trio"] in lines
-        assert ["create", "team", "sales", "required_tags=feature"] in lines
+        assert ["create", "team", "sales", "organisation=default, required_tags=feature"] in lines
         assert ["update", "limit", "growth-total", "amount: 1000 -> 50"] in lines
         assert "1 to create, 1 to update, 1 to delete" in told.stdout
     assert declared.gateway.run("diff", "-c", str(path), "--exit-code").returncode == 1
@@ -185,7 +185,7 @@ def test_what_cannot_be_applied_says_why_and_changes_nothing(declared: Lab) -> N
         ("POST", "/admin/v1/config/99999999999/rollback", b"", 422),
         ("POST", "/admin/v1/config/9/rollback", b"", 404),
         ("GET", "/admin/v1/config/9", None, 404),
-        ("GET", "/admin/v1/config/x", None, 422),
+        ("GET", "/admin/v1/config/x", None, 404),
     ],
 )
 def test_bad_requests_are_problems(lab: Lab, method: str, path: str, body: bytes | None, status: int) -> None:

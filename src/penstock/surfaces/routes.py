@@ -54,7 +54,7 @@ ROUTES = (
 
 _PLAIN = {route.path: Spoken(DIALECTS[route.surface]) for route in ROUTES if "{" not in route.path}
 _PATTERNS = [
-    (re.compile(re.escape(route.path).replace(re.escape("{model}"), "(?P<model>.+)")), route)
+    (re.compile(re.escape(route.path).replace(re.escape("{model}"), "(?P<model>[^/].*)")), route)
     for route in ROUTES
     if "{" in route.path
 ]

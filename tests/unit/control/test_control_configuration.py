@@ -107,7 +107,7 @@ async def test_a_plan_says_what_would_change_field_by_field_and_changes_nothing(
     plan = await box.apply(changed, PLAN)
     assert (plan.base, plan.version, plan.new_version) == (1, None, True)
     assert steps_of(plan) == [("delete", "key", "ci"), ("create", "team", "sales"), ("update", "limit", "monthly")]
-    assert plan.steps[1].fields == {"name": (None, "sales")}
+    assert plan.steps[1].fields == {"name": (None, "sales"), "organisation": (None, "default")}
     assert plan.steps[2].fields == {"amount": ("100", "50")}
     assert box.published == []
     assert box.amounts() == {"monthly": 100}

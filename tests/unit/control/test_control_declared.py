@@ -227,4 +227,4 @@ async def test_a_declared_provider_shows_the_names_of_its_credentials_alone(plan
     await file.apply(FILE)
     async with plane.door.read() as conn:
         shown = await providers.show(conn, "lab")
-    assert shown["credentials"] == [{"name": "main"}]
+    assert shown["credentials"] == [{"name": "main", "weight": 1}]
