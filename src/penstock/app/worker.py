@@ -113,6 +113,7 @@ class Worker:
         self._journal: Journal | None = None
         self._app: Inference | None = None
         self._server: HttpServer | None = None
+        self._is_listening = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop_lag_ms = 0.0
         self._stop = asyncio.Event()
@@ -216,7 +217,6 @@ class Worker:
             self._look()
             self._spawn(self._keep_looking())
             self._spawn(key_uses.keep_releasing())
-            self._spawn(self._listen(welcome.snapshot.server))
         self._expect(welcome.snapshot)
         if self._gateway.ledger.leases is not None:
             self._gateway.ledger.leases.linked()
@@ -269,6 +269,10 @@ class Worker:
         self._arrival = None
         self._adopt(snapshot)
         self._require_gateway().confirm_fresh()
+        if not self._is_listening:
+            # Not before: until the keys are here every call would be refused, which another worker could have served.
+            self._is_listening = True
+            self._spawn(self._listen(snapshot.server))
 
     def _follow(self, change: Change) -> None:
         snapshot = self._require_gateway().snapshot
