@@ -38,7 +38,7 @@ def assert_holds(rows: list[Row], *checked: int) -> None:
 
 
 def test_a_stop_is_obeyed_on_both_boxes(stage: Stage) -> None:
-    assert_holds(scenarios.kills(stage, 2, nothing), 2, 2)
+    assert_holds(scenarios.kills(stage, 2, nothing), 2, 2, 2)
 
 
 def test_a_box_that_hears_no_calls_finds_the_stop_by_looking(stage: Stage) -> None:

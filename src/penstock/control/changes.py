@@ -28,9 +28,12 @@ _LOCK = 7_305_611_970_447_104
 """The key of the advisory lock; any number that is always the same, and none of the other locks'."""
 _ONE_AT_A_TIME = text(
     "SELECT set_config('lock_timeout', '30s', true), "
-    "set_config('idle_in_transaction_session_timeout', '15s', true), pg_advisory_xact_lock(:key)"
+    "set_config('idle_in_transaction_session_timeout', '15s', true), pg_advisory_xact_lock(:key), "
+    "pg_notify(:channel, '')"
 )
-"""A box that stands still in the middle of a change must not hold up those of the others for ever."""
+"""A box that stands still in the middle of a change must not hold up those of the others for ever. The call goes out
+when the transaction is durable, and not at all when it is not: to say it here saves a trip to the database before
+that."""
 
 
 class News(NamedTuple):
@@ -41,9 +44,10 @@ class News(NamedTuple):
 
 
 async def take_turn(conn: AsyncConnection) -> None:
-    """Until this transaction ends, no other box changes anything. Raises OperationalError when one takes too long."""
+    """Until this transaction ends, no other box changes anything; those who listen are woken once it is durable. Raises
+    OperationalError when another takes too long."""
     if conn.dialect.name == "postgresql":
-        await conn.execute(_ONE_AT_A_TIME, {"key": _LOCK})
+        await conn.execute(_ONE_AT_A_TIME, {"key": _LOCK, "channel": CHANNEL})
 
 
 async def newest(conn: AsyncConnection) -> int:
@@ -60,12 +64,6 @@ async def after(conn: AsyncConnection, seq: int) -> News:
         names.setdefault(kind, set()).add(name)
         seq = max(seq, number)
     return News(seq, names)
-
-
-async def call_out(conn: AsyncConnection) -> None:
-    """Wakes those who listen, once this transaction is durable."""
-    if conn.dialect.name == "postgresql":
-        await conn.execute(select(func.pg_notify(CHANNEL, "")))
 
 
 async def recall(conn: AsyncConnection, recalls: Mapping[int, Sequence[Place]]) -> None:

@@ -76,8 +76,6 @@ class Door:
                     # What other boxes changed since the last look is published with it: the snapshot is one picture.
                     news = await changes.after(conn, self._seen)
                     change = await self.publisher.prepare(conn, Touched(news.names))
-                    if news.names:
-                        await changes.call_out(conn)
                 self._deliver(change, news.newest)
                 return result
 
@@ -104,8 +102,10 @@ class Door:
         async with self._one_at_a_time:
             async with self.read() as conn:
                 news = await changes.after(conn, self._seen)
-                killed = await kills.newest_generation(conn) != self.publisher.snapshot.generation
-                change = await self.publisher.prepare(conn, Touched(news.names)) if news.names or killed else None
+                names = dict(news.names)
+                if await kills.newest_generation(conn) != self.publisher.snapshot.generation:
+                    names.setdefault("kill", set())
+                change = await self.publisher.prepare(conn, Touched(names)) if names else None
             self._deliver(change, news.newest)
         return news
 

@@ -7,7 +7,7 @@ Declared objects can be killed like any other. Lifting needs a reason, and does 
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from penstock.control import audit, nouns, references
@@ -22,6 +22,8 @@ from penstock.store.tables.control import keys, kills
 
 DIMENSIONS = ("organisation", "team", "project", "key", "user", "customer", "tag", "provider", "model")
 MAX_VALUE = 256
+KEY_ID = "key_"
+"""How ids of keys begin; a name may, too."""
 
 
 async def raise_kill(write: Write, scope: Mapping[str, Any], reason: str) -> int:
@@ -34,9 +36,8 @@ async def raise_kill(write: Write, scope: Mapping[str, Any], reason: str) -> int
     assert primary_key is not None
     generation = int(primary_key[0])
     tenant = await tenant_of(write.conn, "kill", row)
-    await audit.record(
-        write, "raise", audit.About("kill", str(generation), tenant), None, await show(write.conn, generation)
-    )
+    raised = {"generation": generation, **row, "lifted_at": None, "lifted_by": None, "lift_reason": None}
+    await audit.record(write, "raise", audit.About("kill", str(generation), tenant), None, _shown(raised))
     return generation
 
 
@@ -71,10 +72,18 @@ async def list_page(conn: AsyncConnection, page: Page, reach: Reach = EVERYTHING
     return cut([_shown(row) for row in rows], page, "generation")
 
 
-async def in_force(conn: AsyncConnection) -> dict[int, Kill]:
-    """Those that are not lifted, by generation, with scopes as calls carry them (`{"all": "true"}`, `tag:<name>`)."""
-    rows = (await conn.execute(select(kills).where(kills.c.lifted_at.is_(None)))).mappings()
-    return {row["generation"]: Kill(row["generation"], _as_dimensions(row["scope"]), row["reason"]) for row in rows}
+async def newest_and_in_force(conn: AsyncConnection) -> tuple[int, dict[int, Kill]]:
+    """The newest generation, and the kills that are not lifted, by generation, with scopes as calls carry them
+    (`{"all": "true"}`, `tag:<name>`)."""
+    newest = select(func.max(kills.c.generation)).scalar_subquery()
+    query = select(kills).where(or_(kills.c.lifted_at.is_(None), kills.c.generation == newest))
+    rows = (await conn.execute(query)).mappings().all()
+    in_force = {
+        row["generation"]: Kill(row["generation"], _as_dimensions(row["scope"]), row["reason"])
+        for row in rows
+        if row["lifted_at"] is None
+    }
+    return max((row["generation"] for row in rows), default=0), in_force
 
 
 async def newest_generation(conn: AsyncConnection) -> int:
@@ -114,7 +123,7 @@ async def _checked_scope(write: Write, scope: Mapping[str, Any]) -> dict[str, An
         raise InvalidNoun(f"must be 1 to {2 * MAX_VALUE} printable characters", place)
     if dimension == "tag" and not all(value.partition("=")):
         raise InvalidNoun("a tag is written name=value", place)
-    if dimension == "key":
+    if dimension == "key" and value.startswith(KEY_ID):
         value = await _key_name(conn, value)
     if dimension == "model":
         if not await references.is_callable(conn, value):

@@ -82,10 +82,11 @@ async def update(write: Write, name: str, changes: Mapping[str, Any]) -> dict[st
     await _require_level(write, row)
     current = {field: value for field, value in _shown(row).items() if field in DeclaredLimit.model_fields}
     limit = _given(nouns.merged(current, changes))
-    changed = await checked_columns(write, limit)
+    changed = columns(limit)
     for field in MEANING:
         if changed[field] != row[field]:
             raise InvalidNoun("what a limit counts cannot be changed: create another limit", field)
+    await _require_downgrade(write, limit)
     return await nouns.alter(write, LIMIT, row, changed)
 
 
@@ -192,9 +193,13 @@ def columns(limit: DeclaredLimit) -> nouns.Row:
 async def checked_columns(write: Write, limit: DeclaredLimit) -> nouns.Row:
     """The columns of `limit`, once everything that it refers to is there."""
     await _check_match(write, limit.match)
+    await _require_downgrade(write, limit)
+    return columns(limit)
+
+
+async def _require_downgrade(write: Write, limit: DeclaredLimit) -> None:
     if limit.on_exceeded and not await references.is_callable(write.conn, limit.on_exceeded):
         raise InvalidNoun(f"there is no model {limit.on_exceeded!r}", "on_exceeded.downgrade")
-    return columns(limit)
 
 
 def _given(fields: Mapping[str, Any]) -> DeclaredLimit:

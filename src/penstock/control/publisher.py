@@ -82,8 +82,13 @@ class Touched:
     def of(self, kind: str) -> set[str] | None:
         return self._names.get(kind, set())
 
+    @property
+    def has_kills(self) -> bool:
+        """Kills in force are few, and read together."""
+        return "kill" in self._names
 
-EVERYTHING = Touched(dict.fromkeys(("team", "project", "key", "provider", "model", "limit", "price", "trust")))
+
+EVERYTHING = Touched(dict.fromkeys(("team", "project", "key", "provider", "model", "limit", "price", "trust", "kill")))
 TRUST = Touched({"trust": None})
 """Whose word is taken, and by which keys."""
 OUTSIDE = Touched({"provider": None, "model": None})
@@ -133,8 +138,9 @@ class Publisher:
         new_limits = await self._read_limits(conn, limit_names)
         old_limits = old.limits if limit_names is None else _where(old.limits, lambda it: it.name in limit_names)
         trust = self._sources.trust() if touched.of("trust") is None else old.trust
-        in_force = await kills.in_force(conn)
-        generation = await kills.newest_generation(conn)
+        generation, in_force = old.generation, old.kills
+        if touched.has_kills:
+            generation, in_force = await kills.newest_and_in_force(conn)
         put_providers, drop_providers = _difference(old_providers, new_providers)
         put_aliases, drop_aliases = _difference(_among(old.aliases, aliases), new_aliases)
         put_keys, drop_keys = _difference(_among(old.keys, touched.of("key")), new_keys)

@@ -23,6 +23,7 @@ START_TIMEOUT_S = 30.0
 USER = "penstock"
 SETTINGS = {
     "fsync": "off",
+    "track_commit_timestamp": "on",
     "full_page_writes": "off",
     "max_connections": "100",
     "shared_buffers": "16MB",

@@ -70,11 +70,24 @@ class StoreProxy(LoopServer):
                     await upstream.drain()
 
     async def _pass_answers(self, upstream: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Message by message, so that one can be left out."""
-        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
-            while True:
-                head = await upstream.readexactly(5)
-                body = await upstream.readexactly(int.from_bytes(head[1:], "big") - 4)
-                if self._mode == "open" or (self._mode == "deaf" and head[0] != NOTIFICATION):
-                    writer.write(head + body)
+        """Whole messages, so that one can be left out, and as many at once as have come."""
+        waiting = b""
+        with contextlib.suppress(OSError):
+            while data := await upstream.read(READ_BYTES):
+                messages, waiting = split(waiting + data)
+                if self._mode != "cut":
+                    heard = [each for each in messages if self._mode == "open" or each[0] != NOTIFICATION]
+                    writer.write(b"".join(heard))
                     await writer.drain()
+
+
+def split(data: bytes) -> tuple[list[bytes], bytes]:
+    """The whole messages at the beginning of `data`, and what follows them."""
+    messages, at = [], 0
+    while (start := at + 5) <= len(data):
+        end = at + 1 + int.from_bytes(data[at + 1 : start], "big")
+        if end > len(data):
+            break
+        messages.append(data[at:end])
+        at = end
+    return messages, data[at:]

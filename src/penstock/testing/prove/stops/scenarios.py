@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from msgspec import Struct, field
 
 from penstock.app import break_glass
-from penstock.testing.prove.stops.stage import PATIENCE_S, SCOPES, Probe, Stage, Who, unix_s
+from penstock.testing.prove.stops.stage import PATIENCE_S, SCOPES, Probe, Stage, Who
 from penstock.testing.prove.stops.streams import Streams
 from penstock.testing.wire import eventually
 
@@ -61,20 +61,26 @@ def probes(stage: Stage, stack: ExitStack, who: Who | None = None) -> list[Probe
 
 
 def kills(stage: Stage, times: int, tick: Tick) -> list[Row]:
-    """A stop of one key, raised on the first box."""
+    """A stop of one key, raised on the first box. Whoever raises it also waits for the transaction: that is a row of
+    its own, without a bound."""
     here, there = Row("kill, same box", bounds=SAME_BOX), Row("kill, other box", bounds=(("max", AGAIN_MS),))
+    asked = Row("kill, same box, from the request on")
     with ExitStack() as stack:
         own, other = probes(stage, stack)
         for n in range(times):
-            generation, at_s = stage.kill({"key": "probe"})
-            for row, probe in ((here, own), (there, other)):
+            asked_s = time.time()
+            generation = stage.kill({"key": "probe"})
+            for probe in (own, other):
                 probe.until_refused("killed")
-                row.add(probe.last_admission_ms(at_s))
+            at_s = stage.killed_s(generation)
+            here.add(own.last_admission_ms(at_s))
+            asked.add(own.last_admission_ms(asked_s))
+            there.add(other.last_admission_ms(at_s))
             stage.lift(generation)
             own.until_admitted()
             other.until_admitted()
             tick(f"kill {n + 1}")
-    return [here, there]
+    return [here, asked, there]
 
 
 def push_dead(stage: Stage, times: int, tick: Tick) -> list[Row]:
@@ -85,9 +91,9 @@ def push_dead(stage: Stage, times: int, tick: Tick) -> list[Row]:
         stage.proxies[1].become("deaf")
         stack.callback(stage.proxies[1].become, "open")
         for n in range(times):
-            generation, at_s = stage.kill({"key": "probe"})
+            generation = stage.kill({"key": "probe"})
             other.until_refused("killed")
-            row.add(other.last_admission_ms(at_s))
+            row.add(other.last_admission_ms(stage.killed_s(generation)))
             stage.lift(generation)
             other.until_admitted()
             tick(f"push dead {n + 1}")
@@ -104,8 +110,9 @@ def partition(stage: Stage, times: int, tick: Tick) -> list[Row]:
             stage.proxies[1].become("cut")
             with ExitStack() as healing:
                 healing.callback(stage.proxies[1].become, "open")
-                generation, at_s = stage.kill({"key": "probe"})
+                generation = stage.kill({"key": "probe"})
                 other.until_refused("store_unavailable")
+                at_s = stage.killed_s(generation)
                 row.add(other.last_admission_ms(at_s))
             other.until_refused("killed")
             if (late_ms := other.last_admission_ms(at_s)) > row.times_ms[-1]:
@@ -131,17 +138,21 @@ def revocations(stage: Stage, times: int, tick: Tick) -> list[Row]:
         stage.ask("POST", "/limits", limit)
         with ExitStack() as stack:
             both = probes(stage, stack, Who(name, secret))
-            lowered = stage.ask("PATCH", f"/limits/{name}", {"amount": 1})
-            for row, probe in zip(rows[2:], both, strict=True):
+            stage.ask("PATCH", f"/limits/{name}", {"amount": 1})
+            for probe in both:
                 probe.until_refused("rate_limit_exceeded")
-                row.add(probe.last_admission_ms(unix_s(lowered["updated_at"])))
+            at_s = stage.changed_s("limits", name)
+            for row, probe in zip(rows[2:], both, strict=True):
+                row.add(probe.last_admission_ms(at_s))
             stage.ask("PATCH", f"/limits/{name}", {"amount": 10**6})
             for probe in both:
                 probe.until_admitted()
-            revoked = stage.ask("POST", f"/keys/{name}/revoke")
-            for row, probe in zip(rows[:2], both, strict=True):
+            stage.ask("POST", f"/keys/{name}/revoke")
+            for probe in both:
                 probe.until_refused("invalid_api_key")
-                row.add(probe.last_admission_ms(unix_s(revoked["revoked_at"])))
+            at_s = stage.changed_s("keys", name)
+            for row, probe in zip(rows[:2], both, strict=True):
+                row.add(probe.last_admission_ms(at_s))
         stage.ask("DELETE", f"/limits/{name}")
         tick(f"revoked {n + 1}")
     return rows
@@ -155,7 +166,7 @@ def scopes(stage: Stage, _: int, tick: Tick) -> list[Row]:
         spared = probes(stage, stack, Who("spared", stage.secrets["spared"], "spare", tags=""))
         for scope in SCOPES:
             alike = [*both, *spared] if scope in ({"all": True}, {"organisation": "default"}) else both
-            generation, _at_s = stage.kill(scope)
+            generation = stage.kill(scope)
             for probe in alike:
                 probe.until_refused("killed")
             for probe in spared:
@@ -174,7 +185,7 @@ def restarts(stage: Stage, _: int, tick: Tick) -> list[Row]:
     row = Row("kill -9 of all, and start: nothing admitted")
     with ExitStack() as stack:
         both = probes(stage, stack)
-        generation, _at_s = stage.kill({"all": True})
+        generation = stage.kill({"all": True})
         for probe in both:
             probe.until_refused("killed")
         for box in stage.boxes:
@@ -226,8 +237,9 @@ def streams(stage: Stage, count: int, tick: Tick) -> list[Row]:
     began = stage.ask("GET", "/usage")["total"]["calls"]
     with Streams(stage, count) as live:
         tick("streams are open")
-        generation, at_s = stage.kill({"team": "stopped"})
+        generation = stage.kill({"team": "stopped"})
         live.until_ended(PATIENCE_S)
+        at_s = stage.killed_s(generation)
         for seen in live.seen:
             callers.add(max(0.0, seen.ended_s - at_s) * 1_000)
             if (fault := seen.fault()) is not None:

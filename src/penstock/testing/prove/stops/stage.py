@@ -6,7 +6,6 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
 
@@ -69,11 +68,12 @@ class Stage:
         self.proxies: list[StoreProxy] = []
         self.secrets = {name: new_secret() for name in ("probe", "spared")}
         self._folder, self._server, self._workers = folder, server, workers
+        self._database = ""
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
-            database = stack.enter_context(self._server.database())
+            self._database = database = stack.enter_context(self._server.database())
             stack.enter_context(self.provider)
             root = secrets.token_hex(32)
             environment = {"PENSTOCK_SECRET": root, "CREDENTIAL": "sk-lab", "PROBE": self.secrets["probe"]}
@@ -124,11 +124,22 @@ class Stage:
             raise RuntimeError(f"{method} {path} was answered {answer.status}: {answer.body[:300]!r}")
         return answer.json() if answer.body else None
 
-    def kill(self, scope: dict[str, Any]) -> tuple[int, float]:
-        """The generation, and the moment in Unix seconds at which its transaction took its turn, which is before its
-        commit: what is measured from there is never too short."""
-        generation = int(self.ask("POST", "/kill", {"scope": scope, "reason": "a proof"})["generation"])
-        return generation, unix_s(self.ask("GET", f"/kill/{generation}")["at"])
+    def kill(self, scope: dict[str, Any]) -> int:
+        """The generation."""
+        return int(self.ask("POST", "/kill", {"scope": scope, "reason": "a proof"})["generation"])
+
+    def killed_s(self, generation: int) -> float:
+        """When the stop was committed, in Unix seconds."""
+        return self._committed_s("kills", f"generation = {generation}")
+
+    def changed_s(self, table: str, name: str) -> float:
+        """When the newest change of that row was committed, in Unix seconds."""
+        return self._committed_s(table, f"name = '{name}'")
+
+    def _committed_s(self, table: str, where: str) -> float:
+        """As PostgreSQL tells it. It is asked when everything has been seen: the question takes time of the machine."""
+        statement = f"SELECT extract(epoch FROM pg_xact_commit_timestamp(xmin)) FROM {table} WHERE {where}"  # noqa: S608
+        return float(self._server.run(statement, self._database))
 
     def lift(self, generation: int) -> None:
         self.ask("DELETE", f"/kill/{generation}", {"reason": "it is measured"})
@@ -202,8 +213,3 @@ class Probe:
     def last_admission_ms(self, since_s: float) -> float:
         """How long after a moment its last call reached the provider."""
         return max(0.0, self._stage.provider.seen_s.get(self.name, 0.0) - since_s) * 1_000
-
-
-def unix_s(moment: str) -> float:
-    """Of an RFC 3339 time."""
-    return datetime.fromisoformat(moment).timestamp()
