@@ -215,11 +215,16 @@ class Committer:
         return sum(self._drain_epoch(epoch, parts) for epoch, parts in sorted(self._shelf.parts().items()))
 
     def _drain_epoch(self, epoch: int, parts: Sequence[int]) -> int:
-        """Reads one epoch to its end. `parts` were listed before, so all but the last are complete by now."""
+        """Reads one epoch as far as it is written now. `parts` were listed before, so all but the last are complete.
+
+        What is written meanwhile is for the next pass: a busy worker writes as fast as this reads, and the others, the
+        dead among them, would never have their turn.
+        """
         cursor = self._cursor(epoch, parts)
+        written = {part: self._shelf.size(epoch, part) for part in parts}
         moved = 0
         while True:
-            if cursor.part in parts and self._shelf.size(epoch, cursor.part) > cursor.position:
+            if written.get(cursor.part, 0) > cursor.position:
                 following, records = self._move_batch(cursor)
                 if following != cursor:
                     cursor, moved = following, moved + records

@@ -182,6 +182,28 @@ async def test_drains_that_come_together_share_a_pass_and_each_sees_what_was_wri
     assert committer._passes_begun < 30
 
 
+async def test_a_worker_that_never_stops_writing_keeps_no_other_from_its_turn(
+    engine: Engine, tmp_path: Path, clock: Callable[[], int], event: MakeEvent
+) -> None:
+    order: list[str] = []
+
+    def on_events(_connection: Connection, batch: Sequence[UsageEvent]) -> None:
+        order.extend(event.event_id for event in batch)
+        if len(order) < 50:
+            busy.call(f"busy-{len(order)}", 1)  # there is more by the time that this is committed
+
+    committer = Committer(engine, tmp_path / "journals", on_events, clock=clock)
+    busy = Worker((await committer.open_epoch()).journal, clock, event)
+    other = Worker((await committer.open_epoch([busy.journal.epoch])).journal, clock, event)
+    busy.call("busy", 1)
+    other.call("other", 1)
+    await committer.drain()
+    assert order == ["evt_busy", "evt_other"]
+    await committer.drain()
+    assert order == ["evt_busy", "evt_other", "evt_busy-1", "evt_busy-2"]
+    await committer.close()
+
+
 async def test_a_commit_whose_answer_was_lost_counts_once_and_is_no_damage(
     committer: Committer, worker: Worker, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
