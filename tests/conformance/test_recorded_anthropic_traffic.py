@@ -1,18 +1,16 @@
 """Recorded Messages traffic, replayed behind a real gateway: the caller gets what the provider sent, and it costs what
 it said; the codec reads every recording, and what it writes is read again.
 
-The project's own recordings are in `goldens/traffic`. Those of real providers are optional material: `traffic/` in the
-folder that `PENSTOCK_MATERIAL` names, or in `../shared` beside the repository. Vertex AI's are replayed as Anthropic's.
+Vertex AI's are replayed as Anthropic's.
 """
 
 import json
-import os
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import anthropic
+import httpx2
 import pytest
+from tests.conformance.stage import CREDENTIAL, PRICES_NANOUSD, Stage, place_of, recordings_of
 from tests.laws.conversations import decode_in_pieces
 
 from penstock.dialects.anthropic import Messages
@@ -20,21 +18,12 @@ from penstock.dialects.codec import Heading, TargetFacts
 from penstock.domain.chat import Answer as ToldAnswer
 from penstock.domain.stream import collect, events_of
 from penstock.testing.caller import Answer
-from penstock.testing.gateway import Gateway, new_secret, usd_price
-from penstock.testing.replay import Recording, ReplayProvider, load_recordings, recorded_headers
+from penstock.testing.replay import Recording, recorded_headers
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-MATERIAL = Path(os.environ.get("PENSTOCK_MATERIAL") or REPOSITORY.parent / "shared")
 COUNT = "messages.count_tokens"
 SURFACES = ("messages", "rawPredict", "streamRawPredict", COUNT)
-PRICES_NANOUSD = {"input": 3_000, "cache_read": 300, "5m": 3_750, "1h": 6_000, "output": 15_000}
-PRICE = usd_price(3, 15, cache_read=0.3, cache_write=3.75, cache_write_1h=6)
-CREDENTIAL = "sk-ant-replay-canary-7f13"
 
-RECORDINGS = [
-    *load_recordings(REPOSITORY / "tests" / "goldens" / "traffic", SURFACES),
-    *load_recordings(MATERIAL / "traffic", SURFACES),
-]
+RECORDINGS = recordings_of(*SURFACES)
 ANSWERED = [one for one in RECORDINGS if one.response.status == 200 and one.surface != COUNT]
 STREAMS = [one for one in ANSWERED if one.response_kind == "sse"]
 every_recording = pytest.mark.parametrize("recording", RECORDINGS, ids=lambda recording: recording.id)
@@ -45,52 +34,15 @@ DIALECT = Messages()
 CODEC = DIALECT.codec
 
 
-class Stage:
-    """The replaying provider and the gateway in front of it: one provider and one alias for each recording."""
-
-    def __init__(self, replay: ReplayProvider, gateway: Gateway, key: str) -> None:
-        self.replay = replay
-        self.gateway = gateway
-        self.key = key
-
-    def body(self, recording: Recording) -> dict[str, Any]:
-        return {**recording.request.json, "model": recording.id}
-
-    def call(self, recording: Recording) -> Answer:
-        path = "/v1/messages/count_tokens" if recording.surface == COUNT else "/v1/messages?beta=true"
-        given = recording.request.headers.items()
-        headers = {name: value for name, value in given if name.startswith(("anthropic-", "user-agent"))}
-        return self.gateway.caller(self.key).post(path, self.body(recording), headers)
+def _body(recording: Recording) -> dict[str, Any]:
+    return {**recording.request.json, "model": recording.id}
 
 
-@pytest.fixture(scope="module")
-def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    key = new_secret()
-    with ReplayProvider(RECORDINGS) as replay:
-        config = {
-            "providers": [
-                {
-                    "name": f"provider-{number}",
-                    "kind": "anthropic",
-                    "base_url": replay.base_url(recording.id),
-                    "credentials": [{"name": "main", "value": "env:REPLAY_KEY"}],
-                }
-                for number, recording in enumerate(RECORDINGS)
-            ],
-            "models": [
-                {
-                    "name": recording.id,
-                    "targets": [{"provider": f"provider-{number}", "model": recording.model or "claude"}],
-                    "price": PRICE,
-                }
-                for number, recording in enumerate(RECORDINGS)
-            ],
-            "teams": [{"name": "conformance"}],
-            "keys": [{"name": "replay", "team": "conformance", "secret": "env:CALLER_KEY"}],
-        }
-        folder = tmp_path_factory.mktemp("conformance")
-        with Gateway(folder, config, {"CALLER_KEY": key, "REPLAY_KEY": CREDENTIAL}) as gateway:
-            yield Stage(replay, gateway, key)
+def _call(stage: Stage, recording: Recording) -> Answer:
+    path = "/v1/messages/count_tokens" if recording.surface == COUNT else "/v1/messages?beta=true"
+    given = recording.request.headers.items()
+    headers = {name: value for name, value in given if name.startswith(("anthropic-", "user-agent"))}
+    return stage.caller().post(path, _body(recording), headers)
 
 
 # -- through the gateway ----------------------------------------------------------------------------------------------
@@ -98,7 +50,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
 
 @every_recording
 def test_the_caller_gets_what_the_provider_sent(stage: Stage, recording: Recording) -> None:
-    answer = stage.call(recording)
+    answer = _call(stage, recording)
     if recording.response.status == 401:
         assert answer.status == 502
         assert answer.error["code"] == answer.headers["x-penstock-error"] == "upstream_credential"
@@ -113,10 +65,10 @@ def test_the_caller_gets_what_the_provider_sent(stage: Stage, recording: Recordi
 @every_recording
 def test_the_provider_gets_what_the_caller_sent(stage: Stage, recording: Recording) -> None:
     before = len(stage.replay.calls(recording.id))
-    stage.call(recording)
+    _call(stage, recording)
     (received,) = stage.replay.calls(recording.id)[before:]
-    assert received.json() == stage.body(recording) | {"model": recording.model or "claude"}
-    assert received.header("x-api-key") == CREDENTIAL
+    assert received.json() == _body(recording) | {"model": place_of(recording).model}
+    assert received.header("api-key" if recording.provider == "azure" else "x-api-key") == CREDENTIAL
     assert received.header("anthropic-version") == recording.request.headers.get("anthropic-version", "2023-06-01")
     assert received.header("anthropic-beta") == recording.request.headers.get("anthropic-beta")
     assert stage.key not in str(received.headers)
@@ -142,7 +94,7 @@ def _said_usage(recording: Recording) -> dict[str, int]:
 
 @every_recording
 def test_the_receipt_says_what_the_recording_says(stage: Stage, recording: Recording) -> None:
-    receipt = stage.gateway.receipt(stage.call(recording).request_id)
+    receipt = stage.gateway.receipt(_call(stage, recording).request_id)
     if recording.response.status >= 400 or recording.surface == COUNT:
         assert receipt["cost_nanousd"] == 0
         return
@@ -158,24 +110,24 @@ def test_the_receipt_says_what_the_recording_says(stage: Stage, recording: Recor
 def test_the_way_a_stream_is_cut_changes_nothing(stage: Stage, recording: Recording) -> None:
     try:
         stage.replay.cuts = "random"
-        assert stage.call(recording).body == recording.response.content
+        assert _call(stage, recording).body == recording.response.content
     finally:
         stage.replay.cuts = "recorded"
 
 
-def _sdk_sees(base_url: str, key: str, body: dict[str, Any]) -> Any:
+def _sdk_sees(http: httpx2.Client, base_url: str, key: str, body: dict[str, Any]) -> Any:
     """What the official SDK makes of a call: its message, or the error that it raises."""
     body = dict(body)
     known = {name: body.pop(name) for name in ("model", "messages", "max_tokens")}
     streaming = body.pop("stream", False)
-    with anthropic.Anthropic(base_url=base_url, api_key=key, max_retries=0, timeout=60) as client:
-        try:
-            if streaming:
-                with client.messages.stream(**known, extra_body=body) as stream:
-                    return stream.get_final_message().model_dump(warnings=False)
-            return client.messages.create(**known, extra_body=body).model_dump(warnings=False)
-        except anthropic.APIStatusError as error:
-            return [type(error).__name__, error.status_code, error.body]
+    client = anthropic.Anthropic(base_url=base_url, api_key=key, max_retries=0, http_client=http)
+    try:
+        if streaming:
+            with client.messages.stream(**known, extra_body=body) as stream:
+                return stream.get_final_message().model_dump(warnings=False)
+        return client.messages.create(**known, extra_body=body).model_dump(warnings=False)
+    except anthropic.APIStatusError as error:
+        return [type(error).__name__, error.status_code, error.body]
 
 
 @pytest.mark.parametrize(
@@ -184,9 +136,9 @@ def _sdk_sees(base_url: str, key: str, body: dict[str, Any]) -> Any:
     ids=lambda recording: recording.id,
 )
 def test_the_official_sdk_sees_the_same_as_without_the_gateway(stage: Stage, recording: Recording) -> None:
-    body = stage.body(recording) | {"stream": recording.response_kind == "sse"}
-    through = _sdk_sees(stage.gateway.url, stage.key, body)
-    direct = _sdk_sees(stage.replay.base_url(recording.id), "direct", body)
+    body = _body(recording) | {"stream": recording.response_kind == "sse"}
+    through = _sdk_sees(stage.http, stage.gateway.url, stage.key, body)
+    direct = _sdk_sees(stage.http, stage.replay.base_url(recording.id), "direct", body)
     assert through == direct
 
 

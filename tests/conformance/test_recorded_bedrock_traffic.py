@@ -1,16 +1,9 @@
 """Recorded Bedrock traffic, replayed behind a real gateway: Converse byte for byte, InvokeModel as the Messages events
-that it carries, each at the cost that it states, and read by the AWS SDK and by Anthropic's.
-
-The project's own recordings are in `goldens/traffic`; those of the real provider are optional material, as in
-`test_recorded_anthropic_traffic`.
-"""
+that it carries, each at the cost that it states, and read by the AWS SDK and by Anthropic's."""
 
 import base64
 import json
-import os
-from collections.abc import Iterator
 from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 import anthropic
@@ -18,6 +11,7 @@ import boto3
 import botocore.config
 import botocore.exceptions
 import pytest
+from tests.conformance.stage import PRICES_NANOUSD, Stage, recordings_of
 from tests.laws.conversations import decode_in_pieces
 
 from penstock.dialects import eventstream
@@ -27,27 +21,18 @@ from penstock.dialects.codec import Heading, TargetFacts
 from penstock.domain.chat import Answer as ToldAnswer
 from penstock.domain.stream import collect, events_of
 from penstock.testing.caller import Answer
-from penstock.testing.gateway import Gateway, new_secret, usd_price
-from penstock.testing.replay import Recording, ReplayProvider, load_recordings
+from penstock.testing.replay import Recording
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-MATERIAL = Path(os.environ.get("PENSTOCK_MATERIAL") or REPOSITORY.parent / "shared")
 CONVERSE = ("converse", "converse-stream")
 INVOKE = ("invoke", "invoke-with-response-stream")
-PRICES_NANOUSD = {"input": 1_000, "cache_read": 100, "5m": 1_250, "1h": 2_000, "output": 4_000}
-PRICE = usd_price(1, 4, cache_read=0.1, cache_write=1.25, cache_write_1h=2)
-CREDENTIAL = "AKIAREPLAYCANARY00:replay/secret+canary"
 
 
-def _recordings() -> Iterator[Recording]:
-    for folder in (REPOSITORY / "tests" / "goldens" / "traffic", MATERIAL / "traffic"):
-        for recording in load_recordings(folder, (*CONVERSE, *INVOKE)):
-            is_messages = recording.surface in CONVERSE or "anthropic." in (recording.model or "")
-            if is_messages and "messages" in (recording.request.json or {}):
-                yield recording
+def _is_conversation(recording: Recording) -> bool:
+    is_known = recording.surface in CONVERSE or "anthropic." in (recording.model or "")
+    return is_known and "messages" in (recording.request.json or {})
 
 
-RECORDINGS = list(_recordings())
+RECORDINGS = [one for one in recordings_of(*CONVERSE, *INVOKE) if _is_conversation(one)]
 CONVERSED = [one for one in RECORDINGS if one.surface in CONVERSE]
 INVOKED = [one for one in RECORDINGS if one.surface in INVOKE and one.response.status == 200]
 TOLD = [one for one in CONVERSED if one.response.status == 200 and "throttled" not in one.id]
@@ -65,53 +50,15 @@ DIALECT = Converse()
 CODEC = DIALECT.codec
 
 
-class Stage:
-    """The replaying provider and the gateway in front of it: one provider and one alias for each recording."""
-
-    def __init__(self, replay: ReplayProvider, gateway: Gateway, key: str) -> None:
-        self.replay = replay
-        self.gateway = gateway
-        self.key = key
-
-    def call(self, recording: Recording) -> Answer:
-        caller = self.gateway.caller(self.key)
-        if recording.surface in CONVERSE:
-            return caller.post(f"/bedrock/model/{recording.id}/{recording.surface}", recording.request.json)
-        return caller.post("/v1/messages", self.message(recording))
-
-    def message(self, recording: Recording) -> dict[str, Any]:
-        body = {key: value for key, value in recording.request.json.items() if key != "anthropic_version"}
-        return {**body, "model": recording.id, "stream": recording.response_kind == "eventstream"}
+def _call(stage: Stage, recording: Recording) -> Answer:
+    if recording.surface in CONVERSE:
+        return stage.caller().post(f"/bedrock/model/{recording.id}/{recording.surface}", recording.request.json)
+    return stage.caller().post("/v1/messages", _message(recording))
 
 
-@pytest.fixture(scope="module")
-def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    key = new_secret()
-    with ReplayProvider(RECORDINGS) as replay:
-        config = {
-            "providers": [
-                {
-                    "name": f"provider-{number}",
-                    "kind": "bedrock",
-                    "base_url": replay.base_url(recording.id),
-                    "credentials": [{"name": "main", "value": "env:REPLAY_KEY"}],
-                }
-                for number, recording in enumerate(RECORDINGS)
-            ],
-            "models": [
-                {
-                    "name": recording.id,
-                    "targets": [{"provider": f"provider-{number}", "model": recording.model or "nova"}],
-                    "price": PRICE,
-                }
-                for number, recording in enumerate(RECORDINGS)
-            ],
-            "teams": [{"name": "conformance"}],
-            "keys": [{"name": "replay", "team": "conformance", "secret": "env:CALLER_KEY"}],
-        }
-        folder = tmp_path_factory.mktemp("conformance")
-        with Gateway(folder, config, {"CALLER_KEY": key, "REPLAY_KEY": CREDENTIAL}) as gateway:
-            yield Stage(replay, gateway, key)
+def _message(recording: Recording) -> dict[str, Any]:
+    body = {key: value for key, value in recording.request.json.items() if key != "anthropic_version"}
+    return {**body, "model": recording.id, "stream": recording.response_kind == "eventstream"}
 
 
 # -- Converse ---------------------------------------------------------------------------------------------------------
@@ -119,7 +66,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
 
 @every_conversation
 def test_the_caller_gets_what_the_provider_sent(stage: Stage, recording: Recording) -> None:
-    answer = stage.call(recording)
+    answer = _call(stage, recording)
     if recording.response.status == 403:
         assert answer.status == 502
         assert answer.headers["x-penstock-error"] == "upstream_credential"
@@ -132,7 +79,7 @@ def test_the_caller_gets_what_the_provider_sent(stage: Stage, recording: Recordi
 @every_conversation
 def test_the_provider_gets_a_signed_request_with_what_the_caller_sent(stage: Stage, recording: Recording) -> None:
     before = len(stage.replay.calls(recording.id))
-    stage.call(recording)
+    _call(stage, recording)
     (received,) = stage.replay.calls(recording.id)[before:]
     assert received.json() == recording.request.json
     assert received.path.endswith(f"/{recording.surface}")
@@ -161,7 +108,7 @@ def _payloads(recording: Recording) -> list[bytes]:
 
 @every_told_one
 def test_the_receipt_says_what_the_recording_says(stage: Stage, recording: Recording) -> None:
-    receipt = stage.gateway.receipt(stage.call(recording).request_id)
+    receipt = stage.gateway.receipt(_call(stage, recording).request_id)
     stated = _said_usage(recording)
     counted = {**receipt["usage"], **receipt["usage"].get("cache_write", {})}
     assert {meter: counted[meter] for meter in PRICES_NANOUSD if counted.get(meter)} == stated
@@ -237,7 +184,7 @@ def _events(recording: Recording) -> list[dict[str, Any]]:
 
 @every_invocation
 def test_a_messages_caller_gets_the_models_own_events(stage: Stage, recording: Recording) -> None:
-    answer = stage.call(recording)
+    answer = _call(stage, recording)
     if recording.response_kind != "eventstream":
         assert answer.body == recording.response.content
         return
@@ -252,9 +199,9 @@ def test_the_body_of_an_invocation_has_the_version_and_neither_model_nor_stream(
     stage: Stage, recording: Recording
 ) -> None:
     before = len(stage.replay.calls(recording.id))
-    stage.call(recording)
+    _call(stage, recording)
     (received,) = stage.replay.calls(recording.id)[before:]
-    sent = stage.message(recording)
+    sent = _message(recording)
     expected = {key: value for key, value in sent.items() if key not in ("model", "stream")}
     assert received.json() == expected | {"anthropic_version": "bedrock-2023-05-31"}
     assert received.path.endswith(f"/{recording.surface}")
@@ -262,16 +209,16 @@ def test_the_body_of_an_invocation_has_the_version_and_neither_model_nor_stream(
 
 @every_invocation
 def test_anthropics_sdk_reads_an_invocation_and_it_costs_what_it_states(stage: Stage, recording: Recording) -> None:
-    body = stage.message(recording)
+    body = _message(recording)
     known = {key: body.pop(key) for key in ("model", "messages", "max_tokens")}
     streaming = body.pop("stream")
-    with anthropic.Anthropic(base_url=stage.gateway.url, api_key=stage.key, max_retries=0, timeout=60) as client:
-        if streaming:
-            with client.messages.stream(**known, extra_body=body) as stream:
-                message, request_id = stream.get_final_message(), stream.response.headers["x-request-id"]
-        else:
-            raw = client.messages.with_raw_response.create(**known, extra_body=body)
-            message, request_id = raw.parse(), raw.headers["x-request-id"]
+    client = anthropic.Anthropic(base_url=stage.gateway.url, api_key=stage.key, max_retries=0, http_client=stage.http)
+    if streaming:
+        with client.messages.stream(**known, extra_body=body) as stream:
+            message, request_id = stream.get_final_message(), stream.response.headers["x-request-id"]
+    else:
+        raw = client.messages.with_raw_response.create(**known, extra_body=body)
+        message, request_id = raw.parse(), raw.headers["x-request-id"]
     receipt = stage.gateway.receipt(request_id)
     assert receipt["usage"]["output"] == message.usage.output_tokens
     assert receipt["usage"].get("input", 0) == message.usage.input_tokens

@@ -1,15 +1,13 @@
 """Recorded Cohere traffic, and reranking at Voyage, replayed behind a real gateway: callers get what the vendor sent,
-and are charged what it billed. Where the recordings come from: see `test_recorded_openai_traffic`."""
+and are charged what it billed."""
 
 import json
-import os
 import re
-from collections.abc import Iterator
-from pathlib import Path
 
 import cohere
 import httpx
 import pytest
+from tests.conformance.stage import Stage, place_of, recordings_of
 from tests.laws.conversations import decode_in_pieces
 
 from penstock.dialects.codec import Heading, TargetFacts
@@ -17,70 +15,16 @@ from penstock.dialects.cohere import CohereChat
 from penstock.domain.chat import Request
 from penstock.domain.stream import collect, events_of
 from penstock.testing.caller import Answer
-from penstock.testing.gateway import Gateway, new_secret, usd_price
-from penstock.testing.replay import Recording, ReplayProvider, load_recordings
+from penstock.testing.replay import Recording
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-MATERIAL = Path(os.environ.get("PENSTOCK_MATERIAL") or REPOSITORY.parent / "shared")
 PATHS = {"v2.chat": "/cohere/v2/chat", "v2.rerank": "/v1/rerank", "v1.rerank": "/v1/rerank"}
 
-
-def _recordings() -> list[Recording]:
-    own = load_recordings(REPOSITORY / "tests" / "goldens" / "traffic", PATHS)
-    return [*own, *load_recordings(MATERIAL / "traffic", PATHS)]
-
-
-RECORDINGS = _recordings()
+RECORDINGS = recordings_of(*PATHS)
 every_recording = pytest.mark.parametrize("recording", RECORDINGS, ids=lambda recording: recording.id)
 
 
-class Stage:
-    def __init__(self, replay: ReplayProvider, gateway: Gateway, key: str) -> None:
-        self.replay = replay
-        self.gateway = gateway
-        self.key = key
-
-    def call(self, recording: Recording) -> Answer:
-        body = {**recording.request.json, "model": recording.id}
-        return self.gateway.caller(self.key).post(PATHS[recording.surface], body)
-
-
-@pytest.fixture(scope="module")
-def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    key = new_secret()
-    with ReplayProvider(RECORDINGS) as replay:
-        config = {
-            "providers": [
-                {
-                    "name": f"provider-{number}",
-                    "kind": "voyage" if recording.provider == "voyage" else "cohere",
-                    "base_url": replay.base_url(recording.id),
-                    "credentials": [{"name": "main", "value": "env:REPLAY_KEY"}],
-                }
-                for number, recording in enumerate(RECORDINGS)
-            ]
-            + [{"name": "elsewhere", "kind": "simulated"}],
-            "models": [
-                {
-                    "name": recording.id,
-                    "targets": [{"provider": f"provider-{number}", "model": "recorded"}],
-                    "price": usd_price(1, 10),
-                }
-                for number, recording in enumerate(RECORDINGS)
-            ]
-            + [
-                {
-                    "name": "elsewhere",
-                    "targets": [{"provider": "elsewhere", "model": "simulated-1"}],
-                    "price": usd_price(1, 10),
-                }
-            ],
-            "teams": [{"name": "conformance"}],
-            "keys": [{"name": "replay", "team": "conformance", "secret": "env:CALLER_KEY"}],
-        }
-        folder = tmp_path_factory.mktemp("conformance")
-        with Gateway(folder, config, {"CALLER_KEY": key, "REPLAY_KEY": "replay-canary"}) as gateway:
-            yield Stage(replay, gateway, key)
+def _call(stage: Stage, recording: Recording) -> Answer:
+    return stage.caller().post(PATHS[recording.surface], {**recording.request.json, "model": recording.id})
 
 
 def _billed(recording: Recording, unit: str) -> int:
@@ -90,10 +34,11 @@ def _billed(recording: Recording, unit: str) -> int:
 
 @every_recording
 def test_the_caller_gets_what_was_sent_and_is_charged_what_was_billed(stage: Stage, recording: Recording) -> None:
-    answer = stage.call(recording)
+    before = len(stage.replay.calls(recording.id))
+    answer = _call(stage, recording)
     assert (answer.status, answer.body) == (recording.response.status, recording.response.content)
-    (received,) = stage.replay.calls(recording.id)
-    assert received.json() == {**recording.request.json, "model": "recorded"}
+    (received,) = stage.replay.calls(recording.id)[before:]
+    assert received.json() == {**recording.request.json, "model": place_of(recording).model}
     receipt = stage.gateway.receipt(answer.request_id)
     if recording.response.status >= 400:
         assert receipt["cost_nanousd"] == 0
@@ -112,7 +57,7 @@ def test_the_way_a_stream_is_cut_changes_nothing(stage: Stage, recording: Record
         pytest.skip("not a stream")
     try:
         stage.replay.cuts = "random"
-        assert stage.call(recording).body == recording.response.content
+        assert _call(stage, recording).body == recording.response.content
     finally:
         stage.replay.cuts = "recorded"
 
@@ -189,9 +134,7 @@ def test_a_caller_of_cohere_reaches_a_model_elsewhere(stage: Stage) -> None:
 )
 def test_callers_of_other_dialects_reach_coheres_own_chat(stage: Stage, recording_id: str, said: str) -> None:
     body = {"model": recording_id, "max_tokens": 40, "messages": [{"role": "user", "content": "Name a river."}]}
-    answer = stage.gateway.caller(stage.key).post(
-        "/v1/messages", {**body, "top_k": 7, "stream": recording_id == "own-cohere-stream"}
-    )
+    answer = stage.caller().post("/v1/messages", {**body, "top_k": 7, "stream": recording_id == "own-cohere-stream"})
     assert answer.status == 200
     assert said in answer.body.decode()
     sent = stage.replay.calls(recording_id)[-1]

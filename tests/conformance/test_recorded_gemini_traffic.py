@@ -1,82 +1,31 @@
 """Recorded Gemini traffic, replayed behind a real gateway in its own dialect: the caller gets what Google sent, and it
-costs what it said. Where the recordings come from: see `test_recorded_openai_traffic`."""
+costs what it said."""
 
 import json
-import os
 import re
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import pytest
 from google import genai
 from google.genai import errors, types
+from tests.conformance.stage import CREDENTIAL, PRICES_NANOUSD, Stage, place_of, recordings_of
 
 from penstock.testing.caller import Answer
-from penstock.testing.gateway import Gateway, new_secret, usd_price
-from penstock.testing.replay import Recording, ReplayProvider, load_recordings
+from penstock.testing.replay import Recording
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-MATERIAL = Path(os.environ.get("PENSTOCK_MATERIAL") or REPOSITORY.parent / "shared")
 SURFACES = ("generateContent", "streamGenerateContent", "countTokens")
-PRICE = usd_price(1, 10, cache_read=0.5, audio_in=4)
-PRICES_NANOUSD = {"input": 1_000, "cache_read": 500, "audio_in": 4_000, "output": 10_000}
-CREDENTIAL = "google-replay-canary-77c1"
 
-
-def _recordings() -> list[Recording]:
-    own = load_recordings(REPOSITORY / "tests" / "goldens" / "traffic", SURFACES)
-    return [*own, *load_recordings(MATERIAL / "traffic", SURFACES)]
-
-
-RECORDINGS = _recordings()
+RECORDINGS = recordings_of(*SURFACES)
 STREAMS = [one for one in RECORDINGS if one.streaming and one.response.status == 200]
 every_recording = pytest.mark.parametrize("recording", RECORDINGS, ids=lambda recording: recording.id)
 every_stream = pytest.mark.parametrize("recording", STREAMS, ids=lambda recording: recording.id)
 
 
-class Stage:
-    def __init__(self, replay: ReplayProvider, gateway: Gateway, key: str) -> None:
-        self.replay = replay
-        self.gateway = gateway
-        self.key = key
-
-    def call(self, recording: Recording) -> Answer:
-        form = "?alt=sse" if recording.response_kind == "sse" else ""
-        path = f"/v1beta/models/{quote(recording.id)}:{recording.surface}{form}"
-        return self.gateway.caller(self.key).post(path, recording.request.json)
-
-
-@pytest.fixture(scope="module")
-def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    key = new_secret()
-    with ReplayProvider(RECORDINGS) as replay:
-        credentials = [{"name": "main", "value": "env:REPLAY_KEY"}]
-        config = {
-            "providers": [
-                {
-                    "name": f"provider-{number}",
-                    "kind": "google",
-                    "base_url": replay.base_url(recording.id),
-                    "credentials": credentials,
-                }
-                for number, recording in enumerate(RECORDINGS)
-            ],
-            "models": [
-                {
-                    "name": recording.id,
-                    "targets": [{"provider": f"provider-{number}", "model": "gemini-recorded"}],
-                    "price": PRICE,
-                }
-                for number, recording in enumerate(RECORDINGS)
-            ],
-            "teams": [{"name": "conformance"}],
-            "keys": [{"name": "replay", "team": "conformance", "secret": "env:CALLER_KEY"}],
-        }
-        folder = tmp_path_factory.mktemp("conformance")
-        with Gateway(folder, config, {"CALLER_KEY": key, "REPLAY_KEY": CREDENTIAL}) as gateway:
-            yield Stage(replay, gateway, key)
+def _call(stage: Stage, recording: Recording) -> Answer:
+    form = "?alt=sse" if recording.response_kind == "sse" else ""
+    path = f"/v1beta/models/{quote(recording.id)}:{recording.surface}{form}"
+    return stage.caller().post(path, recording.request.json)
 
 
 def _is_bad_key(recording: Recording) -> bool:
@@ -85,7 +34,7 @@ def _is_bad_key(recording: Recording) -> bool:
 
 @every_recording
 def test_the_caller_gets_what_google_sent(stage: Stage, recording: Recording) -> None:
-    answer = stage.call(recording)
+    answer = _call(stage, recording)
     if _is_bad_key(recording):
         assert answer.status == 502
         assert answer.json()["error"]["details"][0]["reason"] == "UPSTREAM_CREDENTIAL"
@@ -104,7 +53,7 @@ def _plain(value: Any) -> Any:
 @every_recording
 def test_google_gets_what_the_caller_sent(stage: Stage, recording: Recording) -> None:
     before = len(stage.replay.calls(recording.id))
-    stage.call(recording)
+    _call(stage, recording)
     (received,) = stage.replay.calls(recording.id)[before:]
     sent, got = _plain(recording.request.json), received.json()
     if "generationConfig" in sent:
@@ -112,7 +61,7 @@ def test_google_gets_what_the_caller_sent(stage: Stage, recording: Recording) ->
     if recording.surface == "countTokens":
         got.get("generateContentRequest", {}).pop("model")
         sent.get("generateContentRequest", {}).pop("model", None)
-        assert received.path.endswith("/models/gemini-recorded:countTokens")
+        assert received.path.endswith(f"/models/{place_of(recording).model}:countTokens")
     assert got == sent
     assert received.header("x-goog-api-key") == CREDENTIAL
     assert stage.key not in str(received.headers)
@@ -143,7 +92,7 @@ def _said_usage(recording: Recording) -> dict[str, int] | None:
 
 @every_recording
 def test_the_receipt_says_what_the_recording_says(stage: Stage, recording: Recording) -> None:
-    receipt = stage.gateway.receipt(stage.call(recording).request_id)
+    receipt = stage.gateway.receipt(_call(stage, recording).request_id)
     assert (receipt["alias"], receipt["streaming"]) == (recording.id, recording.streaming)
     if recording.response.status >= 400 or recording.surface == "countTokens":
         assert receipt["cost_nanousd"] == 0
@@ -162,7 +111,7 @@ def test_the_receipt_says_what_the_recording_says(stage: Stage, recording: Recor
 def test_the_way_a_stream_is_cut_changes_nothing(stage: Stage, recording: Recording) -> None:
     try:
         stage.replay.cuts = "random"
-        assert stage.call(recording).body == recording.response.content
+        assert _call(stage, recording).body == recording.response.content
     finally:
         stage.replay.cuts = "recorded"
 
@@ -170,21 +119,23 @@ def test_the_way_a_stream_is_cut_changes_nothing(stage: Stage, recording: Record
 # -- what the SDK must see ---------------------------------------------------------------------------------------------
 
 
-def _sdk_sees(base_url: str, key: str, recording: Recording, model: str) -> list[Any]:
+def _sdk_sees(stage: Stage, where: tuple[str, str], recording: Recording, model: str) -> list[Any]:
     """What the official SDK makes of a call: its objects as plain values, or the error that it raises. The SDK streams
     as server-sent events alone."""
+    base_url, key = where
     body = {name: value for name, value in recording.request.json.items() if name != "contents"}
     options = types.HttpOptions(base_url=base_url, extra_body=body)
     config = types.GenerateContentConfig(http_options=options)
     contents: Any = "Hello."
-    with genai.Client(api_key=key, http_options=types.HttpOptions(base_url=base_url)) as client:
-        try:
-            if recording.streaming:
-                parts = list(client.models.generate_content_stream(model=model, contents=contents, config=config))
-            else:
-                parts = [client.models.generate_content(model=model, contents=contents, config=config)]
-        except errors.APIError as error:
-            return [type(error).__name__, error.code, error.status, error.message]
+    server = types.HttpOptions(base_url=base_url, httpx_client=stage.http, httpx_async_client=stage.async_http)
+    client = genai.Client(api_key=key, http_options=server)
+    try:
+        if recording.streaming:
+            parts = list(client.models.generate_content_stream(model=model, contents=contents, config=config))
+        else:
+            parts = [client.models.generate_content(model=model, contents=contents, config=config)]
+    except errors.APIError as error:
+        return [type(error).__name__, error.code, error.status, error.message]
     return [part.model_dump(exclude={"sdk_http_response"}) for part in parts]
 
 
@@ -195,7 +146,7 @@ def test_the_official_sdk_sees_the_same_as_without_the_gateway(stage: Stage, rec
         pytest.skip("not what this SDK asks for")
     if _is_bad_key(recording):
         pytest.skip("told in the gateway's own words")
-    through = _sdk_sees(stage.gateway.url, stage.key, recording, recording.id)
-    direct = _sdk_sees(stage.replay.base_url(recording.id), "direct", recording, "gemini-recorded")
+    through = _sdk_sees(stage, (stage.gateway.url, stage.key), recording, recording.id)
+    direct = _sdk_sees(stage, (stage.replay.base_url(recording.id), "direct"), recording, place_of(recording).model)
     assert through == direct
     assert through

@@ -1,106 +1,46 @@
-"""Recorded traffic, replayed behind a real gateway: the caller gets what the provider sent, and it costs what it said.
-
-The project's own recordings are in `goldens/traffic`. Those of real providers are optional material: `traffic/` in the
-folder that `PENSTOCK_MATERIAL` names, or in `../shared` beside the repository.
-"""
+"""Recorded traffic of OpenAI's dialect, replayed behind a real gateway: the caller gets what the provider sent, and it
+costs what it said."""
 
 import json
-import os
 import random
 import re
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
-import jsonschema
+import httpx2
 import openai
 import pytest
+from tests.conformance.stage import (
+    CREDENTIAL,
+    MATERIAL,
+    PRICES_NANOUSD,
+    Stage,
+    place_of,
+    published,
+    recordings_of,
+)
 
-from penstock.domain.vendors import COMPATIBLE
-from penstock.testing.caller import Answer, Caller
-from penstock.testing.gateway import Gateway, new_secret, usd_price
-from penstock.testing.replay import Recording, ReplayProvider, load_recordings, recorded_headers
+from penstock.providers.registry import provider_for
+from penstock.testing.caller import Answer
+from penstock.testing.replay import Recording, recorded_headers
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-MATERIAL = Path(os.environ.get("PENSTOCK_MATERIAL") or REPOSITORY.parent / "shared")
 SURFACES = {"chat.completions": "/v1/chat/completions", "embeddings": "/v1/embeddings"}
-PRICES_NANOUSD = {"input": 1_000, "cache_read": 500, "cache_write": 1_250, "audio_in": 4_000, "output": 10_000}
-PRICE = usd_price(1, 10, cache_read=0.5, cache_write=1.25, audio_in=4)
-CREDENTIAL = "sk-replay-canary-41d8"
 
 
-def _recordings() -> list[Recording]:
-    own = load_recordings(REPOSITORY / "tests" / "goldens" / "traffic", SURFACES)
-    return [*own, *load_recordings(MATERIAL / "traffic", SURFACES)]
-
-
-RECORDINGS = _recordings()
+PRICES = {**PRICES_NANOUSD, "cache_write": PRICES_NANOUSD["5m"]}
+RECORDINGS = recordings_of(*SURFACES)
 STREAMS = [one for one in RECORDINGS if one.response_kind == "sse"]
-needs_traffic = pytest.mark.skipif(not (MATERIAL / "traffic").is_dir(), reason="the recorded traffic is not here")
 needs_specs = pytest.mark.skipif(not (MATERIAL / "specs").is_dir(), reason="the published OpenAPI document is not here")
 every_recording = pytest.mark.parametrize("recording", RECORDINGS, ids=lambda recording: recording.id)
 every_stream = pytest.mark.parametrize("recording", STREAMS, ids=lambda recording: recording.id)
 
 
-def _model(recording: Recording) -> str:
-    """The model that the recorded request named, if it did: Azure names it in the address."""
-    return str(recording.request.json.get("model") or "unnamed")
+def _body(recording: Recording) -> dict[str, Any]:
+    return {**recording.request.json, "model": recording.id}
 
 
-def _kind(recording: Recording) -> str:
-    """The vendor's own entry in the catalogue, where it has one."""
-    name = {"vercel_gateway": "vercel"}.get(recording.provider, recording.provider)
-    return name if name in COMPATIBLE and recording.surface in COMPATIBLE[name].paths else "compatible"
-
-
-class Stage:
-    """The replaying provider and the gateway in front of it: one provider and one alias for each recording."""
-
-    def __init__(self, replay: ReplayProvider, gateway: Gateway, key: str) -> None:
-        self.replay = replay
-        self.gateway = gateway
-        self.key = key
-
-    def body(self, recording: Recording) -> dict[str, Any]:
-        return {**recording.request.json, "model": recording.id}
-
-    def call(self, recording: Recording, body: dict[str, Any] | None = None) -> Answer:
-        caller = self.gateway.caller(self.key)
-        return caller.post(SURFACES[recording.surface], body or self.body(recording))
-
-    def direct(self, recording: Recording) -> Answer:
-        path = f"/replay/{recording.id}{SURFACES[recording.surface].removeprefix('/v1')}"
-        return Caller(self.replay.origin).post(path, self.body(recording))
-
-
-@pytest.fixture(scope="module")
-def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    key = new_secret()
-    with ReplayProvider(RECORDINGS) as replay:
-        config = {
-            "providers": [
-                {
-                    "name": f"provider-{number}",
-                    "kind": _kind(recording),
-                    "base_url": replay.base_url(recording.id),
-                    "credentials": [{"name": "main", "value": "env:REPLAY_KEY"}],
-                }
-                for number, recording in enumerate(RECORDINGS)
-            ],
-            "models": [
-                {
-                    "name": recording.id,
-                    "targets": [{"provider": f"provider-{number}", "model": _model(recording)}],
-                    "price": PRICE,
-                }
-                for number, recording in enumerate(RECORDINGS)
-            ],
-            "teams": [{"name": "conformance"}],
-            "keys": [{"name": "replay", "team": "conformance", "secret": "env:CALLER_KEY"}],
-        }
-        folder = tmp_path_factory.mktemp("conformance")
-        with Gateway(folder, config, {"CALLER_KEY": key, "REPLAY_KEY": CREDENTIAL}) as gateway:
-            yield Stage(replay, gateway, key)
+def _call(stage: Stage, recording: Recording, body: dict[str, Any] | None = None) -> Answer:
+    return stage.caller().post(SURFACES[recording.surface], body or _body(recording))
 
 
 # -- what the caller must get ------------------------------------------------------------------------------------------
@@ -173,7 +113,7 @@ def _assert_error(answer: Answer, recording: Recording) -> None:
 
 @every_recording
 def test_the_caller_gets_what_the_provider_sent(stage: Stage, recording: Recording) -> None:
-    answer = stage.call(recording)
+    answer = _call(stage, recording)
     if recording.response.status >= 400:
         _assert_error(answer, recording)
     elif recording.response_kind == "sse" and not _asked_usage(recording.request.json):
@@ -186,7 +126,7 @@ def test_the_caller_gets_what_the_provider_sent(stage: Stage, recording: Recordi
 
 @every_recording
 def test_the_providers_headers_reach_the_caller(stage: Stage, recording: Recording) -> None:
-    answer = stage.call(recording)
+    answer = _call(stage, recording)
     assert answer.request_id not in recording.response.headers.values()
     if recording.response.status == 401:
         return
@@ -201,43 +141,46 @@ def test_the_providers_headers_reach_the_caller(stage: Stage, recording: Recordi
 @every_recording
 def test_the_provider_gets_what_the_caller_sent(stage: Stage, recording: Recording) -> None:
     before = len(stage.replay.calls(recording.id))
-    stage.call(recording)
+    _call(stage, recording)
     (received,) = stage.replay.calls(recording.id)[before:]
-    sent, got = stage.body(recording), received.json()
-    expected = sent | {"model": _model(recording)}
-    asks = _kind(recording) == "compatible" or COMPATIBLE[_kind(recording)].usage == "asked"
-    if sent.get("stream") and (asks or _asked_usage(sent)):
+    sent, got, place = _body(recording), received.json(), place_of(recording)
+    expected = sent | {"model": place.model}
+    if sent.get("stream") and (provider_for(place.kind).asks_usage or _asked_usage(sent)):
         expected["stream_options"] = {**(sent.get("stream_options") or {}), "include_usage": True}
     assert got == expected
-    assert received.header("authorization") == f"Bearer {CREDENTIAL}"
+    if place.kind == "azure":
+        assert received.header("api-key") == CREDENTIAL
+        assert "api_version" not in place.options or f"{recording.request.path}?api-version=" in received.path
+    else:
+        assert received.header("authorization") == f"Bearer {CREDENTIAL}"
     assert stage.key not in str(received.headers)
 
 
 # -- what the SDK must see ---------------------------------------------------------------------------------------------
 
 
-def _sdk_sees(base_url: str, key: str, surface: str, body: dict[str, Any]) -> list[Any]:
+def _sdk_sees(http: httpx2.Client, base_url: str, key: str, surface: str, body: dict[str, Any]) -> list[Any]:
     """What the official SDK makes of a call: its objects as plain values, or the error that it raises."""
     body = dict(body)
     known = {name: body.pop(name) for name in ("model", "messages", "input", "stream") if name in body}
-    with openai.OpenAI(base_url=base_url, api_key=key, max_retries=0) as client:
-        create: Callable[..., Any]
-        if surface == "embeddings":
-            create = client.embeddings.create
-            known["encoding_format"] = body.pop("encoding_format", openai.NOT_GIVEN)
-        else:
-            create = client.chat.completions.create
-        try:
-            result = create(**known, extra_body=body)
-            return (
-                [part.model_dump(warnings=False) for part in result]
-                if known.get("stream")
-                else [result.model_dump(warnings=False)]
-            )
-        except openai.APIStatusError as error:
-            return [type(error).__name__, error.status_code, error.body]
-        except openai.APIError as error:
-            return [type(error).__name__, error.message, error.body]
+    client = openai.OpenAI(base_url=base_url, api_key=key, max_retries=0, http_client=http)
+    create: Callable[..., Any]
+    if surface == "embeddings":
+        create = client.embeddings.create
+        known["encoding_format"] = body.pop("encoding_format", openai.NOT_GIVEN)
+    else:
+        create = client.chat.completions.create
+    try:
+        result = create(**known, extra_body=body)
+        return (
+            [part.model_dump(warnings=False) for part in result]
+            if known.get("stream")
+            else [result.model_dump(warnings=False)]
+        )
+    except openai.APIStatusError as error:
+        return [type(error).__name__, error.status_code, error.body]
+    except openai.APIError as error:
+        return [type(error).__name__, error.message, error.body]
 
 
 def _without_usage_chunks(parts: list[Any]) -> list[Any]:
@@ -252,9 +195,9 @@ def test_the_official_sdk_sees_the_same_as_without_the_gateway(stage: Stage, rec
         pytest.skip("an error that the gateway tells in its own words")
     if "messages" not in recording.request.json and "input" not in recording.request.json:
         pytest.skip("the SDK does not make this request")
-    body = stage.body(recording)
-    through = _sdk_sees(f"{stage.gateway.url}/v1", stage.key, recording.surface, body)
-    direct = _sdk_sees(stage.replay.base_url(recording.id), "direct", recording.surface, body)
+    body = _body(recording)
+    through = _sdk_sees(stage.http, f"{stage.gateway.url}/v1", stage.key, recording.surface, body)
+    direct = _sdk_sees(stage.http, stage.replay.base_url(recording.id), "direct", recording.surface, body)
     if recording.streaming and not _asked_usage(recording.request.json):
         direct = _without_usage_chunks(direct)
     assert through == direct
@@ -295,7 +238,7 @@ def _said_finish(recording: Recording) -> str:
 
 @every_recording
 def test_the_receipt_says_what_the_recording_says(stage: Stage, recording: Recording) -> None:
-    receipt = stage.gateway.receipt(stage.call(recording).request_id)
+    receipt = stage.gateway.receipt(_call(stage, recording).request_id)
     assert receipt["alias"] == recording.id
     assert receipt["streaming"] == bool(recording.request.json.get("stream"))
     if recording.response.status >= 400:
@@ -307,8 +250,8 @@ def test_the_receipt_says_what_the_recording_says(stage: Stage, recording: Recor
         assert receipt["cost_basis"] == "estimated"
         return
     counted = {**receipt["usage"], "cache_write": sum(receipt["usage"].get("cache_write", {}).values())}
-    assert {name: counted[name] for name in (*PRICES_NANOUSD, "reasoning") if counted.get(name)} == stated
-    owed = sum(count * PRICES_NANOUSD[name] for name, count in stated.items() if name != "reasoning")
+    assert {name: counted[name] for name in (*PRICES, "reasoning") if counted.get(name)} == stated
+    owed = sum(count * PRICES[name] for name, count in stated.items() if name != "reasoning")
     assert receipt["cost_nanousd"] == owed
     assert receipt["cost_basis"] == "computed"
     assert sum(line["cost_nanousd"] for line in receipt["cost_lines"]) == owed
@@ -322,22 +265,22 @@ def test_the_receipt_says_what_the_recording_says(stage: Stage, recording: Recor
 
 @every_stream
 def test_the_way_a_stream_is_cut_changes_nothing(stage: Stage, recording: Recording) -> None:
-    whole = stage.call(recording).body
+    whole = _call(stage, recording).body
     try:
         stage.replay.cuts = "random"
-        assert stage.call(recording).body == whole
+        assert _call(stage, recording).body == whole
         if len(recording.response.content) < 5_000:
             stage.replay.cuts = "bytes"
-            assert stage.call(recording).body == whole
+            assert _call(stage, recording).body == whole
     finally:
         stage.replay.cuts = "recorded"
 
 
 @every_stream
 def test_a_caller_who_does_not_ask_for_usage_sees_no_trace_of_it(stage: Stage, recording: Recording) -> None:
-    body = stage.body(recording)
+    body = _body(recording)
     body.pop("stream_options", None)
-    answer = stage.call(recording, body)
+    answer = _call(stage, recording, body)
     _assert_stripped(answer.body.decode(), recording.response.content.decode())
     stated = _said_usage(recording)
     if stated is not None:
@@ -346,8 +289,8 @@ def test_a_caller_who_does_not_ask_for_usage_sees_no_trace_of_it(stage: Stage, r
 
 def test_recordings_that_are_replayed_all_at_once_do_not_mix(stage: Stage) -> None:
     chosen = random.Random(7).sample(STREAMS, min(20, len(STREAMS)))
-    caller = stage.gateway.caller(stage.key)
-    calls = [caller.open(SURFACES[one.surface], stage.body(one)) for one in chosen]
+    caller = stage.caller()
+    calls = [caller.open(SURFACES[one.surface], _body(one)) for one in chosen]
     bodies = [call.read_all() for call in calls]
     for call in calls:
         call.hang_up()
@@ -359,23 +302,17 @@ def test_recordings_that_are_replayed_all_at_once_do_not_mix(stage: Stage) -> No
 # -- what is ours ------------------------------------------------------------------------------------------------------
 
 
-def _validate(value: Any, schema: str) -> None:
-    document = json.loads((MATERIAL / "specs" / "openai.openapi.json").read_bytes())
-    root = {"$ref": f"#/components/schemas/{schema}", "components": document["components"]}
-    jsonschema.Draft202012Validator(root).validate(value)
-
-
 @needs_specs
 def test_the_list_of_models_is_what_openai_publishes(stage: Stage) -> None:
-    caller = stage.gateway.caller(stage.key)
-    _validate(caller.get("/v1/models").json(), "ListModelsResponse")
-    _validate(caller.get(f"/v1/models/{RECORDINGS[0].id}").json(), "Model")
+    caller = stage.caller()
+    published("ListModelsResponse").validate(caller.get("/v1/models").json())
+    published("Model").validate(caller.get(f"/v1/models/{RECORDINGS[0].id}").json())
 
 
 @needs_specs
 def test_our_own_errors_are_what_openai_publishes(stage: Stage) -> None:
     path, message = "/v1/chat/completions", [{"role": "user", "content": "x"}]
-    caller = stage.gateway.caller(stage.key)
+    caller = stage.caller()
     errors = [
         stage.gateway.caller().post(path, {}),
         caller.post(path, {"model": "no-such-model", "messages": message}),
@@ -384,18 +321,8 @@ def test_our_own_errors_are_what_openai_publishes(stage: Stage) -> None:
         caller.post("/v1/embeddings", {"model": RECORDINGS[0].id}),
         caller.get("/v1/receipts/none"),
         caller.get("/v1/nothing"),
-        *(stage.call(recording) for recording in RECORDINGS if recording.response.status == 401),
+        *(_call(stage, recording) for recording in RECORDINGS if recording.response.status == 401),
     ]
     for answer in errors:
         assert answer.status >= 400
-        _validate(answer.json(), "ErrorResponse")
-
-
-@needs_traffic
-def test_every_recording_of_the_dialect_is_replayed() -> None:
-    lines = [
-        json.loads(line) for path in (MATERIAL / "traffic").glob("*.jsonl") for line in path.read_text().splitlines()
-    ]
-    wanted = {line["id"] for line in lines if line["surface"] in SURFACES}
-    assert wanted
-    assert wanted <= {recording.id for recording in RECORDINGS}
+        published("ErrorResponse").validate(answer.json())

@@ -1,22 +1,15 @@
 """Recorded Responses traffic, replayed behind a real gateway: the caller gets what the provider sent, and it costs what
-it said; callers of other dialects get the same answer in their own, read by the official SDKs.
-
-Recordings of real providers are optional material: `traffic/` in the folder that `PENSTOCK_MATERIAL` names, or in
-`../shared` beside the repository.
-"""
+it said; callers of other dialects get the same answer in their own, read by the official SDKs."""
 
 import json
-import os
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import anthropic
-import jsonschema
 import openai
 import pytest
 from openai.types.responses import Response, ResponseStreamEvent
 from pydantic import TypeAdapter
+from tests.conformance.stage import MATERIAL, PRICES_NANOUSD, Stage, published, recordings_of
 from tests.laws.conversations import decode_in_pieces
 
 from penstock.dialects.codec import Heading
@@ -26,12 +19,8 @@ from penstock.domain.chat import Answer as ToldAnswer
 from penstock.domain.chat import Opaque, Refusal, Request, Text, ToolCall
 from penstock.domain.stream import Failed, collect
 from penstock.testing.caller import Answer
-from penstock.testing.gateway import Gateway, new_secret, usd_price
-from penstock.testing.replay import Recording, ReplayProvider, load_recordings
+from penstock.testing.replay import Recording
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-MATERIAL = Path(os.environ.get("PENSTOCK_MATERIAL") or REPOSITORY.parent / "shared")
-GOLDENS = REPOSITORY / "tests" / "goldens" / "traffic"
 COUNT = "responses.input_tokens"
 PATHS = {
     "responses": "/v1/responses",
@@ -39,15 +28,12 @@ PATHS = {
     "completions": "/v1/completions",
     "moderations": "/v1/moderations",
 }
-PRICES_NANOUSD = {"input": 1_000, "cache_read": 500, "cache_write": 1_250, "output": 10_000}
-PRICE = usd_price(1, 10, cache_read=0.5, cache_write=1.25)
 
-RECORDINGS = [*load_recordings(GOLDENS, PATHS), *load_recordings(MATERIAL / "traffic", PATHS)]
+RECORDINGS = recordings_of(*PATHS)
 ANSWERED = [one for one in RECORDINGS if one.response.status == 200 and one.surface == "responses"]
 CHATS = [
     one
-    for folder in (GOLDENS, MATERIAL / "traffic")
-    for one in load_recordings(folder, ["chat.completions"])
+    for one in recordings_of("chat.completions")
     if one.response.status == 200 and "midstream_error" not in one.features
 ]
 every_recording = pytest.mark.parametrize("recording", RECORDINGS, ids=lambda recording: recording.id)
@@ -55,60 +41,18 @@ every_answer = pytest.mark.parametrize("recording", ANSWERED, ids=lambda recordi
 every_chat = pytest.mark.parametrize("recording", CHATS, ids=lambda recording: recording.id)
 needs_specs = pytest.mark.skipif(not (MATERIAL / "specs").is_dir(), reason="the published OpenAPI document is not here")
 
+PRICES = {**PRICES_NANOUSD, "cache_write": PRICES_NANOUSD["5m"]}
 CODEC = Responses.codec
 CHAT = ChatCompletions.codec
 EVENTS: TypeAdapter[Any] = TypeAdapter(ResponseStreamEvent)
 
 
-class Stage:
-    """The replaying provider and the gateway in front of it: one provider and one alias for each recording, of a model
-    that is served at Responses alone, so that what callers of other dialects say is translated."""
-
-    def __init__(self, replay: ReplayProvider, gateway: Gateway, key: str) -> None:
-        self.replay = replay
-        self.gateway = gateway
-        self.key = key
-
-    def body(self, recording: Recording) -> dict[str, Any]:
-        return {**recording.request.json, "model": recording.id}
-
-    def call(self, recording: Recording) -> Answer:
-        return self.gateway.caller(self.key).post(PATHS[recording.surface], self.body(recording))
+def _body(recording: Recording) -> dict[str, Any]:
+    return {**recording.request.json, "model": recording.id}
 
 
-def _kind(recording: Recording) -> dict[str, str]:
-    at_responses_alone = recording.surface.startswith("responses")
-    return {"kind": "openai"} if at_responses_alone else {"kind": "compatible"}
-
-
-@pytest.fixture(scope="module")
-def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    key = new_secret()
-    with ReplayProvider(RECORDINGS) as replay:
-        config = {
-            "providers": [
-                {
-                    "name": f"provider-{number}",
-                    **_kind(recording),
-                    "base_url": replay.base_url(recording.id),
-                    "credentials": [{"name": "main", "value": "env:REPLAY_KEY"}],
-                }
-                for number, recording in enumerate(RECORDINGS)
-            ],
-            "models": [
-                {
-                    "name": recording.id,
-                    "targets": [{"provider": f"provider-{number}", "model": "codex-replay"}],
-                    "price": PRICE,
-                }
-                for number, recording in enumerate(RECORDINGS)
-            ],
-            "teams": [{"name": "conformance"}],
-            "keys": [{"name": "replay", "team": "conformance", "secret": "env:CALLER_KEY"}],
-        }
-        folder = tmp_path_factory.mktemp("conformance")
-        with Gateway(folder, config, {"CALLER_KEY": key, "REPLAY_KEY": "sk-replay"}) as gateway:
-            yield Stage(replay, gateway, key)
+def _call(stage: Stage, recording: Recording) -> Answer:
+    return stage.caller().post(PATHS[recording.surface], _body(recording))
 
 
 # -- through the gateway ----------------------------------------------------------------------------------------------
@@ -117,10 +61,10 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
 @every_recording
 def test_the_caller_gets_what_the_provider_sent(stage: Stage, recording: Recording) -> None:
     before = len(stage.replay.calls(recording.id))
-    answer = stage.call(recording)
+    answer = _call(stage, recording)
     (received,) = stage.replay.calls(recording.id)[before:]
     assert {**received.json(), "model": 0, "stream_options": 0} == {
-        **stage.body(recording),
+        **_body(recording),
         "model": 0,
         "stream_options": 0,
     }
@@ -149,10 +93,10 @@ def test_the_receipt_says_what_the_recording_says(stage: Stage, recording: Recor
     read, written = details.get("cached_tokens") or 0, details.get("cache_write_tokens") or 0
     stated = {"input": usage["input_tokens"] - read - written, "cache_read": read, "cache_write": written}
     stated["output"] = max(usage["output_tokens"], usage["total_tokens"] - usage["input_tokens"])
-    receipt = stage.gateway.receipt(stage.call(recording).request_id)
+    receipt = stage.gateway.receipt(_call(stage, recording).request_id)
     told = {**receipt["usage"], "cache_write": sum(receipt["usage"].get("cache_write", {}).values())}
     assert {name: told.get(name, 0) for name in stated} == stated
-    assert receipt["cost_nanousd"] == sum(count * PRICES_NANOUSD[name] for name, count in stated.items())
+    assert receipt["cost_nanousd"] == sum(count * PRICES[name] for name, count in stated.items())
     assert (receipt["cost_basis"], receipt["cause"]) == ("computed", "completed")
 
 
@@ -179,16 +123,17 @@ def test_the_official_sdk_of_chats_reads_it_translated(stage: Stage, recording: 
     if (recording.response_kind == "sse") is not stream:
         pytest.skip("recorded in the other form")
     told = _is_told(recording)
-    with openai.OpenAI(base_url=f"{stage.gateway.url}/v1", api_key=stage.key, max_retries=0) as client:
-        asked: dict[str, Any] = {"model": recording.id, "messages": [{"role": "user", "content": "a"}]}
-        if stream:
-            with client.chat.completions.stream(**asked) as events:
-                try:
-                    completion: Any = events.get_final_completion()
-                except openai.LengthFinishReasonError as cut_off:
-                    completion = cut_off.completion
-        else:
-            completion = client.chat.completions.create(**asked)
+    url = f"{stage.gateway.url}/v1"
+    client = openai.OpenAI(base_url=url, api_key=stage.key, max_retries=0, http_client=stage.http)
+    asked: dict[str, Any] = {"model": recording.id, "messages": [{"role": "user", "content": "a"}]}
+    if stream:
+        with client.chat.completions.stream(**asked) as events:
+            try:
+                completion: Any = events.get_final_completion()
+            except openai.LengthFinishReasonError as cut_off:
+                completion = cut_off.completion
+    else:
+        completion = client.chat.completions.create(**asked)
     message = completion.choices[0].message
     assert (message.content or "") == _texts(told)
     assert [(c.function.name, json.loads(c.function.arguments)) for c in message.tool_calls or ()] == _calls(told)
@@ -200,13 +145,14 @@ def test_the_official_sdk_of_messages_reads_it_translated(stage: Stage, recordin
     if (recording.response_kind == "sse") is not stream:
         pytest.skip("recorded in the other form")
     told = _is_told(recording)
-    with anthropic.Anthropic(base_url=stage.gateway.url, api_key=stage.key, max_retries=0) as client:
-        asked: dict[str, Any] = {"model": recording.id, "messages": [{"role": "user", "content": "a"}], "max_tokens": 9}
-        if stream:
-            with client.messages.stream(**asked) as events:
-                message: Any = events.get_final_message()
-        else:
-            message = client.messages.create(**asked)
+    url = stage.gateway.url
+    client = anthropic.Anthropic(base_url=url, api_key=stage.key, max_retries=0, http_client=stage.http)
+    asked: dict[str, Any] = {"model": recording.id, "messages": [{"role": "user", "content": "a"}], "max_tokens": 9}
+    if stream:
+        with client.messages.stream(**asked) as events:
+            message: Any = events.get_final_message()
+    else:
+        message = client.messages.create(**asked)
     refused = "".join(part.text for part in told.choices[0].parts if isinstance(part, Refusal))
     assert "".join(block.text for block in message.content if block.type == "text") == _texts(told) + refused
     assert [(b.name, b.input) for b in message.content if b.type == "tool_use"] == _calls(told)
@@ -250,20 +196,9 @@ def test_a_chats_answer_is_a_response_that_the_sdk_takes(recording: Recording) -
 # -- the published description ----------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def schemas() -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((MATERIAL / "specs" / "openai.openapi.json").read_bytes())
-    return found
-
-
-def _fits(schemas: dict[str, Any], name: str, value: Any) -> None:
-    schema = {"$ref": f"#/components/schemas/{name}", "components": schemas["components"]}
-    jsonschema.Draft202012Validator(schema).validate(value)
-
-
 @needs_specs
 @every_chat
-def test_a_chats_answer_fits_the_published_description(recording: Recording, schemas: dict[str, Any]) -> None:
+def test_a_chats_answer_fits_the_published_description(recording: Recording) -> None:
     """Both as a response and as a chat completion of ours."""
     content = recording.response.content
     if recording.response_kind == "sse":
@@ -276,18 +211,16 @@ def test_a_chats_answer_fits_the_published_description(recording: Recording, sch
     answer = ToldAnswer("elsewhere", answer.id, answer.model, answer.choices, answer.created, answer.usage)
     request = Request("openai_responses", "alias", ())
     heading = Heading("alias", True, request, 5, "ours")
-    _fits(schemas, "Response", json.loads(CODEC.encode_answer(answer, heading)))
-    _fits(schemas, "CreateChatCompletionResponse", json.loads(CHAT.encode_answer(answer, heading)))
+    published("Response").validate(json.loads(CODEC.encode_answer(answer, heading)))
+    published("CreateChatCompletionResponse").validate(json.loads(CHAT.encode_answer(answer, heading)))
 
 
 @needs_specs
 @every_answer
-def test_a_responses_answer_fits_the_published_description_of_chats(
-    recording: Recording, schemas: dict[str, Any]
-) -> None:
+def test_a_responses_answer_fits_the_published_description_of_chats(recording: Recording) -> None:
     answer = _is_told(recording)
     heading = Heading("alias", True, Request("openai_chat", "alias", ()), 5, "ours")
-    _fits(schemas, "CreateChatCompletionResponse", json.loads(CHAT.encode_answer(answer, heading)))
+    published("CreateChatCompletionResponse").validate(json.loads(CHAT.encode_answer(answer, heading)))
     if not any(isinstance(part, Opaque) for part in answer.choices[0].parts):
         heading = Heading("alias", True, Request("openai_responses", "alias", ()), 5, "ours")
-        _fits(schemas, "Response", json.loads(CODEC.encode_answer(answer, heading)))
+        published("Response").validate(json.loads(CODEC.encode_answer(answer, heading)))

@@ -16,6 +16,7 @@ from penstock.domain.http import Headers, HttpRequest, Origin
 from penstock.domain.snapshot import Credential, Provider
 from penstock.providers.anthropic import VERSION
 from penstock.providers.base import Outgoing, StopsBilling, origin_of
+from penstock.providers.openai import OpenAI
 
 PATHS = {"chat.completions": "/chat/completions", "responses": "/responses", "embeddings": "/embeddings"}
 CLAUDE_PATHS = {"messages": "/anthropic/v1/messages"}
@@ -28,7 +29,10 @@ class Azure:
     forwards = frozenset({"anthropic-version", "anthropic-beta"})
 
     def surfaces(self, model: str) -> tuple[str, ...]:
-        return tuple(CLAUDE_PATHS if "claude" in model.lower() else PATHS)
+        """Of a deployment, which is best named like its model: that decides, as at OpenAI."""
+        if "claude" in model.lower():
+            return tuple(CLAUDE_PATHS)
+        return tuple(surface for surface in OpenAI().surfaces(model) if surface in PATHS)
 
     def output_cap_field(self, surface: str) -> str:
         """`max_tokens` is refused by reasoning models, as at OpenAI."""

@@ -25,7 +25,7 @@ from penstock.testing.wire import eventually
 ROLE = re.compile(rb"penstock\.app\.(\w+)")
 MARK = "GATEWAY_UNDER_TEST"
 """The variable by which the processes of one gateway are told from all others."""
-START_TIMEOUT_S = 30.0
+START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 15.0
 
 

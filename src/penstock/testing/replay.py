@@ -26,6 +26,7 @@ Cuts = Literal["recorded", "random", "bytes", "whole"]
 
 class RecordedRequest(Struct, frozen=True):
     path: str = ""
+    query: dict[str, str] = {}
     headers: dict[str, str] = {}
     body: Any = None
 

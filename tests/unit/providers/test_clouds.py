@@ -54,6 +54,13 @@ def test_azure_serves_claude_in_anthropics_dialect() -> None:
     assert header(request.headers, "anthropic-version") == "2023-06-01"
 
 
+@pytest.mark.parametrize(("deployment", "first"), [("gpt-4.1", "chat.completions"), ("gpt-5-mini", "responses")])
+def test_a_deployment_that_is_named_like_its_model_is_called_like_it(deployment: str, first: str) -> None:
+    assert AZURE.surfaces(deployment)[0] == first
+    assert set(AZURE.surfaces(deployment)) == {"chat.completions", "responses", "embeddings"}
+    assert AZURE.surfaces("gpt-5-codex") == ("responses",)
+
+
 # -- google -----------------------------------------------------------------------------------------------------------
 
 
