@@ -38,14 +38,16 @@ def create_binding(
     *,
     user: Annotated[str, typer.Option(help="The user who gets it; or")] = "",
     group: Annotated[str, typer.Option(help="the group of the identity provider whose members get it.")] = "",
+    organisation: Annotated[str, typer.Option(help="For this organisation alone (`default`: for all).")] = "",
     team: Annotated[str, typer.Option(help="For this team alone.")] = "",
     project: Annotated[str, typer.Option(help="For this project alone.")] = "",
     as_json: Json = False,
 ) -> None:
-    """Give a role to a user or a group: for the whole organisation unless a team or project is named."""
-    if team and project:
-        raise CommandFailed("name a team or a project, not both", 2)
-    scope: dict[str, Any] = given(team=team, project=project) or {"organisation": "default"}
+    """Give a role to a user or a group: for everything unless an organisation, a team or a project is named."""
+    scope: dict[str, Any] = given(organisation=organisation, team=team, project=project)
+    if len(scope) > 1:
+        raise CommandFailed("name an organisation, a team or a project, one of them", 2)
+    scope = scope or {"organisation": "default"}
     nouns.create(BINDING, given(user=user, group=group) | {"role": role, "scope": scope}, as_json)
 
 

@@ -1,7 +1,7 @@
 """The audit log: who changed what, when, from where, from what to what. Written in the transaction of the change.
 
 Both pictures are the public form of the object, in which no secret and no digest stands. A row belongs to the tenant
-whose object it is about; of an object that changed hands it is the organisation's, because it shows both sides.
+whose object it is about; of an object that changed hands it is nobody's among them, because it shows both sides.
 """
 
 from typing import Any, NamedTuple
@@ -20,7 +20,7 @@ Picture = dict[str, Any] | None
 
 
 class About(NamedTuple):
-    """Of what a row tells. `tenant`: whose object it is, the organisation's own unless another is named."""
+    """Of what a row tells. `tenant`: whose object it is; nobody's among the tenants unless one is named."""
 
     kind: str
     name: str
@@ -34,7 +34,7 @@ async def record(write: Write, action: str, about: About | tuple[str, str], befo
     who = {"actor": write.actor, "actor_kind": write.by.kind}
     where = {"address": write.by.address, "request_id": write.by.request_id}
     what = {"action": action, "kind": kind, "name": name, "before": before, "after": after}
-    whose = {"team": tenant.team, "project": tenant.project}
+    whose = tenant._asdict()
     await write.conn.execute(insert(audit).values(at=write.at, **who, **where, **what, **whose))
 
 
@@ -42,7 +42,7 @@ async def list_page(
     conn: AsyncConnection, page: Page, kind: str | None = None, name: str | None = None, *, reach: Reach = EVERYTHING
 ) -> Listing:
     """The newest first; `kind` and `name` narrow it down. Items: seq, at, actor, actor_kind, address, request_id,
-    action, kind, name, before, after, team, project."""
+    action, kind, name, before, after, team, project, organisation."""
     query = select(audit).where(visible("audit", reach)).order_by(audit.c.seq.desc()).limit(page.limit + 1)
     if page.after is not None:
         query = query.where(audit.c.seq < position(page.after))

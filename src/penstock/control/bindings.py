@@ -1,4 +1,4 @@
-"""Bindings: which user or group has which role, for the organisation, a team or a project.
+"""Bindings: which user or group has which role, for an organisation, a team or a project. For `default` is for all.
 
 Nobody grants or takes away more than they have themselves, and the last owner stays one. The administrator's key of
 the installation is an owner besides, which no binding makes.
@@ -6,7 +6,7 @@ the installation is an owner besides, which no binding makes.
 
 import uuid
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from sqlalchemy import ColumnElement, and_, exists, or_, select
@@ -20,27 +20,28 @@ from penstock.control.permissions import Role
 from penstock.control.tenancy import team_of_project
 from penstock.control.write import Write
 from penstock.domain.access import EVERYTHING, LEVELS, Level, Reach, Scope
+from penstock.domain.tenancy import DEFAULT_ORGANISATION
 from penstock.errors import Conflict
 from penstock.store.tables.access import members, provisioned
-from penstock.store.tables.control import bindings, projects, users
+from penstock.store.tables.control import bindings, projects, teams, users
 
 MAX_SUBJECT = 128
 """As long as a name in the audit log can be."""
 
 
 class BindingScope(BaseModel):
-    """One of them: `organisation` is `default`."""
+    """One of them. The organisation `default` stands for everything, the other organisations included."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    organisation: Literal["default"] | None = None
+    organisation: Name | None = None
     team: Name | None = None
     project: Name | None = None
 
     @model_validator(mode="after")
     def _one(self) -> "BindingScope":
         if [self.organisation, self.team, self.project].count(None) != len(LEVELS) - 1:
-            raise ValueError('a scope is one of {"organisation": "default"}, {"team": NAME}, {"project": NAME}')
+            raise ValueError('a scope is one of {"organisation": NAME}, {"team": NAME}, {"project": NAME}')
         return self
 
     def named(self) -> tuple[Level, str]:
@@ -95,7 +96,7 @@ async def delete(write: Write, name: str) -> None:
     scope = Scope(row["scope_kind"], row["scope"], await team_of_project(write.conn, row["scope"]) or "")
     write.by.require_cover(row["role"], scope)
     await nouns.drop(write, BINDING, row)
-    if row["role"] == "owner" and row["scope_kind"] == "organisation":
+    if row["role"] == "owner" and scope == ORGANISATION:
         await require_owner(write.conn)
 
 
@@ -118,10 +119,25 @@ async def grants_of(conn: AsyncConnection, user: str, groups: tuple[str, ...] = 
     columns = (bindings.c.role, bindings.c.scope_kind, bindings.c.scope, projects.c.team)
     of_project = and_(bindings.c.scope_kind == "project", projects.c.name == bindings.c.scope)
     query = select(*columns).outerjoin(projects, of_project).where(_of_user(user, groups))
+    rows = (await conn.execute(query)).all()
+    named = {row.scope for row in rows if row.scope_kind == "organisation" and row.scope != DEFAULT_ORGANISATION}
+    teams_of = await _teams_of(conn, named) if named else {}
     return tuple(
-        Grant(row.role, ORGANISATION if row.scope_kind == "organisation" else Scope(row[1], row[2], row.team or ""))
-        for row in await conn.execute(query)
+        Grant(row.role, Scope(row.scope_kind, row.scope, row.team or "", _divided(row, teams_of))) for row in rows
     )
+
+
+async def _teams_of(conn: AsyncConnection, names: set[str]) -> dict[str, frozenset[str]]:
+    """Organisation -> its teams."""
+    query = select(teams.c.organisation, teams.c.name).where(teams.c.organisation.in_(sorted(names)))
+    found: dict[str, set[str]] = {}
+    for organisation, team in await conn.execute(query):
+        found.setdefault(organisation, set()).add(team)
+    return {name: frozenset(its) for name, its in found.items()}
+
+
+def _divided(row: Any, teams_of: Mapping[str, frozenset[str]]) -> frozenset[str]:
+    return teams_of.get(row.scope, frozenset()) if row.scope_kind == "organisation" else frozenset()
 
 
 def _of_user(user: str, groups: tuple[str, ...]) -> ColumnElement[bool]:
@@ -140,14 +156,15 @@ def _of_user(user: str, groups: tuple[str, ...]) -> ColumnElement[bool]:
 
 
 def _is_owner() -> ColumnElement[bool]:
-    """Whether there is a user who may sign in and owns the organisation."""
-    owner = and_(bindings.c.role == "owner", bindings.c.scope_kind == "organisation")
+    """Whether there is a user who may sign in and owns everything."""
+    of_all = and_(bindings.c.scope_kind == "organisation", bindings.c.scope == DEFAULT_ORGANISATION)
+    owner = and_(bindings.c.role == "owner", of_all)
     named = and_(bindings.c.subject_kind == "user", bindings.c.subject == users.c.name)
     return exists().where(users.c.active == 1, owner, named)
 
 
 async def _scope(write: Write, level: Level, name: str) -> Scope:
-    if level == "organisation":
+    if (level, name) == ORGANISATION[:2]:
         return ORGANISATION
     await references.require(write.conn, level, name, f"scope.{level}", write.by.reach)
     return Scope(level, name, await team_of_project(write.conn, name) or "" if level == "project" else "")

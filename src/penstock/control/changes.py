@@ -22,6 +22,8 @@ from penstock.store.tables.control import audit
 
 CHANNEL = "penstock_changes"
 RECALLS = "penstock_recalls"
+RIGHTS = ("binding", "user", "group", "token", "session", "organisation", "team", "project")
+"""The kinds of what rights come from."""
 _MAX_PAYLOAD_BYTES = 7_900
 """PostgreSQL takes less than 8,000."""
 _LOCK = 7_305_611_970_447_104
@@ -64,6 +66,12 @@ async def after(conn: AsyncConnection, seq: int) -> News:
         names.setdefault(kind, set()).add(name)
         seq = max(seq, number)
     return News(seq, names)
+
+
+async def moved_rights(conn: AsyncConnection, seq: int) -> bool:
+    """Whether anything was written after number `seq` on which depends who may come in, and what they may do."""
+    later = select(audit.c.seq).where(audit.c.seq > seq, audit.c.kind.in_(RIGHTS)).limit(1)
+    return (await conn.execute(later)).first() is not None
 
 
 async def recall(conn: AsyncConnection, recalls: Mapping[int, Sequence[Place]]) -> None:

@@ -5,10 +5,11 @@
     async with door.read() as conn:
         listing = await teams.list_page(conn, Page())
 
-A change is one transaction: the verb checks and writes, the audit log is written, the difference to the published
-snapshot is worked out (so that a change which cannot be published is not made), then all is committed and delivered.
-Changes run one after another, over all boxes of the database. A change once begun runs to its end, even when whoever
-asked for it hangs up: what is durable is also published. `follow` publishes what other boxes changed.
+A change is one transaction: the rights of whoever asks are those of this moment, the verb checks and writes, the audit
+log is written, the difference to the published snapshot is worked out (so that a change which cannot be published is
+not made), then all is committed and delivered. Changes run one after another, over all boxes of the database. A change
+once begun runs to its end, even when whoever asked for it hangs up: what is durable is also published. `follow`
+publishes what other boxes changed.
 """
 
 import asyncio
@@ -72,7 +73,7 @@ class Door:
             async with self._one_at_a_time:
                 async with self.engine.begin() as conn:
                     await changes.take_turn(conn)
-                    result = await verb(Write(conn, _named(actor), self._clock()), *args, **kwargs)
+                    result = await verb(await self._write(conn, actor), *args, **kwargs)
                     # What other boxes changed since the last look is published with it: the snapshot is one picture.
                     news = await changes.after(conn, self._seen)
                     change = await self.publisher.prepare(conn, Touched(news.names))
@@ -90,7 +91,7 @@ class Door:
             transaction = await conn.begin()
             try:
                 await changes.take_turn(conn)
-                result = await verb(Write(conn, _named(actor), self._clock()), *args, **kwargs)
+                result = await verb(await self._write(conn, actor), *args, **kwargs)
                 news = await changes.after(conn, self._seen)
                 await self.publisher.prepare(conn, Touched(news.names))
             finally:
@@ -134,6 +135,18 @@ class Door:
         async with reading(self.engine).connect() as conn:
             yield conn
 
+    @property
+    def seen(self) -> int:
+        """The number of the newest change that is published here."""
+        return self._seen
+
+    async def _write(self, conn: AsyncConnection, actor: Actor | str) -> Write:
+        """Rights that were taken away since `actor` was recognised are gone: no change but this one is under way."""
+        by = Actor.system(actor) if isinstance(actor, str) else actor
+        if by.again is not None and await changes.moved_rights(conn, by.seen):
+            by = await by.at_present(conn)
+        return Write(conn, by, self._clock())
+
     def _deliver(self, change: Change | None, seen: int) -> None:
         self.publisher.deliver(change)
         self._seen = max(seen, self._seen)
@@ -143,7 +156,3 @@ class Door:
             async with self.read() as conn:
                 change = await self.publisher.prepare(conn, touched)
             self.publisher.deliver(change)
-
-
-def _named(actor: Actor | str) -> Actor:
-    return Actor.system(actor) if isinstance(actor, str) else actor

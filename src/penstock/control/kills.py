@@ -111,8 +111,9 @@ async def _checked_scope(write: Write, scope: Mapping[str, Any]) -> dict[str, An
         raise InvalidNoun('a scope is one dimension and its value, such as {"team": "growth"}', "scope")
     ((dimension, value),) = scope.items()
     conn, place, reach = write.conn, f"scope.{dimension}", write.by.reach
-    if not reach.everything and dimension not in {"team", "project", "key"}:
-        raise NotAllowed("your roles cover teams, projects and their keys: stop one of those")
+    own = {"team", "project", "key"} | ({"organisation"} if reach.organisations else set())
+    if not reach.everything and dimension not in own:
+        raise NotAllowed(f"your roles cover a part of the gateway: stop one of {', '.join(sorted(own))}")
     if dimension == "all":
         if value is not True:
             raise InvalidNoun('everything is {"all": true}', place)

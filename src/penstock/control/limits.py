@@ -14,7 +14,7 @@ from penstock.control import nouns, references
 from penstock.control.paging import Listing, Page
 from penstock.control.tenancy import tenant_of, visible
 from penstock.control.write import Write
-from penstock.domain.access import EVERYTHING, LEVELS, Level, Reach
+from penstock.domain.access import EVERYTHING, Reach
 from penstock.domain.money import MAX_NANOUSD, usd
 from penstock.domain.policy import Limit
 from penstock.domain.tenancy import DEFAULT_ORGANISATION
@@ -31,6 +31,14 @@ MAX_RAISE_NS = 366 * 86_400 * 1_000_000_000
 
 _TAG = "tag:"
 _NAMED = ("organisation", "team", "project", "key", "provider")
+_WIDTHS = {
+    "organisation": "the whole organisation",
+    "member": "one organisation among several",
+    "team": "the whole team",
+    "project": "the whole project",
+}
+"""By how wide a right a limit was set, the widest first, as the store has it and as a sentence says it. The first is
+that of whoever runs the gateway."""
 
 
 def _shown(row: nouns.Row) -> dict[str, Any]:
@@ -215,19 +223,26 @@ def _given(fields: Mapping[str, Any]) -> DeclaredLimit:
     return nouns.validated(DeclaredLimit, fields)
 
 
-async def _level(write: Write, row: nouns.Row) -> Level:
-    """How wide the rights are by which somebody sets this limit: over the organisation, its team, or its project."""
+async def _level(write: Write, row: nouns.Row) -> str:
+    """How wide the rights are by which somebody sets this limit: one of _WIDTHS."""
     reach = write.by.reach
     if reach.everything:
         return "organisation"
-    return "team" if (await tenant_of(write.conn, "limit", row)).team in reach.teams else "project"
+    tenant = await tenant_of(write.conn, "limit", row)
+    if tenant.organisation in reach.organisations:
+        return "member"
+    if tenant.team not in reach.teams:
+        return "project"
+    whose = (await write.conn.execute(select(teams.c.organisation).where(teams.c.name == tenant.team))).scalar()
+    return "member" if whose in reach.organisations else "team"
 
 
 async def _require_level(write: Write, row: nouns.Row) -> None:
     """A limit that was set over somebody's head is not theirs to change: a team's own finance cannot widen what the
     organisation gave the team."""
-    if LEVELS.index(await _level(write, row)) > LEVELS.index(row["level"]):
-        raise NotAllowed(f"limit {row['name']!r} was set for the whole {row['level']}: only its finance changes it")
+    widths = list(_WIDTHS)
+    if widths.index(await _level(write, row)) > widths.index(row["level"]):
+        raise NotAllowed(f"limit {row['name']!r} was set for {_WIDTHS[row['level']]}: only its finance changes it")
 
 
 async def _check_match(write: Write, match: Mapping[str, str]) -> None:

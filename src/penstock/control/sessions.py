@@ -47,9 +47,8 @@ async def begin(write: Write, pepper: bytes, user: str, how: str, groups: list[s
     return secret
 
 
-async def bearer(conn: AsyncConnection, pepper: bytes, secret: str, now: int) -> tuple[str, Actor] | None:
+async def bearer(conn: AsyncConnection, digest: str, now: int) -> tuple[str, Actor] | None:
     """The session of a cookie and whose it is; None for one that is over, or whose user may not sign in."""
-    digest = virtual_keys.digest(pepper, secret)
     row = (await conn.execute(select(sessions).where(sessions.c.digest == digest))).mappings().first()
     if row is None or row["expires_at"] <= now:
         return None

@@ -94,11 +94,8 @@ async def list_page(conn: AsyncConnection, page: Page, reach: Reach = EVERYTHING
     return await nouns.list_page(conn, TOKEN, page, reach)
 
 
-async def bearer(conn: AsyncConnection, pepper: bytes, secret: str, now: int) -> Actor | None:
-    """Whose token this is; None for one that is unknown, revoked, expired, or of a user who may not sign in."""
-    if not secrets.well_formed(secret):
-        return None
-    digest = virtual_keys.digest(pepper, secret)
+async def bearer(conn: AsyncConnection, digest: str, now: int) -> Actor | None:
+    """Whose token has this digest; None for one that is unknown, revoked, expired, or of a user who may not sign in."""
     row = (await conn.execute(select(admin_tokens).where(admin_tokens.c.digest == digest))).mappings().first()
     if row is None or row["revoked_at"] is not None or row["expires_at"] <= now:
         return None

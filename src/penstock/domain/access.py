@@ -1,7 +1,8 @@
 """Whose objects somebody may touch in the control plane: tenants, and how far a right reaches among them.
 
-The organisation is divided into teams, a team into projects. What belongs to no team (providers, models, the
-configuration) is the organisation's own.
+An organisation is divided into teams, a team into projects. The organisation that is there from the start, `default`,
+runs the gateway: a right for it reaches over everything, what belongs to no team (providers, models, the
+configuration) and the other organisations included.
 """
 
 from collections.abc import Mapping
@@ -14,33 +15,39 @@ LEVELS: tuple[Level, ...] = ("organisation", "team", "project")
 
 
 class Tenant(NamedTuple):
-    """To whom an object belongs. Both empty: to the organisation itself."""
+    """To whom an object belongs. All empty: to whoever runs the gateway. `organisation`: of what belongs to an
+    organisation and to no team of it."""
 
     team: str = ""
     project: str = ""
+    organisation: str = ""
 
 
 class Scope(NamedTuple):
-    """A part of the organisation. `name`: of the team or project; `team`: whose project it is."""
+    """A part of the gateway. `name`: of the organisation, team or project; `team`: whose project it is; `teams`: those
+    of an organisation, at the moment at which somebody asks."""
 
     level: Level
     name: str
     team: str = ""
+    teams: frozenset[str] = frozenset()
 
 
 class Reach(Struct, frozen=True):
-    """How far a right reaches: over `everything`, or over whole `teams` and single `projects` (project -> its team)."""
+    """How far a right reaches: over `everything`, or over whole `organisations`, whole `teams` (those of the
+    organisations among them) and single `projects` (project -> its team)."""
 
     everything: bool = False
     teams: frozenset[str] = frozenset()
     projects: Mapping[str, str] = {}
+    organisations: frozenset[str] = frozenset()
 
     def is_empty(self) -> bool:
-        return not (self.everything or self.teams or self.projects)
+        return not (self.everything or self.organisations or self.teams or self.projects)
 
     def covers(self, tenant: Tenant) -> bool:
         """Whether what belongs to `tenant` is within it."""
-        if self.everything:
+        if self.everything or tenant.organisation in self.organisations:
             return True
         if tenant.team in self.teams:
             return tenant.team != ""
@@ -50,6 +57,8 @@ class Reach(Struct, frozen=True):
         """Whether all of `scope` is within it."""
         if self.everything:
             return True
+        if scope.level == "organisation":
+            return scope.name in self.organisations
         if scope.level == "team":
             return scope.name in self.teams
         return scope.level == "project" and (

@@ -235,6 +235,7 @@ audit = Table(
     Column("request_id", String(64), nullable=False, server_default=""),
     Column("team", NAME, nullable=False, server_default="", doc="whose object it is about; empty: the organisation's"),
     Column("project", NAME, nullable=False, server_default=""),
+    Column("organisation", NAME, nullable=False, server_default="", doc="whose object it is, where it is no team's"),
     sqlite_autoincrement=True,
 )
 Index("ix_audit_object", audit.c.kind, audit.c.name)

@@ -311,8 +311,9 @@ class AuditRecord(BaseModel):
     action: str
     kind: str
     name: str
-    team: str = Field(description="whose object it is; empty for the organisation's own")
+    team: str = Field(description="whose object it is; empty for what is no team's")
     project: str
+    organisation: str = Field(description="whose object it is, where it is an organisation's and no team's")
     before: dict[str, Any] | None
     after: dict[str, Any] | None
 

@@ -1,6 +1,5 @@
 """The admin listener's application: every path, behind the edge."""
 
-import time
 from collections.abc import Mapping
 
 from fastapi import APIRouter, Depends, FastAPI, Request
@@ -16,11 +15,9 @@ from penstock.config.settings import (
     DeclaredProvider,
     DeclaredTeam,
 )
-from penstock.control import bindings, keys, limits, sessions, tokens, users, vault_entries
-from penstock.control.actor import Actor
+from penstock.control import bindings, keys, limits, tokens, users, vault_entries
 from penstock.control.prices import PriceUpdate
 from penstock.errors import InvalidNoun
-from penstock.identity import admin_tokens
 from penstock.surfaces import ops
 from penstock.surfaces.admin import (
     accounts,
@@ -36,8 +33,9 @@ from penstock.surfaces.admin import (
     sign_in,
     stops,
 )
-from penstock.surfaces.admin.edge import Edge, Recognition
+from penstock.surfaces.admin.edge import Edge
 from penstock.surfaces.admin.plane import Plane
+from penstock.surfaces.admin.recognition import recognition
 from penstock.surfaces.scim import routes as scim
 
 SHAPES: Mapping[str, type[BaseModel]] = {
@@ -110,18 +108,4 @@ def build(plane: Plane, operations: ops.Operations) -> Edge:
     application.include_router(scim.routes(plane), dependencies=[Depends(authorisation.authorise)])
     documents.install(application, SHAPES, [Depends(authorisation.authorise)])
     authorisation.check(application)
-    return Edge(application, _recognition(plane))
-
-
-def _recognition(plane: Plane) -> Recognition:
-    async def bearer(secret: str) -> Actor | None:
-        if not admin_tokens.well_formed(secret):
-            return None
-        async with plane.door.read() as conn:
-            return await tokens.bearer(conn, plane.pepper, secret, time.time_ns())
-
-    async def session(secret: str) -> tuple[str, Actor] | None:
-        async with plane.door.read() as conn:
-            return await sessions.bearer(conn, plane.pepper, secret, time.time_ns())
-
-    return Recognition(plane.admin_key, bearer, session)
+    return Edge(application, recognition(plane))
