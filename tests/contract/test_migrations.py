@@ -56,6 +56,28 @@ def _columns(connection: Connection) -> dict[tuple[str, str], dict[str, Any]]:
     }
 
 
+def _details(connection: Connection) -> dict[str, Any]:
+    """Table -> what the database says of it, but for the order of its columns."""
+    seen = inspect(connection)
+    found: dict[str, Any] = {}
+    for table in sorted(seen.get_table_names()):
+        listed = (
+            seen.get_columns(table),
+            seen.get_indexes(table),
+            seen.get_unique_constraints(table),
+            seen.get_check_constraints(table),
+            seen.get_foreign_keys(table),
+        )
+        rows = [sorted((dict(row) for row in rows), key=lambda row: row["name"] or "") for rows in listed]
+        found[table] = [repr(rows), repr(seen.get_pk_constraint(table))]
+    return found
+
+
+def _drop_all(connection: Connection) -> None:
+    metadata.drop_all(connection)
+    connection.execute(text("DROP TABLE alembic_version"))
+
+
 async def _upgrade_to(engine: AsyncEngine, target: str) -> dict[tuple[str, str], dict[str, Any]]:
     def run(connection: Connection) -> dict[tuple[str, str], dict[str, Any]]:
         config = Config()
@@ -71,19 +93,25 @@ async def _upgrade_to(engine: AsyncEngine, target: str) -> dict[tuple[str, str],
 
 async def test_the_migrations_make_exactly_the_tables_of_the_code(store_url: URL) -> None:
     engine = control_engine(store_url)
-    await upgrade(engine)
+    await _upgrade_to(engine, newest_revision())
     async with engine.connect() as conn:
         differences = await conn.run_sync(_differences)
+        by_migrations = await conn.run_sync(_details)
+    async with engine.begin() as conn:
+        await conn.run_sync(_drop_all)
+    await upgrade(engine)
+    async with engine.connect() as conn:
+        at_once = await conn.run_sync(_details)
     await engine.dispose()
     assert differences == []
+    assert at_once == by_migrations
 
 
 async def test_the_migrations_make_exactly_the_tables_of_the_code_down_to_sqlites_own_words(tmp_path: Path) -> None:
     migrated = control_engine(database_url(str(tmp_path / "migrated.db"), tmp_path))
     created = control_engine(database_url(str(tmp_path / "created.db"), tmp_path))
-    await upgrade(migrated)
-    async with created.begin() as conn:
-        await conn.run_sync(metadata.create_all)
+    await _upgrade_to(migrated, newest_revision())
+    await upgrade(created)
     async with migrated.connect() as conn:
         by_migrations = await conn.run_sync(_schema)
     async with created.connect() as conn:
@@ -91,6 +119,19 @@ async def test_the_migrations_make_exactly_the_tables_of_the_code_down_to_sqlite
     await migrated.dispose()
     await created.dispose()
     assert by_migrations == by_code
+
+
+async def test_the_newest_revision_is_alembics_head(store_url: URL) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(DIRECTORY))
+    config.set_main_option("path_separator", "os")
+    assert newest_revision() == ScriptDirectory.from_config(config).get_current_head()
+    engine = control_engine(store_url)
+    await upgrade(engine)
+    async with engine.connect() as conn:
+        seen = await conn.run_sync(lambda sync: MigrationContext.configure(sync).get_current_revision())
+    await engine.dispose()
+    assert seen == newest_revision()
 
 
 async def test_amounts_and_times_have_64_bits(store_url: URL) -> None:

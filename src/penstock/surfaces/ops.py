@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from fastapi import APIRouter, HTTPException, Request, Response
+from fastapi import HTTPException, Request, Response
 
 from penstock.domain.snapshot import Secret
 from penstock.records.metrics import CONTENT_TYPE, Metrics
 from penstock.surfaces.admin.answers import Health
 from penstock.surfaces.admin.documents import answer_of
+from penstock.surfaces.admin.paths import Paths
 from penstock.surfaces.admin.problems import JsonResponse
 
 _ASK = {"www-authenticate": "Bearer"}
@@ -32,8 +33,8 @@ class Operations:
     token: Secret | None = None
 
 
-def routes(operations: Operations) -> APIRouter:
-    router = APIRouter(tags=["operations"])
+def add(paths: Paths, operations: Operations) -> None:
+    router = paths.under(tags=["operations"])
 
     @router.get(
         "/metrics",
@@ -62,8 +63,6 @@ def routes(operations: Operations) -> APIRouter:
         if failing:
             return JsonResponse({"status": "failing", "failing_since": failing}, 503)
         return JsonResponse({"status": "ok"})
-
-    return router
 
 
 def _brings(request: Request, token: Secret) -> bool:

@@ -14,6 +14,12 @@ from pathlib import Path
 # The process turns it on again when it is.
 gc.disable()
 
+# structlog looks for rich, to draw on a terminal. Nothing here does, and rich is a twentieth of the way.
+sys.modules["rich"] = None  # type: ignore[assignment]
+import structlog  # noqa: E402, F401
+
+del sys.modules["rich"]
+
 import uvloop  # noqa: E402
 from sqlalchemy.exc import SQLAlchemyError  # noqa: E402
 

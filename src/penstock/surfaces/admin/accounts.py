@@ -9,7 +9,7 @@ DELETE /admin/v1/sessions/{name}              204
 
 import time
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from penstock.control import accounts, sessions
@@ -19,6 +19,7 @@ from penstock.surfaces.admin.authorisation import Asker
 from penstock.surfaces.admin.bodies import read_as
 from penstock.surfaces.admin.conditions import shown
 from penstock.surfaces.admin.documents import body_of, object_of, page_of
+from penstock.surfaces.admin.paths import Paths
 from penstock.surfaces.admin.plane import Plane
 from penstock.surfaces.admin.problems import JsonResponse
 from penstock.surfaces.admin.sign_in import SessionName
@@ -32,8 +33,7 @@ class PasswordRequest(BaseModel):
     password: str = Field(max_length=1024)
 
 
-def routes(plane: Plane) -> APIRouter:
-    router = APIRouter()
+def add(router: Paths, plane: Plane) -> None:
 
     @router.post(
         "/users/{name:path}/deactivate",
@@ -85,5 +85,3 @@ def routes(plane: Plane) -> APIRouter:
     async def end_session(asker: Asker, name: SessionName) -> Response:
         await plane.door.change(asker, sessions.end, name)
         return Response(status_code=204)
-
-    return router

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from fastapi import APIRouter, Depends, FastAPI, Request
+from fastapi import Depends, FastAPI, Request
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
 
@@ -34,6 +34,7 @@ from penstock.surfaces.admin import (
     stops,
 )
 from penstock.surfaces.admin.edge import Edge
+from penstock.surfaces.admin.paths import Paths
 from penstock.surfaces.admin.plane import Plane
 from penstock.surfaces.admin.recognition import recognition
 from penstock.surfaces.scim import routes as scim
@@ -87,25 +88,19 @@ def build(plane: Plane, operations: ops.Operations) -> Edge:
         redirect_slashes=False,
     )
     problems.install(application)
-    admin = APIRouter(
-        prefix="/admin/v1",
-        dependencies=[Depends(authorisation.authorise), Depends(refuse_unknown_parameters)],
+    authorised = Depends(authorisation.authorise)
+    everywhere = Paths(application, dependencies=[authorised])
+    admin = Paths(
+        application,
+        "/admin/v1",
+        dependencies=[authorised, Depends(refuse_unknown_parameters)],
         responses=documents.PROBLEMS,
     )
-    admin.include_router(stops.routes(plane))
-    admin.include_router(reports.routes(plane))
-    admin.include_router(configurations.routes(plane))
-    admin.include_router(prices.routes(plane))
-    admin.include_router(roles.routes(plane))
-    admin.include_router(credentials.routes(plane))
-    admin.include_router(accounts.routes(plane))
-    admin.include_router(objects.routes(plane))
-    application.include_router(admin)
-    application.include_router(ops.routes(operations), dependencies=[Depends(authorisation.authorise)])
-    application.include_router(
-        sign_in.routes(plane), dependencies=[Depends(authorisation.authorise)], responses=documents.PROBLEMS
-    )
-    application.include_router(scim.routes(plane), dependencies=[Depends(authorisation.authorise)])
-    documents.install(application, SHAPES, [Depends(authorisation.authorise)])
+    for surface in (stops, reports, configurations, prices, roles, credentials, accounts, objects):
+        surface.add(admin, plane)
+    ops.add(everywhere, operations)
+    sign_in.add(Paths(application, dependencies=[authorised], responses=documents.PROBLEMS), plane)
+    scim.add(everywhere, plane)
+    documents.install(application, SHAPES, [authorised])
     authorisation.check(application)
     return Edge(application, recognition(plane))

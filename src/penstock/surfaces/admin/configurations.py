@@ -12,7 +12,7 @@ time of the plan: where it is another by now, the answer is 409.
 from typing import Annotated, Any
 
 import msgspec
-from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi import Path, Query, Request, Response
 
 from penstock.control import declared
 from penstock.control.configuration import Terms
@@ -20,6 +20,7 @@ from penstock.control.paging import MAX_PAGE, Page
 from penstock.surfaces.admin import answers
 from penstock.surfaces.admin.authorisation import Asker
 from penstock.surfaces.admin.documents import answer_of, page_of
+from penstock.surfaces.admin.paths import Paths
 from penstock.surfaces.admin.plane import Plane
 from penstock.surfaces.admin.problems import JsonResponse
 
@@ -32,8 +33,8 @@ _FILE: dict[str, Any] = {
 _exact = msgspec.json.Encoder(decimal_format="number")
 
 
-def routes(plane: Plane) -> APIRouter:
-    router = APIRouter(tags=["config"])
+def add(paths: Paths, plane: Plane) -> None:
+    router = paths.under(tags=["config"])
 
     @router.get(
         "/config",
@@ -77,5 +78,3 @@ def routes(plane: Plane) -> APIRouter:
     )
     async def roll_back_config(asker: Asker, version: Version, dry_run: bool = False, base: Base = None) -> Response:
         return JsonResponse(await plane.configuration.roll_back(asker, version, Terms(dry_run, base)))
-
-    return router

@@ -14,7 +14,7 @@ ETags and Idempotency-Keys as those of all objects.
 
 from urllib.parse import quote
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import Query, Request, Response
 
 from penstock.control import vault_entries
 from penstock.control.editions import if_unchanged
@@ -32,14 +32,15 @@ from penstock.surfaces.admin.conditions import (
     shown,
 )
 from penstock.surfaces.admin.documents import answer_of, body_of, object_of, page_of, read_of
+from penstock.surfaces.admin.paths import Paths
 from penstock.surfaces.admin.plane import Plane
 from penstock.surfaces.admin.problems import JsonResponse
 
 PATH = "/credentials/{name:path}"
 
 
-def routes(plane: Plane) -> APIRouter:
-    router = APIRouter(tags=["credentials"])
+def add(paths: Paths, plane: Plane) -> None:
+    router = paths.under(tags=["credentials"])
     _add_writes(router, plane)
     _add_vault(router, plane)
 
@@ -65,10 +66,8 @@ def routes(plane: Plane) -> APIRouter:
         async with plane.door.read() as conn:
             return shown(await vault_entries.show(conn, name, asker.reach), if_none_match)
 
-    return router
 
-
-def _add_writes(router: APIRouter, plane: Plane) -> None:
+def _add_writes(router: Paths, plane: Plane) -> None:
     @router.post(
         "/credentials",
         status_code=201,
@@ -114,7 +113,7 @@ def _add_writes(router: APIRouter, plane: Plane) -> None:
         return Response(status_code=204)
 
 
-def _add_vault(router: APIRouter, plane: Plane) -> None:
+def _add_vault(router: Paths, plane: Plane) -> None:
     @router.get("/vault", operation_id="show_vault", summary="Who wraps the data keys", responses=answer_of(ShownVault))
     async def show_vault() -> Response:
         root = plane.status()["credentials"]["root_secret"]

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import Query, Request, Response
 from pydantic import BaseModel
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -53,6 +53,7 @@ from penstock.surfaces.admin.conditions import (
     shown,
 )
 from penstock.surfaces.admin.documents import body_of, changes_of, created_of, object_of, page_of, read_of
+from penstock.surfaces.admin.paths import Paths
 from penstock.surfaces.admin.plane import Plane
 from penstock.surfaces.admin.problems import JsonResponse
 
@@ -102,14 +103,13 @@ def _objects(
     return Objects(path, shape, shown, made or shown, noun.list_page, noun.show, create, update, noun.delete)
 
 
-def routes(plane: Plane) -> APIRouter:
+def add(router: Paths, plane: Plane) -> None:
     async def create_key(write: Write, fields: Mapping[str, Any]) -> Shown:
         return await keys.create(write, plane.pepper, fields)
 
     async def create_token(write: Write, fields: Mapping[str, Any]) -> Shown:
         return await tokens.create(write, plane.pepper, fields)
 
-    router = APIRouter()
     _add_revoke(router, plane)
     _add_rotate(router, plane)
     _add_raise(router, plane)
@@ -127,10 +127,9 @@ def routes(plane: Plane) -> APIRouter:
     ):
         _add_reads(router, plane, noun)
         _add_writes(router, plane, noun)
-    return router
 
 
-def _add_reads(router: APIRouter, plane: Plane, noun: Objects) -> None:
+def _add_reads(router: Paths, plane: Plane, noun: Objects) -> None:
     @router.get(
         f"/{noun.path}",
         tags=[noun.path],
@@ -156,7 +155,7 @@ def _add_reads(router: APIRouter, plane: Plane, noun: Objects) -> None:
             return shown(await noun.show(conn, name, asker.reach), if_none_match)
 
 
-def _add_writes(router: APIRouter, plane: Plane, noun: Objects) -> None:
+def _add_writes(router: Paths, plane: Plane, noun: Objects) -> None:
     @router.post(
         f"/{noun.path}",
         tags=[noun.path],
@@ -197,7 +196,7 @@ def _add_writes(router: APIRouter, plane: Plane, noun: Objects) -> None:
         return Response(status_code=204)
 
 
-def _add_revoke(router: APIRouter, plane: Plane) -> None:
+def _add_revoke(router: Paths, plane: Plane) -> None:
     @router.post(
         "/keys/{name}/revoke",
         tags=["keys"],
@@ -210,7 +209,7 @@ def _add_revoke(router: APIRouter, plane: Plane) -> None:
         return shown(await plane.door.change(asker, if_unchanged, known, keys.revoke, name))
 
 
-def _add_rotate(router: APIRouter, plane: Plane) -> None:
+def _add_rotate(router: Paths, plane: Plane) -> None:
     @router.post(
         "/keys/{name:path}/rotate",
         tags=["keys"],
@@ -224,7 +223,7 @@ def _add_rotate(router: APIRouter, plane: Plane) -> None:
         return shown(await plane.door.change(asker, if_unchanged, known, keys.rotate, plane.pepper, name, asked))
 
 
-def _add_raise(router: APIRouter, plane: Plane) -> None:
+def _add_raise(router: Paths, plane: Plane) -> None:
     @router.post(
         "/limits/{name}/raise",
         tags=["limits"],

@@ -7,7 +7,7 @@ GET  /admin/v1/prices/effective          {"prices": [...]}: what each alias's ta
 
 import time
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import Query, Request, Response
 
 from penstock.control import prices, replays
 from penstock.control.paging import MAX_PAGE, Page
@@ -17,12 +17,13 @@ from penstock.surfaces.admin.authorisation import Asker
 from penstock.surfaces.admin.bodies import read_object
 from penstock.surfaces.admin.conditions import IdempotencyKey, created, repeatable
 from penstock.surfaces.admin.documents import answer_of, body_of, object_of, page_of
+from penstock.surfaces.admin.paths import Paths
 from penstock.surfaces.admin.plane import Plane
 from penstock.surfaces.admin.problems import JsonResponse
 
 
-def routes(plane: Plane) -> APIRouter:
-    router = APIRouter(tags=["prices"])
+def add(paths: Paths, plane: Plane) -> None:
+    router = paths.under(tags=["prices"])
 
     @router.get(
         "/prices",
@@ -61,5 +62,3 @@ def routes(plane: Plane) -> APIRouter:
     )
     async def show_effective() -> Response:
         return JsonResponse({"prices": prices.effective(plane.door.publisher.snapshot)})
-
-    return router

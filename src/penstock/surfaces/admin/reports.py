@@ -18,7 +18,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import Query, Request, Response
 from pydantic import BaseModel, ConfigDict
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -35,6 +35,7 @@ from penstock.surfaces.admin.authorisation import Asker
 from penstock.surfaces.admin.bodies import read_as
 from penstock.surfaces.admin.conditions import IdempotencyKey, IfNoneMatch, created, repeatable, shown
 from penstock.surfaces.admin.documents import answer_of, body_of, object_of, page_of, read_of
+from penstock.surfaces.admin.paths import Paths
 from penstock.surfaces.admin.plane import Plane
 from penstock.surfaces.admin.problems import JsonResponse
 
@@ -57,8 +58,7 @@ class AdjustmentRequest(BaseModel):
     window_start: str | None = None
 
 
-def routes(plane: Plane) -> APIRouter:
-    router = APIRouter()
+def add(router: Paths, plane: Plane) -> None:
     _add_records(router, plane)
     _add_ledger(router, plane)
     _add_history(router, plane)
@@ -73,10 +73,8 @@ def routes(plane: Plane) -> APIRouter:
     async def show_status() -> Response:
         return JsonResponse(plane.status())
 
-    return router
 
-
-def _add_records(router: APIRouter, plane: Plane) -> None:
+def _add_records(router: Paths, plane: Plane) -> None:
     @router.get(
         "/usage",
         tags=["usage"],
@@ -126,7 +124,7 @@ def _add_records(router: APIRouter, plane: Plane) -> None:
         return shown(found, if_none_match)
 
 
-def _add_ledger(router: APIRouter, plane: Plane) -> None:
+def _add_ledger(router: Paths, plane: Plane) -> None:
     @router.get(
         "/ledger",
         tags=["ledger"],
@@ -182,7 +180,7 @@ def _add_ledger(router: APIRouter, plane: Plane) -> None:
         return created(await plane.adjust(asker, correction, again), request.url.path)
 
 
-def _add_history(router: APIRouter, plane: Plane) -> None:
+def _add_history(router: Paths, plane: Plane) -> None:
     @router.get(
         "/audit",
         tags=["audit"],

@@ -6,7 +6,7 @@ POST /admin/v1/tokens/{name}/revoke     the token, refused from now on
 Bindings and tokens themselves are nouns like the others, see `objects`.
 """
 
-from fastapi import APIRouter, Response
+from fastapi import Response
 
 from penstock.control import tokens
 from penstock.control.editions import if_unchanged
@@ -15,12 +15,12 @@ from penstock.surfaces.admin import answers
 from penstock.surfaces.admin.authorisation import Asker
 from penstock.surfaces.admin.conditions import IfMatch, seen, shown
 from penstock.surfaces.admin.documents import answer_of, object_of
+from penstock.surfaces.admin.paths import Paths
 from penstock.surfaces.admin.plane import Plane
 from penstock.surfaces.admin.problems import JsonResponse
 
 
-def routes(plane: Plane) -> APIRouter:
-    router = APIRouter()
+def add(router: Paths, plane: Plane) -> None:
 
     @router.get(
         "/roles",
@@ -43,5 +43,3 @@ def routes(plane: Plane) -> APIRouter:
     async def revoke_token(asker: Asker, name: str, if_match: IfMatch = None) -> Response:
         known = seen(tokens.show, name, if_match)
         return shown(await plane.door.change(asker, if_unchanged, known, tokens.revoke, name))
-
-    return router

@@ -13,7 +13,7 @@ Whoever comes with the cookie sends `x-penstock-csrf: 1` with whatever is not a 
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Request, Response
+from fastapi import Path, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import RedirectResponse
 
@@ -27,6 +27,7 @@ from penstock.surfaces.admin.authorisation import Asker
 from penstock.surfaces.admin.bodies import read_as
 from penstock.surfaces.admin.documents import answer_of, body_of
 from penstock.surfaces.admin.entrance import LIFE_S, Entrance
+from penstock.surfaces.admin.paths import Paths
 from penstock.surfaces.admin.plane import Plane
 from penstock.surfaces.admin.problems import JsonResponse, request_id
 
@@ -50,19 +51,18 @@ class PasswordChange(BaseModel):
     password: str = Field(max_length=1024)
 
 
-def routes(plane: Plane) -> APIRouter:
-    router = APIRouter(prefix="/auth", tags=["auth"])
+def add(paths: Paths, plane: Plane) -> None:
+    router = paths.under("/auth", tags=["auth"])
     _add_password(router, plane.entrance)
     _add_oneself(router, plane)
     _add_oidc(router, plane.entrance)
-    return router
 
 
 def _origin(request: Request) -> From:
     return From(request.client.host if request.client else "", request_id(request))
 
 
-def _add_password(router: APIRouter, entrance: Entrance) -> None:
+def _add_password(router: Paths, entrance: Entrance) -> None:
     @router.post(
         "/login",
         operation_id="log_in",
@@ -89,7 +89,7 @@ def _add_password(router: APIRouter, entrance: Entrance) -> None:
         return Response(status_code=204)
 
 
-def _add_oneself(router: APIRouter, plane: Plane) -> None:
+def _add_oneself(router: Paths, plane: Plane) -> None:
     @router.post("/logout", operation_id="log_out", status_code=204, summary="End one's session")
     async def log_out(asker: Asker, request: Request) -> Response:
         if (own := request.scope.get("penstock.session")) is not None:
@@ -123,7 +123,7 @@ def _add_oneself(router: APIRouter, plane: Plane) -> None:
         return Response(status_code=204)
 
 
-def _add_oidc(router: APIRouter, entrance: Entrance) -> None:
+def _add_oidc(router: Paths, entrance: Entrance) -> None:
     @router.get("/oidc/login", operation_id="begin_oidc", include_in_schema=False)
     async def begin(request: Request, to: str = "/") -> Response:
         if entrance.oidc is None:

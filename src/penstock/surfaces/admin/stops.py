@@ -8,7 +8,7 @@ GET    /admin/v1/kills?limit=&after=                                    {"items"
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi import Path, Query, Request, Response
 from pydantic import BaseModel, ConfigDict
 
 from penstock.control import kills, replays
@@ -19,6 +19,7 @@ from penstock.surfaces.admin.authorisation import Asker
 from penstock.surfaces.admin.bodies import read_as
 from penstock.surfaces.admin.conditions import IdempotencyKey, IfNoneMatch, created, repeatable, shown
 from penstock.surfaces.admin.documents import answer_of, body_of, created_of, page_of, read_of
+from penstock.surfaces.admin.paths import Paths
 from penstock.surfaces.admin.plane import Plane
 from penstock.surfaces.admin.problems import JsonResponse
 
@@ -41,8 +42,8 @@ class LiftRequest(BaseModel):
     reason: str
 
 
-def routes(plane: Plane) -> APIRouter:
-    router = APIRouter(tags=["kills"])
+def add(paths: Paths, plane: Plane) -> None:
+    router = paths.under(tags=["kills"])
 
     @router.post(
         "/kill",
@@ -90,8 +91,6 @@ def routes(plane: Plane) -> APIRouter:
     ) -> Response:
         async with plane.door.read() as conn:
             return JsonResponse(await kills.list_page(conn, Page(limit, after), asker.reach))
-
-    return router
 
 
 async def _raise(write: Write, asked: KillRequest) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from typing import Any
 
 import msgspec
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 
 from penstock.control import directory
 from penstock.control.actor import Actor
@@ -24,6 +24,7 @@ from penstock.control.write import Write
 from penstock.domain.access import EVERYTHING
 from penstock.errors import ControlError, NotFoundNoun, NotServed
 from penstock.surfaces.admin.authorisation import Asker
+from penstock.surfaces.admin.paths import Paths
 from penstock.surfaces.admin.plane import Plane
 
 PREFIX = "/scim/v2"
@@ -94,9 +95,9 @@ class Service:
         return Response(status_code=204)
 
 
-def routes(plane: Plane) -> APIRouter:
+def add(paths: Paths, plane: Plane) -> None:
     """SCIM describes itself: the OpenAPI document leaves it out."""
-    router = APIRouter(prefix=PREFIX, include_in_schema=False)
+    router = paths.under(PREFIX, in_document=False)
 
     async def answered(request: Request, work: Callable[[Service], Awaitable[Response]]) -> Response:
         language = await _language()
@@ -124,13 +125,11 @@ def routes(plane: Plane) -> APIRouter:
 
         return await answered(request, work)
 
-    return router
-
 
 Answered = Callable[[Request, Callable[[Service], Awaitable[Response]]], Awaitable[Response]]
 
 
-def _add_descriptions(router: APIRouter, answered: Answered) -> None:
+def _add_descriptions(router: Paths, answered: Answered) -> None:
     async def described(request: Request, what: str, one: str | None = None) -> Response:
         async def work(service: Service) -> Response:
             return service.described(what, one)
@@ -158,7 +157,7 @@ def _add_descriptions(router: APIRouter, answered: Answered) -> None:
         return await described(request, "types", one)
 
 
-def _add_resources(router: APIRouter, answered: Answered, kind: Kind, word: str) -> None:
+def _add_resources(router: Paths, answered: Answered, kind: Kind, word: str) -> None:
     path = f"/{kind}s"
 
     @router.get(path, operation_id=f"scim_list_{word}")
