@@ -143,11 +143,13 @@ def test_what_keys_take_up_is_told_with_the_longest_turns() -> None:
     assert "| 100,000 | 64 MiB | 1.50 ms | 0.02 ms | 2.25 ms |" in page
 
 
-def test_limits_are_measured_on_plain_calls_alone() -> None:
-    plan = limits_plan_of(read_arguments(["--quick", "--only", "limits"]))
+def test_limits_are_measured_on_plain_calls_alone_in_more_and_shorter_rounds() -> None:
+    arguments = read_arguments(["--quick", "--only", "limits"])
+    plan, usual = limits_plan_of(arguments), plan_of(arguments)
     assert plan.workloads == (PLAIN,)
     assert plan.contenders == (NGINX, *LIMITED)
-    assert plan.rounds == 3
+    assert plan.rounds > usual.rounds
+    assert plan.rounds * plan.share == pytest.approx(usual.rounds * usual.share)
 
 
 def test_quick_and_only_make_a_small_plan() -> None:
