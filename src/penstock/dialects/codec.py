@@ -83,6 +83,8 @@ class Codec(Protocol):
     """Of a plain answer."""
     stream_type: str
     """Of a stream."""
+    several: bool
+    """Whether one call can be given several choices."""
 
     def decode_request(self, call: Call) -> Request:
         """Raises `InvalidRequest` naming the member at fault."""

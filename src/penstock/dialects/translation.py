@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import msgspec
 
 from penstock.dialects.base import Address, Call, Dialect, Reading, Tee
+from penstock.dialects.chorus import Chorus, alone, together, voices_for
 from penstock.dialects.codec import Codec, Heading, StreamDecoder, StreamEncoder, TargetFacts
 from penstock.dialects.registry import CODECS, DIALECTS
 from penstock.domain.chat import Request
@@ -51,6 +52,8 @@ class Passage(Protocol):
     dropped: tuple[str, ...]
     content_type: str | None
     """Of what the caller gets; None: the provider's own."""
+    voices: int
+    """How many times the call is sent at once, for as many choices."""
 
     def answer(self, body: bytes) -> bytes:
         """A plain answer for the caller. Raises `UpstreamMalformed`."""
@@ -66,6 +69,7 @@ class Untouched:
 
     dropped: tuple[str, ...] = ()
     content_type: str | None = None
+    voices = 1
 
     def __init__(self, dialect: Dialect, call: Call) -> None:
         self.dialect = dialect
@@ -87,7 +91,8 @@ class Translated:
     def __init__(self, caller: Dialect, heading: Heading, target: Dialect, facts: TargetFacts) -> None:
         self._from: Codec = CODECS[target.surface]
         self._into: Codec = CODECS[caller.surface]
-        encoded = self._from.encode_request(heading.request, facts)
+        self.voices = voices_for(heading.request, self._from)
+        encoded = self._from.encode_request(heading.request if self.voices == 1 else alone(heading.request), facts)
         streaming = heading.request.streaming
         self.dialect = target
         self.call = target.parse(encoded.body, Address(facts.model, streaming, "sse"))
@@ -102,6 +107,18 @@ class Translated:
             return self._into.encode_answer(answer, self._heading)
         encoder = self._into.encoder(self._heading)  # the target was asked for a stream and gave a plain answer
         return b"".join(encoder.encode(event) for event in events_of(answer))
+
+    def answer_of_all(self, bodies: Sequence[bytes]) -> bytes:
+        """The answer to a plain call that was sent several times. Raises `UpstreamMalformed`."""
+        return self._into.encode_answer(together([self._from.decode_answer(body) for body in bodies]), self._heading)
+
+    def chorus(self) -> Chorus:
+        """How the streams of a call that is sent several times become the caller's one."""
+        return Chorus(self._into.encoder(self._heading), self.voices)
+
+    def voice(self, chorus: Chorus, number: int) -> Tee:
+        """The tee of one of these streams."""
+        return TranslatingTee(self.dialect.tee(self.call, False), self._from.decoder(), chorus.voice(number))
 
     def refusal(self, body: bytes, status: int) -> bytes:
         return self._caller.error_body(_refusal_as_told(body, status))

@@ -3,15 +3,16 @@
 import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
+from typing import NamedTuple
 
-from msgspec import structs
+from msgspec import Struct, structs
 
 from penstock.admission import deprecation
 from penstock.catalog.cost import cost
 from penstock.dialects.base import Reading, Tee
 from penstock.dialects.translation import Untouched, may_be_missing
 from penstock.domain.events import AttemptRecord, CostBasis, UsageEvent
-from penstock.domain.exchange import Exchange
+from penstock.domain.exchange import Admitted, Exchange
 from penstock.domain.http import header
 from penstock.domain.money import usd
 from penstock.domain.policy import QUANTUM_TOKENS
@@ -60,6 +61,46 @@ def tell(exchange: Exchange, error: BaseException) -> None:
         exchange.cause = "failed" if is_fault else "refused"
 
 
+class Share(NamedTuple):
+    """What one request owes."""
+
+    usage: Usage
+    basis: CostBasis
+    tier: str
+
+
+class Progress(Struct):
+    """How far one request to a provider has come."""
+
+    status: int = 0
+    body_bytes: int = 0
+    reported: Usage | None = None
+    tee: Tee | None = None
+
+
+def cut_usage(plan: Plan, ask: Ask, at: Progress, *, left_it_working: bool) -> Usage:
+    """What a cut call is charged. A stream is counted, and is at least what it has reported. Of a plain call there
+    is nothing to count until all of it is there: where the vendor had done its work, which it has when the answer
+    begins, or may go on with it when it is we who leave, it is charged in full."""
+    if at.tee is not None:
+        counted, reported = estimate(plan, ask, at.tee.counted_output()), at.tee.reading.usage
+        return counted if reported is None else _no_less(reported, counted.output)
+    if at.body_bytes:
+        return estimate(plan, ask, -(-at.body_bytes // 4))
+    is_worked_on = left_it_working and plan.vendor.cancel_stops_billing != "yes"
+    if not plan.passage.call.streaming and (at.status or is_worked_on):
+        return Usage(input=ask.input_tokens, output=ask.output_tokens or 0)
+    return estimate(plan, ask, 0)
+
+
+def estimate(plan: Plan, ask: Ask, output: int) -> Usage:
+    """What a call probably used that put out so much. An estimate never exceeds what is held, `ask`."""
+    bound = output if ask.output_tokens is None else min(output, ask.output_tokens)
+    call = plan.passage.call
+    probable = call.input_estimate + call.images * plan.target.image_tokens
+    return Usage(input=min(probable, ask.input_tokens), output=bound)
+
+
 class Attempt:
     """One try at one target, from dispatch to the one resolution of its hold."""
 
@@ -71,10 +112,7 @@ class Attempt:
         self._n = len(exchange.attempts) + 1
         self._started_at = gateway.clock()
         self._resolved = False
-        self._status = 0
-        self._body_bytes = 0
-        self._reported: Usage | None = None
-        self._tee: Tee | None = None
+        self._at = Progress()
         self._tier = plan.passage.call.service_tier
         self._metered = plan.ask.metered
 
@@ -83,6 +121,15 @@ class Attempt:
     async def answer(self) -> Reply:
         """Dispatches, and returns the reply: a plain one settled, a streamed one from its first event on. Raises
         `UpstreamError` with nothing resolved."""
+        response = await self._send(self._admission)
+        try:
+            return await self._read(response)
+        except BaseException:
+            response.abort()
+            raise
+
+    async def _send(self, admission: Admitted) -> UpstreamResponse:
+        """Dispatches one request. Returns when the head of its answer is there."""
         plan, exchange = self._plan, self._exchange
         dialect, call = plan.passage.dialect, plan.passage.call
         outgoing = Outgoing(
@@ -94,19 +141,12 @@ class Attempt:
             self._started_at / 1e9,
             call.form,
         )
-        response = await self._gateway.upstream.attempt(
-            self._admission, plan.provider, plan.credential, outgoing, self._draft
-        )
-        try:
-            return await self._read(response)
-        except BaseException:
-            response.abort()
-            raise
+        return await self._gateway.upstream.attempt(admission, plan.provider, plan.credential, outgoing, self._draft)
 
     async def _read(self, response: UpstreamResponse) -> Reply:
         plan = self._plan
         self._exchange.first_byte_at = self._gateway.clock()
-        self._status = response.status
+        self._at.status = response.status
         if response.status >= 300:
             raise self._told(await self._refusal(response))
         self._gateway.upstream.credentials.heard(plan.provider, plan.credential, "", None)
@@ -143,7 +183,7 @@ class Attempt:
 
     async def _plain(self, response: UpstreamResponse) -> Reply:
         body = await response.read_all(MAX_PLAIN_BODY_BYTES)
-        self._body_bytes = len(body)
+        self._at.body_bytes = len(body)
         passage = self._plan.passage
         reading = passage.dialect.read(body)
         if reading.error is not None:
@@ -156,7 +196,7 @@ class Attempt:
 
     async def _stream(self, response: UpstreamResponse) -> Reply:
         """Waits for the first event, so that a provider that fails at once can still be replaced."""
-        tee = self._tee = self._plan.passage.tee(self._plan.demand.ask_usage)
+        tee = self._at.tee = self._plan.passage.tee(self._plan.demand.ask_usage)
         data = await response.read()
         if not data:
             raise UpstreamReset("The provider's stream ended before it began.")
@@ -186,7 +226,7 @@ class Attempt:
 
     def _refused(self, reading: Reading, response: UpstreamResponse, body: bytes) -> UpstreamRefused:
         """An error that came with a success status. What it reports as used is owed all the same."""
-        self._reported = reading.usage
+        self._at.reported = reading.usage
         self._tier = reading.service_tier or self._tier
         return UpstreamRefused(reading.error_status or 502, response.headers, body)
 
@@ -236,7 +276,7 @@ class Attempt:
         was counted is passed on. Raises what refuses it."""
         plan = self._plan
         call, ask = plan.passage.call, plan.ask
-        passed = counted + call.predicted * call.choices
+        passed = counted + call.predicted * call.choices * plan.passage.voices
         covered = held.output_tokens or 0
         if passed + QUANTUM_TOKENS // 2 <= covered:
             return
@@ -246,7 +286,7 @@ class Attempt:
         if wanted > MAX_EXTENSIONS * QUANTUM_TOKENS:
             raise UpstreamMalformed("The provider's stream is longer than any answer.")
         if wanted > covered:
-            self._metered = ask_of(call, plan.target, ask.input_tokens, wanted)
+            self._metered = ask_of(call, plan.target, (ask.input_tokens, wanted), plan.passage.voices)
             await self._admission.extend(self._gateway.snapshot.limits, self._metered, self._draft)
 
     def _headers(self, response: UpstreamResponse) -> list[tuple[bytes, bytes]]:
@@ -281,7 +321,7 @@ class Attempt:
         """The provider answered to the end: what it reports is charged, else what was counted."""
         exchange = self._exchange
         exchange.finish_reason = reading.finish_reason
-        exchange.status = self._status
+        exchange.status = self._at.status
         self._tier = reading.service_tier or self._tier
         if reading.error is not None:
             exchange.cause, exchange.error_code = "failed", "upstream_error"
@@ -290,7 +330,10 @@ class Attempt:
             return
         exchange.flags.add("hostile_usage" if reading.hostile else "usage_missing")
         self._settle(
-            self._estimate(counted_output if isinstance(counted_output, int) else counted_output()), "estimated"
+            estimate(
+                self._plan, self._plan.ask, counted_output if isinstance(counted_output, int) else counted_output()
+            ),
+            "estimated",
         )
 
     def fail(self, error: UpstreamError, *, final: bool) -> None:
@@ -298,14 +341,14 @@ class Attempt:
         if final:
             tell(self._exchange, error)
             self._exchange.cause = "failed"
-        is_refusal = isinstance(error, UpstreamRefused | UpstreamCredential) or self._status >= 300
+        is_refusal = isinstance(error, UpstreamRefused | UpstreamCredential) or self._at.status >= 300
         if not self._admission.dispatched:
             self._void(error.code, final=final)
         elif not is_refusal:
             left_it_working = isinstance(error, UpstreamTimeout)
             self._settle(self._cut_usage(left_it_working), "estimated", error_code=error.code, final=final)
-        elif final or self._reported is not None:
-            self._settle(self._reported or NOTHING_USED, "computed", error_code=error.code, final=final)
+        elif final or self._at.reported is not None:
+            self._settle(self._at.reported or NOTHING_USED, "computed", error_code=error.code, final=final)
         else:
             self._void(error.code, final=False)
 
@@ -314,7 +357,7 @@ class Attempt:
         if self._resolved:
             return
         exchange = self._exchange
-        exchange.status = self._status
+        exchange.status = self._at.status
         tell(exchange, error)
         if self._admission.dispatched and isinstance(error, GatewayError):
             exchange.cause = "refused" if error.denial is not None else "failed"
@@ -325,27 +368,11 @@ class Attempt:
                 self._void(exchange.cause, final=True)
 
     def _cut_usage(self, left_it_working: bool) -> Usage:
-        """What a cut call is charged. A stream is counted, and is at least what it has reported. Of a plain call there
-        is nothing to count until all of it is there: where the vendor had done its work, which it has when the answer
-        begins, or may go on with it when it is we who leave, it is charged in full."""
-        plan = self._plan
-        if self._tee is not None:
-            counted, reported = self._estimate(self._tee.counted_output()), self._tee.reading.usage
-            return counted if reported is None else _no_less(reported, counted.output)
-        if self._body_bytes:
-            return self._estimate(-(-self._body_bytes // 4))
-        is_worked_on = left_it_working and plan.vendor.cancel_stops_billing != "yes"
-        if not plan.passage.call.streaming and (self._status or is_worked_on):
-            return Usage(input=plan.ask.input_tokens, output=plan.ask.output_tokens or 0)
-        return self._estimate(0)
+        return cut_usage(self._plan, self._plan.ask, self._at, left_it_working=left_it_working)
 
-    def _estimate(self, output: int) -> Usage:
-        """An estimate never exceeds the hold."""
-        ask = self._plan.ask
-        bound = output if ask.output_tokens is None else min(output, ask.output_tokens)
-        call = self._plan.passage.call
-        estimate = call.input_estimate + call.images * self._plan.target.image_tokens
-        return Usage(input=min(estimate, ask.input_tokens), output=bound)
+    def _shares(self, usage: Usage, basis: CostBasis) -> list[Share]:
+        """What is owed, request by request, each of which is priced for itself."""
+        return [Share(usage, basis, self._tier)]
 
     def _settle(self, usage: Usage, basis: CostBasis, *, error_code: str = "", final: bool = True) -> None:
         """Posts what is owed and, with the last attempt, the exchange's event: one write. The request itself is charged
@@ -353,18 +380,22 @@ class Attempt:
         exchange, price = self._exchange, self._plan.target.price
         self._resolved = True
         now = self._gateway.clock()
-        owed_nanousd, lines = cost(price, usage, self._tier)
-        if not final:
-            usage = structs.replace(usage, requests=0)
-        if price is None and basis == "computed":
-            basis = "unpriced"
-        exchange.attempts.append(self._record(usage, owed_nanousd, basis, now, error_code))
-        exchange.usage = usage if exchange.usage == UNUSED else exchange.usage.plus(usage)
+        shares = self._shares(usage, basis)
+        total, owed_nanousd = UNUSED, 0
+        for place, (share, told, tier) in enumerate(shares, 1):
+            cost_nanousd, lines = cost(price, share, tier)
+            owed_nanousd += cost_nanousd
+            exchange.cost_lines += lines
+            counted = share if final and place == len(shares) else structs.replace(share, requests=0)
+            total = counted if total == UNUSED else total.plus(counted)
+            told = "unpriced" if price is None and told == "computed" else told  # noqa: PLW2901
+            basis = told if place == 1 or told == "estimated" else basis
+            exchange.attempts.append(self._record(counted, cost_nanousd, told, now, error_code))
+        exchange.usage = total if exchange.usage == UNUSED else exchange.usage.plus(total)
         exchange.cost_nanousd += owed_nanousd
-        exchange.cost_lines += lines
         exchange.price_version = price.version if price else ""
         exchange.upstream_ns += now - self._started_at
-        owed = self._admission.owed(owed_nanousd, usage)
+        owed = self._admission.owed(owed_nanousd, total)
         exchange.charged += self._admission.shown(owed)
         if self._admission.is_exceeded_by(owed):
             exchange.flags.add("hold_exceeded")
@@ -387,13 +418,13 @@ class Attempt:
     ) -> AttemptRecord:
         target, credential = self._plan.target, self._plan.credential
         return AttemptRecord(
-            n=self._n,
+            n=len(self._exchange.attempts) + 1,
             provider=target.provider,
             model=target.model,
             deployment=f"{target.provider}/{target.model}" + (f"#{credential.name}" if credential else ""),
             started_at=self._started_at,
             ended_at=ended_at,
-            status=self._status,
+            status=self._at.status,
             error_code=error_code,
             usage=usage,
             cost_nanousd=cost_nanousd,

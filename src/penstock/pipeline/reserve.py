@@ -62,12 +62,14 @@ async def reserve(
     input_tokens = call.input_bound + call.images * target.image_tokens
     if call.unseen:
         input_tokens = max(input_tokens, (target.context_window or UNSEEN_INPUT_TOKENS) * call.rounds)
-    output_tokens = None if cap is None else (cap + call.predicted) * call.choices
-    ask = ask_of(call, target, input_tokens, output_tokens)
+    voices = passage.voices
+    output_tokens = None if cap is None else (cap + call.predicted) * call.choices * voices
+    input_tokens *= voices
+    ask = ask_of(call, target, (input_tokens, output_tokens), voices)
     if _can_be_topped_up(call) and any(limit.mode == "metered" and limit.unit in METERED_UNITS for limit in limits):
-        first = QUANTUM_TOKENS + call.predicted * call.choices
+        first = QUANTUM_TOKENS + call.predicted * call.choices * voices
         if output_tokens is None or first < output_tokens:
-            ask = structs.replace(ask, metered=ask_of(call, target, input_tokens, first))
+            ask = structs.replace(ask, metered=ask_of(call, target, (input_tokens, first), voices))
     attempt_id = f"{exchange.request_id}:{len(exchange.attempts) + 1}"
     admission = await gateway.ledger.reserve(limits, exchange.dims, ask, attempt_id)
     return Plan(passage, target, provider, vendor, demand, ask, credential), admission
@@ -88,12 +90,13 @@ def _passage(exchange: Exchange, passages: Passages, vendor: Vendor, target: Dep
     return passage
 
 
-def ask_of(call: Call, target: Deployment, input_tokens: int, output_tokens: int | None) -> Ask:
-    """What a call of this size can use at worst."""
-    worst = None
+def ask_of(call: Call, target: Deployment, tokens: tuple[int, int | None], voices: int = 1) -> Ask:
+    """What a call can use at worst that is sent `voices` times. `tokens`: all that go in, and all that come out."""
+    worst, (input_tokens, output_tokens) = None, tokens
     if target.price is not None:
-        bounds = Bounds(input_tokens, output_tokens or 0, audio_in=call.audio_in, audio_out=call.audio_out)
-        worst = worst_cost(target.price, bounds, (call.service_tier,) if call.service_tier else ())
+        each_in, each_out = -(-input_tokens // voices), -(-(output_tokens or 0) // voices)
+        bounds = Bounds(each_in, each_out, audio_in=call.audio_in, audio_out=call.audio_out)
+        worst = voices * worst_cost(target.price, bounds, (call.service_tier,) if call.service_tier else ())
         worst = min(worst, MAX_NANOUSD)
     return Ask(worst, input_tokens, output_tokens)
 

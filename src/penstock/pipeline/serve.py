@@ -26,7 +26,8 @@ from penstock.errors import (
     UpstreamRefused,
     UpstreamReset,
 )
-from penstock.pipeline.attempt import Attempt, tell
+from penstock.pipeline.attempt import tell
+from penstock.pipeline.chorus import attempt_of
 from penstock.pipeline.gateway import Gateway, Reply
 from penstock.pipeline.reserve import reserve
 from penstock.records.draft import event_of
@@ -141,7 +142,7 @@ async def _first_answer(gateway: Gateway, exchange: Exchange, passages: Passages
     while waiting:
         target = waiting.pop(0)
         try:
-            attempt = Attempt(gateway, exchange, *await reserve(gateway, exchange, passages, target))
+            attempt = attempt_of(gateway, exchange, *await reserve(gateway, exchange, passages, target))
         except GatewayError as denied:
             if not _is_about_target(denied):
                 raise

@@ -10,6 +10,7 @@ from penstock.dialects.codec import Heading
 class MessagesCodec:
     content_type = "application/json"
     stream_type = "text/event-stream; charset=utf-8"
+    several = False
 
     decode_request = staticmethod(decode_request)
     encode_request = staticmethod(encode_request)

@@ -14,6 +14,7 @@ __all__ = ["NAME", "ConverseCodec"]
 class ConverseCodec:
     content_type = "application/json"
     stream_type = CONTENT_TYPE
+    several = False
 
     decode_request = staticmethod(decode_request)
     encode_request = staticmethod(encode_request)

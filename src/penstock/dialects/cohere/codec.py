@@ -10,6 +10,7 @@ from penstock.dialects.cohere.target import encode_request
 class ChatCodec:
     content_type = "application/json"
     stream_type = "text/event-stream; charset=utf-8"
+    several = False
 
     decode_request = staticmethod(decode_request)
     encode_request = staticmethod(encode_request)

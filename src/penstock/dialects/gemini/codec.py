@@ -11,6 +11,7 @@ from penstock.domain.chat import Answer, Request
 class GeminiCodec:
     content_type = "application/json; charset=UTF-8"
     stream_type = "text/event-stream"
+    several = True
 
     def decode_request(self, call: Call) -> Request:
         return request.decode_request(call)

@@ -11,6 +11,7 @@ from penstock.dialects.openai_chat_codec.stream_out import ChatEncoder
 class ChatCodec:
     content_type = "application/json"
     stream_type = "text/event-stream; charset=utf-8"
+    several = True
 
     decode_request = staticmethod(decode_request)
     encode_request = staticmethod(encode_request)

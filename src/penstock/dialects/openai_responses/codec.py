@@ -11,6 +11,7 @@ from penstock.dialects.openai_responses.stream_out import ResponsesEncoder
 class ResponsesCodec:
     content_type = "application/json"
     stream_type = "text/event-stream; charset=utf-8"
+    several = False
 
     decode_request = staticmethod(decode_request)
     encode_request = staticmethod(encode_request)

@@ -5,6 +5,7 @@ from typing import Literal, NamedTuple
 from msgspec import structs
 
 from penstock.dialects.base import Address
+from penstock.dialects.chorus import voices_for
 from penstock.dialects.codec import Heading, TargetFacts
 from penstock.dialects.registry import CODECS, DIALECTS
 from penstock.domain.chat import Answer, Choice, Part, Request, Thinking
@@ -58,6 +59,9 @@ def _request(caller: str, target: str, feature: Feature) -> tuple[Verdict, str]:
     if feature.of(asked_for) != wanted:
         return "none", repr(feature.of(asked_for))
     try:
+        voices = voices_for(asked_for, CODECS[target])
+        if voices > 1:
+            return ("emulated", f"{voices} calls at once") if voices == wanted else ("LOST", f"{voices} calls")
         encoded = CODECS[target].encode_request(asked_for, TargetFacts(MODEL, 32_768, 200_000))
     except (UnsupportedByTarget, InvalidRequest) as error:
         return "refused", error.message
