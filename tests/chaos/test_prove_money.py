@@ -16,7 +16,7 @@ import pytest
 from penstock.testing.gateway import command
 from penstock.testing.oracles import Verdict
 from penstock.testing.postgres import CannotRun, Postgres
-from penstock.testing.prove import crashes, disconnects, hostile, network, outages, overspend
+from penstock.testing.prove import clocks, crashes, disconnects, hostile, metered, network, outages, overspend
 from penstock.testing.prove.run import SCENARIOS
 from penstock.testing.prove.stage import Outcome, Size, Stage
 
@@ -34,7 +34,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
 @pytest.fixture(scope="module")
 def boxes(tmp_path_factory: pytest.TempPathFactory, postgres: Postgres) -> Iterator[Stage]:
     """Two of them, with two workers each."""
-    scenes = [overspend.scene(), crashes.scene()]
+    scenes = [overspend.scene(), metered.scene(), crashes.scene()]
     with (
         postgres.database() as name,
         Stage(tmp_path_factory.mktemp("boxes"), scenes, Size(postgres.url(name), 2, 2)) as stage,
@@ -67,9 +67,23 @@ def test_boxes_that_share_a_database_spend_a_limit_to_the_last_call_and_not_one_
     assert_holds(overspend.run(boxes, [1], overspend.CALLERS, nothing))
 
 
+def test_streams_that_top_up_from_one_budget_are_cut_where_it_ends(boxes: Stage) -> None:
+    outcome = metered.run(boxes, [1, 2], nothing)
+    assert_holds(outcome)
+    assert outcome.figures["overspend"] == "0 nano-USD"
+
+
 @pytest.mark.timeout(120 + 20 * CYCLES)
 def test_the_ledger_equals_the_banks_statement_after_any_crash_of_any_box(boxes: Stage) -> None:
     assert_holds(crashes.run(boxes, CYCLES // 2, False, nothing))
+
+
+def test_clocks_that_are_apart_and_set_back_and_forward_break_nothing(tmp_path: Path, postgres: Postgres) -> None:
+    with (
+        postgres.database() as name,
+        Stage(tmp_path, [clocks.scene()], Size(postgres.url(name), 2, 1, wrong_clocks=True)) as boxes,
+    ):
+        assert_holds(clocks.run(boxes, 1, 2 * overspend.ROOM, nothing))
 
 
 @pytest.mark.timeout(240)

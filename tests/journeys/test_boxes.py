@@ -16,6 +16,7 @@ import msgspec
 import pytest
 import yaml
 
+from penstock.testing.caller import Answer
 from penstock.testing.gateway import Gateway
 from penstock.testing.lab import CREDENTIAL_CANARY, chat, lab_config
 from penstock.testing.postgres import Postgres
@@ -85,6 +86,12 @@ def box_id(gateway: Gateway) -> str:
     return (gateway.data / "box").read_text().strip()
 
 
+def said_with(gateway: Gateway, secret: str, idempotency_key: str, **more: Any) -> Answer:
+    """The answer to a call with an Idempotency-Key."""
+    headers = {"idempotency-key": idempotency_key}
+    return gateway.caller(secret).post("/v1/chat/completions", chat(**more), headers)
+
+
 def state_of(other: Gateway, seen_from: Gateway) -> str:
     return next((str(each["state"]) for each in boxes(seen_from) if each["id"] == box_id(other)), "")
 
@@ -126,6 +133,28 @@ def test_what_is_changed_on_one_box_holds_on_the_other(pair: tuple[Gateway, Gate
         assert made.status == 201, made.body
         numbers.append((made.json()["number"], made.json()["settled"]))
     assert numbers == [(n, n) for n in range(numbers[0][0], numbers[0][0] + 4)]
+
+
+def test_an_idempotency_key_that_was_used_on_one_box_is_used_on_the_other(
+    pair: tuple[Gateway, Gateway], provider: ScriptedProvider
+) -> None:
+    first, second = pair
+    secret = new_key(first)
+    eventually(lambda: status(second, secret) == 200, PATIENCE_S, "a key that was made on the other works")
+    begun = said_with(first, secret, "order-4711")
+    assert begun.status == 200
+    sent = len(provider.received)
+    again = said_with(second, secret, "order-4711")
+    changed = said_with(second, secret, "order-4711", max_tokens=19)
+    assert [(it.status, it.error["code"]) for it in (again, changed)] == [
+        (409, "idempotency_conflict"),
+        (422, "idempotency_mismatch"),
+    ]
+    assert {it.headers["x-penstock-first-request-id"] for it in (again, changed)} == {begun.request_id}
+    with ThreadPoolExecutor(8) as callers:
+        answers = list(callers.map(lambda n: said_with(pair[n % 2], secret, f"order-{n % 4 // 2}"), range(16)))
+    assert sorted(it.status for it in answers) == [200] * 2 + [409] * 14
+    assert len(provider.received) == sent + 2
 
 
 def test_a_kill_cuts_streams_on_every_box_and_is_confirmed_by_each(
@@ -208,6 +237,8 @@ def test_both_boxes_ride_out_an_outage_of_the_database_and_agree_again_after_it(
     for away, back in ((own_postgres.stop, own_postgres.start), (own_postgres.freeze, own_postgres.thaw)):
         away()
         assert [status(gateway, secret) for gateway in pair] == [200, 200]
+        refused = said_with(pair[0], secret, f"while-{away.__name__}")
+        assert (refused.status, refused.headers["x-penstock-error"]) == (503, "store_unavailable")
         for gateway in pair:
             eventually(lambda gateway=gateway: status(gateway, secret) == 503, PATIENCE_S, "it has grown stale")
         back()
@@ -220,36 +251,43 @@ def test_both_boxes_ride_out_an_outage_of_the_database_and_agree_again_after_it(
 
 
 def test_what_a_lost_box_had_leased_is_charged_once_and_taken_back_when_it_returns(
-    box: MakeBox, postgres: Postgres
+    box: MakeBox, postgres: Postgres, provider: ScriptedProvider
 ) -> None:
-    limits = [{"name": "others", "match": {"team": "other"}, "unit": "requests", "amount": 1_000, "per": "month"}]
+    limits = [{"name": "calls", "match": {"team": "growth"}, "unit": "requests", "amount": 60, "per": "month"}]
+    provider.on("other-upstream", endless())
     with postgres.database() as name:
         first, second, third = (
-            box(each, postgres.url(name), limits=limits, server={"box_lost_after": "3s"})
+            box(each, postgres.url(name), limits=limits, server={"box_lost_after": "3s", "drain_timeout": "1s"})
             for each in ("first", "second", "third")
         )
         secret = new_key(second)
-        assert status(second, secret) == 200
-        lease = f"""
-            INSERT INTO leases (limit_id, window_start, value, per, epoch, granted, posted, since)
-            SELECT limits.id, extract(epoch FROM date_trunc('month', now() AT TIME ZONE 'UTC'))::bigint, '', 'month',
-                journals.epoch, 700, 0, 0
-            FROM limits, journals WHERE limits.name = 'others' AND journals.box = '{box_id(second)}'"""
-        postgres.run(lease, name)
+        stream = second.caller(secret).open("/v1/chat/completions", chat("other-model", stream=True))
+        assert stream.status == 200 and stream.read_some()
         workers = second.roles()["worker"]
         with standing_still(second):
             eventually(lambda: state_of(second, first) == "lost", PATIENCE_S, "it is given up")
-            assert first.settled("others") == third.settled("others") == 700
-            adjustments = first.admin("GET", "/admin/v1/ledger/adjustments").json()["items"]
-            assert [(it["actor"], it["amount"]) for it in adjustments] == [("system:box-lost", 700)]
-            assert postgres.run("SELECT count(*) FROM leases WHERE per = 'month'", name) == "0"
+            (charged,) = first.admin("GET", "/admin/v1/ledger/adjustments").json()["items"]
+            leased = charged["amount"]
+            assert charged["actor"] == "system:box-lost" and leased >= 1
+            assert first.settled("calls") == third.settled("calls") == leased
+            of_the_lost = f"SELECT sum(granted) FROM leases JOIN journals USING (epoch) WHERE box = '{box_id(second)}'"
+            assert postgres.run(of_the_lost, name) in ("", "0")
+            eventually(lambda: status(first, secret) == 200, PATIENCE_S, "the key is known here")
+            served = 1
+            while (answered := status((first, third)[served % 2], secret)) == 200:
+                served += 1
+            assert answered == 429
+            assert served == 60 - leased, "the others have the rest, and not one more"
         eventually(lambda: state_of(second, first) == "live", PATIENCE_S, "it is back")
-        eventually(lambda: status(second, secret) == 200, PATIENCE_S, "it serves again")
-        assert second.roles()["worker"] != workers
-        assert first.settled("others") == 0
+        eventually(lambda: second.roles().get("worker", workers) != workers, PATIENCE_S, "its worker has begun anew")
+        eventually(
+            lambda: first.settled("calls") == served + 1, PATIENCE_S, "what it had really used is all that counts"
+        )
         adjustments = third.admin("GET", "/admin/v1/ledger/adjustments").json()["items"]
         actors = [(it["actor"], it["amount"]) for it in adjustments]
-        assert actors == [("system:box-returned", -700), ("system:box-lost", 700)]
+        assert actors == [("system:box-returned", -leased), ("system:box-lost", leased)]
+        eventually(lambda: status(second, secret) == (200 if leased > 1 else 429), PATIENCE_S, "it serves again")
+        stream.hang_up()
         for gateway in (first, second, third):
             assert gateway.verify().returncode == 0
             assert "Traceback" not in gateway.output()

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 import typer
 
-Scenario = Literal["overspend", "crashes", "disconnects", "network", "hostile", "outages"]
+Scenario = Literal["overspend", "metered", "crashes", "disconnects", "network", "hostile", "clocks", "outages"]
 StopScenario = Literal["kills", "push-dead", "partition", "revocations", "scopes", "streams", "glass", "restarts"]
 
 app = typer.Typer(no_args_is_help=True, help="Proofs that an operator can rerun, on a throwaway gateway.")
@@ -37,8 +37,9 @@ def money(
     workers: Annotated[int | None, typer.Option(min=1, help="Of each box; 2 if not given.")] = None,
     report: Annotated[Path | None, typer.Option(metavar="FILE", help="Write it all: .json, else Markdown.")] = None,
 ) -> None:
-    """Proves on throwaway boxes that no limit is overspent and no spend is lost: parallel calls, kill -9, callers who
-    hang up, broken networks, hostile usage reports and a database that goes away, each judged by the same oracles."""
+    """Proves on throwaway boxes that no limit is overspent and no spend is lost: parallel calls, metered streams,
+    kill -9, callers who hang up, broken networks, hostile usage reports, wrong clocks and a database that goes away,
+    each judged by the same oracles."""
     if quick and full:
         raise typer.BadParameter("--quick and --full exclude each other")
     if report is not None and not report.absolute().parent.is_dir():

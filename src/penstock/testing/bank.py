@@ -41,15 +41,18 @@ def honest(line: Line) -> dict[str, Any] | None:
 class Bank(WireServer):
     """An OpenAI-style vendor that bills.
 
-    `billing` `cap`: every answer bills the caller's `max_tokens` in full; `streamed`: one token per chunk that was
-    written. `delay_ms`: the time before a plain answer, and between the chunks of a stream. `report`: what an answer
-    says about its usage; None leaves the report out.
+    `billing` `cap`: every answer bills the caller's `max_tokens` in full; `streamed`: the tokens of the chunks that
+    were written. `delay_ms`: the time before a plain answer, and between the chunks of a stream. `chunk_tokens`: in
+    each chunk, 1 or more than 4. `report`: what an answer says about its usage; None leaves the report out.
     """
 
-    def __init__(self, billing: Billing = "cap", delay_ms: float = 0, prompt_tokens: int = 7) -> None:
+    def __init__(
+        self, billing: Billing = "cap", delay_ms: float = 0, prompt_tokens: int = 7, chunk_tokens: int = 1
+    ) -> None:
         super().__init__()
         self.billing = billing
         self.delay_ms = delay_ms
+        self.chunk_tokens = chunk_tokens
         self.prompt_tokens = prompt_tokens
         self.report: Callable[[Line], dict[str, Any] | None] = honest
         self.statement: list[Line] = []
@@ -92,12 +95,15 @@ class Bank(WireServer):
         asked = wants_usage(reply.received)
         nothing: dict[str, Any] = {"usage": None} if asked else {}
         await reply.head(200, [SSE_TYPE, ("x-request-id", f"bank-{line.n}")])
-        for number in range(line.max_tokens):
+        for first in range(0, line.max_tokens, self.chunk_tokens):
+            following = min(first + self.chunk_tokens, line.max_tokens)
+            # As long as whoever has to estimate takes so many tokens to be: four bytes each, or a short word.
+            content = f"{first} " if self.chunk_tokens == 1 else "text" * (following - first)
             if self.billing == "cap":
                 line.billed_output = line.max_tokens
-            await reply.body(event(chunk(line.model, {"content": f"{number} "}, **nothing)))
+            await reply.body(event(chunk(line.model, {"content": content}, **nothing)))
             if self.billing == "streamed":
-                line.billed_output = number + 1
+                line.billed_output = following
             if self.delay_ms:
                 await asyncio.sleep(self.delay_ms / 1000)
         await reply.body(event(chunk(line.model, {}, "stop", **nothing)))

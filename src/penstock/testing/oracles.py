@@ -37,7 +37,8 @@ LOOKED_AT = ("keys", "providers", "models", "limits", "usage?by=key", "audit", "
 
 class Told(Struct):
     """What one caller saw. `complete`: the answer came to its end; `output`: the tokens that it says it used, -1
-    without a report; `refusal`: the body of an error; `began_s`: monotonic seconds, where it was written down."""
+    without a report; `refusal`: the body of an error, or how a stream ended that was cut; `began_s`: monotonic seconds,
+    where it was written down."""
 
     call: str
     max_tokens: int
@@ -67,6 +68,13 @@ class Books(Struct, frozen=True):
     @property
     def settled_nanousd(self) -> int:
         return sum(row["settled"] for row in self.limits if row["limit"] == self.budget)
+
+    def totals(self) -> dict[str, str]:
+        """How much was lost and overspent, as figures for people."""
+        known = {event["tags"]["call"] for event in self.events}
+        lost = sum(line.call not in known for line in self.statement)
+        over = sum(max(0, row["settled"] - row["amount"]) for row in self.limits if row["limit"] == self.budget)
+        return {"lost": f"{lost} of {len(self.statement)} calls", "overspend": f"{over} nano-USD"}
 
 
 class Verdict(Struct, frozen=True):

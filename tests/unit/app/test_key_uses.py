@@ -65,6 +65,11 @@ def _use(number: int, name: str = "n") -> KeyUse:
     return KeyUse("key_1", name, "body", f"req_{number}")
 
 
+def _row(request_id: str) -> dict[str, object]:
+    """The use of the same key by another request."""
+    return {"key_id": "key_1", "name": "n", "content": "body", "request_id": request_id, "epoch": 1}
+
+
 async def _until_free(link: Link, use: KeyUse) -> None:
     async with asyncio.timeout(10):
         while await link.worker.take(use) != use:
@@ -75,6 +80,21 @@ async def test_many_questions_at_once_share_transactions_and_each_has_its_own_an
     uses = [_use(number, f"n-{number % 5}") for number in range(50)]
     answers = await asyncio.gather(*(link.worker.take(use) for use in uses))
     assert answers == [uses[number % 5] for number in range(50)]
+
+
+async def test_nobody_waits_for_a_store_that_hangs_and_what_was_asked_meanwhile_does_not_count(
+    link: Link, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control, "ANSWERED_WITHIN_S", 0.1)
+    async with link.engine.connect() as other:
+        await other.execute(control.key_uses._TAKE, {**_row("other"), "taken_at": 1})
+        for number in (1, 2):
+            with pytest.raises(StoreUnavailable):
+                await link.worker.take(_use(number))
+        await other.rollback()
+    monkeypatch.undo()
+    await _until_free(link, _use(3))
+    assert link.failures[:2] == ["idempotency"] * 2
 
 
 async def test_a_release_that_comes_with_what_it_releases_does_not_overtake_it(link: Link) -> None:

@@ -1,7 +1,8 @@
 """The control process's side of the Idempotency-Keys: what workers ask is answered once it is durable.
 
 What comes while a transaction is under way shares the next one, in the order in which it came: a release must not
-overtake what it releases, and each transaction costs a wait for the disk.
+overtake what it releases, and each transaction costs a wait for the disk. Nobody waits long for a store that hangs: who
+was told so is left out of the transactions to come, and releases what may count all the same.
 """
 
 import asyncio
@@ -18,6 +19,9 @@ from penstock.domain.idempotency import KeyUse
 from penstock.errors import StoreDown
 from penstock.store.claim import Claim, reason
 
+ANSWERED_WITHIN_S = 2.0
+"""After this time the store counts as one that does not answer."""
+
 log = structlog.get_logger()
 
 Work = Callable[[AsyncConnection], Awaitable[bytes]]
@@ -31,7 +35,7 @@ class KeyUses:
         self._claim = claim
         self._failed = failed
         self._waiting: list[tuple[KeyUse, Work, asyncio.Future[bytes | None]]] = []
-        self._turn = asyncio.Lock()
+        self._turns: asyncio.Task[None] | None = None
 
     async def take(self, *said: str) -> bytes | None:
         """The answer to `take_key`: the encoded use that counts. None: the store cannot be asked."""
@@ -60,15 +64,24 @@ class KeyUses:
             return None
         answer: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
         self._waiting.append((use, work, answer))
-        async with self._turn:
-            if not answer.done():
-                await self._do_all()
-        return await answer
+        if self._turns is None or self._turns.done():
+            self._turns = asyncio.create_task(self._take_turns())
+        try:
+            async with asyncio.timeout(ANSWERED_WITHIN_S):
+                return await answer
+        except TimeoutError:
+            self._failed("idempotency")
+            log.warning("an Idempotency-Key was not looked at: the store does not answer")
+            return None
+
+    async def _take_turns(self) -> None:
+        while self._waiting:
+            await self._do_all()
 
     async def _do_all(self) -> None:
         """One transaction for all that wait. Rows are locked in one order by every box, and what is asked of one row is
         done in the order of the questions."""
-        batch, self._waiting = self._waiting, []
+        batch, self._waiting = [it for it in self._waiting if not it[2].done()], []
         batch.sort(key=lambda it: (it[0].key, it[0].name))
         answers: list[bytes | None] = [None] * len(batch)
         try:
@@ -78,6 +91,9 @@ class KeyUses:
         except (SQLAlchemyError, StoreDown) as error:
             self._failed("idempotency")
             log.warning("Idempotency-Keys could not be looked at", reason=reason(error), asked=len(batch))
+        except Exception:
+            self._failed("idempotency")
+            log.exception("Idempotency-Keys could not be looked at", asked=len(batch))
         finally:
             for (_, _, future), answer in zip(batch, answers, strict=True):
                 if not future.done():

@@ -20,7 +20,7 @@ from penstock.testing.prove.run import NAMES, OWN_POSTGRESQL, Plan, perform
 from penstock.testing.prove.stage import Outcome, Tick
 
 QUICK = Plan()
-FULL = Plan(seeds=200, cycles=200, leavings=500, times=10, away_s=60)
+FULL = Plan(seeds=200, meters=20, cycles=200, leavings=500, times=10, away_s=60)
 MOST = {"boxes": 4, "workers": 8}
 """Of what is started on one machine; the database that is brought along has no more connections."""
 
@@ -73,6 +73,7 @@ def plan_of(arguments: argparse.Namespace, load: float) -> Plan:
     names = tuple(name for name in NAMES if name != outages.NAME or arguments.store == OWN_POSTGRESQL)
     return Plan(
         seeds=arguments.seeds or size.seeds,
+        meters=size.meters,
         cycles=arguments.cycles or size.cycles,
         leavings=size.leavings,
         times=size.times,

@@ -16,6 +16,8 @@ from penstock.testing.prove.stage import CONTENT_CANARY, Stage, draws
 
 PATH = "/v1/chat/completions"
 PATIENCE_S = 60.0
+LAST_WORDS_BYTES = 1_000
+"""How much is kept of a stream that was cut: its error event is shorter."""
 _OUTPUT = re.compile(rb'"completion_tokens":(\d+)[,}]')
 
 
@@ -45,6 +47,8 @@ def saw(told: Told, response: http.client.HTTPResponse, content: bytes, stream: 
         return
     whole_bytes = int(response.headers.get("content-length", len(content)))
     told.complete = content.endswith(b"data: [DONE]\n\n") if stream else len(content) == whole_bytes
+    if not told.complete:
+        told.refusal = content[-LAST_WORDS_BYTES:]
     reports = _OUTPUT.findall(content)
     if told.complete and reports:
         told.output = int(reports[-1])

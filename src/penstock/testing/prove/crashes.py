@@ -63,6 +63,7 @@ def run(stage: Stage, cycles: int, judge_times: bool, tick: Tick) -> Outcome:
     figures = {
         "answered": f"{answered}, {answered / seconds:,.0f} a second, crashes included",
         "cut": str(len(books.statement) - answered),
+        **books.totals(),
         "ready again, at worst": _by_role(ready),
         "with all workers again, at worst": _by_role(whole),
         "administered again, at worst": _by_role(administered),

@@ -53,6 +53,7 @@ def run(stage: Stage, count: int, judge_times: bool, tick: Tick) -> Outcome:
         "left in a stream": str(sum(1 for streaming, _ in differences.values() if streaming)),
         "left in a plain call": str(sum(1 for streaming, _ in differences.values() if not streaming)),
         "stayed to the end": str(sum(1 for one in told if one.complete)),
+        **books.totals(),
         "settled, at worst": f"{settled}",
         "ledger minus bank, at worst": f"{max((abs(n) for _, n in differences.values()), default=0)} nano-USD",
     }

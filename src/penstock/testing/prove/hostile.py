@@ -56,7 +56,9 @@ def run(stage: Stage, times: int, tick: Tick) -> Outcome:
     end = stage.judge_the_end(watch)
     books = stage.books(NAME, told, began)
     verdicts = oracles.merged([oracles.ledger_equals_bank(books), *stage.judge(books), *end])
-    return Outcome(NAME, len(told), verdicts, _promise(books), {"reports": ", ".join(REPORTS)})
+    flagged = sum(1 for event in books.events if event["cost_basis"] == "estimated" and event["flags"])
+    figures = {"reports": ", ".join(REPORTS), "charged as estimates and flagged": f"{flagged} calls", **books.totals()}
+    return Outcome(NAME, len(told), verdicts, _promise(books), figures)
 
 
 def _promise(books: Books) -> Verdict:

@@ -61,7 +61,7 @@ def run(stage: Stage, times: int, tick: Tick) -> Outcome:
             faults.append(f"{kind} broke {count} answers")
     end = stage.judge_the_end(watch)
     books = stage.books(NAME, told, began)
-    figures = {"answers broken": ", ".join(f"{kind} {count}" for kind, count in broken.items())}
+    figures = {"answers broken": ", ".join(f"{kind} {count}" for kind, count in broken.items()), **books.totals()}
     verdicts = oracles.merged([oracles.ledger_equals_bank(books), *stage.judge(books), *end])
     return Outcome(NAME, len(told), verdicts, Verdict("promise", len(told), tuple(faults)), figures)
 

@@ -68,6 +68,7 @@ def run(stage: Stage, server: Postgres, away_s: float, judge_times: bool, tick: 
     figures = {
         "answered while it was away": ", ".join(f"{each.kind} {each.count(load.told, 200)}" for each in outages),
         "refused while it was away": ", ".join(f"{each.kind} {each.count(load.told, 503)}" for each in outages),
+        **books.totals(),
         "ready again, at worst": f"{ready}",
         "all of it in the ledger, at worst": f"{drained}",
     }

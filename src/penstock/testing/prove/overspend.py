@@ -6,17 +6,13 @@ over can then be spent, to the last call that fits; and the next one is told tha
 """
 
 import asyncio
-import contextlib
-import http.client
 from collections.abc import Sequence
-
-from msgspec import structs
 
 from penstock.testing import oracles
 from penstock.testing.bank import Bank
-from penstock.testing.oracles import Books, Told, Verdict, Watch
-from penstock.testing.prove.callers import body_of, call_at_once, tags_of
-from penstock.testing.prove.stage import OUTPUT_NANOUSD, Outcome, Scene, Stage, Tick, draws
+from penstock.testing.oracles import Verdict, Watch
+from penstock.testing.prove.rounds import Round
+from penstock.testing.prove.stage import OUTPUT_NANOUSD, Outcome, Scene, Stage, Tick
 
 NAME = "overspend"
 CALLERS = 1_000
@@ -39,7 +35,7 @@ def run(stage: Stage, seeds: Sequence[int], callers: int, tick: Tick) -> Outcome
     calls = 0
     with Watch(stage.boxes) as watch:
         for seed in seeds:
-            round_ = _Round(stage, seed)
+            round_ = Contest(stage, NAME, seed)
             admitted.append(round_.all_at_once(callers))
             round_.spend_the_rest()
             books = round_.books()
@@ -56,22 +52,14 @@ def run(stage: Stage, seeds: Sequence[int], callers: int, tick: Tick) -> Outcome
     return Outcome(NAME, calls, oracles.merged(verdicts), oracles.merged(promises)[0], figures)
 
 
-class _Round:
-    """The calls of one seed."""
-
-    def __init__(self, stage: Stage, seed: int) -> None:
-        self.told: list[Told] = []
-        self._stage = stage
-        self._seed = seed
-        self._chance = draws(seed)
-        self._began = oracles.now()
-        self._first_line = len(stage.scenes[NAME].bank.statement)
+class Contest(Round):
+    """Everybody at once for the room of one seed, and then the rest of it."""
 
     def all_at_once(self, callers: int) -> int:
         """How many were admitted."""
 
         async def everybody() -> None:
-            await asyncio.gather(*(self._call(self._chance.uniform(0, ARRIVAL_S)) for _ in range(callers)))
+            await asyncio.gather(*(self._call(self.chance.uniform(0, ARRIVAL_S)) for _ in range(callers)))
 
         asyncio.run(everybody())
         return self._admitted()
@@ -80,42 +68,27 @@ class _Round:
         """Calls one by one for as long as there is room; and once more, when all that was spent is settled."""
         for _ in range(max(0, ROOM - self._admitted())):
             asyncio.run(self._call(0))
-        self._stage.drain()
+        self.stage.drain()
         asyncio.run(self._call(0))
 
     def _admitted(self) -> int:
         return sum(1 for told in self.told if told.status == 200)
 
     async def _call(self, after_s: float) -> None:
-        stream = self._chance.random() < 0.5
-        told = Told(f"seed-{self._seed}-{len(self.told)}", MAX_TOKENS)
-        self.told.append(told)
+        stream = self.chance.random() < 0.5
         await asyncio.sleep(after_s)
-        request = body_of(NAME, told, stream), tags_of(told, seed=str(self._seed))
-        # A caller who gets no answer has seen no status, which the promise does not let pass.
-        with contextlib.suppress(OSError, http.client.HTTPException):
-            await call_at_once(self._stage.next_box(), self._stage.keys[NAME], request, told)
-
-    def books(self) -> Books:
-        """The books of this round alone."""
-        books = self._stage.books(NAME, self.told, self._began)
-        return structs.replace(
-            books,
-            statement=books.statement[self._first_line :],
-            events=[event for event in books.events if event["tags"]["seed"] == str(self._seed)],
-            limits=[row for row in books.limits if row["value"] == str(self._seed)],
-        )
+        await self.call(MAX_TOKENS, stream)
 
     def promise(self, at_once: int) -> Verdict:
-        sent = len(self._stage.scenes[NAME].bank.statement) - self._first_line
+        sent = len(self.statement())
         faults = []
         if not ROOM - 1 <= at_once <= ROOM:
-            faults.append(f"seed {self._seed}: {at_once} were admitted at once")
+            faults.append(f"seed {self.seed}: {at_once} were admitted at once")
         if sent != ROOM:
-            faults.append(f"seed {self._seed}: {sent} calls reached the bank")
+            faults.append(f"seed {self.seed}: {sent} calls reached the bank")
         for told in self.told:
             if told.status != 200 and not (told.status == 429 and any(code in told.refusal for code in REFUSALS)):
                 faults.append(f"{told.call} was answered {told.status}: {told.refusal[:200]!r}")
         if b'"insufficient_quota"' not in self.told[-1].refusal:
-            faults.append(f"seed {self._seed}: the last caller was not told that the money is spent")
+            faults.append(f"seed {self.seed}: the last caller was not told that the money is spent")
         return Verdict("promise", len(self.told), tuple(faults))

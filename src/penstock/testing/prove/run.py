@@ -1,4 +1,4 @@
-"""A run: the scenarios of a plan, one after another, on one stage; and the one that needs a database of its own."""
+"""A run: the scenarios of a plan, one after another, on one stage; and those that need a stage of their own."""
 
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -7,29 +7,31 @@ from pathlib import Path
 from msgspec import Struct
 
 from penstock.testing.postgres import CannotRun, Postgres
-from penstock.testing.prove import crashes, disconnects, hostile, network, outages, overspend
+from penstock.testing.prove import clocks, crashes, disconnects, hostile, metered, network, outages, overspend
 from penstock.testing.prove.stage import Outcome, Size, Stage, Tick
 
-SCENARIOS = (overspend, crashes, disconnects, network, hostile)
-NAMES = (*(scenario.NAME for scenario in SCENARIOS), outages.NAME)
+SCENARIOS = (overspend, metered, crashes, disconnects, network, hostile)
+"""Those that share a stage."""
+NAMES = (*(scenario.NAME for scenario in SCENARIOS), clocks.NAME, outages.NAME)
 OWN_POSTGRESQL = "postgresql"
 """A store of this name is a PostgreSQL that is brought along, and may be ill-treated."""
 
 
 class Plan(Struct, frozen=True):
-    """How much of each scenario. `seeds` and `callers` of the overspend, `cycles` of kills, `leavings` of callers who
-    hang up, `times` that each fault and each hostile report is tried plain and streamed, `away_s` of an outage.
-    `judge_times`: whether times are held against their bounds; they are measured in any case. `store`: as in the
-    configuration file, or `OWN_POSTGRESQL`. `boxes` of `workers` each."""
+    """How much of each scenario. `seeds` and `callers` of the overspend, `meters` of the metered streams, `cycles` of
+    kills, `leavings` of callers who hang up, `times` that each fault, each hostile report and each setting of the
+    clocks is tried, `away_s` of an outage. `judge_times`: whether times are held against their bounds; they are
+    measured in any case. `store`: as in the configuration file, or `OWN_POSTGRESQL`. `boxes` of `workers` each."""
 
     seeds: int = 5
+    meters: int = 2
     cycles: int = 6
     leavings: int = 50
     times: int = 1
     away_s: float = 12
     callers: int = overspend.CALLERS
     judge_times: bool = True
-    only: tuple[str, ...] = tuple(scenario.NAME for scenario in SCENARIOS)
+    only: tuple[str, ...] = NAMES[:-1]
     store: str = "sqlite"
     boxes: int = 1
     workers: int = 2
@@ -38,10 +40,12 @@ class Plan(Struct, frozen=True):
         """How often a scenario will say that a step is done."""
         return {
             overspend.NAME: self.seeds,
+            metered.NAME: self.meters,
             crashes.NAME: self.cycles,
             disconnects.NAME: self.leavings,
             network.NAME: len(network.FAULTS),
             hostile.NAME: len(hostile.REPORTS) + 1,
+            clocks.NAME: len(clocks.SETTINGS) * self.times,
             outages.NAME: len(outages.KINDS),
         }[name]
 
@@ -58,6 +62,11 @@ def perform(plan: Plan, folder: Path, tick_of: Callable[[str], Tick]) -> list[Ou
             size = Size(store, plan.boxes, plan.workers)
             with Stage(folder / "gateway", [scenario.scene() for scenario in chosen], size) as stage:
                 outcomes = [_outcome(plan, stage, name, tick_of(name)) for name in (each.NAME for each in chosen)]
+        if clocks.NAME in plan.only:
+            store = plan.store if server is None else server.url(stack.enter_context(server.database()))
+            size = Size(store, plan.boxes, plan.workers, wrong_clocks=True)
+            with Stage(folder / "clocks", [clocks.scene()], size) as stage:
+                outcomes.append(clocks.run(stage, plan.times, plan.callers, tick_of(clocks.NAME)))
         if server is not None and outages.NAME in plan.only:
             store = server.url(stack.enter_context(server.database()))
             size = Size(store, plan.boxes, plan.workers, outages.freshness_s(plan.away_s))
@@ -80,6 +89,8 @@ def own_postgres() -> Postgres:
 def _outcome(plan: Plan, stage: Stage, name: str, tick: Tick) -> Outcome:
     if name == overspend.NAME:
         return overspend.run(stage, range(1, plan.seeds + 1), plan.callers, tick)
+    if name == metered.NAME:
+        return metered.run(stage, range(1, plan.meters + 1), tick)
     if name == crashes.NAME:
         return crashes.run(stage, plan.cycles, plan.judge_times, tick)
     if name == disconnects.NAME:

@@ -14,6 +14,7 @@ from msgspec import Struct, field
 
 from penstock.testing import oracles
 from penstock.testing.bank import Bank
+from penstock.testing.clocks import WrongClock
 from penstock.testing.faults import FaultProxy
 from penstock.testing.gateway import Gateway, new_secret, usd_price
 from penstock.testing.oracles import Books, Told, Verdict, Watch
@@ -30,12 +31,14 @@ Tick = Callable[[str], None]
 
 class Scene(Struct, frozen=True):
     """What a scenario needs. Its name is also that of its provider, model, team and key, and its dollar limit is
-    `budget-<name>`. `proxied`: through a fault proxy. `timeouts`: of its provider, as in the configuration file."""
+    `budget-<name>`, of which `mode`. `proxied`: through a fault proxy. `timeouts`: of its provider, as in the
+    configuration file."""
 
     name: str
     bank: Bank
     budget_usd: float = 1000
     each: str | None = None
+    mode: str = "strict"
     proxied: bool = False
     timeouts: dict[str, str] | None = None
 
@@ -56,23 +59,26 @@ class Outcome(Struct, frozen=True):
 
 class Size(Struct, frozen=True):
     """Of what a stage starts. `store`: as in the configuration file; more than one box takes a PostgreSQL. `workers`:
-    of each box. `freshness_s`: `stop.freshness`."""
+    of each box. `freshness_s`: `stop.freshness`. `wrong_clocks`: each box has its own, see `Stage.clocks`."""
 
     store: str = "sqlite"
     boxes: int = 1
     workers: int = 2
     freshness_s: int = 45
+    wrong_clocks: bool = False
 
 
 class Stage:
     """Everything running, for as long as the block lasts. The boxes share their store, so that any of them can be asked
-    for what all have done; each is a `Gateway` in a folder of its own."""
+    for what all have done; each is a `Gateway` in a folder of its own. `clocks`: one for each box, where `Size` says
+    so."""
 
     def __init__(self, folder: Path, scenes: Sequence[Scene], size: Size) -> None:
         self.scenes = {scene.name: scene for scene in scenes}
         self.keys = {scene.name: new_secret() for scene in scenes}
         self.proxies: dict[str, FaultProxy] = {}
         self.boxes: list[Gateway] = []
+        self.clocks: list[WrongClock] = []
         self._folder = folder
         self._size = size
         self._stack = ExitStack()
@@ -89,7 +95,8 @@ class Stage:
             environment |= {"CREDENTIAL": CREDENTIAL_CANARY, "PENSTOCK_SECRET": secrets.token_hex(32)}
             config = self._config(variables)
             for number in range(self._size.boxes):
-                box = Gateway(self._folder / f"box-{number}", config, environment, self._size.workers)
+                own = {**environment, **self._clock(number)}
+                box = Gateway(self._folder / f"box-{number}", config, own, self._size.workers)
                 self.boxes.append(box)
                 stack.callback(box.stop)
                 box.start(wait=False)
@@ -100,6 +107,13 @@ class Stage:
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
+
+    def _clock(self, number: int) -> dict[str, str]:
+        """The variables that give the next box a clock of its own."""
+        if not self._size.wrong_clocks:
+            return {}
+        self.clocks.append(WrongClock(self._folder / f"clock-{number}"))
+        return self.clocks[-1].environment
 
     def _config(self, variables: dict[str, str]) -> dict[str, Any]:
         names = list(self.scenes)
@@ -180,11 +194,14 @@ def _limits(scene: Scene) -> list[dict[str, Any]]:
     of_the_key = {"match": {"key": scene.name}}
     each = {"each": scene.each} if scene.each else {}
     budget = {"match": {"team": scene.name}, "unit": "usd", "amount": scene.budget_usd, "per": "total", **each}
+    minute = {"unit": "requests", "amount": 10**6, "per": "minute", **of_the_key}
     return [
-        {"name": f"budget-{scene.name}", **budget},
+        {"name": f"budget-{scene.name}", "mode": scene.mode, **budget},
         {"name": f"at-once-{scene.name}", "unit": "concurrent", "amount": 5_000, **of_the_key},
         {"name": f"tokens-{scene.name}", "unit": "tokens", "amount": 10**12, "per": "day", **of_the_key},
         {"name": f"requests-{scene.name}", "unit": "requests", "amount": 10**9, "per": "month", **of_the_key},
+        {"name": f"minute-{scene.name}", **minute},
+        {"name": f"sliding-{scene.name}", "window": "sliding", **minute},
     ]
 
 
