@@ -78,12 +78,13 @@ def test_the_ledger_equals_the_banks_statement_after_any_crash_of_any_box(boxes:
     assert_holds(crashes.run(boxes, CYCLES // 2, False, nothing))
 
 
-def test_clocks_that_are_apart_and_set_back_and_forward_break_nothing(tmp_path: Path, postgres: Postgres) -> None:
+def test_clocks_that_are_apart_and_are_set_back_under_callers_break_nothing(tmp_path: Path, postgres: Postgres) -> None:
     with (
         postgres.database() as name,
         Stage(tmp_path, [clocks.scene()], Size(postgres.url(name), 2, 1, wrong_clocks=True)) as boxes,
     ):
-        assert_holds(clocks.run(boxes, 1, 2 * overspend.ROOM, nothing))
+        settings = [clocks.SETTINGS[0], clocks.SETTINGS[-1]]
+        assert_holds(clocks.run(boxes, settings, 2 * overspend.ROOM, nothing))
 
 
 @pytest.mark.timeout(240)

@@ -7,6 +7,7 @@ that they are wrong indeed.
 
 import threading
 import time
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from msgspec import Struct
@@ -52,14 +53,14 @@ def scene() -> Scene:
     return Scene(NAME, Bank(delay_ms=100), budget_usd=budget_usd, each="tag:seed")
 
 
-def run(stage: Stage, times: int, callers: int, tick: Tick) -> Outcome:
-    """`stage`: one whose boxes have clocks of their own."""
+def run(stage: Stage, settings: Sequence[Setting], callers: int, tick: Tick) -> Outcome:
+    """A round for each of `settings`. `stage`: one whose boxes have clocks of their own."""
     verdicts: list[Verdict] = []
     promises: list[Verdict] = []
     admitted: list[int] = []
     calls, wrong_s = 0, 0.0
     with Watch(stage.boxes) as watch:
-        for number, setting in enumerate(SETTINGS * times, 1):
+        for number, setting in enumerate(settings, 1):
             round_ = Contest(stage, NAME, number)
             # By the clock of whichever box has served it, a call may have been made an hour ago.
             round_.began -= timedelta(hours=2)
@@ -86,7 +87,7 @@ def run(stage: Stage, times: int, callers: int, tick: Tick) -> Outcome:
     _set(stage, (0,))
     verdicts += stage.judge_the_end(watch)
     figures = {
-        "settings": ", ".join(setting.name for setting in SETTINGS),
+        "settings": "; ".join(dict.fromkeys(setting.name for setting in settings)),
         "time of a call, furthest from the right one": f"{wrong_s:,.0f} s",
         "admitted at once, of room for 100": f"{min(admitted)} to {max(admitted)}",
         "overspend": f"{max(0, max(admitted) - overspend.ROOM) * overspend.WORST_NANOUSD} nano-USD",

@@ -66,7 +66,7 @@ def perform(plan: Plan, folder: Path, tick_of: Callable[[str], Tick]) -> list[Ou
             store = plan.store if server is None else server.url(stack.enter_context(server.database()))
             size = Size(store, plan.boxes, plan.workers, wrong_clocks=True)
             with Stage(folder / "clocks", [clocks.scene()], size) as stage:
-                outcomes.append(clocks.run(stage, plan.times, plan.callers, tick_of(clocks.NAME)))
+                outcomes.append(clocks.run(stage, clocks.SETTINGS * plan.times, plan.callers, tick_of(clocks.NAME)))
         if server is not None and outages.NAME in plan.only:
             store = server.url(stack.enter_context(server.database()))
             size = Size(store, plan.boxes, plan.workers, outages.freshness_s(plan.away_s))
