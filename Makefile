@@ -23,8 +23,9 @@ setup: .venv/.runtime ## make .venv with `penstock` in it
 demo: .venv/.runtime ## set up, then run the demo (ARGS=--once: sample calls, then exit)
 	$(BIN)/penstock demo $(ARGS)
 
+# A file of tests stays at one process, so that what its tests share is started once.
 test: .venv/.dev ## set up, then run every test
-	$(BIN)/python -m pytest -n 2 $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: .venv/.dev ## format, lint, types, import contracts, tidy, unit tests
 	$(BIN)/ruff format --check src tests
