@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from penstock.dialects.registry import CODECS
+from penstock.dialects.registry import CONVERSATIONS
 from penstock.testing.fidelity import judge
 from penstock.testing.fidelity.page import page
 
@@ -11,7 +11,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "fidelity.md"
 
 def test_nothing_of_a_request_is_lost_in_silence() -> None:
     judged = judge.requests()
-    assert len(judged) > 30 * len(CODECS)
+    assert len(judged) > 30 * len(CONVERSATIONS)
     assert [one for one in judged if one.verdict == "LOST"] == []
 
 
@@ -19,7 +19,7 @@ def test_every_dialect_tells_its_callers_what_matters_of_an_answer() -> None:
     """Text, tool calls, why it ended, and what is billed: there is no dialect that cannot say these."""
     always = {"text", "a tool call", "text and parallel tool calls", "stopped at the cap", "tokens in and out"}
     told = [one for one in judge.answers() if one.feature in always]
-    assert len(told) == len(always) * len(CODECS)
+    assert len(told) == len(always) * len(CONVERSATIONS)
     assert [one for one in told if one.verdict != "kept"] == []
 
 

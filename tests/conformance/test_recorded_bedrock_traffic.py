@@ -224,3 +224,51 @@ def test_anthropics_sdk_reads_an_invocation_and_it_costs_what_it_states(stage: S
     assert receipt["usage"].get("input", 0) == message.usage.input_tokens
     assert receipt["usage"].get("cache_read", 0) == (message.usage.cache_read_input_tokens or 0)
     assert message.content
+
+
+# -- InvokeModel, as its callers speak it -----------------------------------------------------------------------------
+
+
+@every_invocation
+def test_a_caller_of_invoke_gets_what_the_provider_sent(stage: Stage, recording: Recording) -> None:
+    before = len(stage.replay.calls(recording.id))
+    path = f"/bedrock/model/{recording.id}/{recording.surface}"
+    answer = stage.caller().post(path, recording.request.json)
+    assert (answer.status, answer.body) == (200, recording.response.content)
+    assert answer.headers["content-type"] == recording.response.headers["content-type"]
+    (received,) = stage.replay.calls(recording.id)[before:]
+    assert received.json() == {"anthropic_version": "bedrock-2023-05-31", **recording.request.json}
+    receipt = stage.gateway.receipt(answer.request_id)
+    assert (receipt["cause"], receipt["cost_basis"]) == ("completed", "computed")
+    assert receipt["cost_nanousd"] > 0
+    at_messages = stage.gateway.receipt(_call(stage, recording).request_id)
+    assert receipt["usage"] == at_messages["usage"]
+
+
+@pytest.mark.parametrize("model", ["own-messages-stream-tools", "own-messages-plain", "elsewhere"])
+def test_anthropics_client_of_bedrock_reaches_models_elsewhere(stage: Stage, model: str) -> None:
+    """As Claude Code does it. Both ways of the client, whatever form the answer was recorded in."""
+    client = anthropic.AnthropicBedrock(
+        base_url=f"{stage.gateway.url}/bedrock",
+        aws_access_key=stage.key,
+        aws_secret_key="not looked at",
+        aws_region="us-east-1",
+        max_retries=0,
+        http_client=stage.http,
+    )
+    asked: dict[str, Any] = {"model": model, "max_tokens": 40, "messages": [{"role": "user", "content": "Deep?"}]}
+    if "plain" not in model:
+        with client.messages.stream(**asked) as events:
+            message = events.get_final_message()
+    else:
+        message = client.messages.create(**asked)
+    assert message.content
+    assert message.stop_reason in ("end_turn", "tool_use", "max_tokens")
+    assert message.usage.output_tokens
+
+
+def test_a_body_that_is_not_anthropics_is_refused_as_bedrock_refuses(stage: Stage) -> None:
+    body = {"schemaVersion": "messages-v1", "messages": [], "inferenceConfig": {"max_new_tokens": 5}}
+    answer = stage.caller().post("/bedrock/model/elsewhere/invoke", body)
+    assert answer.status == 400
+    assert "Converse" in answer.json()["message"]

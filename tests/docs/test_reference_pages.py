@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from penstock.config import identity, settings
-from penstock.dialects.registry import DIALECTS
 from penstock.domain.events import UsageEvent
 from penstock.domain.tenancy import SURFACES
 from penstock.errors import ControlError, GatewayError, UpstreamError, UpstreamRefused
@@ -178,6 +177,6 @@ def test_every_unit_window_mode_and_flag_is_explained() -> None:
 
 
 def test_a_key_can_be_held_to_every_surface_and_to_nothing_else() -> None:
-    assert set(SURFACES) == set(DIALECTS), "domain.tenancy lists the surfaces that a key can name"
+    assert set(SURFACES) == {route.surface for route in ROUTES}, "domain.tenancy lists the surfaces that a key can name"
     keys = (ROOT / "docs" / "keys.md").read_text()
     assert all(f"`{surface}`" in page for surface in SURFACES for page in (keys, CONFIGURATION))

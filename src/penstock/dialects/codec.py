@@ -23,11 +23,14 @@ import msgspec
 from msgspec import Raw
 
 from penstock.dialects.base import Call
-from penstock.domain.chat import Answer, Request
+from penstock.domain.chat import Answer, Extras, Request
 from penstock.domain.stream import Event
 from penstock.errors import InvalidRequest
 
 _SEAL = "penstock."
+
+PLACES = frozenset({"instructions"})
+"""Extras that say where something stood, and nothing that could be lost."""
 
 
 class TargetFacts(NamedTuple):
@@ -120,6 +123,16 @@ class Drops:
             return dict(request.extras)
         for name in request.extras:
             self.add(name)
+        return {}
+
+    def nested(self, extras: Extras, where: str, *, is_own: bool) -> Extras:
+        """The extras of something inside of the request where they are the dialect's own; else none, and each is
+        named."""
+        if is_own:
+            return extras
+        for name in extras:
+            if name not in PLACES:
+                self.add(f"{where}.{name}")
         return {}
 
     def names(self) -> tuple[str, ...]:

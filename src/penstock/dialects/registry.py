@@ -1,9 +1,8 @@
 """Every wire language, by the surface that it is spoken at."""
 
-from penstock.dialects import gemini
+from penstock.dialects import bedrock, gemini
 from penstock.dialects.anthropic import CountTokens, Messages
 from penstock.dialects.base import Dialect
-from penstock.dialects.bedrock import Converse
 from penstock.dialects.codec import Codec
 from penstock.dialects.cohere import CohereChat, Rerank
 from penstock.dialects.completions import Completions
@@ -23,7 +22,10 @@ DIALECTS: dict[str, Dialect] = {
         Moderations(),
         Messages(),
         CountTokens(),
-        Converse(),
+        bedrock.Converse(),
+        bedrock.InvokeModel(),
+        bedrock.CountTokens(),
+        bedrock.CountTokens("invoke.count_tokens"),
         gemini.GenerateContent(),
         gemini.CountTokens(),
         CohereChat(),
@@ -31,12 +33,16 @@ DIALECTS: dict[str, Dialect] = {
     )
 }
 
-CODECS: dict[str, Codec] = {
+_CONVERSATIONS: dict[str, Codec] = {
     ChatCompletions.surface: ChatCompletions.codec,
     Responses.surface: Responses.codec,
     Messages.surface: Messages.codec,
-    Converse.surface: Converse.codec,
+    bedrock.Converse.surface: bedrock.Converse.codec,
     gemini.GenerateContent.surface: gemini.GenerateContent.codec,
     CohereChat.surface: CohereChat.codec,
 }
-"""Those of the conversations; what else is said is never translated."""
+CONVERSATIONS = tuple(_CONVERSATIONS)
+"""The surfaces of conversations that differ in what they can say."""
+
+CODECS: dict[str, Codec] = {**_CONVERSATIONS, bedrock.InvokeModel.surface: bedrock.InvokeModel.codec}
+"""Those of all conversations; what else is said is never translated. InvokeModel says what Messages says."""

@@ -9,39 +9,17 @@ be told is in `dropped`.
 """
 
 from collections.abc import Sequence
-from typing import Any, Protocol
-
-import msgspec
+from typing import Protocol
 
 from penstock.dialects.base import Address, Call, Dialect, Reading, Tee
 from penstock.dialects.chorus import Chorus, alone, together, voices_for
 from penstock.dialects.codec import Codec, Heading, StreamDecoder, StreamEncoder, TargetFacts
+from penstock.dialects.counting import COUNTS, Recounted, conversation_of
+from penstock.dialects.refusals import refusal_as_told
 from penstock.dialects.registry import CODECS, DIALECTS
 from penstock.domain.chat import Request
 from penstock.domain.stream import Failed, events_of
-from penstock.errors import (
-    BodyTooLarge,
-    GatewayError,
-    InternalError,
-    InvalidRequest,
-    ModelNotFound,
-    NotPermitted,
-    Overloaded,
-    RateLimitExceeded,
-    UnsupportedByTarget,
-)
-
-MAX_MESSAGE = 2_000
-
-_MEANINGS: dict[int, type[GatewayError]] = {
-    403: NotPermitted,
-    404: ModelNotFound,
-    413: BodyTooLarge,
-    429: RateLimitExceeded,
-    503: Overloaded,
-    529: Overloaded,
-}
-"""What a provider's status says in the words of every dialect; the rest is the request's fault, or the provider's."""
+from penstock.errors import GatewayError, UnsupportedByTarget
 
 
 class Passage(Protocol):
@@ -121,7 +99,7 @@ class Translated:
         return TranslatingTee(self.dialect.tee(self.call, False), self._from.decoder(), chorus.voice(number))
 
     def refusal(self, body: bytes, status: int) -> bytes:
-        return self._caller.error_body(_refusal_as_told(body, status))
+        return self._caller.error_body(refusal_as_told(body, status))
 
     def tee(self, asked_usage: bool) -> Tee:
         own = self.dialect.tee(self.call, False)
@@ -190,6 +168,8 @@ class Passages:
         """The passage to a target that is served at `surfaces`. Raises `UnsupportedByTarget` when there is none."""
         if self._dialect.surface in surfaces:
             return Untouched(self._dialect, self._call)
+        if self._dialect.surface in COUNTS:
+            return self._counted(surfaces, facts)
         codec, target = CODECS.get(self._dialect.surface), next((name for name in surfaces if name in CODECS), None)
         if codec is None or target is None:
             raise UnsupportedByTarget(
@@ -201,28 +181,16 @@ class Passages:
         heading = Heading(call.model, call.wants_usage, self._request, self._created, self._id, call.form)
         return Translated(self._dialect, heading, DIALECTS[target], facts)
 
+    def _counted(self, surfaces: Sequence[str], facts: TargetFacts) -> Passage:
+        """The passage of a count of tokens to a vendor that counts in its own way."""
+        target = next((name for name in surfaces if name in COUNTS), None)
+        if target is None:
+            raise UnsupportedByTarget("The model's provider does not count tokens.")
+        if self._request is None:
+            self._request = conversation_of(self._dialect.surface, self._call)
+        return Recounted(self._dialect, self._request, target, facts)
+
 
 def may_be_missing(surface: str, surfaces: Sequence[str]) -> bool:
     """Whether a server of a vendor with these surfaces may lack this one: it stands behind another conversation."""
     return surface in [name for name in surfaces if name in CODECS][1:]
-
-
-def _refusal_as_told(body: bytes, status: int) -> GatewayError:
-    """A provider's refusal as an error that every dialect can write: its own message, under the status's meaning."""
-    meaning = _MEANINGS.get(status, InvalidRequest if status < 500 else InternalError)
-    return meaning(_message(body) or f"The provider answered {status}.")
-
-
-def _message(body: bytes) -> str:
-    """What a provider's error body says, in any of the forms that vendors use."""
-    try:
-        told: Any = msgspec.json.decode(body)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-        return ""
-    if isinstance(told, list) and told:
-        told = told[0]
-    for _ in range(2):
-        if isinstance(told, dict):
-            members = (told.get(name) for name in ("error", "message", "Message", "detail"))
-            told = next((member for member in members if isinstance(member, str | dict) and member), "")
-    return told[:MAX_MESSAGE] if isinstance(told, str) else ""

@@ -15,7 +15,8 @@ DEFAULT_ORGANISATION = "default"
 
 SURFACES = (
     *("chat.completions", "responses", "responses.input_tokens", "completions", "embeddings", "moderations"),
-    *("messages", "messages.count_tokens", "converse", "generateContent", "countTokens"),
+    *("messages", "messages.count_tokens", "converse", "converse.count_tokens", "invoke"),
+    *("generateContent", "countTokens"),
     *("cohere.chat", "rerank"),
 )
 """The kinds of call that a key can be held to, by the name that usage events have for them."""

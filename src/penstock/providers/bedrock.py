@@ -1,35 +1,32 @@
 """Amazon Bedrock.
 
-Source: Amazon Bedrock API reference, "Converse", "ConverseStream", "InvokeModel", "InvokeModelWithResponseStream"; User
+Source: Amazon Bedrock API reference, "Converse", "ConverseStream", "InvokeModel", "InvokeModelWithResponseStream",
+"CountTokens"; User
 Guide, "Anthropic Claude Messages API" (`anthropic_version`, `anthropic_beta`), "Amazon Bedrock API keys". Read 2026-11.
 
 A credential is an access key, `ID:SECRET` or `ID:SECRET:SESSION_TOKEN`, with which requests are signed, or an API key
 of Bedrock's, which is a bearer token. The region is the one in the base URL.
 
 Anthropic's models are served in their own dialect by InvokeModel, whose streams have each event of theirs, as base64,
-in a frame of Amazon's binary event stream; they are told as the event stream that the dialect has. Everything else, and
+in a frame of Amazon's binary event stream; to callers of Messages they are told as the event stream that the dialect
+has. Everything else, and
 whoever speaks it, is served by Converse. The reference does not say whether closing a stream stops the bill.
 """
 
-import base64
 import re
 from functools import lru_cache
 from typing import Any
 from urllib.parse import quote
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Raw
 
 from penstock.dialects import eventstream
-from penstock.dialects.anthropic import errors as anthropic_errors
-from penstock.dialects.bedrock.errors import told_by
+from penstock.dialects.bedrock.invoke import ANTHROPIC_VERSION, Unpacked
 from penstock.domain.http import Headers, HttpRequest, Origin
 from penstock.domain.snapshot import Credential, Provider
-from penstock.errors import UpstreamMalformed, UpstreamReset
 from penstock.providers.base import Outgoing, Reframer, StopsBilling, origin_of
 from penstock.providers.sigv4 import AccessKey, Scope, sign
-
-ANTHROPIC_VERSION = "bedrock-2023-05-31"
 
 _REGION = re.compile(r"bedrock-runtime(?:-fips)?\.([a-z0-9-]+)\.")
 DEFAULT_REGION = "us-east-1"
@@ -49,10 +46,12 @@ class Bedrock:
     )
 
     def surfaces(self, model: str) -> tuple[str, ...]:
-        return ("messages", "converse") if "anthropic." in model else ("converse",)
+        if "anthropic." in model:
+            return ("messages", "converse", "invoke", "invoke.count_tokens", "converse.count_tokens")
+        return ("converse", "converse.count_tokens")
 
     def output_cap_field(self, surface: str) -> str:
-        return "max_tokens" if surface == "messages" else "maxTokens"
+        return "maxTokens" if surface == "converse" else "max_tokens"
 
     def request(self, provider: Provider, credential: Credential | None, outgoing: Outgoing) -> HttpRequest:
         origin, base, region = _target(provider.base_url)
@@ -78,7 +77,7 @@ class Bedrock:
     def reframer(self, outgoing: Outgoing, content_type: str) -> Reframer | None:
         """How a binary stream is told to a caller whose dialect has another; None where it is the dialect's own."""
         if outgoing.surface == "messages" and content_type.startswith(eventstream.CONTENT_TYPE):
-            return _Unpacked()
+            return Unpacked()
         return None
 
 
@@ -97,7 +96,9 @@ def _host(origin: Origin) -> str:
 
 
 def _operation(outgoing: Outgoing) -> str:
-    if outgoing.surface == "messages":
+    if outgoing.surface.endswith("count_tokens"):
+        return "count-tokens"
+    if outgoing.surface in ("messages", "invoke"):
         return "invoke-with-response-stream" if outgoing.streaming else "invoke"
     return "converse-stream" if outgoing.streaming else "converse"
 
@@ -114,47 +115,3 @@ def _invocation(outgoing: Outgoing) -> bytes:
     if betas and "anthropic_beta" not in fields:
         fields["anthropic_beta"] = betas
     return msgspec.json.encode(fields)
-
-
-class _Chunk(Struct):
-    bytes: str = ""
-
-
-class _Kind(Struct):
-    type: str = ""
-
-
-_chunk_decoder = msgspec.json.Decoder(_Chunk)
-_kind_decoder = msgspec.json.Decoder(_Kind)
-
-
-class _Unpacked:
-    """Frames of InvokeModelWithResponseStream -> the events that they carry, verbatim."""
-
-    content_type = "text/event-stream"
-
-    def __init__(self) -> None:
-        self._splitter = eventstream.Splitter()
-
-    def feed(self, data: bytes) -> bytes:
-        return b"".join([_event(frame) for frame in self._splitter.feed(data)])
-
-    def close(self) -> None:
-        """Raises `UpstreamReset` when a frame was cut."""
-        if not self._splitter.is_between():
-            raise UpstreamReset("The provider's stream broke off inside of a frame.")
-
-
-def _event(frame: eventstream.Frame) -> bytes:
-    if frame.is_exception:
-        message, status = told_by(frame)
-        told = {"type": "error", "error": {"type": anthropic_errors.type_of(status or 500), "message": message}}
-        return b"event: error\ndata: " + msgspec.json.encode(told) + b"\n\n"
-    if frame.kind != "chunk":
-        return b""
-    try:
-        event = base64.b64decode(_chunk_decoder.decode(frame.payload).bytes, validate=True)
-        kind = _kind_decoder.decode(event).type
-    except (msgspec.DecodeError, RecursionError, ValueError):
-        raise UpstreamMalformed("The provider's event stream holds what is no event.") from None
-    return b"event: %b\ndata: %b\n\n" % (kind.encode(), event.replace(b"\n", b" "))

@@ -1,6 +1,7 @@
 """Google Cloud Vertex AI. Source: Google Cloud, "Vertex AI REST: publishers.models" (`generateContent`,
 `streamGenerateContent`, `countTokens`, `rawPredict`, `streamRawPredict`), "Locations", "Use Claude models" (what its
-body has instead of a model), "Using OAuth 2.0 for server to server applications" (read 2026-11).
+body has instead of a model), "Count tokens for Claude models", "Using OAuth 2.0 for server to server applications"
+(read 2026-11).
 
 Options: `project`, and `location`, which is `global` unless it is told. The model of a target is the publisher's name
 for it, Anthropic's where it begins with `claude`, else Google's, unless the publisher goes before it, as in
@@ -28,6 +29,8 @@ SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 GRANT = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 TOKEN_LIFETIME_S = 3600
 _MULTI_REGIONS = ("us", "eu")
+_COUNTED = ("contents", "systemInstruction", "tools", "generationConfig")
+"""What `countTokens` takes of a request."""
 
 
 class ServiceAccount(Struct, frozen=True):
@@ -55,7 +58,9 @@ class Vertex:
     forwards = frozenset({"anthropic-beta"})
 
     def surfaces(self, model: str) -> tuple[str, ...]:
-        return ("messages",) if _publisher(model)[0] == "anthropic" else ("generateContent", "countTokens")
+        if _publisher(model)[0] == "anthropic":
+            return ("messages", "messages.count_tokens")
+        return ("generateContent", "countTokens")
 
     def output_cap_field(self, surface: str) -> str:
         return "max_tokens" if surface == "messages" else "maxOutputTokens"
@@ -69,6 +74,10 @@ class Vertex:
         if outgoing.surface == "messages":
             verb = "streamRawPredict" if outgoing.streaming else "rawPredict"
             body = _claude_body(body)
+        elif outgoing.surface == "messages.count_tokens":
+            model, verb, body = "count-tokens", "rawPredict", _claude_body(body, model)
+        elif outgoing.surface == "countTokens":
+            body = _counted_body(body)
         path = f"{place}/publishers/{publisher}/models/{quote(model, safe='')}:{verb}"
         return HttpRequest("POST", origin, path, _headers(provider, credential), body, provider.timeouts)
 
@@ -109,11 +118,23 @@ def _root(base_url: str, location: str) -> tuple[Origin, str]:
     return Origin("https", host, 443), ""
 
 
-def _claude_body(body: bytes) -> bytes:
-    """The body of a Messages request as Vertex takes it: the model is in the address, the version in the body."""
+def _claude_body(body: bytes, counted: str = "") -> bytes:
+    """The body of a Messages request as Vertex takes it: the model is in the address, the version in the body. Where
+    its tokens are `counted`, the address is that of the count, and the body names the model."""
     fields: dict[str, Any] = dict(members_of(body))
     fields.pop("model", None)
-    return encode_object({**fields, "anthropic_version": ANTHROPIC_VERSION})
+    named = {"model": counted} if counted else {}
+    return encode_object({**fields, **named, "anthropic_version": ANTHROPIC_VERSION})
+
+
+def _counted_body(body: bytes) -> bytes:
+    """What AI Studio takes as a request inside of the request is the request itself here, without what is no part of
+    the prompt."""
+    fields = members_of(body)
+    if "generateContentRequest" not in fields:
+        return body
+    inside = members_of(bytes(fields["generateContentRequest"]))
+    return encode_object({name: inside[name] for name in _COUNTED if name in inside})
 
 
 def _headers(provider: Provider, credential: Credential | None) -> Headers:

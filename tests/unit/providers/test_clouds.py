@@ -117,7 +117,7 @@ def test_vertex_has_a_host_for_each_location(location: str, host: str) -> None:
 def test_vertex_takes_claude_with_its_version_in_the_body_and_its_model_in_the_address(
     streaming: bool, verb: str
 ) -> None:
-    assert VERTEX.surfaces("claude-haiku-4-5@20251001") == ("messages",)
+    assert VERTEX.surfaces("claude-haiku-4-5@20251001") == ("messages", "messages.count_tokens")
     provider = Provider("p", "vertex", "", options={"project": "acme", "location": "us-east5"})
     body = b'{"model":"claude-haiku-4-5@20251001","max_tokens":5,"anthropic_version":"x"}'
     request = VERTEX.request(provider, None, Outgoing("messages", body, "claude-haiku-4-5@20251001", streaming))

@@ -140,12 +140,7 @@ class _Writer:
         return [block for part in parts if (block := self._block(part)) is not None]
 
     def extras(self, extras: Extras, where: str) -> Extras:
-        """Extras where they are the dialect's own; else none, and each is named."""
-        if self.is_own:
-            return extras
-        for name in extras:
-            self.drops.add(f"{where}.{name}")
-        return {}
+        return self.drops.nested(extras, where, is_own=self.is_own)
 
     def _block(self, part: Part) -> Any:
         if isinstance(part, Text):

@@ -4,9 +4,13 @@ Owns: reading a Converse request for what it may cost, reading usage and ends fr
 (`wire`), and the translation of requests, answers and streams from and to `domain`.
 Refuses: signatures and addresses, which are Amazon's own and in `providers`.
 
-Source: Amazon Bedrock API reference, "Converse", "ConverseStream"; the service model `bedrock-runtime` of the AWS SDKs.
+`invoke`: InvokeModel, with the bodies of Anthropic's models alone.
+
+Source: Amazon Bedrock API reference, "Converse", "ConverseStream", "CountTokens"; the service model `bedrock-runtime`
+of the AWS SDKs.
 """
 
-from penstock.dialects.bedrock.wire import Converse
+from penstock.dialects.bedrock.invoke import ANTHROPIC_VERSION, InvokeModel
+from penstock.dialects.bedrock.wire import Converse, CountTokens
 
-__all__ = ["Converse"]
+__all__ = ["ANTHROPIC_VERSION", "Converse", "CountTokens", "InvokeModel"]

@@ -144,9 +144,7 @@ class _Writer:
 
     def extras(self, extras: Extras, where: str) -> None:
         """Names what is another dialect's alone."""
-        if not self.is_own:
-            for name in extras:
-                self.drops.add(f"{where}.{name}")
+        self.drops.nested(extras, where, is_own=self.is_own)
 
     def blocks(self, part: Part) -> list[Any]:
         """A part as a block, and its cache mark behind it."""

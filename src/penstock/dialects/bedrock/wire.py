@@ -31,7 +31,8 @@ from penstock.dialects.bedrock import errors
 from penstock.dialects.bedrock.codec import NAME, ConverseCodec
 from penstock.dialects.bedrock.usage import normalise
 from penstock.dialects.eventstream import Frame
-from penstock.errors import GatewayError, InvalidRequest
+from penstock.domain.usage import Usage
+from penstock.errors import GatewayError, InvalidRequest, UpstreamMalformed
 
 OVERHEAD_PER_REQUEST = 64
 OVERHEAD_WITH_TOOLS = 1024
@@ -307,3 +308,41 @@ class Converse:
     @staticmethod
     def is_stream(call: Call, content_type: str) -> bool:
         return content_type.startswith(eventstream.CONTENT_TYPE)
+
+
+# -- counting ---------------------------------------------------------------------------------------------------------
+
+
+class CountTokens:
+    """`CountTokens`, of a conversation or of an invocation. Free of charge at the vendor; it is not streamed."""
+
+    name = "bedrock_count_tokens"
+
+    error_body = staticmethod(errors.error_body)
+    envelope = staticmethod(errors.envelope)
+
+    def __init__(self, surface: str = "converse.count_tokens") -> None:
+        self.surface = surface
+
+    @staticmethod
+    def parse(body: bytes, address: Address = NO_ADDRESS) -> Call:
+        fields = read_object(body)
+        field(fields, "input", dict[str, Any], "an object with 'converse' or 'invokeModel'")
+        return Call(fields=fields, model=checked_model(address.model), max_output=0)
+
+    @staticmethod
+    def rebuild(call: Call, demand: Demand) -> bytes:
+        return encode_object(call.fields)
+
+    @staticmethod
+    def read(body: bytes) -> Reading:
+        """What was counted was not used."""
+        return read(body)._replace(usage=Usage())
+
+    @staticmethod
+    def tee(call: Call, asked_usage: bool) -> ConverseTee:
+        raise UpstreamMalformed("A count of tokens is not streamed.")
+
+    @staticmethod
+    def is_stream(call: Call, content_type: str) -> bool:
+        return False

@@ -123,12 +123,7 @@ class _Writer:
         return system, turns
 
     def _extras(self, extras: Extras, where: str) -> Extras:
-        """Extras where they are the dialect's own; else none, and each is named."""
-        if self.is_own:
-            return extras
-        for name in extras:
-            self.drops.add(f"{where}.{name}")
-        return {}
+        return self.drops.nested(extras, where, is_own=self.is_own)
 
     def _parts(self, message: Message) -> list[Any]:
         written: list[Any] = []

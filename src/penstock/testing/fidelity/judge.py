@@ -7,7 +7,7 @@ from msgspec import structs
 from penstock.dialects.base import Address
 from penstock.dialects.chorus import voices_for
 from penstock.dialects.codec import Heading, TargetFacts
-from penstock.dialects.registry import CODECS, DIALECTS
+from penstock.dialects.registry import CODECS, CONVERSATIONS, DIALECTS
 from penstock.domain.chat import Answer, Choice, Part, Request, Thinking
 from penstock.domain.usage import Usage
 from penstock.errors import GatewayError, InvalidRequest, UnsupportedByTarget
@@ -30,8 +30,8 @@ def requests() -> list[Judged]:
     """Every feature of a request from every dialect to every other."""
     return [
         Judged(caller, target, feature.name, *_request(caller, target, feature))
-        for caller in CODECS
-        for target in CODECS
+        for caller in CONVERSATIONS
+        for target in CONVERSATIONS
         if caller != target
         for feature in FEATURES
     ]
@@ -39,7 +39,7 @@ def requests() -> list[Judged]:
 
 def answers() -> list[Judged]:
     """Every feature of an answer as each dialect tells it to its callers."""
-    return [Judged(caller, "", told.name, *_answer(caller, told)) for caller in CODECS for told in TOLD]
+    return [Judged(caller, "", told.name, *_answer(caller, told)) for caller in CONVERSATIONS for told in TOLD]
 
 
 def written(surface: str, request: Request) -> Request:

@@ -2,7 +2,7 @@
 
 import sys
 
-from penstock.dialects.registry import CODECS
+from penstock.dialects.registry import CONVERSATIONS
 from penstock.domain.vendors import COMPATIBLE
 from penstock.providers.registry import VENDORS
 from penstock.testing.fidelity import judge
@@ -32,16 +32,16 @@ def page() -> str:
     """The whole page."""
     judged = judge.requests()
     parts = [_HEAD]
-    for caller in CODECS:
+    for caller in CONVERSATIONS:
         mine = {(one.target, one.feature): one for one in judged if one.caller == caller}
-        targets = [target for target in CODECS if target != caller]
+        targets = [target for target in CONVERSATIONS if target != caller]
         rows = [[f.name, *(_word(mine[target, f.name]) for target in targets)] for f in FEATURES]
         parts.append(f"## From callers of {caller}\n\n" + _table(["feature", *targets], rows))
     told = {(one.caller, one.feature): one for one in judge.answers()}
-    rows = [[t.name, *(_word(told[caller, t.name]) for caller in CODECS)] for t in TOLD]
+    rows = [[t.name, *(_word(told[caller, t.name]) for caller in CONVERSATIONS)] for t in TOLD]
     parts.append(
         "## Answers\n\nWhat a caller of each dialect is told of an answer that has the feature, whoever gave it.\n\n"
-        + _table(["feature", *CODECS], rows)
+        + _table(["feature", *CONVERSATIONS], rows)
     )
     parts.append("## Who speaks what\n\n" + _table(["provider", "dialects"], _vendors()))
     return "\n".join(parts)

@@ -1,0 +1,49 @@
+"""A provider's refusal in the words of another dialect."""
+
+from typing import Any
+
+import msgspec
+
+from penstock.errors import (
+    BodyTooLarge,
+    GatewayError,
+    InternalError,
+    InvalidRequest,
+    ModelNotFound,
+    NotPermitted,
+    Overloaded,
+    RateLimitExceeded,
+)
+
+MAX_MESSAGE = 2_000
+
+_MEANINGS: dict[int, type[GatewayError]] = {
+    403: NotPermitted,
+    404: ModelNotFound,
+    413: BodyTooLarge,
+    429: RateLimitExceeded,
+    503: Overloaded,
+    529: Overloaded,
+}
+"""What a provider's status says in the words of every dialect; the rest is the request's fault, or the provider's."""
+
+
+def refusal_as_told(body: bytes, status: int) -> GatewayError:
+    """A provider's refusal as an error that every dialect can write: its own message, under the status's meaning."""
+    meaning = _MEANINGS.get(status, InvalidRequest if status < 500 else InternalError)
+    return meaning(_message(body) or f"The provider answered {status}.")
+
+
+def _message(body: bytes) -> str:
+    """What a provider's error body says, in any of the forms that vendors use."""
+    try:
+        told: Any = msgspec.json.decode(body)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return ""
+    if isinstance(told, list) and told:
+        told = told[0]
+    for _ in range(2):
+        if isinstance(told, dict):
+            members = (told.get(name) for name in ("error", "message", "Message", "detail"))
+            told = next((member for member in members if isinstance(member, str | dict) and member), "")
+    return told[:MAX_MESSAGE] if isinstance(told, str) else ""
