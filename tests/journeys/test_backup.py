@@ -86,9 +86,7 @@ def put_back(lab: Lab, backup: Path, store: str) -> None:
     gateway.start()
 
 
-@pytest.mark.parametrize(
-    ("kind", "kind_after", "workers"), [("sqlite", "postgresql", 2), ("postgresql", "sqlite", 1)]
-)
+@pytest.mark.parametrize(("kind", "kind_after", "workers"), [("sqlite", "postgresql", 2), ("postgresql", "sqlite", 1)])
 def test_a_backup_under_load_is_put_back_with_every_call_that_was_answered_before_it(
     own_lab: Callable[..., Lab], new_store: MakeStore, tmp_path: Path, kind: str, kind_after: str, workers: int
 ) -> None:
