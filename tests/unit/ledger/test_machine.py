@@ -1,10 +1,13 @@
 """The state machine: all or nothing, exact at the edge, and nothing left behind."""
 
+import gc
+import tracemalloc
+
 import pytest
 from msgspec import structs
 
 from penstock.domain.money import MAX_NANOUSD
-from penstock.domain.policy import Charge, Denial, Limit
+from penstock.domain.policy import Charge, Denial, Limit, Window
 from penstock.domain.usage import Usage
 from penstock.errors import NoOutputBound, PenstockError, UnpricedModel
 from penstock.ledger.books import OTHERS
@@ -133,6 +136,24 @@ def test_values_beyond_the_bound_share_one_balance() -> None:
         reserve(machine, limit, customer=customer)
     assert denied(machine, limit, customer="e").value == OTHERS
     reserve(machine, limit, customer="a")
+
+
+@pytest.mark.parametrize("window", ["fixed", "sliding"])
+def test_values_beyond_the_bound_take_up_no_memory(window: Window) -> None:
+    machine, limit = Machine(), structs.replace(PER_CUSTOMER, amount=10**12, max_values=200, window=window)
+
+    def in_memory_after(first: int, last: int) -> int:
+        for number in range(first, last):
+            settle(machine, reserve(machine, limit, customer=f"customer-{number}"), 1)
+        gc.collect()
+        return tracemalloc.get_traced_memory()[0]
+
+    tracemalloc.start()
+    try:
+        full = in_memory_after(0, 1_000)  # what is kept of the newest callers, whoever they are, is full as well
+        assert in_memory_after(1_000, 3_000) - full < 50_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_value_on_which_nothing_is_left_gives_its_place_back() -> None:
