@@ -34,7 +34,7 @@ TAKE_WITHIN_S = 3.0
 """How long a predecessor may take to stop: a service manager may start the next one at once."""
 RETAKE_WITHIN_S = 40.0
 """How long the database may take to notice that this box's own old session is gone."""
-_RETRY_S = 0.25
+_RETRY_S = 0.1
 _LOCK = 7_305_611_970_447_102
 """The key of the advisory lock that all boxes share. A restore takes it alone, and so does a release that takes no
 other box beside it."""
