@@ -10,11 +10,13 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from penstock.testing.gateway import command
+from penstock.testing.gateway import command, usd_price
 from penstock.testing.postgres import Postgres
 from penstock.testing.prove.stops import scenarios
 from penstock.testing.prove.stops.scenarios import Row
-from penstock.testing.prove.stops.stage import SCOPES, Stage
+from penstock.testing.prove.stops.stage import PATH, PATIENCE_S, SCOPES, Stage
+from penstock.testing.scripted import fails
+from penstock.testing.wire import eventually
 
 STREAMS = 60
 FRESHNESS_S = 4
@@ -53,6 +55,30 @@ def test_a_box_that_is_cut_off_refuses_in_the_end_and_obeys_when_it_is_back(stag
 
 def test_a_revoked_key_and_a_lowered_limit_are_obeyed_like_a_stop(stage: Stage) -> None:
     assert_holds(scenarios.revocations(stage, 1, nothing), 1, 1, 1, 1)
+
+
+def test_a_credential_that_its_provider_rejects_is_set_aside_on_both_boxes(stage: Stage) -> None:
+    stage.provider.on(
+        "rejecting", fails(401, {"error": {"message": "Incorrect API key provided.", "type": "invalid_request_error"}})
+    )
+    place = {"kind": "compatible", "base_url": stage.provider.base_url}
+    stage.ask("POST", "/credentials", {"name": "stolen", "value": "sk-stolen", **place})
+    credentials = [{"name": "main", "value": "vault:stolen"}]
+    stage.ask("POST", "/providers", {"name": "strict", **place, "credentials": credentials})
+    targets = [{"provider": "strict", "model": "rejecting"}]
+    stage.ask("POST", "/models", {"name": "rejected", "targets": targets, "price": usd_price(0, 10)})
+    body = {"model": "rejected", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 5}
+    caller = stage.boxes[0].caller(stage.secrets["probe"])
+
+    def told(box: int) -> list[tuple[str, str]]:
+        found = stage.ask("GET", "/status", box=box)["credentials"]["set_aside"]
+        return [(it["credential"], it["verdict"]) for it in found]
+
+    eventually(lambda: caller.post(PATH, body).status == 502, PATIENCE_S, "the provider is asked")
+    for box in range(2):
+        eventually(lambda box=box: told(box) == [("main", "rejected")], PATIENCE_S, "the box knows")  # type: ignore[misc]
+    aside = stage.ask("GET", "/status", box=1)["credentials"]["set_aside"][0]
+    assert aside["node"].startswith("box "), "the second box has not called the provider itself"
 
 
 def test_each_scope_stops_what_it_covers_and_is_lifted(stage: Stage) -> None:

@@ -81,6 +81,10 @@ def test_a_developer_works_in_its_project_and_sees_no_other(place: Place) -> Non
 def test_a_token_ends_with_its_binding_and_with_its_revocation(place: Place) -> None:
     secret = place.token("leaver", "auditor", {"organisation": "default"})
     assert place.ask(secret, "GET", "/audit").status == 200
+    (reading,) = [
+        it for it in place.control.admin("GET", "/audit?kind=audit").json()["items"] if it["actor"] == "leaver"
+    ]
+    assert reading["action"] == "export", "whoever reads the log is in it"
     (binding,) = (it for it in place.control.admin("GET", "/bindings").json()["items"] if it.get("user") == "leaver")
     assert place.control.admin("DELETE", f"/bindings/{binding['name']}").status == 204
     assert place.ask(secret, "GET", "/audit").status == 403

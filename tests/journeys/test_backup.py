@@ -168,7 +168,10 @@ def test_a_gateway_that_moves_to_the_other_kind_of_store_takes_everything_along(
         row["limit"]: row["settled"] for row in after["ledger"]
     }
     assert {**before, "ledger": None} == {**after, "ledger": None}
-    assert [each for each in gateway.admin("GET", "/admin/v1/audit").json()["items"] if each in audited] == audited
+    again = gateway.admin("GET", "/admin/v1/audit").json()["items"]
+    assert [each for each in again if each in audited] == audited
+    kept = [(each["action"], each["actor"]) for each in again if each["kind"] == "backup"]
+    assert kept == [("restore", "penstock restore"), ("export", "penstock backup")]
     assert gateway.verify().returncode == 0
     assert lab.chat("stopped").status == 403
     for status in (200, 200, 429):

@@ -1,5 +1,6 @@
 """Tokens of some minutes: of a key, of a workload's identity, and what an API gateway in front says of its callers."""
 
+import base64
 import json
 import threading
 import time
@@ -131,6 +132,11 @@ def test_a_key_is_exchanged_for_a_token_of_one_project(tokens: Lab) -> None:
     assert caller.get(f"/v1/receipts/{called.request_id}").status == 200
     again = _ask(tokens, subject_token=told["access_token"], audience="search")
     assert again.status == 400, "a token makes no token"
+    id = json.loads(base64.urlsafe_b64decode(told["access_token"].split(".")[1] + "=="))["jti"]
+    recorded = tokens.gateway.admin("GET", "/admin/v1/audit?kind=exchange&name=narrow-key").json()["items"][0]
+    assert (recorded["actor"], recorded["actor_kind"], recorded["address"]) == ("narrow-key", "key", "127.0.0.1")
+    assert (recorded["request_id"], recorded["after"]["tokens"]) == (answer.headers["x-request-id"], [id])
+    assert recorded["after"]["models"] == ["lab-model"]
 
 
 @pytest.mark.parametrize(

@@ -114,7 +114,8 @@ class Behind(Struct, frozen=True, tag="behind"):
 class Question(Struct, frozen=True, tag="question"):
     """`kind` `receipt` (`arguments`: request id, digest of the asking key), `deployment` (provider, model),
     `adjustments` (the number after which), `take_key` (a `KeyUse` field by field, the worker's
-    epoch), `release_key` (a `KeyUse` field by field), `signers` (none: look for new keys of trusted issuers)."""
+    epoch), `release_key` (a `KeyUse` field by field), `signers` (none: look for new keys of trusted issuers),
+    `exchange` (an `Exchanged` as JSON, to be recorded)."""
 
     id: int
     kind: str

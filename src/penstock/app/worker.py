@@ -49,6 +49,7 @@ from penstock.app.link import (
 )
 from penstock.domain.lease import Given, Want
 from penstock.domain.snapshot import Change, Deployment, Kill, ServerSettings, Snapshot, applied
+from penstock.domain.trust import Exchanged
 from penstock.errors import ConfigError, StoreUnavailable
 from penstock.ledger.journal import Journal
 from penstock.ledger.ledger import Ledger
@@ -211,7 +212,8 @@ class Worker:
             upstream = Upstream(_transport(welcome.snapshot.server), credentials)
             self._gateway = Gateway(ledger, upstream, asked, time.time_ns)
             self._gateway.pepper = welcome.pepper
-            self._app = Inference(self._gateway, self._node, self._receipt, self._look_for_signers)
+            record = self._record_exchange
+            self._app = Inference(self._gateway, self._node, self._receipt, self._look_for_signers, record)
             self._spawn(journal.keep_synced())
             self._spawn(self._beat())
             self._look()
@@ -361,6 +363,11 @@ class Worker:
     async def _look_for_signers(self) -> None:
         """Has the control process look for new keys of trusted issuers; what it finds has come when it answers."""
         await self._ask("signers")
+
+    async def _record_exchange(self, made: Exchanged) -> None:
+        """Has it written to the audit log that a token is given. Raises StoreUnavailable where it cannot be."""
+        if await self._ask("exchange", msgspec.json.encode(made).decode()) is None:
+            raise StoreUnavailable("The gateway's store cannot record this. Try again.", retry_after_s=2)
 
     async def _deployment(self, provider: str, model: str) -> Deployment:
         """What an undeclared model can do and cost; remembered until the world changes."""

@@ -11,9 +11,10 @@ from penstock.domain.access import EVERYTHING, NOTHING, Reach, Scope
 from penstock.domain.tenancy import DEFAULT_ORGANISATION
 from penstock.errors import NotAllowed
 
-Kind = Literal["bootstrap", "user", "service", "provisioning", "system"]
+Kind = Literal["bootstrap", "user", "service", "provisioning", "system", "key", "workload"]
 """`bootstrap`: the administrator's key of the installation. `provisioning`: an identity provider's SCIM client.
-`system`: the gateway itself."""
+`system`: the gateway itself. `key` and `workload`: who got a token on the data plane; neither comes to the admin
+listener."""
 
 ORGANISATION = Scope("organisation", DEFAULT_ORGANISATION)
 """The one that runs the gateway, and with it everything."""

@@ -13,6 +13,7 @@ The manifest, which is written last, has a digest of every file and one of itsel
 
 import hashlib
 import os
+import pwd
 import shutil
 import time
 from collections.abc import Iterator
@@ -22,11 +23,12 @@ from typing import BinaryIO
 
 import msgspec
 from msgspec import Struct
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, Engine, inspect, text
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import SQLAlchemyError
 
 from penstock import __version__
+from penstock.control import changes
 from penstock.errors import PenstockError
 from penstock.ledger.faults import Fault
 from penstock.ledger.journal import journal_name, named
@@ -41,6 +43,8 @@ from penstock.store.migrate import is_known, newest_revision, revision_of, upgra
 FORMAT = 2
 MANIFEST, STORE, JOURNALS = "manifest.json", "store", "journals"
 SECRETS = ("secret", "admin_key", "secret_previous")
+NAMES = {"export": "backup", "restore": "restore"}
+"""What the audit log says was done, and by which command."""
 BOX = "box"
 """The file with the id under which a store that boxes share knows this one's journals."""
 ATTEMPTS = 5
@@ -106,6 +110,9 @@ def back_up(place: Place, target: Path, on_rows: OnRows) -> Manifest:
     if file is not None and not file.is_file():
         raise BackupFailed(f"there is no store in {place.data}: -c names the configuration file, --data the directory")
     with _failures_named(), _filled_or_empty(target), _engine(place.store) as engine:
+        with durably(engine) as connection:
+            if revision_of(connection) is not None:
+                _record(connection, "export", {"directory": str(target)})
         for _ in range(ATTEMPTS):
             with reading(engine).begin() as snapshot:
                 files = _copy_journals(engine, snapshot, place.data, target)
@@ -139,9 +146,26 @@ def restore(source: Path, place: Place, on_rows: OnRows) -> tuple[Manifest, list
         # The database last: what is committed there stands, and everything before it can be taken away again.
         with durably(engine) as connection:
             _fill(connection, source, manifest, on_rows)
+            told = {"made_at": manifest.made_at, "release": manifest.release, "digest": manifest.digest}
+            _record(connection, "restore", {"directory": str(source), **told})
             _copy_back(source, place, manifest)
     with _failures_named(), _engine(place.store) as engine:
         return manifest, check(engine, None).faults
+
+
+def _record(connection: Connection, action: str, after: dict[str, str]) -> None:
+    """To the audit log, before anything is handed out. The store may have the schema of an earlier release."""
+    changes.take_turn_now(connection)
+    try:
+        user = pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        user = str(os.geteuid())
+    row = {"at": time.time_ns(), "actor": f"penstock {NAMES[action]}", "actor_kind": "system", "action": action}
+    row |= {"kind": "backup", "name": user, "before": None, "after": msgspec.json.encode(after).decode()}
+    known = {column["name"] for column in inspect(connection).get_columns("audit")}
+    row = {name: value for name, value in row.items() if name in known}
+    columns, marks = ", ".join(row), ", ".join(f":{name}" for name in row)
+    connection.execute(text(f"INSERT INTO audit ({columns}) VALUES ({marks})"), row)  # noqa: S608 - names of columns
 
 
 # -- making one -------------------------------------------------------------------------------------------------------

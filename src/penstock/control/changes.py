@@ -6,22 +6,25 @@ A change also calls out to whoever listens, which is only a hint; what counts is
 
 On SQLite there is one box, whose changes the database puts in order by itself.
 
-The same way goes the news that a box lacks what workers of others have leased: a hint as well, since what is not used
-comes back by itself.
+The same way goes the news that a box lacks what workers of others have leased, and that a provider has rejected a
+credential: hints as well, since what is not used comes back by itself, and each box finds out by its own calls.
 """
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
-from sqlalchemy import func, select, text
+from msgspec import Struct
+from sqlalchemy import Connection, func, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from penstock.domain.lease import Place
+from penstock.providers.rejections import Verdict
 from penstock.store.tables.control import audit
 
 CHANNEL = "penstock_changes"
 RECALLS = "penstock_recalls"
+ASIDES = "penstock_asides"
 RIGHTS = ("binding", "user", "group", "token", "session", "organisation", "team", "project")
 """The kinds of what rights come from."""
 _MAX_PAYLOAD_BYTES = 7_900
@@ -38,6 +41,17 @@ when the transaction is durable, and not at all when it is not: to say it here s
 that."""
 
 
+class Aside(Struct, frozen=True, array_like=True):
+    """What the workers of box `box` have heard of a provider's credential. `mark` tells one value from the next, and is
+    keyed, so that it says nothing of the value to others on the database. `verdict`: empty when it is taken again."""
+
+    box: str
+    provider: str
+    credential: str
+    mark: str
+    verdict: Verdict
+
+
 class News(NamedTuple):
     """`newest`: the log's last number. `names`: kind -> what was written of it."""
 
@@ -50,6 +64,12 @@ async def take_turn(conn: AsyncConnection) -> None:
     OperationalError when another takes too long."""
     if conn.dialect.name == "postgresql":
         await conn.execute(_ONE_AT_A_TIME, {"key": _LOCK, "channel": CHANNEL})
+
+
+def take_turn_now(connection: Connection) -> None:
+    """`take_turn` for a process beside the gateway, such as one that makes a backup."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(_ONE_AT_A_TIME, {"key": _LOCK, "channel": CHANNEL})
 
 
 async def newest(conn: AsyncConnection) -> int:
@@ -81,6 +101,17 @@ async def recall(conn: AsyncConnection, recalls: Mapping[int, Sequence[Place]]) 
             payload = msgspec.json.encode((epoch, place)).decode()
             if len(payload.encode()) <= _MAX_PAYLOAD_BYTES:
                 await conn.execute(select(func.pg_notify(RECALLS, payload)))
+
+
+async def tell_asides(conn: AsyncConnection, asides: Sequence[Aside]) -> None:
+    """Tells those who listen what was heard of credentials."""
+    for aside in asides:
+        await conn.execute(select(func.pg_notify(ASIDES, msgspec.json.encode(aside).decode())))
+
+
+def read_aside(payload: str) -> Aside:
+    """What `tell_asides` said. Raises `msgspec.MsgspecError` for anything else."""
+    return msgspec.json.decode(payload, type=Aside)
 
 
 def read_recall(payload: str) -> dict[int, tuple[Place, ...]]:

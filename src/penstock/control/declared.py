@@ -23,6 +23,7 @@ from penstock.config.checks import caller_secret
 from penstock.config.lineage import parents_first
 from penstock.config.settings import Config, DeclaredKey, DeclaredLimit
 from penstock.control import keys, limits, models, nouns, organisations, projects, providers, references, teams, users
+from penstock.control.audit import record
 from penstock.control.credentials import BoxReferences
 from penstock.control.paging import Listing, Page, cut, position
 from penstock.control.write import Write
@@ -145,6 +146,8 @@ async def put_in_force(write: Write, pepper: bytes, config: Config, asked: Asked
         )
     steps = await _bring_about(write, pepper, config)
     if not steps and newest["digest"] == config.digest:
+        after = {"digest": config.digest, "how": asked.how, "changes": 0}
+        await record(write, asked.how, ("config", str(newest["version"])), None, after)
         return Applied(False, (), newest["version"], newest["version"])
     asked = msgspec.structs.replace(asked, base=newest["version"])
     return Applied(True, steps, newest["version"], await _keep(write, config, asked, steps))
@@ -181,6 +184,8 @@ async def _keep(write: Write, config: Config, asked: Asked, steps: tuple[Step, .
         "content": _encoded(config),
     }
     await write.conn.execute(insert(config_versions).values(version))
+    after = {name: version[name] for name in ("digest", "how", "node", "restores")} | {"changes": len(changes)}
+    await record(write, asked.how, ("config", str(number)), None, after)
     return number
 
 

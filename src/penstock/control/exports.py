@@ -1,4 +1,5 @@
-"""Exports: that somebody took usage, receipts or the configuration away is in the audit log before they have it.
+"""Exports: that somebody took usage, receipts, the configuration or the audit log itself away is in the audit log
+before they have it.
 
 Whoever asks for the same kind again within a minute is not recorded again: a page that is looked at and renewed is one
 export.

@@ -41,6 +41,25 @@ class Front(Struct, frozen=True, omit_defaults=True):
     keys: tuple[str, ...] = ()
 
 
+class Exchanged(Struct, frozen=True, omit_defaults=True):
+    """That a token was given: for the audit log. `token`: its id. `key`, `team`, `key_project`: of the key that it
+    stands for, and whose that is. `project`, `user`, `models`, `surfaces`: what it is good for. `act`: the workload
+    whose identity was exchanged, empty where it was the key. `expires_at`: Unix seconds. `address`: the client's."""
+
+    token: str
+    key: str
+    team: str
+    key_project: str
+    project: str
+    expires_at: int
+    user: str = ""
+    models: tuple[str, ...] = ()
+    surfaces: tuple[str, ...] = ()
+    act: str = ""
+    address: str = ""
+    request_id: str = ""
+
+
 class Trust(Struct, frozen=True, omit_defaults=True):
     """`token_ttl_s`: how long the tokens are good that the gateway makes. `issuers`: by their claim `iss`."""
 

@@ -57,9 +57,14 @@ def is_token(secret: str) -> bool:
     return secret.startswith(_HEADER) and len(secret) <= MAX_LENGTH
 
 
+def new_id() -> str:
+    """The id of a token, under which the audit log has it."""
+    return f"tok_{secrets.token_hex(12)}"
+
+
 def mint(pepper: bytes, grant: Grant) -> str:
-    """The token that says `grant`, with an id of its own."""
-    said = msgspec.json.encode(msgspec.structs.replace(grant, jti=f"tok_{secrets.token_hex(12)}"))
+    """The token that says `grant`, with an id of its own where it has none yet."""
+    said = msgspec.json.encode(grant if grant.jti else msgspec.structs.replace(grant, jti=new_id()))
     signed = f"{_HEADER}.{_segment(said)}"
     return f"{signed}.{_signature(pepper, signed)}"
 

@@ -9,11 +9,11 @@ from collections.abc import Mapping
 
 from msgspec import Struct
 
-from penstock.admission.address import refuse_address
+from penstock.admission.address import client_address, refuse_address
 from penstock.admission.admit import dimensions, may_use, refuse_killed
 from penstock.domain.snapshot import Snapshot
 from penstock.domain.tenancy import SURFACES, Key, Principal
-from penstock.domain.trust import Trust
+from penstock.domain.trust import Exchanged, Trust
 from penstock.errors import InvalidApiKey, InvalidTokenRequest
 from penstock.identity import tokens
 from penstock.identity.authenticate import authenticate, principal_of
@@ -53,9 +53,9 @@ class Subject(Struct, frozen=True):
     act: str = ""
 
 
-def exchange(gateway: Gateway, form: Mapping[str, str], caller: Caller) -> dict[str, object]:
-    """The members of the answer. Raises `InvalidTokenRequest` where the request is at fault, else what refuses the
-    subject."""
+def exchange(gateway: Gateway, form: Mapping[str, str], caller: Caller) -> tuple[dict[str, object], Exchanged]:
+    """The members of the answer, which must not leave before it is recorded, and what is to be. Raises
+    `InvalidTokenRequest` where the request is at fault, else what refuses the subject."""
     gateway.require_ready()
     snapshot, now_s = gateway.snapshot, gateway.clock() / 1e9
     _check_form(form)
@@ -76,6 +76,21 @@ def exchange(gateway: Gateway, form: Mapping[str, str], caller: Caller) -> dict[
         surfaces=surfaces,
         made_with=subject.made_with,
         act=subject.act,
+        jti=tokens.new_id(),
+    )
+    address = client_address(caller.peer, caller.forwarded_for, snapshot.server.trusted_proxies)
+    made = Exchanged(
+        token=grant.jti,
+        key=key.name,
+        team=key.team,
+        key_project=key.project,
+        project=grant.project,
+        expires_at=grant.exp,
+        user=grant.user,
+        models=models,
+        surfaces=surfaces,
+        act=grant.act,
+        address="" if address is None else str(address),
     )
     answer: dict[str, object] = {
         "access_token": tokens.mint(gateway.pepper, grant),
@@ -83,7 +98,7 @@ def exchange(gateway: Gateway, form: Mapping[str, str], caller: Caller) -> dict[
         "token_type": "Bearer",
         "expires_in": grant.exp - grant.iat,
     }
-    return answer if "scope" not in form else {**answer, "scope": form["scope"]}
+    return (answer if "scope" not in form else {**answer, "scope": form["scope"]}), made
 
 
 def _check_form(form: Mapping[str, str]) -> None:

@@ -17,6 +17,7 @@ from penstock.dialects.registry import DIALECTS
 from penstock.domain.events import Cause
 from penstock.domain.exchange import Exchange
 from penstock.domain.policy import Denial
+from penstock.domain.trust import Exchanged
 from penstock.errors import (
     GatewayError,
     IdempotencyConflict,
@@ -56,9 +57,14 @@ async def _nowhere() -> None:
     """There is nobody to look."""
 
 
+async def _unrecorded(_: Exchanged) -> None:
+    """Nobody asks for a token where there is no control process."""
+
+
 class Inference:
     """`receipt(request_id, key_id)` asks the control process; None is "there is none of yours". `look_again` has it
-    look for new keys of trusted issuers."""
+    look for new keys of trusted issuers, `record` has it write down that a token is given; all raise StoreUnavailable
+    where it cannot."""
 
     def __init__(
         self,
@@ -66,11 +72,13 @@ class Inference:
         node: str,
         receipt: Callable[[str, str], Awaitable[bytes | None]],
         look_again: Callable[[], Awaitable[None]] = _nowhere,
+        record: Callable[[Exchanged], Awaitable[None]] = _unrecorded,
     ) -> None:
         self._gateway = gateway
         self._node = node
         self._receipt = receipt
         self._look_again = look_again
+        self._record = record
         self.refused_strangers = 0
 
     async def handle(self, request: Request) -> None:
@@ -133,19 +141,20 @@ class Inference:
 
     async def _exchange(self, request: Request) -> None:
         """A key or an identity for a token."""
-        request_id = (b"x-request-id", new_request_id(self._gateway.clock()).encode())
+        request_id = new_request_id(self._gateway.clock())
         try:
             form = await tokens.form_of(request)
             try:
-                headers, body = tokens.exchange(self._gateway, request, form)
+                headers, body, made = tokens.exchange(self._gateway, request, form)
             except UnknownSigner:
                 await self._look_again()
-                headers, body = tokens.exchange(self._gateway, request, form)
+                headers, body, made = tokens.exchange(self._gateway, request, form)
+            await self._record(msgspec.structs.replace(made, request_id=request_id))
             status = 200
         except GatewayError as error:
             self.refused_strangers += isinstance(error, InvalidApiKey)
             status, headers, body = tokens.refusal(error)
-        request.respond(status, [request_id, *headers], body)
+        request.respond(status, [(b"x-request-id", request_id.encode()), *headers], body)
 
     async def _reply(self, request: Request, reply: Reply, exchange: Exchange) -> None:
         headers = [(b"x-request-id", exchange.request_id.encode()), *reply.headers]

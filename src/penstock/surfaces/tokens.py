@@ -6,6 +6,7 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from penstock.admission.address import HEADER
+from penstock.domain.trust import Exchanged
 from penstock.errors import GatewayError, InvalidApiKey, InvalidTokenRequest
 from penstock.pipeline import tokens
 from penstock.pipeline.gateway import Gateway
@@ -24,10 +25,12 @@ async def form_of(request: Request) -> dict[str, str]:
     return _read(await request.body(MAX_BODY_BYTES))
 
 
-def exchange(gateway: Gateway, request: Request, form: Mapping[str, str]) -> tuple[HeaderList, bytes]:
-    """The answer to a request that is in order. Raises `GatewayError`."""
+def exchange(gateway: Gateway, request: Request, form: Mapping[str, str]) -> tuple[HeaderList, bytes, Exchanged]:
+    """The answer to a request that is in order, and what is to be recorded before it is given. Raises
+    `GatewayError`."""
     caller = tokens.Caller(request.peer, request.headers.get(HEADER))
-    return [*_HEADERS], msgspec.json.encode(tokens.exchange(gateway, form, caller))
+    answer, made = tokens.exchange(gateway, form, caller)
+    return [*_HEADERS], msgspec.json.encode(answer), made
 
 
 def refusal(error: GatewayError) -> tuple[int, HeaderList, bytes]:

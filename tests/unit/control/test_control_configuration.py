@@ -135,6 +135,9 @@ async def test_a_file_that_changes_no_object_is_kept_once(box: Box) -> None:
     assert (await box.apply(FILE + "# a remark\n")).version == 2
     outcome = await box.apply(FILE + "# a remark\n")
     assert (outcome.steps, outcome.new_version, outcome.version) == ((), False, 2)
+    async with box.door.read() as conn:
+        told = list(await conn.execute(select(audit.c.name, audit.c.action).where(audit.c.kind == "config")))
+    assert told == [("1", "serve"), ("1", "apply"), ("2", "apply"), ("2", "apply")], "also what changed nothing"
 
 
 async def test_a_plan_that_somebody_else_has_overtaken_is_not_carried_out(box: Box) -> None:

@@ -2,7 +2,7 @@
 
 It listens for their call, which comes within milliseconds, and looks once a second in any case. A pulse to the workers
 may vouch for the snapshot only while a look has begun within the last two seconds. On the same connection it hears what
-other boxes lack of what workers here have leased.
+other boxes lack of what workers here have leased, and which credentials their providers have rejected.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from penstock.control.changes import CHANNEL, RECALLS, News, read_recall
+from penstock.control.changes import ASIDES, CHANNEL, RECALLS, Aside, News, read_aside, read_recall
 from penstock.control.door import Door
 from penstock.domain.lease import Place
 from penstock.errors import StoreDown
@@ -32,7 +32,8 @@ log = structlog.get_logger()
 
 class Follower:
     """`engine`: one whose connections may be kept, to listen on. `on_news(news)` is awaited after each look that found
-    something. `on_recall(recalls)`: epochs and the places that others lack of theirs."""
+    something. `on_recall(recalls)`: epochs and the places that others lack of theirs. `on_aside(aside)`: what a box has
+    heard of a credential, this one included."""
 
     def __init__(
         self,
@@ -40,11 +41,13 @@ class Follower:
         engine: AsyncEngine,
         on_news: Callable[[News], Awaitable[None]],
         on_recall: Callable[[Mapping[int, tuple[Place, ...]]], object],
+        on_aside: Callable[[Aside], None] = lambda _: None,
     ) -> None:
         self._door = door
         self._engine = engine
         self._on_news = on_news
         self._on_recall = on_recall
+        self._on_aside = on_aside
         self._called = asyncio.Event()
         self._looked_at_s = time.monotonic()
         self._is_failing = False
@@ -86,7 +89,7 @@ class Follower:
     async def _hear_calls(self) -> None:
         """Returns or raises when the connection is gone; the looks go on without it."""
         async with self._engine.execution_options(isolation_level="AUTOCOMMIT").connect() as conn:
-            for channel in (CHANNEL, RECALLS):
+            for channel in (CHANNEL, RECALLS, ASIDES):
                 await conn.execute(text(f"LISTEN {channel}"))
             driver: Any = (await conn.get_raw_connection()).driver_connection
             self._called.set()
@@ -102,6 +105,9 @@ class Follower:
             self._called.set()
             return
         try:
-            self._on_recall(read_recall(payload))
+            if channel == ASIDES:
+                self._on_aside(read_aside(payload))
+            else:
+                self._on_recall(read_recall(payload))
         except msgspec.MsgspecError:
             log.warning("what another box calls out cannot be read; it may be of a later release", channel=channel)

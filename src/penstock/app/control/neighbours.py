@@ -16,6 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from penstock.app.control.fleet import Fleet
 from penstock.control import changes, lost, roll
+from penstock.control.changes import Aside
 from penstock.control.door import Door
 from penstock.control.roll import KnownBox, Report
 from penstock.domain.lease import Place
@@ -45,6 +46,7 @@ class Neighbours:
         self._told: dict[str, Report] = {}
         self._recalls: dict[int, dict[Place, None]] = {}
         self._has_recalls = asyncio.Event()
+        self._asides: list[Aside] = []
         self._known: list[KnownBox] = []
         self._looked_at_s = 0.0
         self._looking_since_s = 0.0
@@ -70,6 +72,11 @@ class Neighbours:
         for epoch, places in self._fleet.recall(recalls).items():
             self._recalls.setdefault(epoch, {}).update(dict.fromkeys(places))
             self._has_recalls.set()
+
+    def tell_aside(self, aside: Aside) -> None:
+        """Tells every box what was heard of a credential here."""
+        self._asides.append(aside)
+        self._has_recalls.set()
 
     async def kill_nodes(self, generation: int) -> list[dict[str, Any]]:
         """Each worker of every box and whether it obeys."""
@@ -119,11 +126,14 @@ class Neighbours:
             await self._has_recalls.wait()
             self._has_recalls.clear()
             recalls, self._recalls = self._recalls, {}
+            asides, self._asides = self._asides, []
             try:
                 async with self._door.engine.begin() as conn:
                     await changes.recall(conn, {epoch: list(places) for epoch, places in recalls.items()})
+                    await changes.tell_asides(conn, asides)
             except (SQLAlchemyError, StoreDown) as error:
-                # A worker that lacks something asks again, which recalls it again.
+                # A worker that lacks something asks again, which recalls it again; and every box meets what its
+                # providers reject.
                 log.debug("a recall did not reach the other boxes", reason=reason(error))
             await asyncio.sleep(TOGETHER_S)
 

@@ -41,6 +41,7 @@ from penstock.app.control.bootstrap import (
 )
 from penstock.app.control.commits import Committed, Drain
 from penstock.app.control.crowds import Crowds
+from penstock.app.control.exchanges import Exchanges
 from penstock.app.control.fleet import Answers, Fleet
 from penstock.app.control.follower import Follower
 from penstock.app.control.key_uses import KeyUses
@@ -59,7 +60,7 @@ from penstock.control import break_glass as glass_log
 from penstock.control import declared, installation, key_activity, lost, replays, roll
 from penstock.control.actor import Actor
 from penstock.control.adjustments import Correction
-from penstock.control.changes import News
+from penstock.control.changes import Aside, News
 from penstock.control.configuration import Configuration
 from penstock.control.credentials import DeclaredCredentials
 from penstock.control.door import Door
@@ -76,6 +77,7 @@ from penstock.domain.snapshot import Change, Secret, Snapshot
 from penstock.errors import ConfigError, PenstockError, StoreDown
 from penstock.identity.secret import Root, vault_key, verifier
 from penstock.identity.secret import pepper as pepper_of
+from penstock.identity.virtual_keys import digest
 from penstock.ledger import adjustments
 from penstock.ledger.adjustments import Adjustment
 from penstock.ledger.committer import Alert, Committer, Watch, held_sums
@@ -94,6 +96,7 @@ from penstock.surfaces.admin import application
 from penstock.surfaces.admin.entrance import Entrance, provider
 from penstock.surfaces.admin.plane import Plane
 from penstock.surfaces.ops import Operations
+from penstock.upstream.credentials import Heard
 from penstock.upstream.http1 import Http1Transport, TransportSettings
 from penstock.vault.wrappers import RootWrapper, wrappers_of
 
@@ -182,9 +185,10 @@ class Control:
         self._activity = Activity(self._engine)
         self._self_check = SelfCheck(self._ledger_engine, self._metrics)
         self._drain = Drain(self._committer, self._metrics.failed)
+        self._exchanges = Exchanges(self._door, self._metrics.failed)
         self._key_uses = KeyUses(self._engine, self._claim, self._metrics.failed)
         self._crowds = Crowds()
-        self._asides = Asides(self._metrics, self._tell_of_credential)
+        self._asides = Asides(self._metrics, self._tell_of_credential, self._tell_boxes_of_credential)
         answers = Answers(
             self._welcome,
             lambda: self._publisher.snapshot,
@@ -203,7 +207,7 @@ class Control:
         self._follower: Follower | None = None
         self._neighbours: Neighbours | None = None
         if self._box.id:
-            self._follower = Follower(self._door, self._engine, self._on_news, self._fleet.recall)
+            self._follower = Follower(self._door, self._engine, self._on_news, self._fleet.recall, self._on_aside)
             lost_after_s = config.server.box_lost_after_ms / 1000
             self._neighbours = Neighbours(self._door, self._fleet, self._claim, self._box, lost_after_s)
         self._listener: Listener | None = None
@@ -375,9 +379,22 @@ class Control:
             self._metrics.declare_aliases(self._publisher.snapshot.aliases)
         self._fleet.publish(change)
         self._asides.publish(change)
+        self._asides.look_again(self._publisher.snapshot.providers, self._keyed)
 
     def _tell_of_credential(self, message: CredentialHeard) -> None:
         self._fleet.tell_of_credential(message)
+
+    def _tell_boxes_of_credential(self, heard: Heard) -> None:
+        if self._neighbours is not None:
+            mark = self._keyed(heard.mark)
+            self._neighbours.tell_aside(Aside(self._box.id, heard.provider, heard.credential, mark, heard.verdict))
+
+    def _keyed(self, mark: str) -> str:
+        return digest(self._agreed.pepper, mark)
+
+    def _on_aside(self, told: Aside) -> None:
+        if told.box != self._box.id:
+            self._asides.hear_elsewhere(told, self._publisher.snapshot.providers, self._keyed)
 
     async def _on_news(self, news: News) -> None:
         """Tells the workers of the adjustments that other boxes made, and looks for the credentials of what they put in
@@ -425,6 +442,7 @@ class Control:
             "signers": self._answer_signers,
             "take_key": self._key_uses.take,
             "release_key": self._key_uses.release,
+            "exchange": self._exchanges.record,
         }
 
     async def _welcome(self, epoch: int, starting: Collection[int]) -> Welcome | None:

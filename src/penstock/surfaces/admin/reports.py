@@ -195,6 +195,7 @@ def _add_history(router: Paths, plane: Plane) -> None:
         kind: str | None = None,
         name: str | None = None,
     ) -> Response:
+        await plane.exports.record(asker, "audit", f"kind={kind or ''} name={name or ''}")
         async with plane.door.read() as conn:
             return JsonResponse(await audit.list_page(conn, Page(limit, after), kind, name, reach=asker.reach))
 

@@ -51,7 +51,7 @@ class Provider(ScriptedProvider):
 
     async def answer(self, reply: Reply) -> None:
         self.seen_s[str(reply.received.json().get("user", ""))] = time.time()
-        if reply.received.model == "endless":
+        if self._scripts.get(reply.received.model):
             await super().answer(reply)
             return
         self.received.remove(reply.received)
