@@ -79,7 +79,8 @@ _UNNAMEABLE = re.compile(r"[^A-Za-z0-9._-]")
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, hide_input_in_errors=True)
+    # Worked out when it is used: most sections are, as a part of the whole file, and not for themselves.
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, hide_input_in_errors=True, defer_build=True)
 
 
 def _read_as(model: type[_Section], convert: Callable[[Any], object]) -> GetPydanticSchema:

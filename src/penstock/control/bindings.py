@@ -32,7 +32,7 @@ MAX_SUBJECT = 128
 class BindingScope(BaseModel):
     """One of them. The organisation `default` stands for everything, the other organisations included."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(extra="forbid", strict=True, defer_build=True)
 
     organisation: Name | None = None
     team: Name | None = None
@@ -52,7 +52,7 @@ class BindingScope(BaseModel):
 class Binding(BaseModel):
     """`user` or `group`, one of them. A group is one that the identity provider knows; it need not be there yet."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(extra="forbid", strict=True, defer_build=True)
 
     user: Annotated[TagValue, Field(max_length=MAX_SUBJECT)] | None = None
     group: Annotated[TagValue, Field(max_length=MAX_SUBJECT)] | None = None

@@ -36,7 +36,7 @@ class Key(BaseModel):
     than that one. `tokens_only`: it has no secret; others get tokens of it. `team` is the project's when it is empty,
     and what the parent has, the key has as well."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, hide_input_in_errors=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, hide_input_in_errors=True, defer_build=True)
 
     name: Name
     team: Name | Literal[""] = ""
@@ -72,7 +72,7 @@ KEY = nouns.Noun("key", keys, _shown)
 class Rotation(BaseModel):
     """`grace`: how long the old secret is good as well; nothing: it is refused from now on."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(extra="forbid", strict=True, defer_build=True)
 
     grace: GraceMs = 0
 

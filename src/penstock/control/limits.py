@@ -101,7 +101,7 @@ async def update(write: Write, name: str, changes: Mapping[str, Any]) -> dict[st
 class RaiseRequest(BaseModel):
     """A temporary increase. `by`: how much more, in the limit's unit (dollars for `usd`)."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(extra="forbid", strict=True, defer_build=True)
 
     by: Any
     until: Moment

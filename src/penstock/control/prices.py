@@ -40,7 +40,7 @@ class PriceEntry(BaseModel):
     """`model`: the provider's name for it. `effective_from`: left out, from now on. `price`: as in an alias, USD per
     million tokens; null: the catalogue's again."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, hide_input_in_errors=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, hide_input_in_errors=True, defer_build=True)
 
     provider: Name
     model: ModelName
@@ -50,7 +50,7 @@ class PriceEntry(BaseModel):
 
 
 class PriceUpdate(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)
+    model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True, defer_build=True)
 
     entries: list[PriceEntry]
 

@@ -34,7 +34,7 @@ Purpose = Literal["admin", "provisioning"]
 class Token(BaseModel):
     """`user`: whose rights it has; left out: the asker's own. `expires_at`: within a year; left out: in 90 days."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)
+    model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True, defer_build=True)
 
     name: Name
     user: Annotated[TagValue, Field(max_length=MAX_SUBJECT)] | Literal[""] = ""

@@ -18,7 +18,7 @@ Kind = Literal["person", "service"]
 
 
 class User(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(extra="forbid", strict=True, defer_build=True)
 
     name: TagValue
     kind: Kind = "person"

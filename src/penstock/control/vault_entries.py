@@ -43,7 +43,7 @@ class Credential(BaseModel):
     """`provider`: one that exists, whose kind and address it is for; else `kind` and `base_url` say so. `team`: whose
     calls it serves; empty: everybody's. `rotate_every`: when the gateway begins to say that it is old."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, hide_input_in_errors=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, hide_input_in_errors=True, defer_build=True)
 
     name: Name
     value: _Value
@@ -57,7 +57,7 @@ class Credential(BaseModel):
 class Rotation(BaseModel):
     """`active_from`: when the new value begins to serve; left out: now."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, hide_input_in_errors=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, hide_input_in_errors=True, defer_build=True)
 
     value: _Value
     active_from: Moment | None = None
@@ -66,7 +66,7 @@ class Rotation(BaseModel):
 class CredentialUpdate(BaseModel):
     """All that can be changed without the value."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, defer_build=True)
 
     rotate_every: SpanS | None
 

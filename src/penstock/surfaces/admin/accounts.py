@@ -28,7 +28,7 @@ from penstock.surfaces.admin.sign_in import SessionName
 class PasswordRequest(BaseModel):
     """12 to 256 characters, five of them different, without the user's name."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)
+    model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True, defer_build=True)
 
     password: str = Field(max_length=1024)
 

@@ -4,13 +4,18 @@ compares the two. Times are RFC 3339; money in nano-USD is a whole number, money
 
 from typing import Any
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 Moment = str
 """RFC 3339, such as `2027-01-31T12:00:00Z`."""
 
 
-class Provenance(BaseModel):
+class _Answer(BaseModel):
+    # Nothing is ever read with these: they are worked out when somebody asks for the document.
+    model_config = ConfigDict(defer_build=True)
+
+
+class Provenance(_Answer):
     origin: str = Field(description="`file`: the configuration file declares it; `api`: it was made here")
     created_at: Moment
     created_by: str
@@ -63,19 +68,19 @@ class CreatedToken(ShownToken):
     )
 
 
-class SignedIn(BaseModel):
+class SignedIn(_Answer):
     user: str
     expires_in_s: int
 
 
-class Me(BaseModel):
+class Me(_Answer):
     name: str
     kind: str
     roles: list[dict[str, Any]] = Field(description="`role` and `scope`")
     permissions: list[str]
 
 
-class Session(BaseModel):
+class Session(_Answer):
     name: str
     user: str
     how: str = Field(description="`password` or `oidc`")
@@ -84,11 +89,11 @@ class Session(BaseModel):
     expires_at: Moment
 
 
-class Sessions(BaseModel):
+class Sessions(_Answer):
     items: list[Session]
 
 
-class Roles(BaseModel):
+class Roles(_Answer):
     items: list[dict[str, Any]] = Field(description="`role`, `meaning`, `permissions`")
     permissions: dict[str, str] = Field(description="permission -> what it is about: `tenant`, `whole` or `shared`")
 
@@ -159,14 +164,14 @@ class ShownCredential(Provenance):
     due_at: Moment | None = Field(description="when it is to be rotated")
 
 
-class ShownVault(BaseModel):
+class ShownVault(_Answer):
     wrapper: str = Field(description="`root`, `transit` or `kms`")
     wrapping_key: str = Field(description="which key it is; no secret")
     root: str = Field(description="`current`, or `previous` while the root secret is being replaced")
     data_keys: list[dict[str, str]]
 
 
-class Rewrapped(BaseModel):
+class Rewrapped(_Answer):
     data_keys: int
     wrapper: str
     wrapping_key: str
@@ -183,11 +188,11 @@ class ShownModel(Provenance):
     end_at: str | None
 
 
-class RaisedKill(BaseModel):
+class RaisedKill(_Answer):
     generation: int
 
 
-class ShownKill(BaseModel):
+class ShownKill(_Answer):
     generation: int
     scope: dict[str, str | bool]
     reason: str
@@ -198,7 +203,7 @@ class ShownKill(BaseModel):
     lift_reason: str | None
 
 
-class KillNode(BaseModel):
+class KillNode(_Answer):
     node: str
     state: str = Field(description="`confirmed`, `pending` or `unreachable`")
     confirmed_at: Moment | None
@@ -209,14 +214,14 @@ class KillWithNodes(ShownKill):
     nodes: list[KillNode]
 
 
-class Usage(BaseModel):
+class Usage(_Answer):
     rows: list[dict[str, Any]]
     total: dict[str, Any]
     since: Moment | None
     until: Moment | None
 
 
-class Receipt(BaseModel):
+class Receipt(_Answer):
     event_id: str
     request_id: str
     started_at: Moment
@@ -258,7 +263,7 @@ class Receipt(BaseModel):
     flags: list[str]
 
 
-class Balance(BaseModel):
+class Balance(_Answer):
     limit: str
     window_start: Moment | None
     value: str
@@ -269,11 +274,11 @@ class Balance(BaseModel):
     unit: str
 
 
-class Ledger(BaseModel):
+class Ledger(_Answer):
     limits: list[Balance]
 
 
-class ShownAdjustment(BaseModel):
+class ShownAdjustment(_Answer):
     id: str
     number: int
     at: Moment
@@ -292,16 +297,16 @@ class CreatedAdjustment(ShownAdjustment):
     settled: int
 
 
-class Fault(BaseModel):
+class Fault(_Answer):
     kind: str
     detail: str
 
 
-class Faults(BaseModel):
+class Faults(_Answer):
     faults: list[Fault]
 
 
-class AuditRecord(BaseModel):
+class AuditRecord(_Answer):
     seq: int
     at: Moment
     actor: str
@@ -318,7 +323,7 @@ class AuditRecord(BaseModel):
     after: dict[str, Any] | None
 
 
-class ConfigVersion(BaseModel):
+class ConfigVersion(_Answer):
     version: int
     digest: str
     applied_at: Moment
@@ -333,14 +338,14 @@ class ConfigVersionWithDocument(ConfigVersion):
     document: dict[str, Any] | None
 
 
-class Step(BaseModel):
+class Step(_Answer):
     action: str
     kind: str
     name: str
     fields: dict[str, list[Any]]
 
 
-class ConfigChange(BaseModel):
+class ConfigChange(_Answer):
     base: int
     version: int | None = Field(description="null for a plan")
     new_version: bool
@@ -348,7 +353,7 @@ class ConfigChange(BaseModel):
     notes: list[str]
 
 
-class ShownPriceEntry(BaseModel):
+class ShownPriceEntry(_Answer):
     number: int
     price_version: str
     provider: str
@@ -361,12 +366,12 @@ class ShownPriceEntry(BaseModel):
     created_by: str
 
 
-class AddedPrices(BaseModel):
+class AddedPrices(_Answer):
     entries: list[ShownPriceEntry]
     unchanged: int
 
 
-class EffectivePrice(BaseModel):
+class EffectivePrice(_Answer):
     model: str
     provider: str
     target: str
@@ -374,11 +379,11 @@ class EffectivePrice(BaseModel):
     price_version: str
 
 
-class EffectivePrices(BaseModel):
+class EffectivePrices(_Answer):
     prices: list[EffectivePrice]
 
 
-class Status(BaseModel):
+class Status(_Answer):
     release: str
     node: str
     pid: int
@@ -397,6 +402,6 @@ class Status(BaseModel):
     boxes: list[dict[str, Any]]
 
 
-class Health(BaseModel):
+class Health(_Answer):
     status: str
     failing_since: dict[str, str] | None = None

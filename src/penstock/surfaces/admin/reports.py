@@ -49,7 +49,7 @@ class AdjustmentRequest(BaseModel):
     """`amount`: in dollars for a limit in usd (a number, or decimal text as answers have it), else a whole number;
     below 0 it gives back. `window_start`: a moment of the window that is meant; left out: the present one."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(extra="forbid", strict=True, defer_build=True)
 
     limit: str
     amount: int | Decimal | str

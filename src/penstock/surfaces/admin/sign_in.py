@@ -38,14 +38,14 @@ SessionName = Annotated[str, Path(pattern=r"^ses_[0-9a-f]{32}$")]
 
 
 class LoginRequest(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)
+    model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True, defer_build=True)
 
     user: str = Field(max_length=256)
     password: str = Field(max_length=1024)
 
 
 class PasswordChange(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)
+    model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True, defer_build=True)
 
     current: str = Field(max_length=1024)
     password: str = Field(max_length=1024)

@@ -30,14 +30,14 @@ class KillRequest(BaseModel):
     """`scope`: one of key, team, project, user, organisation, customer, tag, provider, model with its value, or
     `{"all": true}`."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(extra="forbid", strict=True, defer_build=True)
 
     scope: dict[str, Any]
     reason: str
 
 
 class LiftRequest(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(extra="forbid", strict=True, defer_build=True)
 
     reason: str
 
