@@ -23,6 +23,9 @@ values = st.recursive(
     max_leaves=8,
 )
 PARAMS = ("api_base", "api_key", "rpm", "timeout", "input_cost_per_token", "max_budget", "extra_headers")
+CLOUDS = ("azure/x", "bedrock/x", "bedrock/us-east-1/x", "vertex_ai/x", "anthropic/x", "cohere/x")
+PARAMS += ("api_version", "azure_ad_token", "aws_region_name", "aws_access_key_id", "vertex_project", "vertex_location")
+PARAMS += ("vertex_credentials", "aws_bedrock_runtime_endpoint")
 SETTINGS = ("max_budget", "budget_duration", "fallbacks", "default_fallbacks", "request_timeout", "model_group_alias")
 KEY = ("key_alias", "team_id", "user_id", "models", "max_budget", "rpm_limit", "expires", "model_max_budget", "blocked")
 
@@ -46,7 +49,8 @@ def test_what_comes_out_has_no_fault_and_no_secret(path: Path) -> None:
                     {"model_name": st.sampled_from(["a", "b"]) | values},
                     optional={
                         "litellm_params": st.fixed_dictionaries(
-                            {"model": st.sampled_from(["gpt-4o", "groq/x"])}, optional=dict.fromkeys(PARAMS, values)
+                            {"model": st.sampled_from(["gpt-4o", "groq/x", *CLOUDS])},
+                            optional=dict.fromkeys(PARAMS, values),
                         )
                         | values,
                         "model_info": values,

@@ -9,7 +9,7 @@ import yaml
 from msgspec import Struct
 
 from penstock.config.litellm import quantities
-from penstock.config.litellm.deployments import Deployments, Fields
+from penstock.config.litellm.deployments import CLOUDS, Deployments, Fields
 from penstock.config.litellm.keys import Keys
 from penstock.config.litellm.limits import Limits
 from penstock.config.litellm.notes import Note, Notes
@@ -116,14 +116,19 @@ def _section(data: dict[str, Any], name: str, notes: Notes) -> Fields:
 
 
 def _unpriced(deployments: Deployments, notes: Notes) -> None:
-    known = {vendor.base_url for vendor in VENDORS.values() if vendor.variable}
     for name, model in deployments.models.items():
-        providers = [deployments.providers[target["provider"]] for target in model.get("targets", [])]
-        if "price" not in model and any(provider.get("base_url", "") not in known for provider in providers):
+        is_known = [_has_known_prices(deployments, target["provider"]) for target in model.get("targets", [])]
+        if "price" not in model and not all(is_known):
             notes.add(
                 f"model {name}",
                 "nobody knows the price of a server of your own: write its `price`, or limits in usd refuse its calls",
             )
+
+
+def _has_known_prices(deployments: Deployments, provider: str) -> bool:
+    """Whether a vendor sells there. A cloud's address is the customer's and its prices are the cloud's."""
+    made, vendor = deployments.providers[provider], VENDORS[deployments.vendor_of[provider]]
+    return made["kind"] in CLOUDS or (bool(vendor.variable) and "base_url" not in made)
 
 
 def _timeouts(library: Fields, router: Fields, notes: Notes) -> dict[str, str]:

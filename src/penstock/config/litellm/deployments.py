@@ -7,16 +7,16 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from penstock.config.environment import OWN_PREFIX
-from penstock.config.litellm import quantities
+from penstock.config.litellm import clouds, quantities
 from penstock.config.litellm.limits import Limits
 from penstock.config.litellm.notes import Notes
 from penstock.config.litellm.shapes import mapped
-from penstock.config.litellm.vendors import OTHERS, VENDORS, Vendor, split
+from penstock.config.litellm.vendors import VENDORS, Vendor, split
 from penstock.config.values import base_url, header_fields, model_name
 
 Fields = dict[str, Any]
 
-ENVIRONMENT = "os.environ/"
+CLOUDS = ("azure", "bedrock", "vertex")
 NO_KEY = frozenset({"", "none", "null", "fake", "fake-key", "dummy", "anything", "empty", "not-needed"})
 """What people write as a key for servers that ask for none."""
 SILENT = frozenset({"id", "mode", "description", "created_at", "updated_at", "created_by", "updated_by", "db_model"})
@@ -56,7 +56,14 @@ class Deployments:
         vendor = self._vendor(prefix, model, place)
         if vendor is None or prefix is None:
             return
-        provider = self._provider((prefix, vendor), address, params, place)
+        if vendor.kind in CLOUDS:
+            cloud = clouds.read(vendor.kind, name, address, params, (self._notes, f"{place}.litellm_params"))
+            if cloud is None:
+                return
+            name = cloud.model
+        else:
+            cloud = clouds.Cloud(vendor.kind, address, name)
+        provider = self._provider((prefix, vendor), cloud, params, place)
         if provider is None:
             return
         if "*" in group or "*" in name:
@@ -85,10 +92,7 @@ class Deployments:
         if prefix in VENDORS:
             return VENDORS[prefix]
         place += ".litellm_params.model"
-        if prefix in OTHERS:
-            kind = OTHERS[prefix]
-            self._notes.add(place, f"{prefix!r} needs a provider of kind {kind}, which is not imported: left out")
-        elif prefix is None:
+        if prefix is None:
             self._notes.add(place, f"nothing says whose model {model[:60]!r} is: left out")
         else:
             self._notes.add(place, f"the provider {prefix[:60]!r} is not known here: left out")
@@ -96,16 +100,22 @@ class Deployments:
 
     # -- providers ----------------------------------------------------------------------------------------------------
 
-    def _provider(self, whose: tuple[str, Vendor], address: Any, params: Fields, place: str) -> str | None:
+    def _provider(self, whose: tuple[str, Vendor], cloud: clouds.Cloud, params: Fields, place: str) -> str | None:
         """The name of the provider of one deployment, made when there is none like it."""
         prefix, vendor = whose
-        where = self._address(vendor, address, f"{place}.litellm_params.api_base")
+        where = self._address(vendor, cloud.address, f"{place}.litellm_params.api_base")
         if where is None:
             return None
-        made: Fields = {"kind": "compatible" if where else vendor.kind}
+        is_own_server = bool(where) and cloud.kind == "openai"
+        made: Fields = {"kind": "compatible" if is_own_server else cloud.kind}
         made |= {"base_url": where} if where else {}
-        has_default = bool(vendor.variable) and (not address or "base_url" not in made)
-        reference = self._reference(params, vendor.variable if has_default else "", prefix, place)
+        made |= {"options": cloud.options} if cloud.options else {}
+        is_vendors = vendor.base_url is None or not cloud.address or not where
+        has_default = cloud.kind in CLOUDS or (bool(vendor.variable) and is_vendors)
+        if cloud.key is not None:
+            params["api_key"] = cloud.key
+        default = (cloud.variable or vendor.variable) if has_default else ""
+        reference = self._reference(params, default, prefix, place)
         made |= {"credentials": [{"name": "main", "value": reference}]} if reference else {}
         made |= {"timeouts": timeouts} if (timeouts := self._bounds(params, place)) else {}
         made |= {"headers": headers} if (headers := self._headers(params, place)) else {}
@@ -120,7 +130,7 @@ class Deployments:
             if vendor.base_url is None:
                 self._notes.add(place, "is missing, and this kind of server has no address of its own: left out")
             return vendor.base_url
-        if not isinstance(address, str) or address.startswith(ENVIRONMENT):
+        if not isinstance(address, str) or address.startswith(clouds.ENVIRONMENT):
             self._notes.add(place, "an address stands in the file itself, not in a variable: left out")
             return None
         address = address.rstrip("/")
@@ -131,8 +141,7 @@ class Deployments:
         except ValueError as error:
             self._notes.add(place, f"{error}: left out")
             return None
-        own = vendor.kind == "openai" and urlsplit(checked).hostname == "api.openai.com"
-        return "" if own else checked
+        return "" if urlsplit(checked).hostname == _OWN_HOSTS.get(vendor.kind) else _without_paths(vendor.kind, checked)
 
     def _reference(self, params: Fields, default: str, prefix: str, place: str) -> str:
         """Where the key stands, or empty where none is sent."""
@@ -143,7 +152,9 @@ class Deployments:
         text = "" if given is None else str(given).strip()
         if text.lower() in NO_KEY:
             return ""
-        variable = text.removeprefix(ENVIRONMENT)
+        if prefix == "vertex_ai" and text.startswith("/"):
+            return f"file:{text}"
+        variable = text.removeprefix(clouds.ENVIRONMENT)
         if variable != text and _VARIABLE.fullmatch(variable) and not variable.upper().startswith(OWN_PREFIX):
             return f"env:{variable}"
         variable = self._variables.setdefault((prefix, text), self._free_variable(prefix))
@@ -174,7 +185,7 @@ class Deployments:
         headers: Fields = {}
         for name, value in given.items():
             text = str(value)
-            if text.startswith(ENVIRONMENT) or "key" in name.lower() or "auth" in name.lower():
+            if text.startswith(clouds.ENVIRONMENT) or "key" in name.lower() or "auth" in name.lower():
                 self._notes.add(f"{place}.litellm_params.{name}", "a header holds no secret and no variable here")
                 continue
             try:
@@ -248,6 +259,22 @@ class Deployments:
         except ValueError:
             self._notes.add(f"{place}.litellm_params.model", "cannot be the name of a model here: left out")
             return None
+
+
+_OWN_HOSTS = {
+    "openai": "api.openai.com",
+    "anthropic": "api.anthropic.com",
+    "cohere": "api.cohere.com",
+    "google": "generativelanguage.googleapis.com",
+}
+
+
+def _without_paths(kind: str, address: str) -> str:
+    """Without what clients of this kind add to an address themselves."""
+    if kind == "cohere":
+        parts = urlsplit(address)
+        return f"{parts.scheme}://{parts.netloc}"
+    return address.removesuffix("/messages").removesuffix("/v1") if kind == "anthropic" else address
 
 
 _ENTRY = frozenset({"model_name", "litellm_params", "model_info"})

@@ -4,8 +4,9 @@ from msgspec import Struct
 
 
 class Vendor(Struct, frozen=True):
-    """`kind`: of the provider here. `base_url`: None where the file must say it. `variable`: LiteLLM's default for the
-    key, empty where none is sent. `suffix`: what LiteLLM adds to the address that it is given."""
+    """`kind`: of the provider here. `base_url`: empty for the kind's own, None where the file must say it. `variable`:
+    LiteLLM's default for the key, empty where none is sent. `suffix`: what LiteLLM adds to the address that it is
+    given."""
 
     kind: str = "compatible"
     base_url: str | None = None
@@ -16,42 +17,54 @@ class Vendor(Struct, frozen=True):
 VENDORS = {
     "openai": Vendor("openai", "", "OPENAI_API_KEY"),
     "text-completion-openai": Vendor("openai", "", "OPENAI_API_KEY"),
-    "cerebras": Vendor(base_url="https://api.cerebras.ai/v1", variable="CEREBRAS_API_KEY"),
-    "deepinfra": Vendor(base_url="https://api.deepinfra.com/v1/openai", variable="DEEPINFRA_API_KEY"),
-    "deepseek": Vendor(base_url="https://api.deepseek.com/v1", variable="DEEPSEEK_API_KEY"),
-    "fireworks_ai": Vendor(base_url="https://api.fireworks.ai/inference/v1", variable="FIREWORKS_API_KEY"),
-    "groq": Vendor(base_url="https://api.groq.com/openai/v1", variable="GROQ_API_KEY"),
-    "mistral": Vendor(base_url="https://api.mistral.ai/v1", variable="MISTRAL_API_KEY"),
-    "moonshot": Vendor(base_url="https://api.moonshot.ai/v1", variable="MOONSHOT_API_KEY"),
-    "nvidia_nim": Vendor(base_url="https://integrate.api.nvidia.com/v1", variable="NVIDIA_NIM_API_KEY"),
-    "openrouter": Vendor(base_url="https://openrouter.ai/api/v1", variable="OPENROUTER_API_KEY"),
-    "perplexity": Vendor(base_url="https://api.perplexity.ai", variable="PERPLEXITYAI_API_KEY"),
-    "sambanova": Vendor(base_url="https://api.sambanova.ai/v1", variable="SAMBANOVA_API_KEY"),
-    "together_ai": Vendor(base_url="https://api.together.xyz/v1", variable="TOGETHERAI_API_KEY"),
-    "xai": Vendor(base_url="https://api.x.ai/v1", variable="XAI_API_KEY"),
+    "anthropic": Vendor("anthropic", "", "ANTHROPIC_API_KEY"),
+    "gemini": Vendor("google", "", "GEMINI_API_KEY"),
+    "cohere": Vendor("cohere", "", "COHERE_API_KEY"),
+    "cohere_chat": Vendor("cohere", "", "COHERE_API_KEY"),
+    "azure": Vendor("azure", None, "AZURE_API_KEY"),
+    "azure_ai": Vendor("azure", None, "AZURE_AI_API_KEY"),
+    "bedrock": Vendor("bedrock", None, "AWS_BEARER_TOKEN_BEDROCK"),
+    "vertex_ai": Vendor("vertex", "", ""),
+    "baseten": Vendor("baseten", "", "BASETEN_API_KEY"),
+    "cerebras": Vendor("cerebras", "", "CEREBRAS_API_KEY"),
+    "dashscope": Vendor("alibaba", "", "DASHSCOPE_API_KEY"),
+    "databricks": Vendor("databricks", None, "DATABRICKS_API_KEY"),
+    "deepinfra": Vendor("deepinfra", "", "DEEPINFRA_API_KEY"),
+    "deepseek": Vendor("deepseek", "", "DEEPSEEK_API_KEY"),
+    "featherless_ai": Vendor("featherless", "", "FEATHERLESS_AI_API_KEY"),
+    "fireworks_ai": Vendor("fireworks", "", "FIREWORKS_API_KEY"),
+    "friendliai": Vendor("friendli", "", "FRIENDLI_TOKEN"),
+    "github": Vendor("github", "", "GITHUB_API_KEY"),
+    "groq": Vendor("groq", "", "GROQ_API_KEY"),
+    "hyperbolic": Vendor("hyperbolic", "", "HYPERBOLIC_API_KEY"),
+    "minimax": Vendor("minimax", "", "MINIMAX_API_KEY"),
+    "mistral": Vendor("mistral", "", "MISTRAL_API_KEY"),
+    "moonshot": Vendor("moonshot", "", "MOONSHOT_API_KEY"),
+    "nebius": Vendor("nebius", "", "NEBIUS_API_KEY"),
+    "novita": Vendor("novita", "", "NOVITA_API_KEY"),
+    "nvidia_nim": Vendor("nvidia", "", "NVIDIA_NIM_API_KEY"),
+    "openrouter": Vendor("openrouter", "", "OPENROUTER_API_KEY"),
+    "ovhcloud": Vendor("ovhcloud", "", "OVHCLOUD_API_KEY"),
+    "perplexity": Vendor("perplexity", "", "PERPLEXITYAI_API_KEY"),
+    "sambanova": Vendor("sambanova", "", "SAMBANOVA_API_KEY"),
+    "together_ai": Vendor("together", "", "TOGETHERAI_API_KEY"),
+    "vercel_ai_gateway": Vendor("vercel", "", "VERCEL_AI_GATEWAY_API_KEY"),
+    "volcengine": Vendor("volcengine", "", "VOLCENGINE_API_KEY"),
+    "voyage": Vendor("voyage", "", "VOYAGE_API_KEY"),
+    "wandb": Vendor("wandb", "", "WANDB_API_KEY"),
+    "xai": Vendor("xai", "", "XAI_API_KEY"),
+    "zai": Vendor("zai", "", "ZAI_API_KEY"),
     "custom_openai": Vendor(),
-    "hosted_vllm": Vendor(),
+    "hosted_vllm": Vendor("vllm"),
     "litellm_proxy": Vendor(),
     "llamafile": Vendor(),
-    "lm_studio": Vendor(),
-    "ollama": Vendor(base_url="http://localhost:11434/v1", suffix="/v1"),
-    "ollama_chat": Vendor(base_url="http://localhost:11434/v1", suffix="/v1"),
+    "lm_studio": Vendor("lmstudio"),
+    "ollama": Vendor("ollama", "", suffix="/v1"),
+    "ollama_chat": Vendor("ollama", "", suffix="/v1"),
     "openai_like": Vendor(),
-    "vllm": Vendor(),
+    "vllm": Vendor("vllm"),
 }
-"""Those that speak OpenAI's dialect."""
-
-OTHERS = {
-    "anthropic": "anthropic",
-    "azure": "azure",
-    "azure_ai": "azure",
-    "bedrock": "bedrock",
-    "cohere": "cohere",
-    "cohere_chat": "cohere",
-    "gemini": "google",
-    "vertex_ai": "vertex",
-}
-"""Those with a dialect of their own: prefix -> the kind of provider that they need."""
+"""By LiteLLM's prefix. What is not here is not known to the gateway."""
 
 _FAMILIES = {
     "openai": ("gpt-", "chatgpt-", "o1", "o3", "o4", "text-embedding-", "davinci", "babbage", "whisper-", "tts-"),
@@ -68,7 +81,7 @@ def split(model: str, named: str | None, has_address: bool) -> tuple[str | None,
     prefix, slash, rest = model.partition("/")
     if named:
         return named, rest if slash and prefix == named else model
-    if slash and (prefix in VENDORS or prefix in OTHERS):
+    if slash and (prefix in VENDORS):
         return prefix, rest
     family = next((vendor for vendor, begins in _FAMILIES.items() if model.startswith(begins)), None)
     if family is None and slash:
