@@ -201,6 +201,7 @@ def _credentials(status: dict[str, Any]) -> Iterator[Finding]:
         *(f"{it['provider']} refuses {it['credential']} ({it['verdict']})" for it in said.get("set_aside", [])),
         *(f"{provider} has none" for provider in said.get("missing", [])),
         *(f"{name} does not open: {fault}" for name, fault in said.get("unopened", {}).items()),
+        *(f"{name} cannot be rotated: {fault}" for name, fault in said.get("unrotated", {}).items()),
     ]
     if said.get("root_secret") == "previous":
         faults.append("the root secret before still keeps the vault (penstock vault rewrap)")

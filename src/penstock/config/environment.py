@@ -54,6 +54,17 @@ class Environment:
         )
 
 
+def for_commands() -> dict[str, str]:
+    """The process's environment without the gateway's own settings and secrets: what a command of the operator's is
+    given."""
+    return {name: value for name, value in os.environ.items() if not name.upper().startswith(OWN_PREFIX)}
+
+
+def read_secret_file(path: Path) -> Secret:
+    """The secret in a file, without surrounding white space. Raises ConfigError, whose text holds no secret."""
+    return Secret(one_line(_read_secret_file(path), f"the file {path}"))
+
+
 def vault_name(reference: str) -> str | None:
     """The NAME of `vault:NAME`; None for any other reference."""
     return reference.removeprefix(VAULT) if reference.startswith(VAULT) else None

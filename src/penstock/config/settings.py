@@ -41,6 +41,7 @@ from penstock.config.values import (
     Name,
     PriceUsd,
     Reference,
+    SpanS,
     StoreAddress,
     TagValue,
     TimeZone,
@@ -171,16 +172,41 @@ class KmsSettings(_Section):
     endpoint: BaseUrl = ""
 
 
+class RotationSettings(_Section):
+    """Where the next value of an entry of the vault comes from. `command`: a program and its arguments, run without a
+    shell once the value is older than `every`; what it writes to its standard output is the value. `file`: read once a
+    minute; another content is the next value."""
+
+    credential: Name
+    command: list[Annotated[str, Field(min_length=1, max_length=4_096)]] = Field(default=[], max_length=64)
+    every: SpanS | None = None
+    file: FilePath | None = None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> "RotationSettings":
+        if bool(self.command) == bool(self.file):
+            raise ValueError("name a command or a file, one of them")
+        if bool(self.command) != bool(self.every):
+            raise ValueError("a command needs `every`, such as 30d; a file is looked at once a minute")
+        if self.command and not self.command[0].startswith("/"):
+            raise ValueError("a command begins with the absolute path of a program")
+        return self
+
+
 class VaultSettings(_Section):
     """Who wraps the data keys of the vault from now on. The settings of another wrapper may stay beside it for as long
-    as it still keeps some of them."""
+    as it still keeps some of them. `rotations`: where entries get their next values from."""
 
     wrapper: Annotated[str, one_of("root", "transit", "kms")] = "root"
     transit: TransitSettings | None = None
     kms: KmsSettings | None = None
+    rotations: list[RotationSettings] = Field(default=[], max_length=1_000)
 
     @model_validator(mode="after")
     def _described(self) -> "VaultSettings":
+        names = [rotation.credential for rotation in self.rotations]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"rotations name the credential {twice[0]!r} twice")
         if self.wrapper != "root" and getattr(self, self.wrapper) is None:
             raise ValueError(f"the wrapper {self.wrapper} needs its settings: vault.{self.wrapper}")
         return self
@@ -640,6 +666,7 @@ SHAPES: dict[tuple[str, ...], type[BaseModel]] = {
     ("vault",): VaultSettings,
     ("vault", "transit"): TransitSettings,
     ("vault", "kms"): KmsSettings,
+    ("vault", "rotations"): RotationSettings,
     ("sign_in",): SignIn,
     ("sign_in", "oidc"): OidcSettings,
     ("providers",): DeclaredProvider,

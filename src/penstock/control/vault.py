@@ -9,6 +9,7 @@ key management service that hangs must not hold up a stop. What was unwrapped st
 """
 
 import asyncio
+import hmac
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -27,7 +28,7 @@ from penstock.control.vault_entries import Credential, Rotation, Sealed, Serving
 from penstock.control.write import Write
 from penstock.domain.snapshot import Secret
 from penstock.domain.tenancy import DEFAULT_ORGANISATION
-from penstock.errors import Conflict, PenstockError, SealBroken
+from penstock.errors import Conflict, PenstockError, SealBroken, VaultUnavailable
 from penstock.records.receipts import rfc3339
 from penstock.store.tables.vault import data_keys
 from penstock.vault import envelope
@@ -74,6 +75,12 @@ class Values:
 
     def __contains__(self, version_id: str) -> bool:
         return version_id in self._opened
+
+    def holds(self, version_id: str, value: Secret) -> bool:
+        """Whether the version is this value. Raises VaultUnavailable where it is not open here."""
+        if (opened := self._opened.get(version_id)) is None:
+            raise VaultUnavailable("the value that there is has not been opened here")
+        return hmac.compare_digest(opened.reveal().encode(), value.reveal().encode())
 
     def put(self, version_id: str, value: Secret) -> None:
         self._opened[version_id] = value
@@ -143,6 +150,14 @@ class Vault:
         if asked.active_from is not None:
             self.look_soon()
         return answer
+
+    async def is_newest(self, name: str, value: Secret) -> bool:
+        """Whether the entry has this value already, serving or staged. Raises NotFoundNoun, and VaultUnavailable where
+        this box has not opened it."""
+        async with self._door.read() as conn:
+            await nouns.fetch(conn, vault_entries.ENTRY, name)
+            own = [version for version in await vault_entries.versions(conn) if version.credential == name]
+        return self._values.holds(max(own, key=lambda version: version.version).id, value)
 
     async def rewrap(self, actor: Actor | str, also: Callable[[Write], Awaitable[None]]) -> dict[str, Any]:
         """Has every data key wrapped again by the present wrapper, under the newest version of its key; `also` is done

@@ -2,11 +2,11 @@
 
     data directory and lock -> file and secrets -> store -> declared configuration -> link to workers -> admin listener
 
-From then on thirteen things run until the process is told to stop: the drain of the journals, the pulse to the workers,
+From then on fourteen things run until the process is told to stop: the drain of the journals, the pulse to the workers,
 the admin listener, the look at what changes outside the store, the end of temporary increases, the beginning of prices,
-the vault, the pruning of old usage events and Idempotency-Keys, the note of when keys were used, the look at the keys
-of trusted issuers, the ledger's self-check, the look at the break-glass file, the tale of failed sign-ins. On a
-database with other boxes two more: the follower and the neighbours.
+the vault, what rotates by itself, the pruning of old usage events and Idempotency-Keys, the note of when keys were
+used, the look at the keys of trusted issuers, the ledger's self-check, the look at the break-glass file, the tale of
+failed sign-ins. On a database with other boxes two more: the follower and the neighbours.
 """
 
 import asyncio
@@ -68,6 +68,8 @@ from penstock.control.exports import Exports
 from penstock.control.installation import Agreed
 from penstock.control.publisher import Publisher, Sources
 from penstock.control.replays import Request
+from penstock.control.rotations import LOOK_S as ROTATIONS_S
+from penstock.control.rotations import Rotations
 from penstock.control.sign_in import TOLD_EVERY_S, SignIn
 from penstock.control.vault import Values, Vault
 from penstock.control.write import Write
@@ -173,6 +175,7 @@ class Control:
         root = _root_wrapper(secrets.root)
         wrappers = wrappers_of(config.vault, root)
         self._vault = Vault(self._door, opened, wrappers, config.vault.wrapper, self._box.node)
+        self._rotations = Rotations(self._door, self._vault, config.vault.rotations, self._metrics.failed)
         self._declared = credentials
         self._committed = Committed(self._ledger_engine, self._on_committed)
         self._committer = Committer(
@@ -268,6 +271,7 @@ class Control:
             asyncio.ensure_future(self._every(GLASS_S, "break_glass", self._look_at_glass, 0.0)),
             asyncio.ensure_future(self._every(PRICES_S, "prices", self._door.begin_prices)),
             asyncio.ensure_future(self._every(VAULT_S, "vault", self._vault.tend)),
+            asyncio.ensure_future(self._every(ROTATIONS_S, "rotations", self._rotations.look)),
             asyncio.ensure_future(self._every(TOLD_EVERY_S, "sign_ins", self._sign_in.tell)),
             asyncio.ensure_future(self._every(PRUNE_S, "prune", self._prune)),
             asyncio.ensure_future(self._every(WRITE_S, "key_activity", self._note_activity)),
@@ -628,6 +632,7 @@ class Control:
             "unopened": self._vault.faults,
             "root_secret": "current" if self._agreed.is_current else "previous",
             "overdue": self._vault.overdue(),
+            "unrotated": self._rotations.faults,
         }
 
 
