@@ -171,7 +171,7 @@ class Chorused(Attempt):
 
     async def _together(self, firsts: list[bytes]) -> AsyncGenerator[bytes, None]:
         """The streams as one, after an empty piece: see `Attempt._relay`."""
-        pieces: asyncio.Queue[bytes | UpstreamError | None] = asyncio.Queue(maxsize=1)
+        pieces: asyncio.Queue[bytes | Exception | None] = asyncio.Queue(maxsize=1)
         pumps: list[asyncio.Task[None]] = []
         try:
             yield b""
@@ -182,7 +182,7 @@ class Chorused(Attempt):
             still_open = len(pumps)
             while still_open:
                 piece = await pieces.get()
-                if isinstance(piece, UpstreamError):
+                if isinstance(piece, Exception):
                     raise piece
                 if self._metered is not None:
                     counted = sum(voice.at.tee.counted_output() for voice in self._voices if voice.at.tee)
@@ -210,8 +210,9 @@ class Chorused(Attempt):
                 voice.abort()
             self._gateway.live.pop(self._exchange.request_id, None)
 
-    async def _pump(self, voice: Voice, first: bytes, pieces: "asyncio.Queue[bytes | UpstreamError | None]") -> None:
-        """Hands on one stream, piece by piece; then None, or what broke it."""
+    async def _pump(self, voice: Voice, first: bytes, pieces: "asyncio.Queue[bytes | Exception | None]") -> None:
+        """Hands on one stream, piece by piece; then None, or what broke it, a fault of ours too: nobody else would
+        hear of it, and the others would be waited for without end."""
         response, tee, out = voice.response, voice.at.tee, first
         assert response is not None
         assert tee is not None
@@ -230,6 +231,8 @@ class Chorused(Attempt):
             await pieces.put(None)
         except UpstreamError as error:
             voice.is_broken = not isinstance(error, UpstreamTimeout)
+            await pieces.put(error)
+        except Exception as error:  # noqa: BLE001 - raised again by `_together`
             await pieces.put(error)
 
     def _read_what_had_come(self) -> None:
