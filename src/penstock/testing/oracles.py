@@ -27,6 +27,7 @@ from penstock.testing.bank import Line
 from penstock.testing.gateway import Gateway
 from penstock.testing.wire import eventually
 
+ORACLES = ("O1", "O2", "O3", "O4", "O5", "O6")
 PAGE = 500
 SAMPLE_EVERY_S = 0.05
 QUIET_S = 10.0

@@ -12,7 +12,7 @@ from penstock.testing.oracles import Verdict
 from penstock.testing.prove import report
 from penstock.testing.prove.__main__ import plan_of, read_arguments
 from penstock.testing.prove.report import Report
-from penstock.testing.prove.run import NAMES, Plan
+from penstock.testing.prove.run import NAMES, Plan, _performed
 from penstock.testing.prove.stage import Outcome
 
 
@@ -45,6 +45,19 @@ def test_a_fault_is_in_the_table_and_below_it() -> None:
     assert isinstance(shown.file, io.StringIO)
     assert "crashes FAILED O6: second" in shown.file.getvalue()
     assert "NOT everything holds" in shown.file.getvalue()
+
+
+def test_a_scenario_that_is_broken_off_has_failed_and_keeps_nobody_from_the_others() -> None:
+    def break_off() -> Outcome:
+        raise TimeoutError("not within 20 s: ready")
+
+    broken = report_of(_performed("crashes", break_off), _performed("hostile", lambda: outcome("hostile")))
+    assert not broken.holds
+    page = report.page(broken)
+    assert "| crashes | 0 | - | - | - | - | - | - | FAILED 1 |" in page
+    assert "promise: it was broken off: not within 20 s: ready" in page
+    assert "| hostile | 123 | ok 10 |" in page
+    assert "* **hostile**, took: 0 s" in page
 
 
 def test_the_page_says_how_many_boxes_and_workers_there_were() -> None:

@@ -21,6 +21,8 @@ from penstock.testing.prove.stage import Outcome, Tick
 
 QUICK = Plan()
 FULL = Plan(seeds=200, meters=20, cycles=200, leavings=500, times=10, away_s=60)
+TOLD_EVERY_S = 10.0
+"""How often progress is told where there is no terminal to show it on."""
 MOST = {"boxes": 4, "workers": 8}
 """Of what is started on one machine; the database that is brought along has no more connections."""
 
@@ -97,7 +99,17 @@ def measure(plan: Plan, notes: Console) -> list[Outcome]:
 
         def tick_of(name: str) -> Tick:
             progress.start_task(bars[name])
-            return lambda step: progress.update(bars[name], advance=1, step=step)
+            told_at_s = time.monotonic()
+
+            def tick(step: str) -> None:
+                nonlocal told_at_s
+                progress.update(bars[name], advance=1, step=step)
+                if not notes.is_terminal and time.monotonic() - told_at_s > TOLD_EVERY_S:
+                    told_at_s = time.monotonic()
+                    done = progress.tasks[bars[name]].completed
+                    notes.print(f"{name} {done:.0f}/{plan.steps(name)}: {step}", markup=False, highlight=False)
+
+            return tick
 
         return perform(plan, Path(folder), tick_of)
 

@@ -16,6 +16,8 @@ from penstock.testing.prove.stage import CONTENT_CANARY, Stage, draws
 
 PATH = "/v1/chat/completions"
 PATIENCE_S = 60.0
+EVERY_S = 0.04
+"""How often each of those who keep calling does so, unless an answer takes longer."""
 LAST_WORDS_BYTES = 1_000
 """How much is kept of a stream that was cut: its error event is shorter."""
 _OUTPUT = re.compile(rb'"completion_tokens":(\d+)[,}]')
@@ -92,9 +94,10 @@ async def call_at_once(gateway: Gateway, key: str, request: tuple[dict[str, Any]
 
 
 class Load:
-    """Callers who keep calling for as long as the block lasts, plain and streamed, whatever happens."""
+    """Callers who keep calling for as long as the block lasts, plain and streamed, whatever happens: together 200 calls
+    a second, where they are answered as fast as that."""
 
-    def __init__(self, stage: Stage, model: str, seed: int, callers: int = 8) -> None:
+    def __init__(self, stage: Stage, model: str, seed: int, callers: int = 10) -> None:
         self.told: list[Told] = []
         self._stage = stage
         self._model = model
@@ -129,5 +132,4 @@ class Load:
             except (OSError, http.client.HTTPException):
                 told.complete = False
             del self._under_way[number]
-            if not told.complete:
-                time.sleep(0.02)
+            self._stopping.wait(told.began_s + EVERY_S - time.monotonic())

