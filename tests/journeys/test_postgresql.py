@@ -10,7 +10,7 @@ import pytest
 from penstock.store.migrate import newest_revision
 from penstock.testing.gateway import Gateway
 from penstock.testing.lab import Lab
-from penstock.testing.postgres import Postgres
+from penstock.testing.postgres import USER, Postgres
 from penstock.testing.wire import eventually
 
 KEYS: dict[str, dict[str, Any]] = {"ci": {"team": "growth"}}
@@ -137,6 +137,30 @@ def test_a_gateway_that_stops_during_an_outage_brings_its_journal_in_at_the_next
     eventually(lab.gateway.is_ready, 20, "it is ready once the store is there")
     assert lab.gateway.settled("everything") == 3 * COST and lab.gateway.held() == 0
     assert "Traceback" not in lab.gateway.output()
+
+
+def test_a_password_comes_from_a_file_and_is_in_no_log_no_argument_and_no_answer(
+    postgres: Postgres, tmp_path: Path
+) -> None:
+    with postgres.database() as database:
+        role, password = f"r_{database}", "pg-canary-7d31f0"
+        postgres.demand_password(role, password, database)
+        kept = tmp_path / "pgpass"
+        kept.write_text(f"*:*:*:*:{password}\n")
+        kept.chmod(0o600)
+        store = postgres.url(database).replace(f"{USER}@", f"{role}@")
+        with Gateway(tmp_path / "gateway", {"store": store}, {"PGPASSFILE": str(kept)}) as gateway:
+            told = [gateway.admin("GET", f"/admin/v1/{path}").body for path in ("status", "config", "audit")]
+            told += [gateway.admin("GET", "/metrics").body, gateway.admin("GET", "/healthz").body]
+            done = gateway.run("doctor", "-c", str(gateway.file))
+            told += [(done.stdout + done.stderr).encode()]
+            told += [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.is_file()]
+        kept.write_text(f"*:*:*:*:{password}-wrong\n")
+        refused = gateway.run("migrate", "-c", str(gateway.file))
+        told += [(refused.stdout + refused.stderr).encode(), gateway.output().encode()]
+        assert refused.returncode != 0 and "password authentication failed" in refused.stderr
+        told += [path.read_bytes() for path in gateway.data.rglob("*") if path.is_file()]
+        assert [text for text in told if password.encode() in text] == []
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])

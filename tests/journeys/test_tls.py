@@ -204,6 +204,15 @@ def test_the_commands_trust_the_authority_that_they_are_told(gateway: Gateway) -
     assert "PENSTOCK_ADMIN_CA" in stranger.stderr and "Traceback" not in stranger.stderr
 
 
+def test_a_drill_runs_over_tls_on_both_listeners(gateway: Gateway, tmp_path: Path) -> None:
+    small = ("--streams", "2", "--callers", "1", "--within", "20")
+    told = gateway.run("drill", *small, "--report", str(tmp_path), "--json", timeout_s=120)
+    assert told.returncode == 0, told.stderr
+    report = json.loads(told.stdout)
+    assert report["held"] is True
+    assert report["data_plane"].startswith("https:") and report["admin"].startswith("https:")
+
+
 def test_the_metrics_ask_for_their_token_and_for_nothing_else(gateway: Gateway, folder: Path) -> None:
     assert ask(gateway.admin_url, folder, "GET", "/metrics")[0] == 401
     assert ask(gateway.admin_url, folder, "GET", "/metrics", key="wrong")[0] == 401

@@ -1,5 +1,6 @@
 """The vault on a running gateway: a value goes in by the command line, serves, is rotated under load, and survives."""
 
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -95,6 +96,15 @@ def test_a_credential_of_the_vault_serves_is_rotated_under_load_and_survives_a_r
     assert sent(provider) == f"Bearer {SECOND}"
     audit = gateway.admin("GET", "/admin/v1/audit?kind=credential").json()["items"]
     assert [item["action"] for item in reversed(audit)] == ["create", "rotate", "open"]
+    backup = gateway.directory / "backup"
+    assert gateway.run("backup", str(backup), "-c", str(gateway.file)).returncode == 0
+    gateway.stop()
+    shutil.rmtree(gateway.data)
+    restored = gateway.run("restore", str(backup), "-c", str(gateway.file))
+    assert restored.returncode == 0, restored.stderr
+    gateway.start()
+    assert call(gateway) == 200, "the entry opens under the same root secret"
+    assert sent(provider) == f"Bearer {SECOND}"
     gateway.stop()
     for path in gateway.directory.rglob("*"):
         if path.is_file():

@@ -110,12 +110,15 @@ class AdminClient:
     def _connection(self) -> HTTPConnection:
         host, port = self._address
         if self._parts.scheme == "https":
-            try:
-                context = ssl.create_default_context(cafile=None if self._ca is None else str(self._ca))
-            except OSError as error:
-                raise CommandFailed(f"PENSTOCK_ADMIN_CA: {self._ca} cannot be used: {error.strerror}", 2) from None
-            return HTTPSConnection(host, port, timeout=TIMEOUT_S, context=context)
+            return HTTPSConnection(host, port, timeout=TIMEOUT_S, context=self.trust())
         return HTTPConnection(host, port, timeout=TIMEOUT_S)
+
+    def trust(self) -> ssl.SSLContext:
+        """Whose certificates the gateway's listeners may have."""
+        try:
+            return ssl.create_default_context(cafile=None if self._ca is None else str(self._ca))
+        except OSError as error:
+            raise CommandFailed(f"PENSTOCK_ADMIN_CA: {self._ca} cannot be used: {error.strerror}", 2) from None
 
     def _decoded(self, content: bytes) -> Any:
         try:

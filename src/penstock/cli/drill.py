@@ -71,7 +71,7 @@ def drill(
     status = client.get("/status")
     if status.get("break_glass"):
         raise CommandFailed("the break-glass file stops this box: there is nothing to stop")
-    data_plane = url or _data_plane(client.url, str(status["listen"]))
+    data_plane = url or _data_plane(client.url, str(status["listen"]), is_tls=bool(status["listen_tls"]))
     began_at = _now()
     stop, checks, left = _run(client, data_plane, (callers, streams), within_s)
     facts = {
@@ -102,7 +102,8 @@ def _run(client: AdminClient, url: str, size: tuple[int, int], within_s: float) 
     callers, streams = size
     stage = Stage(f"drill-{secrets.token_hex(4)}")
     with _set(client, stage):
-        leaked, spared = Party(url, stage.name, stage.leaked), Party(url, stage.name, stage.spared)
+        trust = client.trust() if url.startswith("https:") else None
+        leaked, spared = (Party(url, stage.name, secret, trust) for secret in (stage.leaked, stage.spared))
         with error_console().status("the drill is under way"), ExitStack() as traffic:
             traffic.enter_context(leaked.running(callers, streams, STREAM_TOKENS))
             traffic.enter_context(spared.running(1, 1, STREAM_TOKENS))
@@ -206,13 +207,14 @@ def _until(holds: Callable[[], bool], within_s: float) -> bool:
     return True
 
 
-def _data_plane(admin_url: str, listen: str) -> str:
+def _data_plane(admin_url: str, listen: str, *, is_tls: bool = False) -> str:
     """Where callers call: what the gateway listens on, or the admin listener's host where that is every address."""
     host, _, port = listen.rpartition(":")
     host = host.strip("[]")
     if host in WILDCARDS:
         host = urlsplit(admin_url).hostname or "127.0.0.1"
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    scheme = "https" if is_tls else "http"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 def _now() -> str:

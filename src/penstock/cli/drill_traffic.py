@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
+from ssl import SSLContext
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
@@ -46,10 +47,12 @@ class Stream:
 
 
 class Party:
-    """Everything that one key does. `calls` grows while it runs."""
+    """Everything that one key does. `calls` grows while it runs. `trust`: whose certificates a data plane may have that
+    speaks TLS."""
 
-    def __init__(self, url: str, model: str, secret: str) -> None:
+    def __init__(self, url: str, model: str, secret: str, trust: SSLContext | None = None) -> None:
         self._parts = urlsplit(url)
+        self._trust = trust
         self._model = model
         self._headers = {"authorization": f"Bearer {secret}", "content-type": "application/json"}
         self._over = threading.Event()
@@ -118,8 +121,9 @@ class Party:
 
     def _post(self, more: dict[str, Any]) -> tuple["_Closing", HTTPResponse]:
         parts = self._parts
-        kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
-        connection = kind(parts.hostname or "", parts.port, timeout=TIMEOUT_S)
+        connection: HTTPConnection = HTTPConnection(parts.hostname or "", parts.port, timeout=TIMEOUT_S)
+        if parts.scheme == "https":
+            connection = HTTPSConnection(parts.hostname or "", parts.port, timeout=TIMEOUT_S, context=self._trust)
         body = {"model": self._model, "messages": [{"role": "user", "content": "a drill"}], **more}
         try:
             path = parts.path.rstrip("/") + "/v1/chat/completions"

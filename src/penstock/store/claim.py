@@ -232,6 +232,9 @@ def take_alone(connection: Connection) -> None:
 
 
 def reason(error: BaseException) -> str:
-    """What the database or its driver said, in one line."""
-    said = str(getattr(error, "orig", None) or error).strip()
-    return " ".join(said.splitlines()[-1].split()) if said else type(error).__name__
+    """What the database or its driver said, in one line: the server's own words where there are any."""
+    lines = str(getattr(error, "orig", None) or error).strip().splitlines()
+    if not lines:
+        return type(error).__name__
+    refusals = [line for line in lines if "FATAL:" in line]
+    return " ".join((refusals or lines)[-1].split())

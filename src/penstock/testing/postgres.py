@@ -127,6 +127,14 @@ class Postgres:
         command = [*self._program("psql"), "-XAtq", "-v", "ON_ERROR_STOP=1", "-d", self.url(database), "-c", statement]
         return subprocess.run(command, capture_output=True, check=True, text=True, timeout=60).stdout.strip()
 
+    def demand_password(self, role: str, password: str, database: str) -> None:
+        """Makes a role that owns `database` and, unlike the others, has to say its password."""
+        self.run(f"CREATE ROLE {role} LOGIN PASSWORD '{password}'")
+        self.run(f"ALTER DATABASE {database} OWNER TO {role}")
+        rules = self._data / "pg_hba.conf"
+        rules.write_text(f"host {database} {role} 127.0.0.1/32 scram-sha-256\n{rules.read_text()}")
+        self.run("SELECT pg_reload_conf()")
+
     def _program(self, name: str) -> list[str]:
         return [str(self._programs / name)]
 

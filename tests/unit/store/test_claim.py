@@ -215,3 +215,4 @@ async def test_a_server_that_is_not_there_is_said_in_one_line(tmp_path: Path) ->
 def test_the_reason_of_an_error_is_its_last_line() -> None:
     assert reason(ValueError("one\n  two  three\n")) == "two three"
     assert reason(ValueError()) == "ValueError"
+    assert reason(ValueError("connection failed: FATAL:  no such role\nfrom file pgpass")).endswith("no such role")

@@ -615,6 +615,7 @@ class Control:
             "failing_since": {name: rfc3339(int(since * 1e9)) for name, since in self._failures().items()},
             "config": {"path": str(self._config.path), "digest": self._config.digest},
             "listen": self._config.server.listen,
+            "listen_tls": self._config.server.tls is not None,
             "freshness_ms": snapshot.server.freshness_ms,
             "break_glass": None if pulled is None else asdict(pulled),
             "ledger": self._self_check.shown(),

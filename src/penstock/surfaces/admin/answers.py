@@ -394,6 +394,7 @@ class Status(_Answer):
     failing_since: dict[str, Moment]
     config: dict[str, Any]
     listen: str
+    listen_tls: bool = Field(description="whether the data plane speaks TLS")
     freshness_ms: int
     break_glass: dict[str, Any] | None
     ledger: dict[str, Any]
