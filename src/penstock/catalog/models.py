@@ -8,6 +8,7 @@ import tomllib
 from importlib.resources import files
 from typing import Any
 
+import msgspec
 from msgspec import Struct
 
 ANYWHERE = "anywhere"
@@ -19,11 +20,13 @@ _BEDROCK_PREFIX = re.compile(r"^(?:[a-z-]+\.)+")
 
 class Facts(Struct, frozen=True):
     """`max_output`: the most tokens the model can put out in one answer, reasoning included. `image_tokens`: the most
-    that one image can be billed as, at any size and level of detail. None: not known."""
+    that one image can be billed as, at any size and level of detail. `lacks`: what it cannot be asked for, of
+    `domain.capabilities`. None: not known."""
 
     max_output: int | None = None
     context_window: int | None = None
     image_tokens: int | None = None
+    lacks: tuple[str, ...] | None = None
 
 
 class ModelFacts:
@@ -52,7 +55,7 @@ def load() -> ModelFacts:
     return ModelFacts(
         {
             table: {
-                model: Facts(**{name: entry.get(name) for name in Facts.__struct_fields__})
+                model: msgspec.convert({name: entry.get(name) for name in Facts.__struct_fields__}, Facts)
                 for model, entry in entries.items()
             }
             for table, entries in document.items()

@@ -113,6 +113,7 @@ class Catalog:
             price,
             facts.max_output if max_output is None else max_output,
             facts.context_window or (listed.context_window if listed else None),
+            lacks=facts.lacks or (),
             **bounds,
         )
 

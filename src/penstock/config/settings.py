@@ -51,6 +51,7 @@ from penstock.config.values import (
     shown,
     unique,
 )
+from penstock.domain.capabilities import CAPABILITIES
 from penstock.domain.http import Timeouts
 from penstock.domain.policy import MATCHABLE, MAX_VALUES, Mode, Unit, Window, WindowKind
 from penstock.domain.snapshot import ServerSettings, TlsFiles
@@ -311,6 +312,7 @@ class DeclaredTarget(_Section):
     provider: Name
     model: ModelName
     weight: int = Field(default=1, ge=1)
+    lacks: Annotated[list[Annotated[str, one_of(*CAPABILITIES)]], unique("the capability")] = []
 
     @field_validator("weight")
     @classmethod

@@ -8,7 +8,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from penstock.config.checks import circle_from
-from penstock.config.settings import DeclaredModel
+from penstock.config.settings import DeclaredModel, DeclaredTarget
 from penstock.control import nouns, references
 from penstock.control.paging import Listing, Page
 from penstock.control.write import Write
@@ -66,7 +66,7 @@ async def columns(conn: AsyncConnection, model: DeclaredModel) -> nouns.Row:
     if model.price is not None:
         price = {meter: format(usd, "f") for meter, usd in model.price.model_dump(exclude_none=True).items()}
     body = {
-        "targets": [target.model_dump() for target in model.targets],
+        "targets": [_target(target) for target in model.targets],
         "strategy": model.strategy,
         "price": price,
         "max_output": model.max_output,
@@ -74,6 +74,11 @@ async def columns(conn: AsyncConnection, model: DeclaredModel) -> nouns.Row:
     if model.replaced_by is not None:
         body |= {"replaced_by": model.replaced_by, "warn_at": _text(model.warn_at), "end_at": _text(model.end_at)}
     return {"name": model.name, "body": body}
+
+
+def _target(target: DeclaredTarget) -> dict[str, Any]:
+    lacks = {"lacks": target.lacks} if target.lacks else {}
+    return {"provider": target.provider, "model": target.model, "weight": target.weight, **lacks}
 
 
 def _text(moment: datetime | None) -> str | None:

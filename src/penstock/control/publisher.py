@@ -261,9 +261,9 @@ class Publisher:
             body = row.body
             price = None if body["price"] is None else msgspec.convert(body["price"], PriceOverride)
             targets = tuple(
-                structs.replace(
+                _as_declared(
                     self._deployment(known[target["provider"]], target["model"], price, body["max_output"], book),
-                    weight=target["weight"],
+                    target,
                 )
                 for target in body["targets"]
             )
@@ -280,6 +280,11 @@ class Publisher:
         if entry is not None and entry.price is not None:
             deployment = prices.priced(deployment, entry)
         return structs.replace(deployment, provider=provider.name, model=model)
+
+
+def _as_declared(deployment: Deployment, target: Mapping[str, Any]) -> Deployment:
+    lacks = dict.fromkeys((*deployment.lacks, *target.get("lacks", ())))
+    return structs.replace(deployment, weight=target["weight"], lacks=tuple(lacks))
 
 
 async def _read_keys(conn: AsyncConnection, names: set[str] | None) -> dict[str, Key]:

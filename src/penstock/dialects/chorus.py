@@ -15,10 +15,10 @@ MAX_VOICES = 8
 """How many choices are made in this way. Each costs a whole call, and holds one."""
 
 
-def voices_for(request: Request, target: Codec) -> int:
+def voices_for(request: Request, target: Codec, lacks: frozenset[str] = frozenset()) -> int:
     """How many times a request is sent for the choices that it asks for. Raises `UnsupportedByTarget` for too many."""
     wanted = request.sampling.choices
-    if wanted <= 1 or target.several:
+    if wanted <= 1 or (target.several and "n" not in lacks):
         return 1
     if wanted > MAX_VOICES:
         raise UnsupportedByTarget(

@@ -15,9 +15,10 @@ from penstock.dialects.base import Address, Call, Dialect, Reading, Tee
 from penstock.dialects.chorus import Chorus, alone, together, voices_for
 from penstock.dialects.codec import Codec, Heading, StreamDecoder, StreamEncoder, TargetFacts
 from penstock.dialects.counting import COUNTS, Recounted, conversation_of
+from penstock.dialects.narrowing import AsText, as_text, is_answered_by_tool, narrowed
 from penstock.dialects.refusals import refusal_as_told
 from penstock.dialects.registry import CODECS, DIALECTS
-from penstock.domain.chat import Request
+from penstock.domain.chat import Answer, Request
 from penstock.domain.stream import Failed, events_of
 from penstock.errors import GatewayError, UnsupportedByTarget
 
@@ -69,26 +70,35 @@ class Translated:
     def __init__(self, caller: Dialect, heading: Heading, target: Dialect, facts: TargetFacts) -> None:
         self._from: Codec = CODECS[target.surface]
         self._into: Codec = CODECS[caller.surface]
-        self.voices = voices_for(heading.request, self._from)
-        encoded = self._from.encode_request(heading.request if self.voices == 1 else alone(heading.request), facts)
+        self.voices = voices_for(heading.request, self._from, facts.lacks)
+        request, left_out = narrowed(heading.request if self.voices == 1 else alone(heading.request), facts.lacks)
+        self._is_answered_by_tool = is_answered_by_tool(request)
+        encoded = self._from.encode_request(request, facts)
         streaming = heading.request.streaming
         self.dialect = target
         self.call = target.parse(encoded.body, Address(facts.model, streaming, "sse"))
-        self.dropped = encoded.dropped
+        self.dropped = tuple(dict.fromkeys((*left_out, *encoded.dropped)))
         is_events = streaming and heading.form != "list"
         self.content_type: str | None = self._into.stream_type if is_events else self._into.content_type
         self._caller, self._heading = caller, heading
 
     def answer(self, body: bytes) -> bytes:
-        answer = self._from.decode_answer(body)
+        answer = self._read(body)
         if not self._heading.request.streaming:
             return self._into.encode_answer(answer, self._heading)
         encoder = self._into.encoder(self._heading)  # the target was asked for a stream and gave a plain answer
         return b"".join(encoder.encode(event) for event in events_of(answer))
 
+    def _read(self, body: bytes) -> Answer:
+        answer = self._from.decode_answer(body)
+        return as_text(answer) if self._is_answered_by_tool else answer
+
+    def _decoder(self) -> StreamDecoder:
+        return AsText(self._from.decoder()) if self._is_answered_by_tool else self._from.decoder()
+
     def answer_of_all(self, bodies: Sequence[bytes]) -> bytes:
         """The answer to a plain call that was sent several times. Raises `UpstreamMalformed`."""
-        return self._into.encode_answer(together([self._from.decode_answer(body) for body in bodies]), self._heading)
+        return self._into.encode_answer(together([self._read(body) for body in bodies]), self._heading)
 
     def chorus(self) -> Chorus:
         """How the streams of a call that is sent several times become the caller's one."""
@@ -96,14 +106,14 @@ class Translated:
 
     def voice(self, chorus: Chorus, number: int) -> Tee:
         """The tee of one of these streams."""
-        return TranslatingTee(self.dialect.tee(self.call, False), self._from.decoder(), chorus.voice(number))
+        return TranslatingTee(self.dialect.tee(self.call, False), self._decoder(), chorus.voice(number))
 
     def refusal(self, body: bytes, status: int) -> bytes:
         return self._caller.error_body(refusal_as_told(body, status))
 
     def tee(self, asked_usage: bool) -> Tee:
         own = self.dialect.tee(self.call, False)
-        return TranslatingTee(own, self._from.decoder(), self._into.encoder(self._heading))
+        return TranslatingTee(own, self._decoder(), self._into.encoder(self._heading))
 
 
 class TranslatingTee:
@@ -166,7 +176,8 @@ class Passages:
 
     def to(self, surfaces: Sequence[str], facts: TargetFacts) -> Passage:
         """The passage to a target that is served at `surfaces`. Raises `UnsupportedByTarget` when there is none."""
-        if self._dialect.surface in surfaces:
+        is_fanned = self._call.choices > 1 and "n" in facts.lacks and self._dialect.surface in CODECS
+        if self._dialect.surface in surfaces and not is_fanned:
             return Untouched(self._dialect, self._call)
         if self._dialect.surface in COUNTS:
             return self._counted(surfaces, facts)

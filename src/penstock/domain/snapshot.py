@@ -61,7 +61,8 @@ class Provider(Struct, frozen=True):
 
 class Deployment(Struct, frozen=True):
     """A provider's model with what it can do and cost. `price` None: unknown. `max_output`: the most tokens the model
-    can put out, None when unknown. `image_tokens`: the declared bound for one image part."""
+    can put out, None when unknown. `image_tokens`: the declared bound for one image part. `lacks`: what it cannot be
+    asked for, of `domain.capabilities`."""
 
     provider: str
     model: str
@@ -70,6 +71,7 @@ class Deployment(Struct, frozen=True):
     context_window: int | None = None
     image_tokens: int = 2_000
     weight: int = 1
+    lacks: tuple[str, ...] = ()
 
 
 class Alias(Struct, frozen=True):

@@ -21,6 +21,7 @@ class CompatibleVendor(Struct, frozen=True, forbid_unknown_fields=True):
     auth: str = "bearer"
     cap: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     usage: Literal["asked", "always"] = "asked"
+    lacks: tuple[str, ...] = ()
 
     @property
     def paths(self) -> dict[str, str]:
@@ -35,6 +36,14 @@ def load(text: str) -> dict[str, CompatibleVendor]:
 
 COMPATIBLE: dict[str, CompatibleVendor] = load(files("penstock.domain").joinpath("vendors.toml").read_text("utf-8"))
 """By the kind that a provider of theirs has."""
+
+
+def lacked_by(kind: str) -> frozenset[str]:
+    """The capabilities that no model of this kind of provider has."""
+    return _LACKED.get(kind, frozenset())
+
+
+_LACKED = {kind: frozenset(entry.lacks) for kind, entry in COMPATIBLE.items()}
 
 
 def needs_address(kind: str) -> bool:

@@ -13,6 +13,7 @@ from penstock.domain.exchange import Exchange
 from penstock.domain.money import MAX_NANOUSD
 from penstock.domain.policy import METERED_UNITS, QUANTUM_TOKENS, Limit
 from penstock.domain.snapshot import Credential, Deployment, Provider
+from penstock.domain.vendors import lacked_by
 from penstock.errors import UnsupportedByTarget, UpstreamConnectFailed, UpstreamCredential
 from penstock.ledger.ledger import Admission, Ask
 from penstock.pipeline.gateway import Gateway
@@ -82,7 +83,8 @@ def _passage(exchange: Exchange, passages: Passages, vendor: Vendor, target: Dep
     """How the call reaches this target. What cannot be said there is dropped and named, or the call is refused where
     its caller wants all or nothing."""
     assert exchange.alias is not None
-    facts = TargetFacts(target.model, exchange.alias.max_output or target.max_output, target.context_window)
+    lacks = lacked_by(vendor.kind).union(target.lacks)
+    facts = TargetFacts(target.model, exchange.alias.max_output or target.max_output, target.context_window, lacks)
     passage = passages.to(passages.served(target.provider, vendor.surfaces(target.model)), facts)
     if passage.dropped and exchange.headers.get(STRICT, "").lower() == "true":
         raise UnsupportedByTarget(f"The model's provider cannot be told: {', '.join(passage.dropped)}.")

@@ -5,6 +5,7 @@ import pytest
 from genai_prices.data import providers as vendors
 
 from penstock.catalog.models import ANYWHERE, Facts, load
+from penstock.domain.capabilities import CAPABILITIES
 from penstock.domain.snapshot import Deployment
 
 FACTS = load()
@@ -57,7 +58,8 @@ def test_a_fact_that_the_vendor_s_own_entry_lacks_comes_from_the_general_one() -
 
 def test_facts_are_positive_and_the_answer_fits_the_window() -> None:
     for _, model, entry in ENTRIES:
-        facts = {name: entry[name] for name in Facts.__struct_fields__ if name in entry}
+        facts = {name: entry[name] for name in Facts.__struct_fields__ if name in entry and name != "lacks"}
+        assert set(entry.get("lacks", ())) <= set(CAPABILITIES), model
         assert all(isinstance(value, int) and value > 0 for value in facts.values()), model
         if "max_output" in entry and "context_window" in entry:
             assert entry["max_output"] <= entry["context_window"], model

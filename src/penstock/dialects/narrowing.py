@@ -1,0 +1,148 @@
+"""A request as a model can take it that does not have everything: what it lacks is left out and named, or done by other
+means where these come to the same.
+
+An answer by a JSON Schema is had from a tool whose arguments the schema describes, which the model must call; its call
+is told as the answer's text. Where the request has tools of its own that is not the same, and the schema is left out.
+"""
+
+from collections.abc import Iterable
+
+from msgspec import structs
+
+from penstock.dialects.codec import StreamDecoder
+from penstock.domain.chat import (
+    Answer,
+    Choice,
+    Format,
+    Media,
+    Message,
+    Part,
+    Request,
+    Sampling,
+    Text,
+    Tool,
+    ToolCall,
+    ToolChoice,
+    ToolResult,
+)
+from penstock.domain.stream import Event, Finished, PartBegin, PartMore
+
+ANSWERING = "answer_in_json"
+"""The tool that an answer is had from."""
+
+_MEDIA = frozenset(("image", "audio", "video", "document"))
+_SETTINGS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "seed": (("seed",), ("seed",)),
+    "stop": (("stop",), ("stop",)),
+    "top_k": (("top_k",), ("top_k",)),
+    "penalties": (("presence_penalty", "frequency_penalty"), ("presence_penalty", "frequency_penalty")),
+    "logprobs": (("logprobs", "top_logprobs"), ("logprobs",)),
+    "logit_bias": (("logit_bias",), ("logit_bias",)),
+}
+"""Capability -> the members of `Sampling` that need it, and the names under which they are dropped."""
+
+
+def narrowed(request: Request, lacks: frozenset[str]) -> tuple[Request, tuple[str, ...]]:
+    """The request without what is lacked, and the names of what was left out. `n` is not looked at here: see
+    `chorus`."""
+    if not lacks:
+        return request, ()
+    dropped: dict[str, None] = {}
+    if _MEDIA & lacks:
+        request = structs.replace(
+            request, messages=tuple(_message(message, lacks, dropped) for message in request.messages)
+        )
+    request = _format(request, lacks, dropped)
+    if "tools" in lacks and request.tools:
+        dropped["tools"] = None
+        request = structs.replace(request, tools=(), tool_choice=None, parallel_tools=None)
+    if "parallel_tools" in lacks and request.parallel_tools is not None:
+        dropped["parallel_tool_calls"] = None
+        request = structs.replace(request, parallel_tools=None)
+    if "reasoning" in lacks and request.reasoning is not None:
+        dropped["reasoning"] = None
+        request = structs.replace(request, reasoning=None)
+    return structs.replace(request, sampling=_sampling(request.sampling, lacks, dropped)), tuple(dropped)
+
+
+def _message(message: Message, lacks: frozenset[str], dropped: dict[str, None]) -> Message:
+    return structs.replace(message, parts=tuple(_parts(message.parts, lacks, dropped)))
+
+
+def _parts(parts: Iterable[Part], lacks: frozenset[str], dropped: dict[str, None]) -> Iterable[Part]:
+    for part in parts:
+        if isinstance(part, Media) and part.kind in lacks:
+            dropped[part.kind] = None
+        elif isinstance(part, ToolResult):
+            yield structs.replace(part, parts=tuple(_parts(part.parts, lacks, dropped)))
+        else:
+            yield part
+
+
+def _sampling(sampling: Sampling, lacks: frozenset[str], dropped: dict[str, None]) -> Sampling:
+    plain = Sampling()
+    for capability, (members, names) in _SETTINGS.items():
+        for member, name in zip(members, (*names, *names[-1:]), strict=False):
+            if capability in lacks and getattr(sampling, member) != getattr(plain, member):
+                dropped[name] = None
+                sampling = structs.replace(sampling, **{member: getattr(plain, member)})
+    return sampling
+
+
+def _format(request: Request, lacks: frozenset[str], dropped: dict[str, None]) -> Request:
+    wanted = request.format
+    if wanted is None or wanted.kind not in lacks:
+        return request
+    if wanted.kind == "json_schema" and not request.tools and "tools" not in lacks:
+        tool = Tool(ANSWERING, wanted.description or "Gives the answer.", wanted.schema, wanted.strict)
+        return structs.replace(
+            request, format=None, tools=(tool,), tool_choice=ToolChoice("tool", (ANSWERING,)), parallel_tools=None
+        )
+    dropped["response_format"] = None
+    has_json = wanted.kind == "json_schema" and "json" not in lacks
+    return structs.replace(request, format=Format("json") if has_json else None)
+
+
+def is_answered_by_tool(request: Request) -> bool:
+    """Whether what is asked for as text comes as the call of a tool."""
+    return request.tool_choice == ToolChoice("tool", (ANSWERING,))
+
+
+def as_text(answer: Answer) -> Answer:
+    """The call that is the answer, told as its text."""
+    return structs.replace(answer, choices=tuple(map(_told, answer.choices)))
+
+
+def _told(choice: Choice) -> Choice:
+    parts = tuple(Text(part.arguments) if _is_answer(part) else part for part in choice.parts)  # type: ignore[union-attr]
+    if parts == choice.parts or choice.finish != "tool_calls":
+        return structs.replace(choice, parts=parts)
+    return structs.replace(choice, parts=parts, finish="stop", native="")
+
+
+def _is_answer(part: Part) -> bool:
+    return isinstance(part, ToolCall) and part.name == ANSWERING
+
+
+class AsText:
+    """`as_text` of a stream."""
+
+    def __init__(self, decoder: StreamDecoder) -> None:
+        self._decoder = decoder
+        self._answers: set[tuple[int, int]] = set()
+
+    def feed(self, data: bytes) -> list[Event]:
+        return [told for event in self._decoder.feed(data) if (told := self._told(event)) is not None]
+
+    def close(self) -> list[Event]:
+        return [told for event in self._decoder.close() if (told := self._told(event)) is not None]
+
+    def _told(self, event: Event) -> Event | None:
+        if isinstance(event, PartBegin) and _is_answer(event.part):
+            self._answers.add((event.choice, event.index))
+            return structs.replace(event, part=Text(event.part.arguments))  # type: ignore[union-attr]
+        if isinstance(event, PartMore) and (event.choice, event.index) in self._answers:
+            return None  # the proof of a call, which this is no more
+        if isinstance(event, Finished) and event.finish == "tool_calls" and self._answers:
+            return structs.replace(event, finish="stop", native="")
+        return event
