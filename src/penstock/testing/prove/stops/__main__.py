@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -22,6 +23,7 @@ from penstock.testing.prove.stops.scenarios import Row, Tick
 from penstock.testing.prove.stops.stage import Stage
 
 Scenario = Callable[[Stage, int, Tick], list[Row]]
+TOLD_EVERY_S = 10.0
 FRESHNESS_S = 5
 """`stop.freshness` of the stage: the default of 45 s would only make the partition last longer."""
 SCENARIOS: dict[str, tuple[Scenario, int, int]] = {
@@ -66,8 +68,32 @@ def perform(stage: Stage, arguments: argparse.Namespace, tick: Tick) -> list[Row
     for name, (scenario, quick, full) in SCENARIOS.items():
         if arguments.only in (None, name):
             times = full if arguments.full else quick
-            rows += scenario(stage, arguments.streams if name == "streams" else times, tick)
+            times = arguments.streams if name == "streams" else times
+            rows += performed(name, partial(scenario, stage, times, tick), stage)
     return rows
+
+
+def performed(name: str, work: Callable[[], list[Row]], stage: Stage) -> list[Row]:
+    """The rows of a scenario. One that cannot be brought to its end has failed, and the others go on."""
+    try:
+        return work()
+    except (OSError, RuntimeError, http.client.HTTPException) as fault:
+        stage.lift_all()
+        return [Row(name, faults=[f"it was broken off: {' '.join(str(fault).split())}"])]
+
+
+def teller(notes: Console, show: Tick) -> Tick:
+    """Tells how far it is, also where there is no terminal to show it on."""
+    told_at_s = time.monotonic()
+
+    def tick(step: str) -> None:
+        nonlocal told_at_s
+        show(step)
+        if not notes.is_terminal and time.monotonic() - told_at_s > TOLD_EVERY_S:
+            told_at_s = time.monotonic()
+            notes.print(step, markup=False, highlight=False)
+
+    return tick
 
 
 def main(words: list[str]) -> int:
@@ -89,7 +115,7 @@ def main(words: list[str]) -> int:
             own_postgres() as server,
             Stage(Path(folder), server, arguments.workers, FRESHNESS_S) as stage,
         ):
-            rows = perform(stage, arguments, status.update)
+            rows = perform(stage, arguments, teller(notes, status.update))
     except (OSError, RuntimeError, http.client.HTTPException) as fault:
         # A box did not start, or what was waited for did not come.
         notes.print(f"penstock prove: {' '.join(str(fault).split())}", markup=False, highlight=False)

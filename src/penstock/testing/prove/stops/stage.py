@@ -144,6 +144,12 @@ class Stage:
     def lift(self, generation: int) -> None:
         self.ask("DELETE", f"/kill/{generation}", {"reason": "it is measured"})
 
+    def lift_all(self) -> None:
+        """Whatever a scenario has left in force that was broken off."""
+        for kill in self.ask("GET", "/kills?limit=500")["items"]:
+            if kill["lifted_at"] is None:
+                self.lift(kill["generation"])
+
 
 class Who(Struct, frozen=True):
     """A caller: what the provider knows it by, its key, the model it calls, its tags."""
