@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from msgspec import Raw
+from msgspec import Raw, structs
 
 from penstock.dialects import openai_chat
 from penstock.dialects.codec import Heading, TargetFacts
@@ -281,7 +281,8 @@ def test_a_stream_tells_the_plain_answer_in_any_pieces(answer: Answer, seed: int
 @settings(max_examples=60, deadline=None)
 @given(ANSWERS, st.floats(0, 1))
 def test_a_stream_that_breaks_off_is_never_taken_for_a_whole_one(answer: Answer, where: float) -> None:
-    stream = _streamed(answer)
+    """Some vendors end without `[DONE]`, so a choice that had not begun is not missed behind those that had ended."""
+    stream = _streamed(structs.replace(answer, choices=answer.choices[:1]))
     last = stream.rindex(b'"finish_reason":"')
     with pytest.raises((UpstreamReset, UpstreamMalformed)):
         _read(stream[: int(where * last)])

@@ -51,7 +51,8 @@ class Call(Struct):
     service_tier: str = ""
     """The tier asked for by name; empty when the vendor's default, or the vendor account's setting, decides."""
     form: str = ""
-    """How the caller wants a stream framed, where its dialect has another form than server-sent events: `list`."""
+    """How the caller wants to be told, where its dialect has another way: a stream as a `list`, calls as those of
+    `functions`."""
 
 
 class Address(NamedTuple):

@@ -138,6 +138,7 @@ def parse(body: bytes, address: Address = NO_ADDRESS) -> Call:
         wants_usage=bool(head.stream_options and head.stream_options.include_usage),
         audio_out="audio" in (head.modalities or ()),
         service_tier="" if head.service_tier in (None, "auto", "default") else head.service_tier or "",
+        form="functions" if "functions" in fields else "",
     )
     text_bytes -= _read_messages(call, head.messages)
     tools = OVERHEAD_WITH_TOOLS if "tools" in fields or "functions" in fields else 0

@@ -8,6 +8,7 @@ from penstock.dialects.base import encode_object
 from penstock.dialects.codec import Heading
 from penstock.dialects.custom_tools import restored
 from penstock.dialects.members import Members, reply_members
+from penstock.dialects.openai_chat_codec import functions
 from penstock.dialects.openai_chat_codec.parts import (
     NAME,
     annotation,
@@ -185,15 +186,20 @@ def encode_answer(answer: Answer, heading: Heading) -> bytes:
         "object": "chat.completion",
         "created": answer.created or heading.created,
         "model": answer.model or heading.model,
-        "choices": [
-            _choice_object(_restored(choice, heading), index, is_own) for index, choice in enumerate(answer.choices)
-        ],
+        "choices": [_choice_told(choice, heading, index, is_own) for index, choice in enumerate(answer.choices)],
     }
     if answer.usage is not None:
         members["usage"] = chat_usage(answer.usage)
     if answer.service_tier and is_own:
         members["service_tier"] = answer.service_tier
     return encode_object(members | (answer.extras if is_own else {}))
+
+
+def _choice_told(choice: Choice, heading: Heading, index: int, is_own: bool) -> dict[str, Any]:
+    told = _choice_object(_restored(choice, heading), index, is_own)
+    if heading.form == functions.FORM:
+        return functions.ending({**told, "message": functions.told(told["message"])})
+    return told
 
 
 def _restored(choice: Choice, heading: Heading) -> Choice:

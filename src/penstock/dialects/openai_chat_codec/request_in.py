@@ -5,6 +5,7 @@ from msgspec import Raw, structs
 from penstock.dialects.base import Call
 from penstock.dialects.codec import unseal
 from penstock.dialects.members import Members, as_raw, callers_fault
+from penstock.dialects.openai_chat_codec import functions
 from penstock.dialects.openai_chat_codec.parts import (
     NAME,
     cache_of,
@@ -32,7 +33,6 @@ from penstock.domain.chat import (
     ToolChoice,
     ToolResult,
 )
-from penstock.errors import InvalidRequest
 
 _SPEAKERS: dict[str, Role] = {"system": "system", "developer": "developer", "user": "user"}
 
@@ -47,13 +47,16 @@ def decode_request(call: Call) -> Request:
     members.drop("model", "stream", "stream_options", "max_tokens", "max_completion_tokens", "n")
     messages = _messages(members)
     tools = tuple(_tool(one) for one in members.objects("tools"))
+    older = functions.offered(members)
+    chosen = _tool_choice(members) or functions.choice(members)
+    parallel = members.take("parallel_tool_calls", bool)
     return Request(
         NAME,
         call.model,
         messages,
-        tools,
-        _tool_choice(members),
-        members.take("parallel_tool_calls", bool),
+        (*tools, *older),
+        chosen,
+        False if older else parallel,
         call.max_output,
         _sampling(members, call.choices),
         _format(members),
@@ -77,29 +80,28 @@ def _messages(members: Members) -> tuple[Message, ...]:
     """Results of tools that stand together are one message: they answer one message of the model's."""
     found: list[Message] = []
     custom: set[str] = set()
+    called: dict[str, str] = {}
     follows_result = False
     for one in members.objects("messages"):
         role = one.text("role")
-        if role == "tool":
-            result = _result(one, custom)
+        if role in ("tool", "function"):
+            result = _result(one, custom) if role == "tool" else _result_of_function(one, called)
             if follows_result:
                 found[-1] = structs.replace(found[-1], parts=(*found[-1].parts, result))
             else:
                 found.append(Message("user", (result,)))
         elif role == "assistant":
             found.append(message := _assistant(one, len(found)))
-            custom |= {part.id for part in message.parts if isinstance(part, ToolCall) and part.custom}
+            calls = [part for part in message.parts if isinstance(part, ToolCall)]
+            custom |= {call.id for call in calls if call.custom}
+            called |= {call.name: call.id for call in calls}
         else:
             found.append(_spoken(one, role))
-        follows_result = role == "tool"
+        follows_result = role in ("tool", "function")
     return tuple(found)
 
 
 def _spoken(one: Members, role: str) -> Message:
-    if role == "function":
-        raise InvalidRequest(
-            "Messages of the role 'function' are not translated; use the role 'tool'.", param="messages"
-        )
     if role not in _SPEAKERS:
         raise one.fault("role")
     parts = tuple(content_of(one))
@@ -115,8 +117,7 @@ def _assistant(one: Members, number: int) -> Message:
     parts += [tool_call_of(call, opened, f"call_{number}_{index}") for index, call in enumerate(calls)]
     if audio := one.object("audio").text("id"):
         parts.append(Media("audio", file=audio))
-    if one.raw("function_call") is not None:
-        raise InvalidRequest("'function_call' is not translated; use 'tool_calls'.", param="messages")
+    parts += functions.called(one, f"call_{number}_0")
     one.drop("annotations")
     return Message("assistant", tuple(parts), one.text("name"), extras=one.rest())
 
@@ -125,6 +126,13 @@ def _result(one: Members, custom: set[str]) -> ToolResult:
     parts = tuple(part for part in content_of(one) if isinstance(part, Text | Media | Opaque))
     call = one.text("tool_call_id")
     return ToolResult(call, parts, one.text("name"), custom=call in custom, cache=cache_of(one), extras=one.rest())
+
+
+def _result_of_function(one: Members, called: dict[str, str]) -> ToolResult:
+    """It answers the last call of the function that it names."""
+    name = one.text("name")
+    parts = tuple(part for part in content_of(one) if isinstance(part, Text | Media | Opaque))
+    return ToolResult(called.get(name, name), parts, name, extras=one.rest())
 
 
 # -- tools ------------------------------------------------------------------------------------------------------------

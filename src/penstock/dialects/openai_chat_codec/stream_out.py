@@ -7,6 +7,7 @@ from msgspec import structs
 
 from penstock.dialects.codec import Heading
 from penstock.dialects.custom_tools import is_emulated, unwrapped
+from penstock.dialects.openai_chat_codec import functions
 from penstock.dialects.openai_chat_codec.answer import End, end_members, logprobs_object, media_members
 from penstock.dialects.openai_chat_codec.parts import (
     NAME,
@@ -98,6 +99,11 @@ class ChatEncoder:
         self._tail = b'],"usage":null}\n\n' if heading.wants_usage else b"]}\n\n"
 
     def _chunk(self, number: int, delta: dict[str, Any], more: dict[str, Any] | None = None) -> bytes:
+        if self._heading.form == functions.FORM:
+            older = functions.told(delta)
+            if older is None:
+                return b""
+            delta, more = older, functions.ending(more or {})
         choice = {"index": number, "delta": delta, "logprobs": None, "finish_reason": None, **(more or {})}
         return self._head + _encode(choice) + self._tail
 
