@@ -20,8 +20,8 @@ QUANTUM = 1_000
 """Tokens: what a stream holds at a time."""
 CHUNK = 25
 CHUNK_MS = 100
-"""Tokens, and the time between two: as fast as the fastest vendors. Whatever comes while more is asked for, and that is
-refused, has to fit into the half of a quantum that is left."""
+"""Tokens, and the time between two. What comes while more is asked for, and that is refused, has to fit into the half
+of a quantum that is left, so a busy machine has two seconds for it."""
 STREAMS = 5
 ROOM = 8 * QUANTUM
 ENDLESS = 100 * QUANTUM
