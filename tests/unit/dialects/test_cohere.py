@@ -97,3 +97,11 @@ def test_search_units_count_as_requests_and_tokens_as_input() -> None:
 def test_each_dialect_has_its_address_at_cohere(surface: str, path: str) -> None:
     request = Cohere().request(Provider("p", "cohere", ""), None, Outgoing(surface, b"{}", "m"))
     assert (request.origin.host, request.path) == ("api.cohere.com", path)
+
+
+@pytest.mark.parametrize("where", ['"tokens":%s', '"meta":{"tokens":%s}'])
+def test_a_ranking_may_be_billed_by_its_tokens(where: str) -> None:
+    told = '{"id":"r","results":[],' + where + "}"
+    reading = RERANK.read((told % '{"input_tokens":90,"output_tokens":0}').encode())
+    assert reading.usage == Usage(input=90)
+    assert RERANK.read((told % '{"input_tokens":-1}').encode()).hostile

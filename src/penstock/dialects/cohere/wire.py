@@ -28,7 +28,7 @@ from penstock.dialects.base import (
     read_object,
 )
 from penstock.dialects.cohere.codec import ChatCodec
-from penstock.dialects.cohere.usage import Reported, normalise, whole
+from penstock.dialects.cohere.usage import Reported, Units, normalise, whole
 from penstock.domain.usage import Usage
 from penstock.errors import GatewayError, InvalidRequest
 
@@ -257,6 +257,7 @@ class CohereChat:
 
 class _Ranked(Struct):
     meta: Reported | None = None
+    tokens: Units | None = None
     usage: Any = None
     message: Any = None
 
@@ -266,7 +267,7 @@ _ranked_decoder = msgspec.json.Decoder(_Ranked)
 
 class Rerank:
     """`POST /v1/rerank`. Source: Cohere API reference, "Rerank V2" (a search unit is up to 100 documents), and Voyage
-    AI, "Rerankers", which bills tokens. Search units are counted as requests; they have no price per token."""
+    AI, "Rerankers", which bills tokens, as SiliconFlow does ("Create rerank", `tokens`). Search units are counted as requests; they have no price per token."""
 
     name = "cohere_rerank"
     surface = "rerank"
@@ -298,8 +299,12 @@ class Rerank:
         units = reply.meta.billed_units if reply.meta is not None else None
         searches = whole(units.search_units) if units is not None else None
         tokens = reply.usage.get("total_tokens") if isinstance(reply.usage, dict) else None
-        if (searches is None and tokens is None) or not believed(searches, tokens):
-            return Reading(hostile=searches is not None or tokens is not None)
+        if searches is None and tokens is None:
+            through = reply.tokens or (reply.meta.tokens if reply.meta is not None else None)
+            usage = None if through is None else normalise(Reported(tokens=through))
+            return Reading(usage, hostile=through is not None and usage is None)
+        if not believed(searches, tokens):
+            return Reading(hostile=True)
         return Reading(Usage(input=tokens or 0, requests=max(searches or 1, 1)))
 
     @staticmethod

@@ -7,6 +7,7 @@ from msgspec import structs
 from penstock.dialects.base import Address
 from penstock.dialects.chorus import voices_for
 from penstock.dialects.codec import Heading, TargetFacts
+from penstock.dialects.gemini import parts as gemini
 from penstock.dialects.registry import CODECS, CONVERSATIONS, DIALECTS
 from penstock.domain.chat import Answer, Choice, Part, Request, Thinking
 from penstock.domain.usage import Usage
@@ -87,9 +88,17 @@ def _told_before(caller: str, request: Request) -> Request:
         if any(isinstance(part, Thinking) for part in message.parts):
             answer = Answer("", "id_1", MODEL, (Choice(message.parts, "tool_calls"),), usage=Usage(input=1, output=1))
             told = CODECS[caller].decode_answer(CODECS[caller].encode_answer(answer, heading))
-            message = structs.replace(message, parts=told.choices[0].parts)  # noqa: PLW2901
+            parts = tuple(_as_kept(part, DIALECTS[caller].name) for part in told.choices[0].parts)
+            message = structs.replace(message, parts=parts)  # noqa: PLW2901
         messages.append(message)
     return structs.replace(request, origin=DIALECTS[caller].name, messages=tuple(messages))
+
+
+def _as_kept(part: Part, own: str) -> Part:
+    """Reasoning as a caller has it in hand: where its dialect's decoder opens what is sealed, sealed again."""
+    if own != DIALECTS["generateContent"].name or not isinstance(part, Thinking) or part.origin == own:
+        return part
+    return structs.replace(part, origin=own, signature=gemini.packed(part), sealed="", id="")
 
 
 def _from(target: str, request: Request) -> Request:
