@@ -266,8 +266,9 @@ _ranked_decoder = msgspec.json.Decoder(_Ranked)
 
 
 class Rerank:
-    """`POST /v1/rerank`. Source: Cohere API reference, "Rerank V2" (a search unit is up to 100 documents), and Voyage
-    AI, "Rerankers", which bills tokens, as SiliconFlow does ("Create rerank", `tokens`). Search units are counted as requests; they have no price per token."""
+    """`POST /v1/rerank`. Source: Cohere API reference, "Rerank V2" (a search unit is up to 100 documents); Voyage AI,
+    "Rerankers", which bills tokens, as SiliconFlow does ("Create rerank", `tokens`). Search units are counted as
+    requests; they have no price per token."""
 
     name = "cohere_rerank"
     surface = "rerank"
