@@ -241,7 +241,10 @@ MAX_BELIEVED_TOKENS = 10**9
 
 def believed(*counts: object) -> bool:
     """Whether a provider's counts can be true: whole numbers from 0 to a billion (None counts as absent)."""
-    return all(count is None or (type(count) is int and 0 <= count <= MAX_BELIEVED_TOKENS) for count in counts)
+    for count in counts:
+        if count is not None and not (type(count) is int and 0 <= count <= MAX_BELIEVED_TOKENS):
+            return False
+    return True
 
 
 def first_count(*counts: object) -> int:

@@ -8,10 +8,11 @@ from typing import Any
 
 import msgspec
 
-from penstock.dialects.anthropic.blocks import NAME, NULL, decode_blocks, members, pop, rest
+from penstock.dialects.anthropic.blocks import NAME, NULL, decode_blocks, members, rest
 from penstock.dialects.anthropic.target import arguments, cache_control
 from penstock.dialects.anthropic.usage import normalise, report, served_tier
 from penstock.dialects.codec import Heading, seal
+from penstock.dialects.members import pop
 from penstock.dialects.proofs import packed, proof_of
 from penstock.domain.chat import (
     Answer,

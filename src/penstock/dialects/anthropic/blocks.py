@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Raw
 
 from penstock.dialects.codec import unseal
+from penstock.dialects.members import pop
 from penstock.dialects.proofs import unpacked, with_proofs
 from penstock.domain.chat import (
     Cache,
@@ -38,12 +39,6 @@ _T = TypeVar("_T")
 
 members = msgspec.json.Decoder(dict[str, Raw]).decode
 raw_list = msgspec.json.Decoder(list[Raw]).decode
-
-
-def pop(fields: dict[str, Raw], name: str, kind: type[_T], default: _T) -> _T:
-    """Takes a member out; the default where it is absent or null. Raises `msgspec.DecodeError`."""
-    raw = fields.pop(name, None)
-    return default if raw is None or raw == NULL else msgspec.json.decode(raw, type=kind)
 
 
 def rest(fields: dict[str, Raw]) -> Extras:

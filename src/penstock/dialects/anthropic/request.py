@@ -9,8 +9,9 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
-from penstock.dialects.anthropic.blocks import NAME, NULL, decode_blocks, members, pop, pop_cache, raw_list, rest
+from penstock.dialects.anthropic.blocks import NAME, NULL, decode_blocks, members, pop_cache, raw_list, rest
 from penstock.dialects.base import Call
+from penstock.dialects.members import pop
 from penstock.domain.chat import (
     Format,
     Message,

@@ -10,9 +10,10 @@ import msgspec
 from msgspec import Raw
 
 from penstock.dialects.anthropic.target import arguments
-from penstock.dialects.bedrock.blocks import MIMES, NAME, NULL, decode_blocks, members, pop, raw_list, wrapped
+from penstock.dialects.bedrock.blocks import MIMES, NAME, NULL, decode_blocks, members, raw_list, wrapped
 from penstock.dialects.bedrock.usage import normalise, report
 from penstock.dialects.codec import Heading
+from penstock.dialects.members import pop
 from penstock.dialects.proofs import packed, proof_of
 from penstock.domain.chat import (
     Answer,

@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Raw, structs
 
 from penstock.dialects.codec import unseal
+from penstock.dialects.members import pop
 from penstock.dialects.proofs import unpacked, with_proofs
 from penstock.domain.chat import Cache, Citation, Media, Opaque, Part, Text, Thinking, ToolCall, ToolResult
 
@@ -51,12 +52,6 @@ MIMES = {
     },
 }
 """Formats by kind of medium, and their types."""
-
-
-def pop(fields: dict[str, Raw], name: str, kind: type[_T], default: _T) -> _T:
-    """Takes a member out; the default where it is absent or null. Raises `msgspec.DecodeError`."""
-    raw = fields.pop(name, None)
-    return default if raw is None or raw == NULL else msgspec.json.decode(raw, type=kind)
 
 
 def decode_blocks(content: Iterable[Raw], *, sealed: bool) -> tuple[Part, ...]:

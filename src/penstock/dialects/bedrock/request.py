@@ -10,7 +10,8 @@ import msgspec
 from msgspec import Raw, structs
 
 from penstock.dialects.base import Call
-from penstock.dialects.bedrock.blocks import NAME, NULL, decode_blocks, members, pop, raw_list
+from penstock.dialects.bedrock.blocks import NAME, NULL, decode_blocks, members, raw_list
+from penstock.dialects.members import pop
 from penstock.domain.chat import (
     Cache,
     Format,
