@@ -17,14 +17,12 @@ import msgspec
 from msgspec import Raw
 
 from penstock.dialects.codec import json_text, seal, unseal
+from penstock.dialects.custom_tools import wrapped
 from penstock.dialects.gemini.names import NAME, camel_members, elements, pop
 from penstock.domain.chat import Media, Opaque, Part, Text, Thinking, ToolCall, ToolResult
 
 NO_SIGNATURE = "skip_thought_signature_validator"
 """What newer models take instead of the signature of a call that is not theirs."""
-
-CUSTOM_INPUT = "input"
-"""The one argument of a tool that takes free text."""
 
 _MADE_ID = "call_gm_"
 _FILES = ("https://generativelanguage.googleapis.com/", "gs://")
@@ -191,8 +189,7 @@ def packed(thinking: Thinking) -> str:
 
 def arguments(call: ToolCall) -> Raw:
     """The arguments as the object that the API has them as."""
-    if call.custom:
-        return Raw(json_text({CUSTOM_INPUT: call.arguments}).encode())
+    call = wrapped(call)
     try:
         msgspec.json.decode(call.arguments or "{}", type=dict[str, Raw])
     except (msgspec.DecodeError, RecursionError):

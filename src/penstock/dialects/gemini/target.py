@@ -15,9 +15,9 @@ import msgspec
 from msgspec import Raw
 
 from penstock.dialects.codec import Drops, Encoded, TargetFacts
+from penstock.dialects.custom_tools import as_function
 from penstock.dialects.gemini.names import NAME, NULL
 from penstock.dialects.gemini.parts import (
-    CUSTOM_INPUT,
     NO_SIGNATURE,
     arguments,
     is_made,
@@ -240,10 +240,9 @@ def _function(tool: Tool, writer: _Writer) -> dict[str, Any]:
         declared["description"] = tool.description
     if tool.custom:
         writer.drops.check(tool.schema != NULL, "tools.grammar")
-        text = {"type": "object", "properties": {CUSTOM_INPUT: {"type": "string"}}, "required": [CUSTOM_INPUT]}
-        declared["parametersJsonSchema"] = text
-    elif tool.schema != NULL:
-        declared["parametersJsonSchema"] = tool.schema
+    schema = as_function(tool).schema if tool.custom else tool.schema
+    if schema != NULL:
+        declared["parametersJsonSchema"] = schema
     return declared | writer._extras(tool.extras, "tools")
 
 
