@@ -64,7 +64,8 @@ class Paths:
         """`route` as FastAPI's own decorators take it."""
         tags = [*self._tags, *route.get("tags", ())]
         responses = {**self._responses, **route.get("responses", {})}
-        given = {**route, "tags": tags, "responses": responses, "include_in_schema": self._in_document}
+        shown = self._in_document and route.get("include_in_schema", True)
+        given = {**route, "tags": tags, "responses": responses, "include_in_schema": shown}
         return self._application.api_route(
             self._prefix + path, methods=[method], dependencies=self._dependencies, **given
         )
