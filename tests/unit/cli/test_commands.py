@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from threading import Thread
@@ -173,7 +172,7 @@ def test_an_interrupt_ends_a_command_without_a_traceback(tmp_path: Path) -> None
             [*console_script(), "key", "list"], env=environment, stderr=subprocess.PIPE, text=True
         )
         connection, _ = server.socket.accept()
-        time.sleep(0.1)
+        assert connection.recv(1), "it has asked, and waits for the answer"
         process.send_signal(2)
         _, told = process.communicate(timeout=10)
         connection.close()
