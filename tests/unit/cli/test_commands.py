@@ -1,9 +1,10 @@
 """What every command has: help with an example, one sentence for what goes wrong, the right exit code."""
 
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -161,6 +162,15 @@ def test_a_reader_that_leaves_early_causes_no_traceback(tmp_path: Path) -> None:
     assert "Traceback" not in process.stderr
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Where the tests themselves were started in the background, what they start would ignore an interrupt."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_ends_a_command_without_a_traceback(tmp_path: Path) -> None:
     with make_server("127.0.0.1", 0, lambda *_: [], handler_class=_Quiet) as server:  # type: ignore[arg-type,return-value]
         environment = {
@@ -173,7 +183,7 @@ def test_an_interrupt_ends_a_command_without_a_traceback(tmp_path: Path) -> None
         )
         connection, _ = server.socket.accept()
         assert connection.recv(1), "it has asked, and waits for the answer"
-        process.send_signal(2)
+        process.send_signal(signal.SIGINT)
         _, told = process.communicate(timeout=10)
         connection.close()
     assert process.returncode == 130
