@@ -206,9 +206,11 @@ def _healthy(gateway: Gateway, secrets: Sequence[str]) -> Verdict:
     faults = []
     if not gateway.is_ready():
         faults.append("the data plane is not ready")
-    health = gateway.admin("GET", "/healthz")
-    if health.status != 200:
-        faults.append(f"the control process is not healthy: {health.body[:300]!r}")
+    try:
+        # What failed while the store was away is tried again every few seconds.
+        eventually(lambda: gateway.admin("GET", "/healthz").status == 200, QUIET_S, "the control process is healthy")
+    except TimeoutError:
+        faults.append(f"the control process is not healthy: {gateway.admin('GET', '/healthz').body[:300]!r}")
     paths = ["/metrics", *(f"/admin/v1/{path}" for path in LOOKED_AT)]
     said = [*(gateway.admin("GET", path).body for path in paths), gateway.output().encode()]
     return _joined("O6", [Verdict("O6", 2, tuple(faults)), silent(secrets, said)])
