@@ -13,7 +13,10 @@ import typer
 def bench(
     rounds: Annotated[int | None, typer.Option(min=1, help="How often everything is measured; 7 if not given.")] = None,
     only: Annotated[
-        str | None, typer.Option(help="One part: plain, stream, stripped, paced, limits, values or keys.")
+        str | None,
+        typer.Option(
+            help="One part: plain, stream, stripped, translated, translated-stream, paced, limits, values or keys."
+        ),
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Fewer rounds and calls: a first impression.")] = False,
     peers: Annotated[bool, typer.Option("--peers", help="Other gateways too, where they are installed.")] = False,
