@@ -23,9 +23,9 @@ del sys.modules["rich"]
 import uvloop  # noqa: E402
 from sqlalchemy.exc import SQLAlchemyError  # noqa: E402
 
-from penstock.app.control.bootstrap import DataInUse  # noqa: E402
+from penstock.app.control.bootstrap import DataInUse, Options  # noqa: E402
 from penstock.app.control.listener import AddressInUse  # noqa: E402
-from penstock.app.control.process import Options, serve  # noqa: E402
+from penstock.app.control.process import serve  # noqa: E402
 from penstock.errors import (  # noqa: E402
     ConfigError,
     ConfigFaults,

@@ -1,17 +1,25 @@
-"""Before anything runs: the data directory, the lock on it, the box's id, and the two secrets of every installation."""
+"""Before anything runs: the command line, the data directory and the lock on it, the box's id, and the two secrets that
+every installation has."""
 
 import fcntl
 import os
 import re
 import secrets
 import socket
+import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
+from penstock.config.environment import Environment
 from penstock.domain.snapshot import Secret
 from penstock.errors import ConfigError, PenstockError
+from penstock.identity.secret import Root, vault_key, verifier
+from penstock.identity.secret import pepper as pepper_of
+from penstock.records.log import Level
 from penstock.store.claim import Box
+from penstock.vault.wrappers import RootWrapper
 
 PREVIOUS = "secret_previous"
 """The file with the root secret before, until the vault is rewrapped."""
@@ -24,6 +32,26 @@ _BOX_ID = re.compile("[0-9a-f]{16}")
 
 class DataInUse(PenstockError):
     """Another control process runs on this data directory."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """The command line. `parent_fd`: the read end of a pipe whose end means that the supervisor is gone. `workers`: how
+    many the supervisor keeps alive, all of which a stop must reach; 0 where there is no supervisor to say so."""
+
+    config: Path
+    data: Path
+    parent_fd: int | None = None
+    log_level: Level = "info"
+    workers: int = 0
+
+
+@dataclass(frozen=True)
+class Secrets:
+    """What the box is given. What comes from `root` is worked out when the store has been asked."""
+
+    admin_key: Secret
+    root: Root
 
 
 def prepare_directory(data: Path) -> None:
@@ -49,6 +77,35 @@ def lock_directory(data: Path, wait_s: float = LOCK_WAIT_S) -> int:
             os.close(descriptor)
             raise DataInUse(f"another gateway runs on the data directory {data}") from None
         return descriptor
+
+
+def secrets_of(data: Path) -> Secrets:
+    """The administrator's key and the root secret: from the environment or `data`, or made now. Raises ConfigError."""
+    environment = Environment.read()
+
+    def announce(what: str, path: Path) -> Callable[[str], None]:
+        def say(value: str) -> None:
+            # Once, on the way to a terminal or the service manager's log: nobody could get in without it.
+            sys.stderr.write(f"penstock: made {what}, kept in {path}: {value}\n")
+            sys.stderr.flush()
+
+        return say
+
+    admin_key_path, root_path = data / "admin_key", data / "secret"
+    admin_key = kept_secret(environment.admin_key, admin_key_path, announce("an administrator's key", admin_key_path))
+    root = kept_secret(environment.secret, root_path, announce("a root secret", root_path))
+    try:
+        pepper_of(root.reveal())
+    except ValueError as error:
+        raise ConfigError(str(error), "PENSTOCK_SECRET") from None
+    return Secrets(admin_key, Root(root, previous_secret(environment.previous_secret, data / PREVIOUS)))
+
+
+def root_wrapper(root: Root) -> RootWrapper:
+    """Who wraps the data keys of the vault where nobody else is named: the root secret, and the one before it."""
+    value, previous = root.value.reveal(), root.previous
+    before = None if previous is None else vault_key(previous.reveal())
+    return RootWrapper(vault_key(value), verifier(pepper_of(value))[:16], before)
 
 
 def kept_secret(given: Secret | None, path: Path, announce: Callable[[str], None]) -> Secret:
