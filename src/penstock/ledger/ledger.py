@@ -88,18 +88,22 @@ class Ledger:
         def attempt(final: bool) -> Reservation | Denial | Short:
             return self._machine.reserve(limits, counted, ask, self._clock() // NS_PER_S, final=final)
 
-        return Admission(self, attempt_id, await self._obtain(attempt))
-
-    async def _obtain(self, attempt: Callable[[bool], _Held | Denial | Short]) -> _Held:
-        """What `attempt` holds, if need be with what more is leased for it. Raises what refuses it."""
         outcome = attempt(False)
-        if isinstance(outcome, Short):
-            if self.leases is None:
-                raise PenstockError("only what is leased can be short")
-            outcome = await self.leases.obtain(outcome, attempt)
-        if isinstance(outcome, Denial):
-            raise refusal(outcome)
-        return outcome
+        if not isinstance(outcome, Reservation):
+            outcome = await self._obtain(outcome, attempt)
+        return Admission(self, attempt_id, outcome)
+
+    async def _obtain(self, outcome: Denial | Short, attempt: Callable[[bool], _Held | Denial | Short]) -> _Held:
+        """What `attempt` holds with what more is leased for it. Raises what refuses it."""
+        held: _Held | Denial = outcome if isinstance(outcome, Denial) else await self._lease(outcome, attempt)
+        if isinstance(held, Denial):
+            raise refusal(held)
+        return held
+
+    async def _lease(self, short: Short, attempt: Callable[[bool], _Held | Denial | Short]) -> _Held | Denial:
+        if self.leases is None:
+            raise PenstockError("only what is leased can be short")
+        return await self.leases.obtain(short, attempt)
 
     def note(self, note: Note) -> None:
         """Journals the event of an exchange that no attempt records. Raises `StoreUnavailable` when it cannot be
@@ -196,7 +200,9 @@ class Admission:
         def attempt(final: bool) -> Extended | Denial | Short:
             return ledger._machine.extend(reservation, limits, ask, ledger._clock() // NS_PER_S, final=final)
 
-        await ledger._obtain(attempt)
+        outcome = attempt(False)
+        if not isinstance(outcome, Extended):
+            await ledger._obtain(outcome, attempt)
         self._extensions += 1
         ledger._journal.append(Extend(self.attempt_id, ledger._clock(), self.charges, draft(), self._extensions))
 

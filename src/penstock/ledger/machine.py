@@ -125,10 +125,8 @@ class Machine:
             return self._refusal(lacking, now_s, final=final)
         if not lines.version:
             self._keep(lines)
-        for line, amount in zip(lines.charged, amounts, strict=True):
-            line.take(amount)
+        lines.take(amounts)
         for line in lines.places:
-            line.take(ONE_PLACE)
             if line.limit.alert_at:
                 place = (line.limit.id, line.balance.value)
                 self._peaks[place] = max(line.balance.held, self._peaks.get(place, 0))
@@ -150,15 +148,7 @@ class Machine:
                 first[line.unit] if line.limit.mode == "metered" else amount
                 for line, amount in zip(lines.charged, amounts, strict=True)
             ]
-        lacking = [
-            (line, amount)
-            for line, amount in zip(lines.charged, amounts, strict=True)
-            if line.refuses and amount > line.balance.left(line.limit) and amount
-        ]
-        for line in lines.places:
-            if line.refuses and line.balance.left(line.limit) < ONE_PLACE:
-                lacking.append((line, ONE_PLACE))
-        return amounts, lacking
+        return amounts, lines.lacking(amounts)
 
     def _refusal(self, lacking: Sequence[tuple[Line, int]], now_s: int, *, final: bool) -> Denial | Short:
         denial: Denial | None = None
@@ -189,9 +179,11 @@ class Machine:
         self._lines[id(lines.limits)] = lines
 
     def _touch(self, lines: Lines) -> None:
+        idle = self._idle
         for line in (*lines.charged, *lines.places):
-            if line.slice is not None:
-                self._idle.touch(line.slice)
+            slice = line.slice
+            if slice is not None and slice.touched != idle.round:
+                idle.touch(slice)
 
     def extend(
         self, reservation: Reservation, limits: Mapping[str, Limit], ask: Ask, at_s: int, *, final: bool = False

@@ -19,9 +19,12 @@ ONE_PLACE = 1
 
 
 class Line:
-    """One limit and the balance on which it counts a call, with the slice that is spent there, if one is."""
+    """One limit and the balance on which it counts a call, with the slice that is spent there, if one is. `is_whole`:
+    of a fixed window that this worker holds the whole of. `is_leased`: of one of which it spends a slice once. Of other
+    lines, shares and sliding windows, the balance knows better.
+    """
 
-    __slots__ = ("balance", "book", "limit", "refuses", "slice", "unit")
+    __slots__ = ("balance", "book", "is_leased", "is_whole", "limit", "refuses", "slice", "unit")
 
     def __init__(self, limit: Limit, balance: Balance) -> None:
         self.limit = limit
@@ -30,6 +33,8 @@ class Line:
         self.balance = balance
         self.book = balance.book
         self.slice = balance.slice
+        self.is_whole = balance.slice is None and balance.trail is None
+        self.is_leased = balance.slice is not None and not balance.slice.stands and balance.trail is None
 
     def take(self, amount: int) -> None:
         """Holds this much for one call."""
@@ -90,6 +95,43 @@ class Lines:
         self._values = [(limit.each, dims[limit.each]) for limit in limits if limit.each is not None]
         self._since_s = max((line.book.start for line in lines), default=0)
         self._until_s = min((line.book.end for line in lines), default=FOREVER_S)
+
+    def lacking(self, amounts: Sequence[int]) -> list[tuple[Line, int]]:
+        """The lines on which less is left than these amounts, beside `charged`, and a place; with what is asked there.
+
+        This and `take` are the two steps that every call takes for each limit: what most lines are is written out.
+        """
+        found = []
+        for line, amount in zip(self.charged, amounts, strict=True):
+            if line.is_whole:
+                balance = line.balance
+                lacks = balance.settled + balance.held + amount > line.limit.amount
+            elif line.is_leased:
+                slice = line.slice
+                lacks = amount > slice.amount - slice.held  # type: ignore[union-attr]
+            else:
+                lacks = amount > line.balance.left(line.limit)
+            if lacks and amount and line.refuses:
+                found.append((line, amount))
+        for line in self.places:
+            if line.refuses and line.balance.left(line.limit) < ONE_PLACE:
+                found.append((line, ONE_PLACE))
+        return found
+
+    def take(self, amounts: Sequence[int]) -> None:
+        """Holds these amounts, beside `charged`, and a place, for one call."""
+        for line, amount in zip(self.charged, amounts, strict=True):
+            if line.is_whole or line.is_leased:
+                balance = line.balance
+                balance.open += 1
+                balance.held += amount
+                line.book.held += amount
+                if line.is_leased:
+                    line.slice.held += amount  # type: ignore[union-attr]
+            else:
+                line.take(amount)
+        for line in self.places:
+            line.take(ONE_PLACE)
 
     def stand(self, dims: Mapping[str, str], now_s: int, version: int) -> bool:
         """Whether a call of the same limits with these dimensions is counted here, too."""

@@ -9,13 +9,14 @@ from pathlib import Path
 import msgspec
 from rich.console import Console
 
-from penstock.testing.bench import gateways, keys, report, values
+from penstock.testing.bench import admission, gateways, keys, report, values
+from penstock.testing.bench.admission import Admitted
 from penstock.testing.bench.report import Report
 from penstock.testing.bench.run import BenchFailed, Plan, Results, Tell, measure
 from penstock.testing.bench.traffic import WORKLOADS
 
 PAGE = Path("docs/benchmarks.md")
-LIMITS, VALUES, KEYS = "limits", "values", "keys"
+LIMITS, ADMISSION, VALUES, KEYS = "limits", "admission", "values", "keys"
 SHORTER = 6
 """How many rounds of the benchmark of limits make one of the others."""
 PARTS = (*(workload.name for workload in WORKLOADS), LIMITS, VALUES, KEYS)
@@ -74,13 +75,16 @@ def perform(arguments: argparse.Namespace, folder: Path, tell: Tell) -> Report:
     limits: Results | None = None
     if only not in (LIMITS, VALUES, KEYS):
         calls = measure(plan_of(arguments), part("calls"), tell)
+    admitted: list[Admitted] = []
     if only in (None, LIMITS):
-        limits = measure(limits_plan_of(arguments), part(LIMITS), tell)
+        plan = limits_plan_of(arguments)
+        limits = measure(plan, part(LIMITS), tell)
+        admitted = admission.measure(plan.rounds, part(ADMISSION), tell)
     count = values.FEW if arguments.quick else values.MANY
     found = values.measure(count, part(VALUES), tell) if only in (None, VALUES) else []
     many = keys.FEW if arguments.quick else keys.MANY
     kept = keys.measure(many, part(KEYS), tell) if only in (None, KEYS) else None
-    return Report(calls, limits, tuple(found), kept)
+    return Report(calls, limits, tuple(found), kept, tuple(admitted))
 
 
 def main(words: list[str]) -> int:

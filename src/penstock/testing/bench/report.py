@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from penstock.testing.bench import gateways
+from penstock.testing.bench.admission import Admitted
 from penstock.testing.bench.gateways import DIRECT, LIMITED, NGINX
 from penstock.testing.bench.keys import Kept
 from penstock.testing.bench.run import Footprint, Phase, Results, Sample
@@ -28,6 +29,7 @@ STEADY_COLUMNS = ("calls", "gateway", "CPU us", "x nginx", "added p50/99", "firs
 ROLE_COLUMNS = ("calls", "gateway", "CPU us by process")
 FOOTPRINT_COLUMNS = ("gateway", "idle RSS", "idle PSS", "RSS after", "PSS after", "ready ms", "answer ms")
 REST_COLUMNS = ("gateway", "CPU ms per second at rest, by process")
+ADMISSION_COLUMNS = ("limits", "CPU us of one admission", "x nginx")
 LIMIT_COLUMNS = ("limits", "load", "CPU us", "x nginx", "more than with no limit, x nginx")
 KEY_COLUMNS = (
     "keys",
@@ -83,6 +85,7 @@ class Report(Struct, frozen=True):
     limits: Results | None = None
     values: tuple[Values, ...] = ()
     keys: Kept | None = None
+    admitted: tuple[Admitted, ...] = ()
 
     @property
     def parts(self) -> list[Results]:
@@ -207,6 +210,12 @@ def limit_cells(results: Results, contender: str, phase: Phase) -> tuple[str, ..
     return (*cells, f"{middle:.2f} ({lower:.2f} to {upper:.2f})")
 
 
+def admission_cells(admitted: Admitted) -> tuple[str, ...]:
+    ratios = admitted.ratios
+    spread = f"{statistics.median(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f})"
+    return admitted.contender, f"{statistics.median(admitted.us):.1f}", spread
+
+
 def value_cells(values: Values) -> tuple[str, ...]:
     before, after = (f"{kib / 1024:.0f} MiB" for kib in (values.before_kib, values.after_kib))
     return values.contender, f"{values.count:,}", before, after, f"{values.bytes_each:,.0f}"
@@ -219,6 +228,9 @@ def sheets(report: Report) -> list[Sheet]:
         phases: tuple[Phase, ...] = ("steady", "busy")
         lines = [limit_cells(report.limits, name, phase) for phase in phases for name in LIMITED]
         found.append(Sheet("What limits cost a plain call", LIMIT_COLUMNS, lines))
+    if report.admitted:
+        lines = [admission_cells(one) for one in report.admitted]
+        found.append(Sheet("What limits cost the admission of a call", ADMISSION_COLUMNS, lines))
     if report.values:
         lines = [value_cells(one) for one in report.values]
         found.append(Sheet("What the values of a limit take up", VALUE_COLUMNS, lines))
@@ -356,6 +368,9 @@ turns around from round to round; there were {rounds} rounds after one to warm u
   worker it holds the whole of each; with two, each lives from leases. **More than with no limit** is the difference to
   the same gateway without limits in the same round, over what nginx takes for the call: the median and the quartiles
   of six times as many rounds, each a sixth as long.
+- **Admission**: what stands before a call is sent, alone: its limits found, its worst case held on each, the hold
+  written to the journal, by a worker's ledger in the benchmark's own process; over what nginx takes for a whole plain
+  call in the same round: the median, and the lowest and highest of the rounds.
 - **Values**: a limit in dollars per day for each customer; every value was used by one call. With two workers a value's
   balance is at the one that was called, with the lease it asked for.
 - Memory is of the whole tree: RSS counts shared pages once per process, PSS once in all. "After": after {calls} calls.

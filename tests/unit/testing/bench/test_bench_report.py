@@ -6,12 +6,14 @@ import platform
 import pytest
 from rich.console import Console
 
+from penstock.ledger.matching import Index
 from penstock.testing.bench import report
 from penstock.testing.bench.__main__ import limits_plan_of, plan_of, read_arguments
+from penstock.testing.bench.admission import DIMS, Admitted, limits_of
 from penstock.testing.bench.gateways import LIMITED, NGINX
 from penstock.testing.bench.keys import Kept
 from penstock.testing.bench.processes import Memory
-from penstock.testing.bench.report import Report
+from penstock.testing.bench.report import Report, admission_cells
 from penstock.testing.bench.run import Footprint, Phase, Plan, Results, Sample
 from penstock.testing.bench.traffic import WORKLOADS
 from penstock.testing.bench.values import Values
@@ -131,6 +133,17 @@ def test_what_limits_cost_is_the_difference_within_a_round_to_as_many_workers_wi
     assert "| no limit, 2 workers | busy | 150 | 15.0 (7.5-15.0) |  |" in page
     assert "| 12 limits, 1 worker | steady | 110 | 10.5 (7.0-11.0) | 1.00 (0.50 to 2.00) |" in page
     assert "| 1 limit, 1 worker | steady | 100 | 10.0 (5.0-10.0) | 0.00 (0.00 to 0.00) |" in page
+
+
+def test_what_an_admission_costs_is_told_by_limits_over_what_nginx_takes_in_the_same_round() -> None:
+    admitted = Admitted("12 limits, 1 worker", us=(20.0, 24.0, 22.0), ratios=(0.5, 0.8, 0.6))
+    assert admission_cells(admitted) == ("12 limits, 1 worker", "22.0", "0.60 (0.50-0.80)")
+
+
+def test_every_limit_of_the_benchmark_counts_the_call_that_it_admits() -> None:
+    for name, shape in LIMITED.items():
+        table = limits_of(shape)
+        assert len(Index(table).applying(DIMS)) == len(table) == len(shape.limits), name
 
 
 def test_what_values_take_up_is_told_for_each() -> None:
