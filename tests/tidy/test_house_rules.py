@@ -80,12 +80,16 @@ def test_a_room_says_what_it_owns_and_exports_little(room: Path) -> None:
     assert len(exported) <= MAX_EXPORTS
 
 
-def test_a_worker_loads_none_of_the_control_plane() -> None:
-    script = (
-        "import sys, penstock.app.worker;"
-        "heavy = {'fastapi', 'sqlalchemy', 'genai_prices', 'pydantic', 'typer', 'rich', 'alembic'};"
-        "print(sorted(heavy & set(sys.modules)))"
-    )
+@pytest.mark.parametrize(
+    ("process", "heavy"),
+    [
+        ("worker", {"fastapi", "sqlalchemy", "genai_prices", "pydantic", "typer", "rich", "alembic"}),
+        ("control.__main__", {"fastapi", "starlette", "typer", "rich", "alembic", "authlib", "joserfc"}),
+    ],
+    ids=["a worker, none of the control plane", "a control process, before its workers are served, no admin surface"],
+)
+def test_a_process_begins_without(process: str, heavy: set[str]) -> None:
+    script = f"import sys, penstock.app.{process}; print(sorted({heavy} & set(sys.modules)))"
     loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert loaded.stdout.strip() == "[]"
 

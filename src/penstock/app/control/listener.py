@@ -10,7 +10,6 @@ import structlog
 from granian.constants import HTTPModes, Interfaces, SSLProtocols
 from granian.http import HTTP1Settings
 from granian.server.embed import Server
-from starlette.types import ASGIApp
 
 from penstock.app.tls import LOOK_S, Certificates
 from penstock.domain.snapshot import TlsFiles
@@ -37,10 +36,10 @@ class Listener:
     renewing: asyncio.Task[None] | None = None
 
     @classmethod
-    def start(cls, application: ASGIApp, host: str, port: int, tls: TlsFiles | None = None) -> "Listener":
+    def start(cls, application: Any, host: str, port: int, tls: TlsFiles | None = None) -> "Listener":
         """Raises AddressInUse, and ConfigError for TLS files that cannot be used."""
         certificates = None if tls is None else Certificates(tls)
-        _probe(host, port)
+        require_address(host, port)
         server = Server(
             application,
             address=host,
@@ -89,8 +88,8 @@ async def _keep_renewing(server: Server, certificates: Certificates, files: TlsF
             log.warning("a new certificate cannot be used, the old one stays", reason=str(error))
 
 
-def _probe(host: str, port: int) -> None:
-    """Granian would share the port with whoever has it already, without a word."""
+def require_address(host: str, port: int) -> None:
+    """Raises AddressInUse where somebody listens: Granian would share the port with them, without a word."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

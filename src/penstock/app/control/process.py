@@ -2,6 +2,8 @@
 
     data directory and lock -> file and secrets -> store -> declared configuration -> link to workers -> admin listener
 
+Calls wait for no more than the link: what administrators use, a third of all that is loaded, comes after it.
+
 From then on these run until the process is told to stop: the drain of the journals, the sign of life in the store, the
 pulse to the workers, the admin listener, and the chores. On a database with other boxes two more: the follower and the
 neighbours.
@@ -12,16 +14,17 @@ import gc
 import os
 import signal
 import time
+from importlib import import_module
+from typing import TYPE_CHECKING
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from penstock import __version__
 from penstock.app import tls
-from penstock.app.control.administration import Administration
 from penstock.app.control.bootstrap import Options, lock_directory, prepare_directory, secrets_of
 from penstock.app.control.chores import Chores
-from penstock.app.control.listener import Listener
+from penstock.app.control.listener import Listener, require_address
 from penstock.app.control.parts import Parts
 from penstock.app.control.peers import Peers
 from penstock.config.loading import load
@@ -31,6 +34,9 @@ from penstock.records.log import LineWriter, configure
 from penstock.store.claim import reason
 from penstock.store.migrate import upgrade
 
+if TYPE_CHECKING:
+    from penstock.app.control.administration import Administration
+
 log = structlog.get_logger()
 
 
@@ -38,7 +44,7 @@ class Control:
     """The running process. `start` makes it ready, `run` serves until it is told to stop."""
 
     # Made in `start`, when the store has said under which root secret it is.
-    _administration: Administration
+    _administration: "Administration"
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
@@ -55,7 +61,6 @@ class Control:
         await upgrade(parts.engine)
         async with parts.engine.begin() as conn:
             await parts.agree(conn)
-        self._administration = Administration(parts, self._peers, self._chores)
         await parts.committer.own_journals()
         await parts.claim.register(__version__)
         await parts.door.load()
@@ -66,13 +71,16 @@ class Control:
         snapshot = parts.publisher.snapshot
         parts.metrics.generation, parts.metrics.version = snapshot.generation, snapshot.version
         parts.metrics.declare_aliases(snapshot.aliases)
-        await self._peers.listen()
-        host, _, port = parts.config.server.admin.rpartition(":")
         if (data_plane := parts.config.server.tls) is not None:
             tls.server_context(data_plane.files())  # a fault of the workers' files is said before they start
+        host, _, port = parts.config.server.admin.rpartition(":")
+        address = (host.strip("[]"), int(port))
+        require_address(*address)
+        await self._peers.listen()
+        self._administration = await self._administer()
         admin_tls = parts.config.server.admin_tls
         files = None if admin_tls is None else admin_tls.files()
-        self._listener = Listener.start(self._administration.application(), host.strip("[]"), int(port), files)
+        self._listener = Listener.start(self._administration.application(), *address, files)
         # What is here now stays: the collector, which the module's entry turned off, need not look at it again.
         gc.freeze()
         gc.enable()
@@ -83,6 +91,12 @@ class Control:
             changes=len(applied.steps),
             boot_ms=(time.time_ns() - parts.started_at) // 1_000_000,
         )
+
+    async def _administer(self) -> "Administration":
+        """Loaded in a thread, while the workers are given what they begin with."""
+        module = await asyncio.to_thread(import_module, "penstock.app.control.administration")
+        administration: Administration = module.Administration(self._parts, self._peers, self._chores)
+        return administration
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serves until `stop`. An error in what must run for ever ends the process: the supervisor starts it again."""
