@@ -47,8 +47,8 @@ def test_a_conversation_that_is_kept_elsewhere_is_not_made_up(lab: Lab) -> None:
     lab.provider.on("lab-upstream", chats_alone())
     body = {"model": "lab-model", "input": "Hi", "previous_response_id": "resp_1", "max_output_tokens": 20}
     answer = lab.caller("ci").post("/v1/responses", body)
-    assert answer.status == 404
-    assert "Not Found" in answer.error["message"]
+    assert (answer.status, answer.error["param"]) == (404, "previous_response_id")
+    assert not lab.provider.calls("lab-upstream")
 
 
 def test_a_call_in_the_background_is_refused(lab: Lab) -> None:

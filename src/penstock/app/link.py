@@ -115,7 +115,8 @@ class Question(Struct, frozen=True, tag="question"):
     """`kind` `receipt` (`arguments`: request id, digest of the asking key), `deployment` (provider, model),
     `adjustments` (the number after which), `take_key` (a `KeyUse` field by field, the worker's
     epoch), `release_key` (a `KeyUse` field by field), `signers` (none: look for new keys of trusted issuers),
-    `exchange` (an `Exchanged` as JSON, to be recorded)."""
+    `exchange` (an `Exchanged` as JSON, to be recorded), `kept` (the asking owner, how many of
+    the ids are needed, the ids, those first)."""
 
     id: int
     kind: str

@@ -15,7 +15,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Collection, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,7 @@ from penstock.app.link import (
     encode,
     messages,
 )
+from penstock.domain.kept import Keeper
 from penstock.domain.lease import Given, Want
 from penstock.domain.snapshot import Change, Deployment, Kill, ServerSettings, Snapshot, applied
 from penstock.domain.trust import Exchanged
@@ -207,7 +208,7 @@ class Worker:
             ledger = Ledger(journal, time.time_ns, None if welcome.sole else self._say_what_is_lacked)
             ledger.seed(welcome.balances)
             key_uses = KeyUses(self._ask, welcome.epoch)
-            asked = Asked(self._deployment, key_uses)
+            asked = Asked(self._deployment, key_uses, self._find_kept)
             credentials = Credentials(lambda heard: self._send(CredentialHeard(heard)))
             upstream = Upstream(_transport(welcome.snapshot.server), credentials)
             self._gateway = Gateway(ledger, upstream, asked, time.time_ns)
@@ -368,6 +369,13 @@ class Worker:
         """Has it written to the audit log that a token is given. Raises StoreUnavailable where it cannot be."""
         if await self._ask("exchange", msgspec.json.encode(made).decode()) is None:
             raise StoreUnavailable("The gateway's store cannot record this. Try again.", retry_after_s=2)
+
+    async def _find_kept(self, owner: str, needed: Collection[str], mentioned: Collection[str]) -> list[Keeper]:
+        """Where what is kept under these ids lies. Raises StoreUnavailable where nobody can say."""
+        value = await self._ask("kept", owner, str(len(needed)), *needed, *mentioned)
+        if value is None:
+            raise StoreUnavailable("The gateway's store cannot be reached. Try again.", retry_after_s=2)
+        return msgspec.msgpack.decode(value, type=list[Keeper])
 
     async def _deployment(self, provider: str, model: str) -> Deployment:
         """What an undeclared model can do and cost; remembered until the world changes."""

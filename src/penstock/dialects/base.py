@@ -31,6 +31,9 @@ class Call(Struct):
     `images` and `documents` are counted, never measured by their encoded size. `unseen`: there is content elsewhere (a
     file's id, a film's URL) that only the model's context window bounds. `predicted`: output tokens that can be billed
     on top of the cap of each choice. `input_estimate`: what the text probably is, for calls that are cut.
+
+    Of what the vendor keeps: `refers` has the ids that the call cannot do without, and the members that name them;
+    `mentions` those beside which it brings something of its own. `keeps`: whether the vendor is to keep the answer.
     """
 
     fields: dict[str, Raw]
@@ -53,6 +56,9 @@ class Call(Struct):
     form: str = ""
     """How the caller wants to be told, where its dialect has another way: a stream as a `list`, calls as those of
     `functions`."""
+    refers: dict[str, str] = {}
+    mentions: list[str] = []
+    keeps: bool = False
 
 
 class Address(NamedTuple):
@@ -79,7 +85,8 @@ class Demand(NamedTuple):
 class Reading(NamedTuple):
     """What a provider's answer says about itself. `usage` None: it reported none that can be believed. `error`: the
     message of an error that came with a success status; `error_status` what it says its status is. `service_tier`: the
-    one that served the call, which decides its price."""
+    one that served the call, which decides its price. `kept`: the ids under which the vendor may keep the answer and
+    its parts."""
 
     usage: Usage | None = None
     finish_reason: str = ""
@@ -87,6 +94,7 @@ class Reading(NamedTuple):
     error_status: int = 0
     hostile: bool = False
     service_tier: str = ""
+    kept: tuple[str, ...] = ()
 
 
 class Tee(Protocol):

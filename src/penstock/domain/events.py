@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from msgspec import Struct, field
 
+from penstock.domain.kept import Kept
 from penstock.domain.money import CostLine
 from penstock.domain.policy import Charge, Limit
 from penstock.domain.usage import Usage
@@ -93,3 +94,5 @@ class UsageEvent(Struct, frozen=True, kw_only=True, array_like=True):
     cause: Cause = "completed"
     flags: tuple[str, ...] = ()
     """What an operator should look at: `hostile_usage`, `hold_exceeded`, `usage_missing`, ..."""
+    kept: Kept | None = None
+    """What the call has left at its provider; no public form has it."""

@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from penstock.domain.events import AttemptRecord, Cause, LimitCharged, UsageEvent
 from penstock.domain.idempotency import KeyUse
+from penstock.domain.kept import Kept
 from penstock.domain.money import CostLine
 from penstock.domain.policy import Charges
 from penstock.domain.snapshot import Alias, Credential
@@ -50,6 +51,7 @@ class Exchange:
     `tried`: the credentials that the present target has refused. `path`: of the request, decoded. `peer`: the address
     at the other end of the connection.
     `dropped`: what the target could not be told. `key_use`: the Idempotency-Key that the call has taken.
+    `kept`: what its answer has left at the provider.
     """
 
     __slots__ = (
@@ -70,6 +72,7 @@ class Exchange:
         "first_byte_at",
         "flags",
         "headers",
+        "kept",
         "key_use",
         "node",
         "path",
@@ -98,6 +101,7 @@ class Exchange:
         self.peer = ""
         self.principal: Principal | None = None
         self.key_use: KeyUse | None = None
+        self.kept: Kept | None = None
         self.alias: Alias | None = None
         self.tags: dict[str, str] = {}
         self.dims: dict[str, str] = {}

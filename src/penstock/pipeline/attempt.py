@@ -14,6 +14,7 @@ from penstock.dialects.translation import Untouched, may_be_missing
 from penstock.domain.events import AttemptRecord, CostBasis, UsageEvent
 from penstock.domain.exchange import Admitted, Exchange
 from penstock.domain.http import header
+from penstock.domain.kept import Kept, owner_of
 from penstock.domain.money import usd
 from penstock.domain.policy import QUANTUM_TOKENS
 from penstock.domain.usage import Usage
@@ -167,7 +168,9 @@ class Attempt:
 
     def has_another_credential(self) -> bool:
         """Whether the same target may do better with another credential, as the world is now: this one's value may have
-        been rotated meanwhile."""
+        been rotated meanwhile. Never where what the call goes on with is kept under this one."""
+        if self._plan.passage.call.refers:
+            return False
         provider = self._gateway.snapshot.providers.get(self._plan.target.provider)
         team, tried = self._exchange.dims.get("team", ""), self._exchange.tried
         return provider is not None and self._gateway.upstream.credentials.has_another(provider, team, tried)
@@ -323,6 +326,8 @@ class Attempt:
         exchange.finish_reason = reading.finish_reason
         exchange.status = self._at.status
         self._tier = reading.service_tier or self._tier
+        if reading.kept and self._plan.passage.call.keeps:
+            exchange.kept = self._kept(reading.kept)
         if reading.error is not None:
             exchange.cause, exchange.error_code = "failed", "upstream_error"
         if reading.usage is not None:
@@ -335,6 +340,11 @@ class Attempt:
             ),
             "estimated",
         )
+
+    def _kept(self, ids: tuple[str, ...]) -> Kept:
+        principal, credential = self._exchange.principal, self._plan.credential
+        assert principal is not None
+        return Kept(owner_of(principal), ids, credential.name if credential else "")
 
     def fail(self, error: UpstreamError, *, final: bool) -> None:
         """The provider refused or broke. A refusal costs nothing; what broke is charged with what had passed."""

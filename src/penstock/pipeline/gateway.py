@@ -1,13 +1,14 @@
 """What a worker holds while it serves, and what its calls have in common."""
 
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 from penstock.admission.admit import kill_on, killed
 from penstock.domain.events import Cause
 from penstock.domain.exchange import Exchange
 from penstock.domain.idempotency import KeyUse
+from penstock.domain.kept import Keeper
 from penstock.domain.snapshot import BREAK_GLASS, Deployment, Snapshot
 from penstock.domain.tenancy import Principal
 from penstock.domain.trust import Issuer
@@ -49,10 +50,13 @@ class Assertions(Protocol):
 
 
 class Asked(NamedTuple):
-    """What a worker asks the control process for: what an undeclared model can do and cost, and Idempotency-Keys."""
+    """What a worker asks the control process for: what an undeclared model can do and cost, Idempotency-Keys, and where
+    things of these ids are kept: `find_kept(owner, needed, mentioned)`, which raises `StoreUnavailable`. What is needed
+    and not known is waited for, as another box may know it in a moment."""
 
     resolve: Callable[[str, str], Awaitable[Deployment]]
     key_uses: KeyUses
+    find_kept: Callable[[str, Collection[str], Collection[str]], Awaitable[list[Keeper]]]
 
 
 def uptime_ns() -> int:
@@ -76,7 +80,7 @@ class Gateway:
         self.pepper = b""
         self.ledger = ledger
         self.upstream = upstream
-        self.resolve, self.key_uses = asked
+        self.resolve, self.key_uses, self.find_kept = asked
         self.clock = clock
         self.live: dict[str, Exchange] = {}
         self.assertions: Assertions | None = None

@@ -17,6 +17,7 @@ from penstock.domain.vendors import lacked_by
 from penstock.errors import UnsupportedByTarget, UpstreamConnectFailed, UpstreamCredential
 from penstock.ledger.ledger import Admission, Ask
 from penstock.pipeline.gateway import Gateway
+from penstock.pipeline.kept import credential_for
 from penstock.providers.base import Vendor
 from penstock.providers.registry import provider_for
 
@@ -58,6 +59,8 @@ async def reserve(
         raise UpstreamCredential("The gateway has no credential for the provider. An operator must look at it.", [])
     passage = _passage(exchange, passages, vendor, target)
     call = passage.call
+    if call.refers or call.mentions:
+        credential = await credential_for(gateway, exchange, call, provider, credential)
     limits = gateway.ledger.applying(snapshot.limits, exchange.dims)
     cap, demand = _demand(exchange, passage, target, (vendor, limits))
     input_tokens = call.input_bound + call.images * target.image_tokens

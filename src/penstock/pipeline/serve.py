@@ -23,7 +23,6 @@ from penstock.errors import (
     StoreUnavailable,
     UnsupportedByTarget,
     UpstreamError,
-    UpstreamRefused,
     UpstreamReset,
 )
 from penstock.pipeline.attempt import tell
@@ -146,7 +145,7 @@ async def _first_answer(gateway: Gateway, exchange: Exchange, passages: Passages
         except GatewayError as denied:
             if not _is_about_target(denied):
                 raise
-            said_before = isinstance(denied, UnsupportedByTarget) and isinstance(failure, UpstreamRefused)
+            said_before = isinstance(denied, UnsupportedByTarget) and bool(exchange.attempts)
             failure = failure if said_before else denied
             continue
         try:

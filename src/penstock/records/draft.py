@@ -46,6 +46,7 @@ def event_of(exchange: Exchange, ended_at: int) -> UsageEvent:
         dropped=exchange.dropped,
         cause=exchange.cause,
         flags=tuple(sorted(exchange.flags)),
+        kept=exchange.kept,
     )
 
 

@@ -6,6 +6,7 @@ import msgspec
 from sqlalchemy import Connection
 
 from penstock.domain.events import UsageEvent
+from penstock.records import kept
 from penstock.records.rollups import add_to_rollups
 
 _encoder = msgspec.msgpack.Encoder()
@@ -18,7 +19,8 @@ _INSERT = (
 
 
 def write_events(conn: Connection, events: Sequence[UsageEvent]) -> None:
-    """Stores the events and adds them to the roll-ups, inside the caller's transaction.
+    """Stores the events, with what they leave at providers, and adds them to the roll-ups, inside the caller's
+    transaction.
 
     Whoever calls guarantees that an event is handed over once. Should a request id come twice with different events,
     the later one is shown, and the money of both is in the roll-ups: spend is never lost.
@@ -29,6 +31,7 @@ def write_events(conn: Connection, events: Sequence[UsageEvent]) -> None:
     rows = [(event.request_id, event.started_at, encode(event)) for event in events]
     conn.exec_driver_sql(_INSERT.format("?" if conn.dialect.name == "sqlite" else "%s"), rows)
     add_to_rollups(conn, events)
+    kept.write(conn, events)
 
 
 def decode(body: bytes) -> UsageEvent:

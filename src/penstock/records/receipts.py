@@ -30,6 +30,7 @@ def public(event: UsageEvent) -> dict[str, Any]:
     """Plain values only: times in RFC 3339, money as whole nano-USD and, for people, `cost_usd` as decimal text.
     A window that never ends (`total`) has `window_start` None."""
     shown = structs.asdict(event)
+    del shown["kept"]
     for name in ("cost_lines", "attempts", "limits_charged"):
         shown[name] = [structs.asdict(part) for part in shown[name]]
     for name in ("guardrails", "dropped", "flags"):

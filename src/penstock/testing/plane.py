@@ -8,7 +8,7 @@ import asyncio
 import json
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from penstock.domain.events import UsageEvent
 from penstock.domain.http import Headers, HttpRequest
 from penstock.domain.idempotency import KeyUse
 from penstock.domain.journal import Extend, Hold, Note, Post, Record, Void
+from penstock.domain.kept import Keeper
 from penstock.domain.money import Rate, RateCard
 from penstock.domain.policy import Limit
 from penstock.domain.snapshot import Alias, Deployment, Provider, ServerSettings, Snapshot, with_keys
@@ -245,7 +246,7 @@ class Plane:
         self.journal = Journal(self.path)
         self.ledger = Ledger(self.journal, lambda: self.now)
         self.key_uses = KeyUses(self.steps)
-        asked = Asked(self._resolve, self.key_uses)
+        asked = Asked(self._resolve, self.key_uses, self._find_kept)
         self.gateway = Gateway(self.ledger, Upstream(self.scripts), asked, lambda: self.now, lambda: self.up)
         self.gateway.pepper = PEPPER
         self.gateway.snapshot = world()
@@ -256,6 +257,17 @@ class Plane:
     async def _resolve(self, provider: str, model: str) -> Deployment:
         await self.steps.step()
         return Deployment(provider, model, CARD, max_output=100)
+
+    async def _find_kept(self, owner: str, needed: Collection[str], mentioned: Collection[str]) -> list[Keeper]:
+        """As the control process finds it once the journal is in the store."""
+        await self.steps.step()
+        made = [(event, event.kept) for event in self.events() if event.kept is not None]
+        return [
+            Keeper(id, event.provider, left.credential, event.model, event.alias, left.owner == owner)
+            for event, left in made
+            for id in left.ids
+            if id in needed or id in mentioned
+        ]
 
     def caller(self, **members: Any) -> Caller:
         return Caller(self.steps, body(**members))

@@ -64,6 +64,10 @@ class Credentials:
             return min(fit, key=lambda it: self._aside[provider.name, it.name].until_s)
         return self._in_turn(provider.name, [it for it in free if it.weight] or free)
 
+    def named(self, provider: Provider, team: str, name: str) -> Credential | None:
+        """The credential of this name, where it is one that calls of `team` may go with."""
+        return next((credential for credential in _fit(provider, team) if credential.name == name), None)
+
     def has_another(self, provider: Provider, team: str, tried: Collection[Credential]) -> bool:
         """Whether one that nothing speaks against has not been tried."""
         fit = _fit(provider, team)

@@ -15,6 +15,7 @@ from penstock.app.control.crowds import Crowds
 from penstock.app.control.exchanges import Exchanges
 from penstock.app.control.fleet import Answers, Fleet
 from penstock.app.control.follower import Follower
+from penstock.app.control.kept import KeptThings
 from penstock.app.control.key_uses import KeyUses
 from penstock.app.control.neighbours import Neighbours
 from penstock.app.control.parts import Parts
@@ -45,6 +46,7 @@ class Peers:
         own, options, config = parts.box, parts.options, parts.config
         self._exchanges = Exchanges(parts.door, parts.metrics.failed)
         self._key_uses = KeyUses(parts.engine, parts.claim, parts.metrics.failed)
+        self._kept = KeptThings(parts.door, parts.drain_confirmed, has_others=bool(own.id))
         self._crowds = Crowds()
         self.asides = Asides(parts.metrics, self._tell_of_credential, self._tell_boxes_of_credential)
         answers = Answers(
@@ -142,6 +144,7 @@ class Peers:
             "take_key": self._key_uses.take,
             "release_key": self._key_uses.release,
             "exchange": self._exchanges.record,
+            "kept": self._kept.find,
         }
 
     async def _welcome(self, epoch: int, starting: Collection[int]) -> Welcome | None:

@@ -33,6 +33,15 @@ from penstock.dialects.base import (
 from penstock.dialects.openai_chat import OVERHEAD_PER_REQUEST, OVERHEAD_WITH_TOOLS, audio_tokens, document_pages
 from penstock.dialects.openai_errors import envelope, error_body
 from penstock.dialects.openai_responses.codec import ResponsesCodec
+from penstock.dialects.openai_responses.references import (
+    NULL,
+    Item,
+    Tool,
+    kept_by,
+    refer,
+    refer_by_item,
+    refer_by_tools,
+)
 from penstock.dialects.openai_responses.usage import ResponseUsage, normalise
 from penstock.domain.usage import Usage
 from penstock.errors import GatewayError, InvalidRequest, UpstreamMalformed
@@ -52,8 +61,6 @@ _NO_TEXT = frozenset(
 )
 """Members that never become a part of the prompt. Whatever else is sent is counted as text, known or not."""
 
-_NULL = Raw(b"null")
-
 
 # -- the request ------------------------------------------------------------------------------------------------------
 
@@ -72,33 +79,22 @@ class _Part(Struct):
     input_audio: _Audio | None = None
 
 
-class _Item(Struct):
-    type: str = ""
-    content: Raw = _NULL
-    output: Raw = _NULL
-    outputs: Raw = _NULL
-    result: Raw = _NULL
-
-
-class _Tool(Struct):
-    type: str = ""
-
-
 class _Head(Struct):
     """The members that decide what a call may cost, typed."""
 
     model: str
-    input: str | list[_Item] | None = None
-    instructions: str | list[_Item] | None = None
+    input: str | list[Item] | None = None
+    instructions: str | list[Item] | None = None
     stream: bool | None = None
     max_output_tokens: int | None = None
     max_tool_calls: int | None = None
-    previous_response_id: Raw = _NULL
-    conversation: Raw = _NULL
-    prompt: Raw = _NULL
+    previous_response_id: Raw = NULL
+    conversation: Raw = NULL
+    prompt: Raw = NULL
     background: bool | None = None
+    store: Any = None
     service_tier: str | None = None
-    tools: list[_Tool] | None = None
+    tools: list[Tool] | None = None
 
 
 _head_decoder = msgspec.json.Decoder(_Head)
@@ -107,12 +103,7 @@ _parts_decoder = msgspec.json.Decoder(_Part | list[_Part])
 
 def parse(body: bytes, address: Address = NO_ADDRESS) -> Call:
     """A caller's request; `InvalidRequest` names the member at fault."""
-    fields = read_object(body)
-    try:
-        head = _head_decoder.decode(body)
-    except (msgspec.DecodeError, RecursionError):
-        _complain(fields)
-        raise InvalidRequest("The request body is not a request for a response.") from None
+    fields, head = _read_head(body)
     if head.background:
         raise InvalidRequest(
             "'background' is not served: such a call ends where its cost cannot be seen.", param="background"
@@ -130,15 +121,35 @@ def parse(body: bytes, address: Address = NO_ADDRESS) -> Call:
         wants_usage=True,
         unseen=any(bytes(raw) != b"null" for raw in elsewhere),
         service_tier="" if head.service_tier in (None, "auto", "default") else head.service_tier or "",
+        keeps=head.store is not False,
     )
+    _refer(call, head)
     for items in (head.input, head.instructions):
         if isinstance(items, list):
             text_bytes -= sum(_read_item(call, item) for item in items)
     call.rounds = _rounds(head)
-    call.unseen = call.unseen or call.rounds > 1
+    call.unseen = call.unseen or call.rounds > 1 or bool(call.refers)
     call.input_bound += text_bytes + OVERHEAD_PER_REQUEST + (OVERHEAD_WITH_TOOLS if head.tools else 0)
     call.input_estimate = -(-text_bytes // 3)
     return call
+
+
+def _read_head(body: bytes) -> tuple[dict[str, Raw], _Head]:
+    fields = read_object(body)
+    try:
+        return fields, _head_decoder.decode(body)
+    except (msgspec.DecodeError, RecursionError):
+        _complain(fields)
+        raise InvalidRequest("The request body is not a request for a response.") from None
+
+
+def _refer(call: Call, head: _Head) -> None:
+    """Notes what the request names of what the vendor keeps."""
+    refer(call, head.previous_response_id, head.conversation)
+    for items in (head.input, head.instructions):
+        for item in items if isinstance(items, list) else ():
+            refer_by_item(call, item)
+    refer_by_tools(call, head.tools or ())
 
 
 def _complain(fields: dict[str, Raw]) -> None:
@@ -147,13 +158,13 @@ def _complain(fields: dict[str, Raw]) -> None:
         raise InvalidRequest("'model' is required.", param="model")
     field(fields, "model", str, "a string")
     for name in ("input", "instructions"):
-        field(fields, name, str | list[_Item], "a string or a list of items")  # type: ignore[arg-type]
+        field(fields, name, str | list[Item], "a string or a list of items")  # type: ignore[arg-type]
     for name in ("stream", "background"):
         field(fields, name, bool, "true or false")
     for name in ("max_output_tokens", "max_tool_calls"):
         field(fields, name, int, "a whole number")
     field(fields, "service_tier", str, "a string")
-    field(fields, "tools", list[_Tool], "a list of tools")
+    field(fields, "tools", list[Tool], "a list of tools")
 
 
 def _rounds(head: _Head) -> int:
@@ -164,10 +175,8 @@ def _rounds(head: _Head) -> int:
     return MAX_ROUNDS if calls is None or calls < 0 else min(calls + 1, MAX_ROUNDS)
 
 
-def _read_item(call: Call, item: _Item) -> int:
+def _read_item(call: Call, item: Item) -> int:
     """Counts one item; returns the bytes of it that are encoded media."""
-    if item.type == "item_reference":
-        call.unseen = True
     media = 0
     if item.type == "image_generation_call" and bytes(item.result) != b"null":
         call.images += 1
@@ -220,8 +229,11 @@ class _Incomplete(Struct):
 
 
 class _Response(Struct):
+    id: Any = None
+    store: Any = None
+    output: Raw = NULL
     status: Any = None
-    usage: Raw = _NULL
+    usage: Raw = NULL
     error: Any = None
     incomplete_details: _Incomplete | None = None
     service_tier: Any = None
@@ -248,7 +260,8 @@ def _reading(response: _Response) -> Reading:
     finish = reason if isinstance(reason, str) else response.status if isinstance(response.status, str) else ""
     message, status = read_response_error(response.error)
     tier = response.service_tier if isinstance(response.service_tier, str) else ""
-    return Reading(usage, finish, message, status, hostile, tier)
+    kept = () if response.store is False else kept_by(response.id, response.output)
+    return Reading(usage, finish, message, status, hostile, tier, kept)
 
 
 def read_response_error(error: Any) -> tuple[str | None, int]:
@@ -409,8 +422,10 @@ class Responses:
 
 def _parse_count(body: bytes, address: Address = NO_ADDRESS) -> Call:
     """The same members as a request's; nothing is sampled, and nothing is charged."""
-    fields = read_object(body)
-    return Call(fields=fields, model=checked_model(field(fields, "model", str, "a string") or ""), max_output=0)
+    fields, head = _read_head(body)
+    call = Call(fields=fields, model=checked_model(head.model), max_output=0)
+    _refer(call, head)
+    return call
 
 
 def _tokens_counted(body: bytes) -> Reading:

@@ -64,3 +64,19 @@ rollups = Table(
     sqlite_with_rowid=False,
 )
 """A dimension that a call does not have is the empty string."""
+
+kept = Table(
+    "kept",
+    metadata,
+    Column("id", Text, primary_key=True, doc="the provider's: of a response, an item or a container"),
+    Column("provider", Text, primary_key=True),
+    Column("owner", Text, nullable=False, doc="domain.kept.owner_of; empty: nobody"),
+    Column("credential", Text, nullable=False, doc="name of the one that it is kept under; empty: there was none"),
+    Column("model", Text, nullable=False, doc="the provider's"),
+    Column("alias", Text, nullable=False),
+    Column("request_id", Text, nullable=False),
+    Column("made_at", _Int64, nullable=False, doc="Unix nanoseconds"),
+    Index("ix_kept_made_at", "made_at"),
+    sqlite_with_rowid=False,
+)
+"""What providers keep for callers."""
