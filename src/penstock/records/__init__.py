@@ -1,7 +1,7 @@
 """RECORDS: RECORD. What every exchange did, kept so that it can be shown, summed and proved.
 
 Owns: usage events in the store, hourly roll-ups committed with the ledger, receipts, usage by any dimension, metrics,
-the log line of each exchange, and how long events are kept.
+the log line of each exchange, whose is what providers keep, and how long events are kept.
 Refuses: content and secrets (an event has none), deciding anything, and being a second account of the money: sums come
 from the same events, in the same transaction, as the settlement.
 

@@ -1,7 +1,8 @@
 """OPENAI RESPONSES, the wire language of `POST /v1/responses`, and as a conversation.
 
-Owns: what a request may cost and what an answer says of itself (`wire`), and every item, event and member that bears on
-the conversation, read into `domain.chat` and written from there.
+Owns: what a request may cost and what an answer says of itself (`wire`), what either says of things that the vendor
+keeps (`references`), and every item, event and member that bears on the conversation, read into `domain.chat` and
+written from there.
 Refuses: conversations that the vendor keeps (`previous_response_id`, `conversation`, `prompt`, item references) where
 the call must be translated: nothing of them is here to be told.
 
