@@ -1,5 +1,6 @@
-"""Every role, for the organisation, a team and a project, at every endpoint of the OpenAPI document, beside a second
-tenant: the verdict is that of the permission table, and nothing of the other tenant and no secret is in any answer.
+"""Every role, for everything, the teams of `default`, a team and a project, at every endpoint of the OpenAPI document,
+beside a second tenant in another organisation: the verdict is that of the permission table, and nothing of the other
+tenant and no secret is in any answer.
 
 The endpoints come from the document, so that a new one cannot be forgotten: it is tried with a name that nothing has,
 and what it permits is looked up in the tables of the code.
@@ -28,12 +29,15 @@ CONFIG: dict[str, Any] = {
 THEIRS = "zz-theirs"
 NOWHERE = "zz-nowhere"
 TEAM, PROJECT = Scope("team", "ours"), Scope("project", "ours-web", "ours")
+TEAMS = Scope("teams_of", "default", teams=frozenset({"ours"}))
 ASKERS: list[tuple[Role, Scope]] = [
     *((role, ORGANISATION) for role in ROLES),
     *((role, TEAM) for role in ROLES),
+    *((role, TEAMS) for role in ("owner", "finance", "viewer")),  # type: ignore[misc]
     *((role, PROJECT) for role in ("admin", "finance", "developer")),  # type: ignore[misc]
 ]
 OBJECTS = {
+    "organisations": f"{THEIRS}-org",
     "teams": THEIRS,
     "projects": f"{THEIRS}-web",
     "keys": f"{THEIRS}-key",
@@ -60,8 +64,9 @@ class Place:
     def __init__(self, control: ControlProcess) -> None:
         self.control = control
         self.secrets = [control.admin_key, control.environment["PENSTOCK_SECRET"]]
-        for team in ("ours", THEIRS):
-            self.make("/teams", {"name": team, "required_tags": [f"{team}-tag"]})
+        self.make("/organisations", {"name": OBJECTS["organisations"]})
+        for team, organisation in (("ours", "default"), (THEIRS, OBJECTS["organisations"])):
+            self.make("/teams", {"name": team, "organisation": organisation, "required_tags": [f"{team}-tag"]})
             self.make("/projects", {"name": f"{team}-web", "team": team})
             self.make("/users", {"name": f"{team}-user"})
             key = self.make("/keys", {"name": f"{team}-key", "project": f"{team}-web", "tags": {"who": team}})
@@ -164,7 +169,9 @@ def test_the_document_has_every_operation_that_the_table_names(place: Place) -> 
     assert hidden.isdisjoint({operation.id for operation in place.operations})
 
 
-@pytest.mark.parametrize(("role", "scope"), ASKERS, ids=lambda it: it.name if isinstance(it, Scope) else it)
+@pytest.mark.parametrize(
+    ("role", "scope"), ASKERS, ids=lambda it: f"{it.level}-{it.name}" if isinstance(it, Scope) else it
+)
 def test_a_role_is_answered_as_the_table_says_and_sees_nothing_of_the_other_tenant(
     place: Place, role: Role, scope: Scope
 ) -> None:

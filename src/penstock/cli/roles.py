@@ -39,14 +39,17 @@ def create_binding(
     user: Annotated[str, typer.Option(help="The user who gets it; or")] = "",
     group: Annotated[str, typer.Option(help="the group of the identity provider whose members get it.")] = "",
     organisation: Annotated[str, typer.Option(help="For this organisation alone (`default`: for all).")] = "",
+    teams_of: Annotated[
+        str, typer.Option(help="For the teams of this organisation, and nothing that is its own.")
+    ] = "",
     team: Annotated[str, typer.Option(help="For this team alone.")] = "",
     project: Annotated[str, typer.Option(help="For this project alone.")] = "",
     as_json: Json = False,
 ) -> None:
     """Give a role to a user or a group: for everything unless an organisation, a team or a project is named."""
-    scope: dict[str, Any] = given(organisation=organisation, team=team, project=project)
+    scope: dict[str, Any] = given(organisation=organisation, teams_of=teams_of, team=team, project=project)
     if len(scope) > 1:
-        raise CommandFailed("name an organisation, a team or a project, one of them", 2)
+        raise CommandFailed("name an organisation, the teams of one, a team or a project, one of them", 2)
     scope = scope or {"organisation": "default"}
     nouns.create(BINDING, given(user=user, group=group) | {"role": role, "scope": scope}, as_json)
 

@@ -1,4 +1,5 @@
-"""Bindings: which user or group has which role, for an organisation, a team or a project. For `default` is for all.
+"""Bindings: which user or group has which role, for an organisation, its teams alone, a team or a project. For the
+organisation `default` is for all.
 
 Nobody grants or takes away more than they have themselves, and the last owner stays one. The administrator's key of
 the installation is an owner besides, which no binding makes.
@@ -30,18 +31,20 @@ MAX_SUBJECT = 128
 
 
 class BindingScope(BaseModel):
-    """One of them. The organisation `default` stands for everything, the other organisations included."""
+    """One of them. The organisation `default` stands for everything, the other organisations included; `teams_of` it is
+    for its teams alone."""
 
     model_config = ConfigDict(extra="forbid", strict=True, defer_build=True)
 
     organisation: Name | None = None
+    teams_of: Name | None = None
     team: Name | None = None
     project: Name | None = None
 
     @model_validator(mode="after")
     def _one(self) -> "BindingScope":
-        if [self.organisation, self.team, self.project].count(None) != len(LEVELS) - 1:
-            raise ValueError('a scope is one of {"organisation": NAME}, {"team": NAME}, {"project": NAME}')
+        if [getattr(self, level) for level in LEVELS].count(None) != len(LEVELS) - 1:
+            raise ValueError("a scope is one of " + ", ".join(f'{{"{level}": NAME}}' for level in LEVELS))
         return self
 
     def named(self) -> tuple[Level, str]:
@@ -120,24 +123,29 @@ async def grants_of(conn: AsyncConnection, user: str, groups: tuple[str, ...] = 
     of_project = and_(bindings.c.scope_kind == "project", projects.c.name == bindings.c.scope)
     query = select(*columns).outerjoin(projects, of_project).where(_of_user(user, groups))
     rows = (await conn.execute(query)).all()
-    named = {row.scope for row in rows if row.scope_kind == "organisation" and row.scope != DEFAULT_ORGANISATION}
-    teams_of = await _teams_of(conn, named) if named else {}
-    return tuple(
-        Grant(row.role, Scope(row.scope_kind, row.scope, row.team or "", _divided(row, teams_of))) for row in rows
-    )
+    divided = {row.scope for row in rows if _is_divided(row)}
+    teams_of = await _teams_of(conn, divided) if divided else {}
+    return tuple(_grant(row, teams_of) for row in rows)
+
+
+def _grant(row: Any, teams_of: Mapping[str, frozenset[str]]) -> Grant:
+    its_teams = teams_of[row.scope] if _is_divided(row) else frozenset()
+    return Grant(row.role, Scope(row.scope_kind, row.scope, row.team or "", its_teams))
 
 
 async def _teams_of(conn: AsyncConnection, names: set[str]) -> dict[str, frozenset[str]]:
     """Organisation -> its teams."""
     query = select(teams.c.organisation, teams.c.name).where(teams.c.organisation.in_(sorted(names)))
-    found: dict[str, set[str]] = {}
+    found: dict[str, set[str]] = {name: set() for name in names}
     for organisation, team in await conn.execute(query):
-        found.setdefault(organisation, set()).add(team)
+        found[organisation].add(team)
     return {name: frozenset(its) for name, its in found.items()}
 
 
-def _divided(row: Any, teams_of: Mapping[str, frozenset[str]]) -> frozenset[str]:
-    return teams_of.get(row.scope, frozenset()) if row.scope_kind == "organisation" else frozenset()
+def _is_divided(row: Any) -> bool:
+    """Whether it is for the teams that an organisation has, by whichever name."""
+    is_one_of_several: bool = row.scope_kind == "organisation" and row.scope != DEFAULT_ORGANISATION
+    return is_one_of_several or row.scope_kind == "teams_of"
 
 
 def _of_user(user: str, groups: tuple[str, ...]) -> ColumnElement[bool]:
@@ -166,5 +174,6 @@ def _is_owner() -> ColumnElement[bool]:
 async def _scope(write: Write, level: Level, name: str) -> Scope:
     if (level, name) == ORGANISATION[:2]:
         return ORGANISATION
-    await references.require(write.conn, level, name, f"scope.{level}", write.by.reach)
+    kind = "organisation" if level == "teams_of" else level
+    await references.require(write.conn, kind, name, f"scope.{level}", write.by.reach)
     return Scope(level, name, await team_of_project(write.conn, name) or "" if level == "project" else "")

@@ -7,7 +7,7 @@ from sqlalchemy import ColumnElement, Table, and_, exists, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from penstock.control.tenancy import visible
-from penstock.domain.access import EVERYTHING, Reach
+from penstock.domain.access import EVERYTHING, Level, Reach
 from penstock.errors import Conflict, InvalidNoun
 from penstock.store.tables.access import provisioned
 from penstock.store.tables.control import (
@@ -43,6 +43,8 @@ _COLUMNS: Mapping[str, tuple[tuple[str, ColumnElement[Any]], ...]] = {
     "key": (("key", keys.c.parent),),
 }
 """Kind -> the columns that hold its names, with the kind of whoever has them."""
+_SCOPED_BY: Mapping[str, tuple[Level, ...]] = {"organisation": ("organisation", "teams_of")}
+"""Kind -> the scopes of bindings that name one, where it is not that of the same name alone."""
 _SHOWN = 5
 """How many users of an object a refusal names."""
 
@@ -79,7 +81,7 @@ async def _uses(conn: AsyncConnection, kind: str, name: str) -> AsyncIterator[st
             yield f"{user_kind} {user!r}"
     of_it = or_(
         and_(bindings.c.subject_kind == kind, bindings.c.subject == name),
-        and_(bindings.c.scope_kind == kind, bindings.c.scope == name),
+        and_(bindings.c.scope_kind.in_(_SCOPED_BY.get(kind, (kind,))), bindings.c.scope == name),
     )
     for (binding,) in await conn.execute(select(bindings.c.name).where(of_it).limit(_SHOWN + 1)):
         yield f"binding {binding!r}"

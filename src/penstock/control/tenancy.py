@@ -62,7 +62,8 @@ async def tenant_of(conn: AsyncConnection, kind: str, row: Mapping[str, Any]) ->
         case "kill":
             return await _tenant_named(conn, row["scope"])
         case "binding":
-            return await _tenant_named(conn, {row["scope_kind"]: row["scope"]})
+            kind = "organisation" if row["scope_kind"] == "teams_of" else row["scope_kind"]
+            return await _tenant_named(conn, {kind: row["scope"]})
     return Tenant()
 
 
@@ -97,7 +98,9 @@ def _named_in(dimensions: Any, reach: Reach) -> ColumnElement[bool]:
 def _of_binding(reach: Reach) -> ColumnElement[bool]:
     own_projects = select(projects.c.name).where(visible("project", reach))
     return or_(
-        and_(bindings.c.scope_kind == "organisation", bindings.c.scope.in_(sorted(reach.organisations))),
+        and_(
+            bindings.c.scope_kind.in_(("organisation", "teams_of")), bindings.c.scope.in_(sorted(reach.organisations))
+        ),
         and_(bindings.c.scope_kind == "team", bindings.c.scope.in_(sorted(reach.teams))),
         and_(bindings.c.scope_kind == "project", bindings.c.scope.in_(own_projects)),
     )

@@ -2,16 +2,17 @@
 
 An organisation is divided into teams, a team into projects. The organisation that is there from the start, `default`,
 runs the gateway: a right for it reaches over everything, what belongs to no team (providers, models, the
-configuration) and the other organisations included.
+configuration) and the other organisations included. Whoever shall have the teams of an organisation and nothing that is
+its own has a right for `teams_of` it: over each of them, and those to come. It is how one has those of `default` alone.
 """
 
 from collections.abc import Mapping
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 from msgspec import Struct
 
-Level = Literal["organisation", "team", "project"]
-LEVELS: tuple[Level, ...] = ("organisation", "team", "project")
+Level = Literal["organisation", "teams_of", "team", "project"]
+LEVELS: tuple[Level, ...] = get_args(Level)
 
 
 class Tenant(NamedTuple):
@@ -25,7 +26,7 @@ class Tenant(NamedTuple):
 
 class Scope(NamedTuple):
     """A part of the gateway. `name`: of the organisation, team or project; `team`: whose project it is; `teams`: those
-    of an organisation, at the moment at which somebody asks."""
+    of an organisation (levels `organisation` and `teams_of`), at the moment at which somebody asks."""
 
     level: Level
     name: str
@@ -57,7 +58,7 @@ class Reach(Struct, frozen=True):
         """Whether all of `scope` is within it."""
         if self.everything:
             return True
-        if scope.level == "organisation":
+        if scope.level in ("organisation", "teams_of"):
             return scope.name in self.organisations
         if scope.level == "team":
             return scope.name in self.teams

@@ -19,15 +19,17 @@ from penstock.control import (
     teams,
     tokens,
 )
-from penstock.control.actor import Actor
+from penstock.control.actor import Actor, Grant
 from penstock.control.paging import Page
-from penstock.control.permissions import Role
+from penstock.control.permissions import ROLES, TABLE, Role
 from penstock.control.strangers import FREE, KEPT_S, WINDOW_S, Strangers
+from penstock.domain.access import Scope, Tenant
 from penstock.errors import Conflict, InvalidNoun, NotAllowed, NotFoundNoun
 from penstock.identity.virtual_keys import digest
 from penstock.store.tables.control import admin_tokens
 
 ACME = {"organisation": "acme"}
+TEAMS_OF_DEFAULT = {"teams_of": "default"}
 
 
 @pytest.fixture
@@ -89,6 +91,81 @@ async def test_a_role_for_an_organisation_covers_its_teams_and_nothing_of_anothe
     for permission in ("provider.write", "user.read", "config.write", "kill.lift", "organisation.write"):
         with pytest.raises(NotAllowed):
             admin.asking_for(permission)
+
+
+@pytest.mark.parametrize("role", ROLES)
+async def test_a_role_for_the_teams_of_the_first_organisation_is_as_the_table_says_and_ends_at_the_next(
+    tenants: Any, role: Role
+) -> None:
+    await tenants.change(teams.create, {"name": "ours"})
+    grants = (await bound(tenants, role, TEAMS_OF_DEFAULT)).grants
+    somebody = Actor("ada", "user", grants)
+    assert grants == (Grant(role, Scope("teams_of", "default", teams=frozenset({"growth", "ours"}))),)
+    for name, permission in TABLE.items():
+        if role not in permission.roles or permission.about == "whole":
+            with pytest.raises(NotAllowed):
+                somebody.asking_for(name)
+            continue
+        reach = somebody.asking_for(name).reach
+        assert reach.everything == (permission.about == "shared")
+        if permission.about == "tenant":
+            assert all(reach.covers(Tenant(team)) for team in ("growth", "ours"))
+            for others in (Tenant(), Tenant("roadrunner"), Tenant(organisation="acme"), Tenant(organisation="default")):
+                assert not reach.covers(others), others
+
+
+async def test_whoever_has_the_teams_of_an_organisation_has_those_to_come_and_nothing_that_is_its_own(
+    tenants: Any,
+) -> None:
+    owner = await bound(tenants, "owner", TEAMS_OF_DEFAULT)
+    await tenants.change(teams.create, {"name": "newest"})
+    own = {"match": {"organisation": "default"}, "unit": "usd", "amount": 5, "per": "day"}
+    await tenants.change(limits.create, {"name": "of-all", **own})
+    again = await recognised(tenants, await token_of(tenants))
+    await tenants.door.change(again.asking_for("project.write"), projects.create, {"name": "moon", "team": "newest"})
+    async with tenants.door.read() as conn:
+        reach = again.asking_for("team.read").reach
+        assert [it["name"] for it in (await teams.list_page(conn, Page(), reach)).items] == ["growth", "newest"]
+        assert (await organisations.list_page(conn, Page(), reach)).items == []
+        for noun, name in ((teams, "roadrunner"), (limits, "of-all"), (organisations, "default")):
+            with pytest.raises(NotFoundNoun):
+                await noun.show(conn, name, reach)
+    binder, everything = again.asking_for("binding.write"), {"organisation": "default"}
+    await tenants.door.change(binder, bindings.create, {"group": "g", "role": "viewer", "scope": {"team": "newest"}})
+    for permission, verb, arguments in (
+        ("binding.write", bindings.create, ({"group": "g", "role": "viewer", "scope": everything},)),
+        ("binding.write", bindings.create, ({"group": "g", "role": "viewer", "scope": TEAMS_OF_DEFAULT},)),
+        ("binding.write", bindings.create, ({"group": "g", "role": "viewer", "scope": {"team": "roadrunner"}},)),
+        ("team.write", teams.create, ({"name": "more"},)),
+        ("team.write", teams.update, ("growth", {"organisation": "acme"})),
+        ("limit.write", limits.create, (own,)),
+        ("kill.raise", kills.raise_kill, (everything, "a leak")),
+    ):
+        with pytest.raises((NotAllowed, InvalidNoun)):
+            await tenants.door.change(again.asking_for(permission), verb, *arguments)
+    assert owner.grants[0].role == "owner"
+    with pytest.raises(Conflict, match="the last owner"):
+        async with tenants.door.read() as conn:
+            await bindings.require_owner(conn)
+
+
+async def test_the_teams_of_another_organisation_are_given_by_whoever_has_that_organisation(tenants: Any) -> None:
+    await tenants.change(organisations.create, {"name": "empty"})
+    of_empty = {"group": "ops", "role": "operator", "scope": {"teams_of": "empty"}}
+    await tenants.change(bindings.create, of_empty)
+    with pytest.raises(Conflict, match="binding"):
+        await tenants.change(organisations.delete, "empty")
+    binder = (await bound(tenants, "admin", ACME)).asking_for("binding.write")
+    given = {**of_empty, "scope": {"teams_of": "acme"}}
+    made = await tenants.door.change(binder, bindings.create, given)
+    assert made["scope"] == {"teams_of": "acme"}
+    for scope in ({"teams_of": "globex"}, TEAMS_OF_DEFAULT):
+        with pytest.raises(InvalidNoun):
+            await tenants.door.change(binder, bindings.create, {**of_empty, "scope": scope})
+    async with tenants.door.read() as conn:
+        listed = (await bindings.list_page(conn, Page(), binder.reach)).items
+    assert sorted(next(iter(it["scope"])) for it in listed) == ["organisation", "teams_of"]
+    await tenants.door.change(binder, bindings.delete, made["name"])
 
 
 async def test_whoever_has_an_organisation_makes_teams_in_it_and_moves_none_out_or_in(tenants: Any) -> None:

@@ -59,7 +59,7 @@ bindings = Table(
     Column("subject_kind", String(8), nullable=False, doc="user, group"),
     Column("subject", NAME, nullable=False),
     Column("role", String(16), nullable=False),
-    Column("scope_kind", String(16), nullable=False, doc="organisation, team, project"),
+    Column("scope_kind", String(16), nullable=False, doc="organisation, teams_of, team, project"),
     Column("scope", NAME, nullable=False),
     *_provenance(),
 )
