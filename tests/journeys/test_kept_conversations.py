@@ -341,6 +341,89 @@ def test_azure_keeps_conversations_alike(stage: Stage) -> None:
     stage.is_refused(stage.ask("rival", model="azure", previous_response_id=id), "previous_response_id")
 
 
+# -- what is asked of a response --------------------------------------------------------------------------------------
+
+
+def _every_errand(id: str, base: str = "/v1") -> list[tuple[str, str]]:
+    path = f"{base}/responses/{id}"
+    return [("GET", path), ("POST", f"{path}/cancel"), ("GET", f"{path}/input_items"), ("DELETE", path)]
+
+
+@pytest.mark.parametrize("model", ["open", "azure", "two"])
+def test_the_stock_client_looks_at_its_own_response_and_deletes_it(stage: Stage, sdk: Sdk, model: str) -> None:
+    id = stage.made("search", model=model)["id"]
+    account = [sent.header("authorization") or sent.header("api-key") for sent in stage.sent()][-1]
+    client = sdk("search-2")
+    assert client.responses.retrieve(id, include=["reasoning.encrypted_content"]).output_text == "Hello."
+    assert [item.id for item in client.responses.input_items.list(id, limit=5)] == ["msg_in"]
+    with pytest.raises(openai.BadRequestError, match="Cannot cancel"):
+        client.responses.cancel(id)
+    client.responses.delete(id)
+    with pytest.raises(openai.NotFoundError, match="Response with id"):
+        client.responses.retrieve(id)
+    place = f"/openai/v1/responses/{id}" if model == "azure" else f"/v1/responses/{id}"
+    asked = [(sent.method, sent.path) for sent in stage.sent()[1:]]
+    assert asked == [
+        ("GET", f"{place}?include%5B%5D=reasoning.encrypted_content"),
+        ("GET", f"{place}/input_items?limit=5"),
+        ("POST", f"{place}/cancel"),
+        ("DELETE", place),
+        ("GET", place),
+    ]
+    assert {sent.header("authorization") or sent.header("api-key") for sent in stage.sent()} == {account}
+    assert all(sent.body == b"" for sent in stage.sent()[1:])
+
+
+def test_nobody_else_can_ask_anything_of_it(stage: Stage) -> None:
+    id = stage.made("search")["id"]
+    for key in STRANGERS:
+        for base in ("/v1", "/openai/v1"):
+            for method, path in _every_errand(id, base):
+                stage.is_refused(stage.gateway.caller(SECRETS[key]).send(method, path, None), "response_id")
+    assert stage.gateway.caller().get(f"/v1/responses/{id}").status == 401
+    assert len(stage.sent()) == 1
+    narrow = stage.gateway.caller(SECRETS["narrow"]).get(f"/v1/responses/{id}")
+    assert (narrow.status, narrow.headers["x-penstock-error"]) == (403, "not_permitted")
+
+
+def test_asking_costs_nothing_and_leaves_a_receipt(stage: Stage) -> None:
+    id = stage.made("search")["id"]
+    spent = stage.gateway.settled("all")
+    answer = stage.gateway.caller(SECRETS["search"]).get(f"/v1/responses/{id}")
+    receipt = stage.gateway.receipt(answer.request_id)
+    shown = {name: receipt[name] for name in ("surface", "cause", "cost_nanousd", "alias", "provider", "model")}
+    assert shown == {
+        **{"surface": "responses.stored", "cause": "completed", "cost_nanousd": 0},
+        **{"alias": "open", "provider": "open", "model": "gpt-4.1"},
+    }
+    assert receipt["usage"]["input"] == receipt["usage"]["output"] == 0
+    assert stage.gateway.settled("all") == spent
+
+
+def test_a_response_is_not_streamed_again_and_takes_no_other_method(stage: Stage) -> None:
+    id = stage.made("search")["id"]
+    caller = stage.gateway.caller(SECRETS["search"])
+    for query in ("stream=true", "stream=true&starting_after=4", "starting_after=4"):
+        assert caller.get(f"/v1/responses/{id}?{query}").status == 400
+    assert caller.get(f"/v1/responses/{id}?stream=false").status == 200
+    put = caller.send("PUT", f"/v1/responses/{id}", b"{}")
+    assert (put.status, put.headers["x-penstock-error"]) == (405, "method_not_allowed")
+    for path in ("/v1/responses/", "/v1/responses/..", f"/v1/responses/{id}/x", f"/v1/responses/{id}%2F..%2Fx"):
+        assert caller.get(path).status in (400, 404)
+    assert len(stage.sent()) == 2
+
+
+def test_a_stop_holds_for_it_too(stage: Stage) -> None:
+    id = stage.made("search")["id"]
+    scope = {"scope": {"model": "open"}, "reason": "test"}
+    generation = stage.gateway.admin("POST", "/admin/v1/kill", scope).json()["generation"]
+    caller = stage.gateway.caller(SECRETS["search"])
+    eventually(lambda: caller.get(f"/v1/responses/{id}").status == 403, 5)
+    assert caller.get(f"/v1/responses/{id}").headers["x-penstock-error"] == "killed"
+    stage.gateway.admin("DELETE", f"/admin/v1/kill/{generation}", {"reason": "over"})
+    eventually(lambda: caller.get(f"/v1/responses/{id}").status == 200, 5)
+
+
 # -- whatever dies ----------------------------------------------------------------------------------------------------
 
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 import msgspec
 from msgspec import Raw, Struct
 
+from penstock.domain.kept import Errand
 from penstock.domain.usage import Usage
 from penstock.errors import GatewayError, InvalidRequest, UpstreamMalformed
 
@@ -34,6 +35,7 @@ class Call(Struct):
 
     Of what the vendor keeps: `refers` has the ids that the call cannot do without, and the members that name them;
     `mentions` those beside which it brings something of its own. `keeps`: whether the vendor is to keep the answer.
+    `errand`: what is asked of something that is kept; `model` is empty until it is found.
     """
 
     fields: dict[str, Raw]
@@ -59,15 +61,17 @@ class Call(Struct):
     refers: dict[str, str] = {}
     mentions: list[str] = []
     keeps: bool = False
+    errand: Errand | None = None
 
 
 class Address(NamedTuple):
     """What the address of a request says, in the dialects that say it there: the model, whether the answer streams,
-    and in which form (`sse`; empty: the dialect's other one)."""
+    and in which form (`sse`; empty: the dialect's other one); or what is asked of something that is kept."""
 
     model: str = ""
     streaming: bool = False
     form: str = ""
+    errand: Errand | None = None
 
 
 NO_ADDRESS = Address()

@@ -1,5 +1,8 @@
 """What a provider keeps of an answer, so that a later call can go on with it: whose it is, and where it lies."""
 
+from typing import NamedTuple
+from urllib.parse import quote
+
 import msgspec
 from msgspec import Struct
 
@@ -32,6 +35,21 @@ class Keeper(Struct, frozen=True):
     model: str
     alias: str
     is_own: bool
+
+
+class Errand(NamedTuple):
+    """What is asked of one thing that is kept: an HTTP method, its id, what of it is meant (`input_items`) or is to be
+    done (`cancel`), empty for itself; and the query."""
+
+    method: str
+    id: str
+    verb: str = ""
+    query: str = ""
+
+    @property
+    def path(self) -> str:
+        """Below the address of all such things, without the query."""
+        return f"/{quote(self.id, safe='')}" + (f"/{self.verb}" if self.verb else "")
 
 
 def owner_of(principal: Principal) -> str:

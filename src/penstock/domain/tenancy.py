@@ -14,7 +14,8 @@ DEFAULT_ORGANISATION = "default"
 
 
 SURFACES = (
-    *("chat.completions", "responses", "responses.input_tokens", "completions", "embeddings", "moderations"),
+    *("chat.completions", "responses", "responses.input_tokens", "responses.stored"),
+    *("completions", "embeddings", "moderations"),
     *("messages", "messages.count_tokens", "converse", "converse.count_tokens", "invoke"),
     *("generateContent", "countTokens"),
     *("cohere.chat", "rerank"),

@@ -141,6 +141,7 @@ class Attempt:
             exchange.headers,
             self._started_at / 1e9,
             call.form,
+            call.errand,
         )
         return await self._gateway.upstream.attempt(admission, plan.provider, plan.credential, outgoing, self._draft)
 

@@ -5,14 +5,17 @@ before anything is held, that all that the call names is its own project's; it t
 with the same credential. What nobody here is known to own is refused as what is another's: in the same words.
 """
 
+from penstock.admission.admit import may_use, refuse_killed
 from penstock.dialects.base import Call
 from penstock.domain.exchange import Exchange
 from penstock.domain.kept import Keeper, is_id, owner_of
-from penstock.domain.snapshot import Credential, Provider
-from penstock.errors import InvalidRequest, NotFound, UnsupportedByTarget
+from penstock.domain.money import RateCard
+from penstock.domain.snapshot import Alias, Credential, Deployment, Provider
+from penstock.errors import InvalidRequest, NotFound, NotPermitted, UnsupportedByTarget
 from penstock.pipeline.gateway import Gateway
 
 MAX_NAMED = 1_000
+FREE = RateCard({}, "free of charge")
 
 
 async def keeper_of(gateway: Gateway, exchange: Exchange, call: Call) -> Keeper | None:
@@ -60,6 +63,19 @@ def _unknown(id: str, member: str) -> NotFound:
         "key of the project, or not to be kept, or it is past its time. Send the conversation itself, without ids.",
         param=member,
     )
+
+
+async def alias_that_made(gateway: Gateway, exchange: Exchange, call: Call) -> Alias:
+    """The model under which that was made of which something is asked, with its keeper as the one target: also when the
+    alias has other targets by now, or is gone. Raises what `keeper_of` does, `NotPermitted` and `Killed`."""
+    keeper = await keeper_of(gateway, exchange, call)
+    principal = exchange.principal
+    assert keeper is not None and principal is not None
+    exchange.dims["model"] = keeper.alias
+    refuse_killed(gateway.snapshot, exchange.dims)
+    if not may_use(principal, keeper.alias):
+        raise NotPermitted(f"The API key '{principal.key}' may not use the model '{keeper.alias}', which made it.")
+    return Alias(keeper.alias, (Deployment(keeper.provider, keeper.model, FREE),))
 
 
 async def credential_for(

@@ -28,6 +28,7 @@ from penstock.errors import (
 from penstock.pipeline.attempt import tell
 from penstock.pipeline.chorus import attempt_of
 from penstock.pipeline.gateway import Gateway, Reply
+from penstock.pipeline.kept import alias_that_made
 from penstock.pipeline.reserve import reserve
 from penstock.records.draft import event_of
 from penstock.routing.plan import plan
@@ -53,9 +54,12 @@ async def serve(
         exchange.streaming = call.streaming
         exchange.dims = dimensions(exchange.principal, exchange.tags, call.model)
         refuse_killed(snapshot, exchange.dims)
-        exchange.alias = find_alias(snapshot, exchange.principal, call.model)
-        deprecation.take_replacement(snapshot, exchange)
         gateway.live[exchange.request_id] = exchange
+        if call.errand is not None:
+            exchange.alias = await alias_that_made(gateway, exchange, call)
+        else:
+            exchange.alias = find_alias(snapshot, exchange.principal, call.model)
+            deprecation.take_replacement(snapshot, exchange)
         await _take_key(gateway, exchange, body)
         own_id = exchange.request_id.removeprefix("req_")
         passages = Passages(spoken.dialect, call, exchange.started_at // 10**9, own_id)
@@ -135,7 +139,7 @@ async def _first_answer(gateway: Gateway, exchange: Exchange, passages: Passages
     assert exchange.alias is not None
     targets = plan(exchange.alias)
     if exchange.alias.name not in gateway.snapshot.aliases:
-        targets = tuple([await gateway.resolve(target.provider, target.model) for target in targets])
+        targets = tuple([it if it.price else await gateway.resolve(it.provider, it.model) for it in targets])
     failure: GatewayError = UpstreamReset("The model has no target.")
     waiting = list(targets)
     while waiting:

@@ -16,9 +16,14 @@ from penstock.domain.http import Headers, HttpRequest, Origin
 from penstock.domain.snapshot import Credential, Provider
 from penstock.providers.anthropic import VERSION
 from penstock.providers.base import Outgoing, StopsBilling, origin_of
-from penstock.providers.openai import OpenAI
+from penstock.providers.openai import OpenAI, addressed
 
-PATHS = {"chat.completions": "/chat/completions", "responses": "/responses", "embeddings": "/embeddings"}
+PATHS = {
+    "chat.completions": "/chat/completions",
+    "responses": "/responses",
+    "responses.stored": "/responses",
+    "embeddings": "/embeddings",
+}
 CLAUDE_PATHS = {"messages": "/anthropic/v1/messages"}
 
 
@@ -51,7 +56,7 @@ class Azure:
             fields.append(("authorization", f"Bearer {credential.value.reveal()}"))
         elif credential is not None:
             fields.append(("api-key", credential.value.reveal()))
-        return HttpRequest("POST", origin, path, fields, outgoing.body, provider.timeouts)
+        return addressed(outgoing, HttpRequest("POST", origin, path, fields, outgoing.body, provider.timeouts))
 
 
 @lru_cache(maxsize=1024)
@@ -66,7 +71,7 @@ def _path(outgoing: Outgoing, api_version: str) -> str:
         return CLAUDE_PATHS[outgoing.surface]
     if not api_version:
         return f"/openai/v1{PATHS[outgoing.surface]}"
-    if outgoing.surface == "responses":  # the one that names its deployment in the body
+    if outgoing.surface in ("responses", "responses.stored"):  # the one that names its deployment in the body
         return f"/openai/responses?api-version={quote(api_version, safe='')}"
     deployment = quote(outgoing.model, safe="")
     return f"/openai/deployments/{deployment}{PATHS[outgoing.surface]}?api-version={quote(api_version, safe='')}"

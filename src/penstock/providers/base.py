@@ -5,6 +5,7 @@ from typing import Literal, NamedTuple, Protocol, runtime_checkable
 from urllib.parse import urlsplit
 
 from penstock.domain.http import Headers, HttpRequest, Origin
+from penstock.domain.kept import Errand
 from penstock.domain.snapshot import Credential, Provider
 
 StopsBilling = Literal["yes", "no", "unknown"]
@@ -18,7 +19,7 @@ idempotency key of one tenant could meet another's there."""
 class Outgoing(NamedTuple):
     """What goes to a vendor: the surface whose wire language `body` is in, the vendor's model name, whether the answer
     streams, the caller's request headers, the time (Unix seconds), for signatures, and the form of the stream where the
-    dialect has several (`Call.form`)."""
+    dialect has several (`Call.form`). `errand`: what is asked of something that the vendor keeps."""
 
     surface: str
     body: bytes
@@ -27,6 +28,7 @@ class Outgoing(NamedTuple):
     headers: Mapping[str, str] = {}
     now_s: float = 0.0
     form: str = ""
+    errand: Errand | None = None
 
 
 class Vendor(Protocol):

@@ -6,6 +6,9 @@ from penstock.domain.http import Headers, HttpRequest, Origin
 from penstock.domain.snapshot import Credential, Provider
 from penstock.domain.vendors import CompatibleVendor
 from penstock.providers.base import Outgoing, StopsBilling, origin_of
+from penstock.providers.openai import addressed
+
+STORED = "responses.stored"
 
 
 class Catalogued:
@@ -20,22 +23,28 @@ class Catalogued:
         self._entry = entry
 
     def surfaces(self, model: str) -> tuple[str, ...]:
-        return tuple(self._entry.paths)
+        """Who has Responses may also keep them."""
+        surfaces = tuple(self._entry.paths)
+        return (*surfaces, STORED) if "responses" in surfaces else surfaces
 
     def output_cap_field(self, surface: str) -> str:
         return "max_output_tokens" if surface == "responses" else self._entry.cap
 
     def request(self, provider: Provider, credential: Credential | None, outgoing: Outgoing) -> HttpRequest:
-        origin, path = _target(provider.base_url or self._entry.base_url, self._entry.paths[outgoing.surface])
+        origin, path = _target(provider.base_url or self._entry.base_url, self._entry.paths[_behind(outgoing.surface)])
         fields: Headers = [(name.lower(), value) for name, value in provider.headers.items()]
         fields.append(("content-type", "application/json"))
         if credential is not None:
             fields.append(self._proof(credential))
-        return HttpRequest("POST", origin, path, fields, outgoing.body, provider.timeouts)
+        return addressed(outgoing, HttpRequest("POST", origin, path, fields, outgoing.body, provider.timeouts))
 
     def _proof(self, credential: Credential) -> tuple[str, str]:
         secret = credential.value.reveal()
         return ("authorization", f"Bearer {secret}") if self._entry.auth == "bearer" else (self._entry.auth, secret)
+
+
+def _behind(surface: str) -> str:
+    return "responses" if surface == STORED else surface
 
 
 @lru_cache(maxsize=1024)

@@ -4,7 +4,7 @@ Source: OpenAI API reference for the dialect; vLLM "OpenAI-Compatible Server" an
 name of the output cap (`max_tokens`, which all of them take in a chat).
 """
 
-from penstock.providers.openai import OpenAI
+from penstock.providers.openai import OTHERS, OpenAI
 
 
 class Compatible(OpenAI):
@@ -12,7 +12,7 @@ class Compatible(OpenAI):
 
     def surfaces(self, model: str) -> tuple[str, ...]:
         """Most servers have Responses by now; where one answers that it has not, the call is translated."""
-        return ("chat.completions", "responses", "responses.input_tokens", "completions", "embeddings", "moderations")
+        return ("chat.completions", "responses", *OTHERS)
 
     def output_cap_field(self, surface: str) -> str:
         return "max_output_tokens" if surface == "responses" else "max_tokens"

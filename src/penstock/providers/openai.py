@@ -6,6 +6,8 @@ A stream is closed by closing the connection; the reference does not say that th
 import re
 from functools import lru_cache
 
+from msgspec import structs
+
 from penstock.domain.http import Headers, HttpRequest, Origin
 from penstock.domain.snapshot import Credential, Provider
 from penstock.providers.base import Outgoing, StopsBilling, origin_of
@@ -16,6 +18,7 @@ PATHS = {
     "chat.completions": "/chat/completions",
     "responses": "/responses",
     "responses.input_tokens": "/responses/input_tokens",
+    "responses.stored": "/responses",
     "completions": "/completions",
     "embeddings": "/embeddings",
     "moderations": "/moderations",
@@ -28,7 +31,7 @@ _AT_RESPONSES_ALONE = re.compile(r"(o1|o3|gpt-[5-9][.\d]*)-pro|codex|.*-codex|co
 """"Models" (read 2026-11): those whose page names no other endpoint for conversations."""
 
 _CAPS = {"chat.completions": "max_completion_tokens", "responses": "max_output_tokens"}
-_OTHERS = ("responses.input_tokens", "completions", "embeddings", "moderations")
+OTHERS = ("responses.input_tokens", "responses.stored", "completions", "embeddings", "moderations")
 
 
 class OpenAI:
@@ -40,10 +43,10 @@ class OpenAI:
     def surfaces(self, model: str) -> tuple[str, ...]:
         """Chat Completions has stop sequences, seeds and several choices; Responses keeps reasoning."""
         if _AT_RESPONSES_ALONE.match(model):
-            return ("responses", "responses.input_tokens")
+            return ("responses", "responses.input_tokens", "responses.stored")
         if _REASONS.match(model):
-            return ("responses", "chat.completions", *_OTHERS)
-        return ("chat.completions", "responses", *_OTHERS)
+            return ("responses", "chat.completions", *OTHERS)
+        return ("chat.completions", "responses", *OTHERS)
 
     def output_cap_field(self, surface: str) -> str:
         """In chats `max_tokens` is deprecated, and refused by reasoning models."""
@@ -51,7 +54,20 @@ class OpenAI:
 
     def request(self, provider: Provider, credential: Credential | None, outgoing: Outgoing) -> HttpRequest:
         origin, path = target(provider.base_url or BASE_URL, outgoing.surface)
-        return HttpRequest("POST", origin, path, headers(provider, credential), outgoing.body, provider.timeouts)
+        return addressed(
+            outgoing, HttpRequest("POST", origin, path, headers(provider, credential), outgoing.body, provider.timeouts)
+        )
+
+
+def addressed(outgoing: Outgoing, request: HttpRequest) -> HttpRequest:
+    """The request; where something that is kept is asked for, at that one's address."""
+    errand = outgoing.errand
+    if errand is None:
+        return request
+    path, _, version = request.path.partition("?")
+    query = "&".join(part for part in (version, errand.query) if part)
+    path += errand.path + (f"?{query}" if query else "")
+    return structs.replace(request, method=errand.method, path=path, repeatable=errand.method == "GET")
 
 
 @lru_cache(maxsize=1024)

@@ -36,7 +36,7 @@ from penstock.pipeline import Gateway, Reply, serve
 from penstock.surfaces import tokens
 from penstock.surfaces.http1.request import HeaderList, Request
 from penstock.surfaces.request_id import new_request_id
-from penstock.surfaces.routes import route
+from penstock.surfaces.routes import methods_at, route
 from penstock.upstream.call import passed_on
 
 _OTHERS = DIALECTS["chat.completions"]
@@ -83,8 +83,8 @@ class Inference:
 
     async def handle(self, request: Request) -> None:
         """Answers one request, whatever it is."""
-        spoken = route(request.path, request.target)
-        if spoken is not None and request.method == "POST":
+        spoken = route(request.path, request.target, request.method)
+        if spoken is not None:
             await self._infer(request, spoken)
             return
         if request.path == tokens.PATH and request.method == "POST":
@@ -92,8 +92,8 @@ class Inference:
             return
         request_id = new_request_id(self._gateway.clock())
         try:
-            if spoken is not None or request.path == tokens.PATH:
-                raise MethodNotAllowed(f"'{request.path}' takes POST.")
+            if methods := ["POST"] if request.path == tokens.PATH else methods_at(request.path):
+                raise MethodNotAllowed(f"'{_shown(request.path)}' takes {' and '.join(methods)}.")
             status, body = await self._look_up(request)
         except GatewayError as error:
             _refuse(request, error, _OTHERS, request_id)

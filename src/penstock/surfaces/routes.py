@@ -1,6 +1,7 @@
 """Which address is written to in which dialect.
 
-A route is a path as the reference shows it. `{model}` stands for the model's name, which may have slashes in it.
+A route is a path as the reference shows it. `{model}` stands for the model's name, which may have slashes in it,
+`{id}` for that of something that a provider keeps.
 """
 
 import re
@@ -9,14 +10,17 @@ from urllib.parse import parse_qs, urlsplit
 
 from penstock.dialects.base import Address, Spoken
 from penstock.dialects.registry import DIALECTS
+from penstock.domain.kept import Errand
 
 
 class Route(NamedTuple):
-    """`streaming`: the path alone says that the answer streams."""
+    """`streaming`: the path alone says that the answer streams. `verb`: what is asked of the thing with the `{id}`."""
 
     path: str
     surface: str
     streaming: bool = False
+    method: str = "POST"
+    verb: str = ""
 
 
 ROUTES = (
@@ -40,6 +44,11 @@ ROUTES = (
     Route("/openai/v1/responses", "responses"),
     Route("/openai/v1/completions", "completions"),
     Route("/openai/v1/embeddings", "embeddings"),
+    *(
+        Route(f"{base}/responses/{{id}}{path}", "responses.stored", method=method, verb=path.strip("/"))
+        for base in ("/v1", "/openai/v1")
+        for method, path in (("GET", ""), ("DELETE", ""), ("POST", "/cancel"), ("GET", "/input_items"))
+    ),
     Route("/openai/deployments/{model}/chat/completions", "chat.completions"),
     Route("/openai/deployments/{model}/completions", "completions"),
     Route("/openai/deployments/{model}/embeddings", "embeddings"),
@@ -56,20 +65,34 @@ ROUTES = (
 """All inference surfaces. Those under `/openai` are Azure's addresses; Google's clients name the version of the API."""
 
 _PLAIN = {route.path: Spoken(DIALECTS[route.surface]) for route in ROUTES if "{" not in route.path}
-_PATTERNS = [
-    (re.compile(re.escape(route.path).replace(re.escape("{model}"), "(?P<model>[^/].*)")), route)
-    for route in ROUTES
-    if "{" in route.path
-]
 
 
-def route(path: str, target: str) -> Spoken | None:
-    """What is spoken at `path`, decoded and without the query, which `target` still has. None: no inference surface."""
+def _pattern(path: str) -> re.Pattern[str]:
+    model, id = (re.escape(name) for name in ("{model}", "{id}"))
+    return re.compile(re.escape(path).replace(model, "(?P<model>[^/].*)").replace(id, "(?P<id>[^/]+)"))
+
+
+_PATTERNS = [(_pattern(route.path), route) for route in ROUTES if "{" in route.path]
+
+
+def route(path: str, target: str, method: str = "POST") -> Spoken | None:
+    """What is spoken at `path`, decoded and without the query, which `target` still has. None: no inference surface
+    that is asked so."""
     spoken = _PLAIN.get(path)
     if spoken is not None:
-        return spoken
+        return spoken if method == "POST" else None
     for pattern, found in _PATTERNS:
-        if (match := pattern.fullmatch(path)) is not None:
-            form = parse_qs(urlsplit(target).query).get("alt", [""])[-1]
+        if found.method == method and (match := pattern.fullmatch(path)) is not None:
+            query = urlsplit(target).query
+            if "id" in match.groupdict():
+                return Spoken(DIALECTS[found.surface], Address(errand=Errand(method, match["id"], found.verb, query)))
+            form = parse_qs(query).get("alt", [""])[-1]
             return Spoken(DIALECTS[found.surface], Address(match["model"], found.streaming, form))
     return None
+
+
+def methods_at(path: str) -> list[str]:
+    """With which methods an inference surface is asked there; none where there is none."""
+    if path in _PLAIN:
+        return ["POST"]
+    return sorted({found.method for pattern, found in _PATTERNS if pattern.fullmatch(path)})

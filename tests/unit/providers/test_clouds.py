@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 from penstock.domain.http import HttpRequest, header
+from penstock.domain.kept import Errand
 from penstock.domain.snapshot import Credential, Provider, Secret
 from penstock.providers.azure import Azure
 from penstock.providers.base import Outgoing, Vendor
@@ -57,8 +58,25 @@ def test_azure_serves_claude_in_anthropics_dialect() -> None:
 @pytest.mark.parametrize(("deployment", "first"), [("gpt-4.1", "chat.completions"), ("gpt-5-mini", "responses")])
 def test_a_deployment_that_is_named_like_its_model_is_called_like_it(deployment: str, first: str) -> None:
     assert AZURE.surfaces(deployment)[0] == first
-    assert set(AZURE.surfaces(deployment)) == {"chat.completions", "responses", "embeddings"}
-    assert AZURE.surfaces("gpt-5-codex") == ("responses",)
+    assert set(AZURE.surfaces(deployment)) == {"chat.completions", "responses", "responses.stored", "embeddings"}
+    assert AZURE.surfaces("gpt-5-codex") == ("responses", "responses.stored")
+
+
+@pytest.mark.parametrize(
+    ("options", "path"),
+    [
+        ({}, "/openai/v1/responses/resp%2F1/input_items?limit=5"),
+        (
+            {"api_version": "2025-03-01-preview"},
+            "/openai/responses/resp%2F1/input_items?api-version=2025-03-01-preview&limit=5",
+        ),
+    ],
+)
+def test_azure_keeps_responses_at_the_address_of_either_api(options: dict[str, str], path: str) -> None:
+    provider = Provider("p", "azure", "https://a.openai.azure.com", (CREDENTIAL,), options=options)
+    errand = Errand("GET", "resp/1", "input_items", "limit=5")
+    request = AZURE.request(provider, CREDENTIAL, Outgoing("responses.stored", b"", "m", errand=errand))
+    assert (request.method, request.path) == ("GET", path)
 
 
 # -- google -----------------------------------------------------------------------------------------------------------

@@ -4,16 +4,21 @@ import pytest
 
 from penstock.dialects.base import NO_ADDRESS
 from penstock.dialects.registry import DIALECTS
-from penstock.surfaces.routes import ROUTES, route
+from penstock.domain.kept import Errand
+from penstock.surfaces.routes import ROUTES, methods_at, route
 
 
 def test_every_route_leads_to_a_dialect() -> None:
     for known in ROUTES:
-        path = known.path.replace("{model}", "gpt-4.1")
-        spoken = route(path, path)
+        path = known.path.replace("{model}", "gpt-4.1").replace("{id}", "resp_1")
+        spoken = route(path, path, known.method)
         assert spoken is not None, path
         assert spoken.dialect is DIALECTS[known.surface]
-        assert spoken.address == NO_ADDRESS or spoken.address.model == "gpt-4.1"
+        errand = Errand(known.method, "resp_1", known.verb) if "{id}" in known.path else None
+        assert spoken.address.errand == errand
+        assert errand or spoken.address == NO_ADDRESS or spoken.address.model == "gpt-4.1"
+        assert known.method in methods_at(path)
+        assert route(path, path, "PUT") is None
         assert spoken.address.streaming == known.streaming
 
 
