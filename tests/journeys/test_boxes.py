@@ -20,7 +20,7 @@ from penstock.testing.caller import Answer
 from penstock.testing.gateway import Gateway
 from penstock.testing.lab import CREDENTIAL_CANARY, chat, lab_config
 from penstock.testing.postgres import Postgres
-from penstock.testing.scripted import ScriptedProvider, endless
+from penstock.testing.scripted import ScriptedProvider, endless, plain
 from penstock.testing.wire import eventually
 
 PATIENCE_S = 20.0
@@ -117,7 +117,22 @@ def assert_idempotency_keys_are_shared(pair: tuple[Gateway, Gateway], secret: st
     assert len(provider.received) == sent + 2
 
 
-def test_two_boxes_that_start_at_once_serve_from_one_database_and_share_idempotency_keys(
+def assert_kept_conversations_are_shared(pair: tuple[Gateway, Gateway], provider: ScriptedProvider) -> None:
+    """What one box has just answered is gone on with at the other, and only by its own project."""
+    used = {"input_tokens": 10, "output_tokens": 5, "total_tokens": 15}
+    provider.on("lab-upstream", plain({"id": "resp_1", "status": "completed", "output": [], "usage": used}))
+    body = {"model": "lab-model", "input": "Hi", "max_output_tokens": 20}
+    owner, stranger = (new_key(pair[1], **more) for more in ({"project": "search"}, {}))
+    eventually(lambda: status(pair[0], owner) != 401, PATIENCE_S, "the key is known at both")
+    assert pair[0].caller(owner).post("/v1/responses", body).status == 200
+    answers = [
+        pair[1].caller(key).post("/v1/responses", {**body, "previous_response_id": "resp_1"})
+        for key in (owner, stranger)
+    ]
+    assert [answer.status for answer in answers] == [200, 404]
+
+
+def test_two_boxes_that_start_at_once_serve_from_one_database_and_share_keys_and_conversations(
     pair: tuple[Gateway, Gateway], provider: ScriptedProvider
 ) -> None:
     first, second = pair
@@ -136,6 +151,7 @@ def test_two_boxes_that_start_at_once_serve_from_one_database_and_share_idempote
     secret = new_key(first)
     eventually(lambda: status(second, secret) == 200, PATIENCE_S, "a key that was made on the other works")
     assert_idempotency_keys_are_shared(pair, secret, provider)
+    assert_kept_conversations_are_shared(pair, provider)
     for gateway in pair:
         assert gateway.verify().returncode == 0
         assert "Traceback" not in gateway.output()
