@@ -281,11 +281,26 @@ def test_a_stream_tells_the_plain_answer_in_any_pieces(answer: Answer, seed: int
 @settings(max_examples=60, deadline=None)
 @given(ANSWERS, st.floats(0, 1))
 def test_a_stream_that_breaks_off_is_never_taken_for_a_whole_one(answer: Answer, where: float) -> None:
-    """Some vendors end without `[DONE]`, so a choice that had not begun is not missed behind those that had ended."""
+    """Some vendors end without `[DONE]`. How many choices there must be the tee knows: see below."""
     stream = _streamed(structs.replace(answer, choices=answer.choices[:1]))
     last = stream.rindex(b'"finish_reason":"')
     with pytest.raises((UpstreamReset, UpstreamMalformed)):
         _read(stream[: int(where * last)])
+
+
+@settings(max_examples=60, deadline=None)
+@given(ANSWERS, st.floats(0, 1))
+def test_a_stream_that_ends_without_done_must_have_finished_each_choice_that_was_asked_for(
+    answer: Answer, where: float
+) -> None:
+    stream = _streamed(answer)
+    last = stream.rindex(b'"finish_reason":"')
+    tee = openai_chat.ChatTee(strips_usage=False, choices=len(answer.choices))
+    tee.feed(stream[: int(where * last)])
+    assert tee.close()[1] is False
+    whole = openai_chat.ChatTee(strips_usage=False, choices=len(answer.choices))
+    whole.feed(stream[: stream.index(b"\n\n", last) + 2])
+    assert whole.close()[1] is True, "some vendors say no `[DONE]`"
 
 
 @settings(max_examples=120, deadline=None)

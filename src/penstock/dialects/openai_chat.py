@@ -363,7 +363,17 @@ class _Shape(Struct):
     choices: Raw = Raw(b"[]")
 
 
+class _EndingChoice(Struct):
+    index: Any = 0
+    finish_reason: Any = None
+
+
+class _EndingChunk(Struct):
+    choices: list[_EndingChoice] | None = None
+
+
 _chunk_decoder = msgspec.json.Decoder(_Chunk)
+_ending_decoder = msgspec.json.Decoder(_EndingChunk)
 _shape_decoder = msgspec.json.Decoder(_Shape)
 
 
@@ -372,14 +382,17 @@ class ChatTee:
 
     Only chunks that tell something (usage, a finish reason, an error) are parsed. What has passed is kept, up to a
     bound, so that a stream that is cut can still be counted; nobody pays for counting a stream that ends well.
+    `choices`: how many were asked for. Some vendors end without `[DONE]`; then each of them must have finished.
     """
 
-    def __init__(self, strips_usage: bool) -> None:
+    def __init__(self, strips_usage: bool, choices: int = 1) -> None:
         self.begun = False
         self.ended = False
         self.reading = Reading()
         self._splitter = sse.Splitter()
         self._strips = strips_usage
+        self._choices = choices
+        self._finished: set[int] = set()
         self._kept: list[bytes] = []
         self._kept_bytes = 0
         self._counted = 0
@@ -396,7 +409,8 @@ class ChatTee:
         rest = self._splitter.rest()
         if rest.strip():
             self._observe(rest + b"\n\n")
-        seen = self.ended or bool(self.reading.finish_reason)  # some report usage all along
+        has_finished = bool(self.reading.finish_reason) and len(self._finished) >= self._choices
+        seen = self.ended or has_finished  # some report usage all along
         return (rest if self._strips else b""), seen
 
     def counted_output(self) -> int:
@@ -426,6 +440,8 @@ class ChatTee:
         if not data.startswith(b"{"):
             return
         new, known = read(data), self.reading
+        if new.finish_reason:
+            self._finished.update(_finished(data) if self._choices > 1 else (0,))
         self.reading = Reading(
             new.usage or known.usage,
             new.finish_reason or known.finish_reason,
@@ -455,6 +471,13 @@ class ChatTee:
                     self._counted += estimate_tokens([len(event)])
         self._kept.clear()
         self._kept_bytes = 0
+
+
+def _finished(data: bytes) -> list[int]:
+    """The choices that a chunk gives a finish reason."""
+    chunk = decode_reply(_ending_decoder, data)
+    ended = [choice.index for choice in chunk.choices or () if isinstance(choice.finish_reason, str)]
+    return [index if isinstance(index, int) else 0 for index in ended]
 
 
 def _may_tell(run: bytes) -> bool:
@@ -518,4 +541,4 @@ class ChatCompletions:
 
     @staticmethod
     def tee(call: Call, asked_usage: bool) -> ChatTee:
-        return ChatTee(strips_usage=asked_usage and not call.wants_usage)
+        return ChatTee(asked_usage and not call.wants_usage, call.choices)
