@@ -6,6 +6,7 @@ No container engine is needed for that. The unit is checked by systemd itself wh
 import re
 import shutil
 import subprocess
+import tomllib
 from configparser import RawConfigParser
 from pathlib import Path
 
@@ -55,6 +56,23 @@ def test_the_container_is_built_from_pinned_things_and_holds_no_secret() -> None
     for name in sources:
         if not name.startswith(("--", "/")):
             assert (DEPLOY.parent / name).exists(), name
+
+
+def test_what_the_container_is_built_with_is_locked_by_hash_and_what_it_starts_is_there() -> None:
+    project = tomllib.loads((DEPLOY.parent / "pyproject.toml").read_text())
+    installs = [argument for word, argument in instructions() if word == "RUN" and "--require-hashes" in argument]
+    locks = [match for argument in installs for match in re.findall(r"-r (\S+)", argument)]
+    assert locks == ["requirements/postgres.lock"]
+    lock = re.sub(r"\\\n\s*", " ", (DEPLOY.parent / locks[0]).read_text())
+    lines = [line for line in lock.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+    assert lines and all(re.match(r"[\w.-]+(\[[\w,-]+\])?==\S+.* --hash=sha256:", line) for line in lines)
+    # Without build isolation the backend must have come from the lock file.
+    backends = {re.split(r"[<>=~! ]", name)[0] for name in project["build-system"]["requires"]}
+    assert backends <= {line.split("==")[0] for line in lines}
+    (entry,) = re.findall(r'"(\w+)"', dict(instructions())["ENTRYPOINT"])
+    assert entry in project["project"]["scripts"]
+    (version,) = {re.search(r"python:(\d+\.\d+)", argument)[1] for word, argument in instructions() if word == "FROM"}  # type: ignore[index]
+    assert project["project"]["requires-python"] == f">={version}"
 
 
 def test_the_unit_gives_the_gateway_no_rights_that_it_does_not_need() -> None:
