@@ -1,4 +1,7 @@
-"""Fixtures of the journeys: one lab per test process, and a fresh one for tests that stop or break it."""
+"""Fixtures of the journeys: one lab per test process, one for the tests of a file, and one for a test alone.
+
+A start of a gateway costs seconds of CPU, so tests share one wherever keys and limits of their own keep them apart.
+"""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -84,6 +87,17 @@ def own_lab(tmp_path: Path) -> Iterator[Callable[..., Lab]]:
         yield make
 
 
+@pytest.fixture(scope="module")
+def file_lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Lab]]:
+    """Makes a lab that the tests of one file share; each of them uses keys and limits that no other uses."""
+    with ExitStack() as stack:
+
+        def make(keys: dict[str, dict[str, Any]], limits: list[dict[str, Any]], workers: int = 1, **config: Any) -> Lab:
+            return stack.enter_context(Lab(tmp_path_factory.mktemp("gateway"), keys, limits, config, workers))
+
+        yield make
+
+
 @pytest.fixture
 def sdk() -> Iterator[Callable[..., openai.OpenAI]]:
     """Makes a stock OpenAI client that calls a lab with one of its keys, without retries unless told otherwise."""
@@ -100,6 +114,13 @@ def sdk() -> Iterator[Callable[..., openai.OpenAI]]:
 @pytest.fixture
 def database(postgres: Postgres) -> Iterator[str]:
     """The URL of an empty database."""
+    with postgres.database() as name:
+        yield postgres.url(name)
+
+
+@pytest.fixture(scope="module")
+def file_database(postgres: Postgres) -> Iterator[str]:
+    """The URL of a database that the tests of one file share."""
     with postgres.database() as name:
         yield postgres.url(name)
 

@@ -5,13 +5,20 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import pytest
+
 from penstock.testing.lab import Lab
 from penstock.testing.wire import eventually
 
 MakeLab = Callable[..., Lab]
-KEYS: dict[str, dict[str, Any]] = {"ci": {"team": "growth"}}
-CALLS = {"name": "calls", "match": {}, "unit": "requests", "amount": 30, "per": "total"}
+KEYS: dict[str, dict[str, Any]] = {"counted": {"team": "growth"}, "ci": {"team": "growth"}}
+CALLS = {"name": "calls", "match": {"key": "counted"}, "unit": "requests", "amount": 30, "per": "total"}
 MONEY = {"name": "money", "match": {}, "unit": "usd", "amount": 100, "per": "month"}
+
+
+@pytest.fixture(scope="module")
+def lab(file_lab: MakeLab) -> Lab:
+    return file_lab(KEYS, [CALLS, MONEY], workers=2)
 
 
 def _row(lab: Lab, limit: str) -> dict[str, Any]:
@@ -24,10 +31,9 @@ def _call_until_leased(lab: Lab) -> None:
     eventually(lambda: lab.chat("ci").status == 200 and _row(lab, "money")["leased"] > 0, 10, "a slice is out")
 
 
-def test_a_limit_is_used_up_to_the_last_call_and_not_passed(own_lab: MakeLab) -> None:
-    lab = own_lab(KEYS, [CALLS, MONEY], workers=2)
+def test_a_limit_is_used_up_to_the_last_call_and_not_passed(lab: Lab) -> None:
     with ThreadPoolExecutor(8) as callers:
-        statuses = Counter(callers.map(lambda _: lab.chat("ci").status, range(60)))
+        statuses = Counter(callers.map(lambda _: lab.chat("counted").status, range(60)))
     assert statuses == {200: 30, 429: 30}
     eventually(lambda: _row(lab, "calls")["settled"] == 30, 5, "every call is settled")
     for limit in ("calls", "money"):
@@ -36,8 +42,7 @@ def test_a_limit_is_used_up_to_the_last_call_and_not_passed(own_lab: MakeLab) ->
     assert lab.gateway.verify().returncode == 0
 
 
-def test_a_worker_that_is_killed_leaves_nothing_leased(own_lab: MakeLab) -> None:
-    lab = own_lab(KEYS, [MONEY], workers=2)
+def test_a_worker_that_is_killed_leaves_nothing_leased(lab: Lab) -> None:
     for _ in range(10):
         _call_until_leased(lab)
     lab.gateway.kill("worker")

@@ -16,49 +16,53 @@ MakeLab = Callable[..., Lab]
 QUANTUM = 1_000
 CAP = 50_000
 DONE = b"data: [DONE]\n\n"
-KEYS: dict[str, dict[str, Any]] = {"ci": {"team": "growth"}, "plain": {"team": "other"}}
-METER: dict[str, Any] = {
-    "name": "meter",
-    "match": {"team": "growth"},
-    "unit": "usd",
-    "amount": 0.05,
-    "per": "total",
-    "mode": "metered",
-}
 AMOUNT_NANOUSD = 50_000_000
-STRICT: dict[str, Any] = {
-    "name": "strict",
-    "match": {"team": "growth"},
-    "unit": "tokens",
-    "amount": 10**6,
-    "per": "day",
+CUT_AT_NANOUSD = 25_000_000
+METERED = {
+    "cut": CUT_AT_NANOUSD,
+    **dict.fromkeys(("exact", "many", "plain", "strict-too", "reported", "crashed"), AMOUNT_NANOUSD),
 }
+"""A metered limit for each key, of the same name."""
+KEYS: dict[str, dict[str, Any]] = {key: {"team": "growth"} for key in METERED}
+LIMITS: list[dict[str, Any]] = [
+    *(
+        {"name": key, "match": {"key": key}, "unit": "usd", "amount": amount / 10**9, "per": "total", "mode": "metered"}
+        for key, amount in METERED.items()
+    ),
+    {"name": "strict", "match": {"key": "strict-too"}, "unit": "tokens", "amount": 10**6, "per": "day"},
+]
 
 
-def _open(lab: Lab, **more: Any) -> OpenCall:
-    return lab.caller("ci").open("/v1/chat/completions", chat(stream=True, **{"max_tokens": CAP, **more}))
+def _open(lab: Lab, key: str) -> OpenCall:
+    return lab.caller(key).open("/v1/chat/completions", chat(stream=True, max_tokens=CAP))
 
 
-def _settled(lab: Lab, nanousd: int) -> None:
-    eventually(lambda: lab.gateway.settled("meter") == nanousd, 5, f"{nanousd} nano-dollars are settled")
+def _settled(lab: Lab, limit: str, nanousd: int) -> None:
+    eventually(lambda: lab.gateway.settled(limit) == nanousd, 5, f"{nanousd} nano-dollars are settled")
 
 
 def _held(lab: Lab, limit: str) -> int:
     return sum(int(row["held"]) for row in lab.gateway.limits() if row["limit"] == limit)
 
 
-@pytest.fixture(params=[1, 2], ids=["alone", "with leases"])
-def metered(own_lab: MakeLab, request: pytest.FixtureRequest) -> Lab:
-    return own_lab(KEYS, [METER], workers=request.param)
+@pytest.fixture(scope="module", params=[1, 2], ids=["alone", "with leases"])
+def workers(file_lab: MakeLab, request: pytest.FixtureRequest) -> Lab:
+    return file_lab(KEYS, LIMITS, workers=request.param)
+
+
+@pytest.fixture
+def metered(workers: Lab) -> Lab:
+    workers.fresh()
+    return workers
 
 
 def test_a_stream_runs_through_many_quanta_and_settles_exactly(metered: Lab) -> None:
     metered.provider.on("lab-upstream", streamed([f" {'word' * 10}"] * 300, 1, usage(10, 3_000)))
-    with _open(metered) as call:
+    with _open(metered, "exact") as call:
         request_id = call.headers["x-request-id"]
         body = call.read_all()
     assert body.endswith(DONE)
-    _settled(metered, 10 * INPUT_NANOUSD + 3_000 * OUTPUT_NANOUSD)
+    _settled(metered, "exact", 10 * INPUT_NANOUSD + 3_000 * OUTPUT_NANOUSD)
     receipt = metered.gateway.receipt(request_id)
     assert (receipt["cause"], receipt["cost_basis"], receipt["flags"]) == ("completed", "computed", [])
     assert nothing_held([metered.gateway]).holds
@@ -67,12 +71,12 @@ def test_a_stream_runs_through_many_quanta_and_settles_exactly(metered: Lab) -> 
 
 def test_a_stream_is_cut_where_the_limit_ends_and_the_limit_is_kept(metered: Lab) -> None:
     metered.provider.on("lab-upstream", endless(delay_ms=1))
-    with Watch([metered.gateway]) as watch, _open(metered) as call:
+    with Watch([metered.gateway]) as watch, _open(metered, "cut") as call:
         assert call.status == 200
         request_id = call.headers["x-request-id"]
         body = call.read_all()
     assert b'"code":"insufficient_quota"' in body
-    assert b"limit meter" in body
+    assert b"limit cut" in body
     assert DONE not in body
     (received,) = metered.provider.calls("lab-upstream")
     eventually(lambda: received.gone_at, 5, "the upstream connection is closed")
@@ -83,12 +87,12 @@ def test_a_stream_is_cut_where_the_limit_ends_and_the_limit_is_kept(metered: Lab
         "estimated",
     )
     assert nothing_held([metered.gateway]).holds
-    _settled(metered, receipt["cost_nanousd"])
+    _settled(metered, "cut", receipt["cost_nanousd"])
     passed = body.count(b'"content":"word') * OUTPUT_NANOUSD
-    assert AMOUNT_NANOUSD - 2 * QUANTUM * OUTPUT_NANOUSD < passed <= receipt["cost_nanousd"]
-    assert receipt["cost_nanousd"] <= AMOUNT_NANOUSD + QUANTUM * OUTPUT_NANOUSD
+    assert CUT_AT_NANOUSD - 2 * QUANTUM * OUTPUT_NANOUSD < passed <= receipt["cost_nanousd"]
+    assert receipt["cost_nanousd"] <= CUT_AT_NANOUSD + QUANTUM * OUTPUT_NANOUSD
     assert watch.verdict().holds, watch.verdict().faults
-    refused = metered.chat("ci", max_tokens=2_000)
+    refused = metered.chat("cut", max_tokens=2_000)
     assert refused.error["code"] == "insufficient_quota"
     assert metered.gateway.verify().returncode == 0
 
@@ -96,60 +100,57 @@ def test_a_stream_is_cut_where_the_limit_ends_and_the_limit_is_kept(metered: Lab
 def test_many_streams_at_once_end_within_a_quantum_each_of_the_limit(metered: Lab) -> None:
     metered.provider.on("lab-upstream", endless(delay_ms=1))
     with ExitStack() as stack:
-        calls = [stack.enter_context(_open(metered)) for _ in range(4)]
+        calls = [stack.enter_context(_open(metered, "many")) for _ in range(4)]
         bodies = [call.read_all() if call.status == 200 else b"" for call in calls]
     assert any(bodies)
     assert not any(DONE in body for body in bodies)
     assert nothing_held([metered.gateway]).holds
-    assert 0 < metered.gateway.settled("meter") <= AMOUNT_NANOUSD + len(calls) * QUANTUM * OUTPUT_NANOUSD
+    assert 0 < metered.gateway.settled("many") <= AMOUNT_NANOUSD + len(calls) * QUANTUM * OUTPUT_NANOUSD
 
 
 def test_a_plain_call_is_held_at_its_worst_case(metered: Lab) -> None:
-    refused = metered.chat("ci", max_tokens=CAP)
+    refused = metered.chat("plain", max_tokens=CAP)
     assert refused.status == 429
     assert refused.error["code"] == "insufficient_quota"
-    assert metered.chat("ci", max_tokens=1_000).status == 200
+    assert metered.chat("plain", max_tokens=1_000).status == 200
     assert [received.json()["max_tokens"] for received in metered.provider.received] == [1_000]
 
 
-def test_a_crash_in_the_middle_charges_what_was_held_by_then(own_lab: MakeLab) -> None:
-    lab = own_lab(KEYS, [METER])
-    lab.provider.on("lab-upstream", endless(delay_ms=2))
-    with _open(lab) as call:
+def test_a_strict_limit_beside_a_metered_one_holds_the_worst_case(metered: Lab) -> None:
+    metered.provider.on("lab-upstream", endless(delay_ms=20))
+    with _open(metered, "strict-too") as call:
+        assert call.read_some()
+        eventually(lambda: _held(metered, "strict") > CAP, 5, "the strict limit holds the worst case")
+        assert _held(metered, "strict-too") < 2 * QUANTUM * OUTPUT_NANOUSD
+    assert nothing_held([metered.gateway]).holds
+    assert metered.chat("strict-too", stream=True, max_tokens=2 * 10**6).status == 429
+
+
+def test_a_provider_that_reports_more_than_passed_is_charged_what_it_reports(metered: Lab) -> None:
+    metered.provider.on("lab-upstream", streamed(["w "] * 3, counted=usage(10, 2_500)))
+    with _open(metered, "reported") as call:
+        request_id = call.headers["x-request-id"]
+        assert call.read_all().endswith(DONE)
+    receipt = metered.gateway.receipt(request_id)
+    assert receipt["flags"] == ["hold_exceeded"]
+    _settled(metered, "reported", 10 * INPUT_NANOUSD + 2_500 * OUTPUT_NANOUSD)
+    assert metered.gateway.verify().returncode == 0
+
+
+def test_a_crash_in_the_middle_charges_what_was_held_by_then(metered: Lab) -> None:
+    metered.provider.on("lab-upstream", endless(delay_ms=2))
+    with _open(metered, "crashed") as call:
         request_id = call.headers["x-request-id"]
         read = 0
         while read < QUANTUM + 100:
             read += call.read_some().count(b'"content":"word')
-        lab.gateway.kill_tree()
-    lab.gateway.start()
-    receipt = lab.gateway.receipt(request_id)
+        metered.gateway.kill_tree()
+    metered.gateway.start()
+    receipt = metered.gateway.receipt(request_id)
     assert "crash" in receipt["flags"]
     assert receipt["cost_basis"] == "estimated"
-    settled = lab.gateway.settled("meter")
+    settled = metered.gateway.settled("crashed")
     assert settled == receipt["cost_nanousd"]
     assert read * OUTPUT_NANOUSD < settled < (read + 3 * QUANTUM) * OUTPUT_NANOUSD
-    assert nothing_held([lab.gateway]).holds
-    assert lab.gateway.verify().returncode == 0
-
-
-def test_a_strict_limit_beside_a_metered_one_holds_the_worst_case(own_lab: MakeLab) -> None:
-    lab = own_lab(KEYS, [METER, STRICT])
-    lab.provider.on("lab-upstream", endless(delay_ms=20))
-    with _open(lab) as call:
-        assert call.read_some()
-        eventually(lambda: _held(lab, "strict") > CAP, 5, "the strict limit holds the worst case")
-        assert _held(lab, "meter") < 2 * QUANTUM * OUTPUT_NANOUSD
-    assert nothing_held([lab.gateway]).holds
-    assert lab.chat("ci", stream=True, max_tokens=2 * 10**6).status == 429
-
-
-def test_a_provider_that_reports_more_than_passed_is_charged_what_it_reports(own_lab: MakeLab) -> None:
-    lab = own_lab(KEYS, [METER])
-    lab.provider.on("lab-upstream", streamed(["w "] * 3, counted=usage(10, 2_500)))
-    with _open(lab) as call:
-        request_id = call.headers["x-request-id"]
-        assert call.read_all().endswith(DONE)
-    receipt = lab.gateway.receipt(request_id)
-    assert receipt["flags"] == ["hold_exceeded"]
-    _settled(lab, 10 * INPUT_NANOUSD + 2_500 * OUTPUT_NANOUSD)
-    assert lab.gateway.verify().returncode == 0
+    assert nothing_held([metered.gateway]).holds
+    assert metered.gateway.verify().returncode == 0

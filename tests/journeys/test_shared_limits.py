@@ -20,12 +20,13 @@ MakeLab = Callable[..., Lab]
 COST = 60_000
 """What a call of the lab costs, in nano-USD."""
 ROOM = 20
+COUNTED = ("calls", "dead-worker", "dead-control", "lone-worker")
 KEYS: dict[str, dict[str, Any]] = {
-    name: {"team": "growth"} for name in ("money", "calls", "lanes", "last-minute", "customers", "lowered", "raised")
+    name: {"team": "growth"} for name in (*COUNTED, "money", "lanes", "last-minute", "customers", "raised")
 }
 LIMITS: list[dict[str, Any]] = [
     {"name": "money", "match": {"key": "money"}, "unit": "usd", "amount": 0.0012, "per": "month"},
-    {"name": "calls", "match": {"key": "calls"}, "unit": "requests", "amount": ROOM, "per": "day"},
+    *({"name": key, "match": {"key": key}, "unit": "requests", "amount": ROOM, "per": "day"} for key in COUNTED),
     {"name": "lanes", "match": {"key": "lanes"}, "unit": "concurrent", "amount": 5},
     {
         "name": "last-minute",
@@ -46,12 +47,17 @@ LIMITS: list[dict[str, Any]] = [
 ]
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def pair(own_lab: MakeLab, request: pytest.FixtureRequest) -> Lab:
-    """Two workers."""
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def two_workers(file_lab: MakeLab, request: pytest.FixtureRequest) -> Lab:
     if request.param == "sqlite":
-        return own_lab(KEYS, LIMITS, workers=2)
-    return own_lab(KEYS, LIMITS, workers=2, store=request.getfixturevalue("database"))
+        return file_lab(KEYS, LIMITS, workers=2)
+    return file_lab(KEYS, LIMITS, workers=2, store=request.getfixturevalue("file_database"))
+
+
+@pytest.fixture
+def pair(two_workers: Lab) -> Lab:
+    two_workers.fresh()
+    return two_workers
 
 
 @pytest.fixture
@@ -120,23 +126,23 @@ def test_each_value_has_its_own_balance_over_all_workers(pair: Lab) -> None:
 
 def test_what_a_dead_worker_had_leased_can_be_spent_by_the_others(pair: Lab) -> None:
     for _ in range(6):
-        assert pair.chat("calls").status == 200
-    eventually(lambda: pair.gateway.settled("calls") == 6, 5)
+        assert pair.chat("dead-worker").status == 200
+    eventually(lambda: pair.gateway.settled("dead-worker") == 6, 5)
     pair.gateway.kill("worker")
     eventually(pair.gateway.is_ready, 10)
     eventually(lambda: all(node["state"] == "connected" for node in pair.gateway.nodes()), 10)
-    assert _until_denied(pair, "calls", "rate_limit_exceeded") == ROOM - 6
-    assert pair.gateway.settled("calls") == ROOM
+    assert _until_denied(pair, "dead-worker", "rate_limit_exceeded") == ROOM - 6
+    assert pair.gateway.settled("dead-worker") == ROOM
 
 
 def test_a_control_process_that_dies_takes_no_lease_with_it(pair: Lab) -> None:
     for _ in range(6):
-        assert pair.chat("calls").status == 200
+        assert pair.chat("dead-control").status == 200
     pair.gateway.kill("control")
     eventually(pair.gateway.admin_is_up, 10)
     eventually(lambda: all(node["state"] == "connected" for node in pair.gateway.nodes()), 10)
-    assert _until_denied(pair, "calls", "rate_limit_exceeded") == ROOM - 6
-    eventually(lambda: pair.gateway.settled("calls") == ROOM, 5)
+    assert _until_denied(pair, "dead-control", "rate_limit_exceeded") == ROOM - 6
+    eventually(lambda: pair.gateway.settled("dead-control") == ROOM, 5)
     told = pair.gateway.verify()
     assert told.returncode == 0, told.stdout + told.stderr
 
@@ -144,11 +150,11 @@ def test_a_control_process_that_dies_takes_no_lease_with_it(pair: Lab) -> None:
 def test_one_worker_may_spend_what_others_have_leased_and_do_not_use(pair: Lab, opened: ExitStack) -> None:
     """Each connection stays with its worker: what both were leased is called back for the one that is left."""
     for _ in range(8):
-        assert pair.chat("calls").status == 200
+        assert pair.chat("lone-worker").status == 200
     one = http.client.HTTPConnection(pair.gateway.url.removeprefix("http://"))
     statuses = []
     for _ in range(ROOM):
-        headers = {"authorization": f"Bearer {pair.secrets['calls']}", "content-type": "application/json"}
+        headers = {"authorization": f"Bearer {pair.secrets['lone-worker']}", "content-type": "application/json"}
         one.request("POST", "/v1/chat/completions", msgspec.json.encode(chat()), headers)
         with one.getresponse() as answer:
             answer.read()
