@@ -24,9 +24,24 @@ LIMITS: list[dict[str, Any]] = [
 CALLERS = 4
 
 
+@pytest.fixture(scope="module")
+def declared(file_lab: Callable[..., Lab]) -> Lab:
+    return file_lab(KEYS, LIMITS)
+
+
 @pytest.fixture
-def declared(own_lab: Callable[..., Lab]) -> Lab:
-    return own_lab(KEYS, LIMITS)
+def version(declared: Lab) -> Iterator[int]:
+    """The version in force, which is the served file's; what the test applied is taken back after it."""
+    (served, *_) = versions(declared)
+    yield served
+    if versions(declared)[0] != served:
+        back = administrator(declared).send("POST", f"/admin/v1/config/{served}/rollback", b"")
+        assert back.status == 200, back.body
+
+
+def versions(lab: Lab) -> list[int]:
+    """The newest first."""
+    return [each["version"] for each in lab.gateway.admin("GET", "/admin/v1/config").json()["items"]]
 
 
 class Files:
@@ -47,12 +62,12 @@ class Files:
 
 @contextmanager
 def load(lab: Lab) -> Iterator[list[tuple[int, bytes]]]:
-    """Calls without a pause, plain and streamed, by several callers at once; what each was answered."""
+    """Calls one after the other, plain and streamed, by several callers at once; what each was answered."""
     answers: list[tuple[int, bytes]] = []
     over = threading.Event()
 
     def call(number: int) -> None:
-        while not over.is_set():
+        while not over.wait(0.01):
             answer = lab.chat("ci", stream=number % 2 == 0)
             answers.append((answer.status, answer.body))
 
@@ -76,8 +91,8 @@ def amounts(lab: Lab) -> Mapping[str, str]:
     return {item["name"]: item["amount"] for item in items}
 
 
-def test_a_configuration_rolls_forward_and_back_under_load_and_no_call_is_dropped(declared: Lab) -> None:
-    files = Files(declared)
+def test_a_configuration_rolls_forward_and_back_under_load_and_no_call_is_dropped(declared: Lab, version: int) -> None:
+    files, before = Files(declared), declared.gateway.settled("growth-calls")
 
     def forward(config: dict[str, Any], number: int) -> None:
         config["limits"][0]["amount"] = 1000 + number
@@ -92,11 +107,11 @@ def test_a_configuration_rolls_forward_and_back_under_load_and_no_call_is_droppe
             path = files.changed(lambda config, number=number: forward(config, number))
             done = declared.gateway.run("apply", "-c", str(path))
             assert done.returncode == 0, done.stderr
-            assert f"version {number + 1} is in force" in done.stdout
+            assert f"version {version + number} is in force" in done.stdout
             seen = len(answers)
             eventually(lambda seen=seen: len(answers) > seen + 20, 20)
         assert amounts(declared)["growth-total"] == "1003"
-        done = declared.gateway.run("config", "rollback", "1")
+        done = declared.gateway.run("config", "rollback", str(version))
         assert done.returncode == 0, done.stderr
         seen = len(answers)
         eventually(lambda: len(answers) > seen + 20, 20)
@@ -104,12 +119,11 @@ def test_a_configuration_rolls_forward_and_back_under_load_and_no_call_is_droppe
     assert all(b"[DONE]" in body or body.startswith(b"{") for _, body in answers)
     assert amounts(declared)["growth-total"] == "1000"
     assert declared.gateway.run("ledger", "verify").returncode == 0
-    (total,) = [row for row in declared.gateway.limits() if row["limit"] == "growth-calls"]
-    assert total["settled"] == len(answers)
+    assert declared.gateway.settled("growth-calls") == before + len(answers)
 
 
 def test_a_plan_shows_what_would_change_and_changes_nothing(declared: Lab) -> None:
-    files = Files(declared)
+    files, before = Files(declared), versions(declared)
 
     def change(config: dict[str, Any]) -> None:
         config["limits"][0]["amount"] = 50
@@ -129,22 +143,24 @@ def test_a_plan_shows_what_would_change_and_changes_nothing(declared: Lab) -> No
     same = declared.gateway.run("diff", "-c", str(declared.gateway.file), "--exit-code")
     assert (same.returncode, same.stdout) == (0, "no object changes\n")
     assert amounts(declared)["growth-total"] == "1000"
-    assert len(declared.gateway.admin("GET", "/admin/v1/config").json()["items"]) == 1
+    assert versions(declared) == before
 
 
-def test_the_history_shows_who_did_what_and_a_version_can_be_applied_as_it_is_shown(declared: Lab) -> None:
+def test_the_history_shows_who_did_what_and_a_version_can_be_applied_as_it_is_shown(
+    declared: Lab, version: int
+) -> None:
     files = Files(declared)
     path = files.changed(lambda config: config["limits"][0].update(amount=77777))
     path.write_text(path.read_text().replace("77777", "0.000000001"))
     assert declared.gateway.run("apply", "-c", str(path)).returncode == 0
     told = json.loads(declared.gateway.run("config", "history", "--json").stdout)
-    assert [(version["version"], version["how"], version["by"]) for version in told] == [
-        (2, "apply", "admin"),
-        (1, "serve", "configuration file"),
-    ]
+    history = [(each["version"], each["how"], each["by"]) for each in told]
+    assert [number for number, _, _ in history] == list(range(version + 1, 0, -1))
+    assert history[0] == (version + 1, "apply", "admin")
+    assert history[-1] == (1, "serve", "configuration file")
     assert "apply" in declared.gateway.run("config", "history").stdout
     shown = declared.gateway.directory / "shown.yaml"
-    shown.write_text(declared.gateway.run("config", "show", "2").stdout)
+    shown.write_text(declared.gateway.run("config", "show", str(version + 1)).stdout)
     assert "amount: 0.000000001" in shown.read_text()
     same = declared.gateway.run("diff", "-c", str(shown), "--exit-code")
     assert same.returncode == 0, same.stdout + same.stderr
@@ -152,7 +168,7 @@ def test_the_history_shows_who_did_what_and_a_version_can_be_applied_as_it_is_sh
 
 
 def test_what_cannot_be_applied_says_why_and_changes_nothing(declared: Lab) -> None:
-    files = Files(declared)
+    files, before = Files(declared), versions(declared)
     faulty = files.changed(lambda config: config["limits"][0]["match"].update(team="nobody"))
     told = declared.gateway.run("apply", "-c", str(faulty))
     assert told.returncode == 2
@@ -166,10 +182,11 @@ def test_what_cannot_be_applied_says_why_and_changes_nothing(declared: Lab) -> N
     clash = files.changed(lambda config: config["teams"].append({"name": "sales"}))
     told = declared.gateway.run("apply", "-c", str(clash))
     assert (told.returncode, "team 'sales' exists already" in told.stderr) == (1, True)
-    assert declared.gateway.run("config", "rollback", "9").returncode == 1
+    assert declared.gateway.run("config", "rollback", "999").returncode == 1
     assert declared.gateway.run("config", "show", "0").returncode == 2
-    assert len(declared.gateway.admin("GET", "/admin/v1/config").json()["items"]) == 1
+    assert versions(declared) == before
     assert declared.chat("ci").status == 200
+    assert declared.gateway.admin("DELETE", "/admin/v1/teams/sales").status == 204
 
 
 @pytest.mark.parametrize(
@@ -204,6 +221,7 @@ def test_a_file_may_be_larger_than_any_other_body_and_not_larger_than_a_file(lab
         assert call.status == 413
 
 
+@pytest.mark.usefixtures("version")
 def test_a_model_is_deprecated_in_one_place(declared: Lab) -> None:
     files = Files(declared)
 

@@ -15,12 +15,26 @@ from penstock.testing.scripted import chunk, event, stalls, streamed
 from penstock.testing.wire import eventually
 
 MakeLab = Callable[..., Lab]
-KEYS: dict[str, dict[str, Any]] = {"ci": {"team": "growth"}}
+KEYS: dict[str, dict[str, Any]] = {"ci": {"team": "growth"}, "limited": {"team": "growth"}}
 COST = 60_000
 
 
-def _limits(amount: int = 1_000) -> list[dict[str, Any]]:
-    return [{"name": "calls", "match": {"key": "ci"}, "unit": "requests", "amount": amount, "per": "day"}]
+LIMITS: list[dict[str, Any]] = [
+    {"name": "calls", "match": {"key": "ci"}, "unit": "requests", "amount": 1_000, "per": "day"},
+    {"name": "one-call", "match": {"key": "limited"}, "unit": "requests", "amount": 1, "per": "day"},
+]
+
+
+@pytest.fixture(scope="module")
+def running(file_lab: MakeLab) -> Lab:
+    return file_lab(KEYS, LIMITS)
+
+
+@pytest.fixture
+def mortal(running: Lab) -> Lab:
+    """A gateway whose processes the test may kill."""
+    running.fresh()
+    return running
 
 
 def _send(lab: Lab, name: str, key: str = "ci", **more: Any) -> Answer:
@@ -68,7 +82,7 @@ def test_of_many_that_come_together_one_is_sent(lab: Lab) -> None:
 
 
 def test_of_many_that_come_to_several_workers_one_is_sent(own_lab: MakeLab) -> None:
-    lab = own_lab(KEYS, _limits(), workers=2)
+    lab = own_lab(KEYS, LIMITS, workers=2)
     with ThreadPoolExecutor(16) as pool:
         answers = list(pool.map(lambda number: _send(lab, f"name-{number % 8}"), range(64)))
     assert sorted(answer.status for answer in answers) == [200] * 8 + [409] * 56
@@ -102,20 +116,20 @@ def test_words_that_are_no_key_are_refused(lab: Lab) -> None:
     assert not lab.provider.received
 
 
-def test_a_request_that_was_refused_can_be_sent_again(own_lab: MakeLab) -> None:
-    lab = own_lab(KEYS, _limits(1))
-    assert _send(lab, "one").status == 200
-    assert _send(lab, "two").status == 429
-    assert _send(lab, "two", model="no-such-model").status == 404
-    shown = lab.gateway.run("limit", "raise", "calls", "--by", "1", "--until", "1h", "--reason", "test")
+def test_a_request_that_was_refused_can_be_sent_again(mortal: Lab) -> None:
+    lab = mortal
+    assert _send(lab, "one", "limited").status == 200
+    assert _send(lab, "two", "limited").status == 429
+    assert _send(lab, "two", "limited", model="no-such-model").status == 404
+    shown = lab.gateway.run("limit", "raise", "one-call", "--by", "1", "--until", "1h", "--reason", "test")
     assert shown.returncode == 0, shown.stderr
-    eventually(lambda: _send(lab, "two").status == 200, 5, "the raise has arrived")
-    assert _send(lab, "two").status == 409
+    eventually(lambda: _send(lab, "two", "limited").status == 200, 5, "the raise has arrived")
+    assert _send(lab, "two", "limited").status == 409
     assert len(lab.provider.received) == 2
 
 
-def test_a_key_stays_taken_when_the_whole_tree_died(own_lab: MakeLab) -> None:
-    lab = own_lab(KEYS, _limits())
+def test_a_key_stays_taken_when_the_whole_tree_died(mortal: Lab) -> None:
+    lab = mortal
     lab.provider.on("lab-upstream", streamed(["x"] * 50, delay_ms=100))
     ended = _send(lab, "ended", model="other-model")
     with lab.caller("ci").open("/v1/chat/completions", chat(stream=True), {"idempotency-key": "cut"}) as call:
@@ -145,8 +159,8 @@ def unreachable() -> Iterator[str]:
         yield f"http://127.0.0.1:{place.getsockname()[1]}/v1"
 
 
-def test_a_key_of_a_worker_that_died_before_it_had_sent_anything_is_free(own_lab: MakeLab, unreachable: str) -> None:
-    lab = own_lab(KEYS, _limits())
+def test_a_key_of_a_worker_that_died_before_it_had_sent_anything_is_free(mortal: Lab, unreachable: str) -> None:
+    lab = mortal
     provider = {"name": "deaf", "kind": "compatible", "base_url": unreachable, "timeouts": {"connect": "60s"}}
     assert lab.gateway.admin("POST", "/admin/v1/providers", provider).status == 201
     model = {"name": "deaf", "targets": [{"provider": "deaf", "model": "x"}], "price": {"input": 1, "output": 1}}
@@ -162,8 +176,8 @@ def test_a_key_of_a_worker_that_died_before_it_had_sent_anything_is_free(own_lab
     _refused(_send(lab, "sent"), sent.request_id)
 
 
-def test_nothing_is_sent_while_the_control_process_is_dead(own_lab: MakeLab) -> None:
-    lab = own_lab(KEYS, _limits())
+def test_nothing_is_sent_while_the_control_process_is_dead(mortal: Lab) -> None:
+    lab = mortal
     assert _send(lab, "before").status == 200
     sent = len(lab.provider.received)
     refusals = 0
@@ -186,7 +200,7 @@ def test_nothing_is_sent_while_the_control_process_is_dead(own_lab: MakeLab) -> 
 def test_nothing_is_sent_while_the_store_is_away_and_everything_works_when_it_is_back(
     own_lab: MakeLab, own_postgres: Postgres
 ) -> None:
-    lab = own_lab(KEYS, _limits(), store=own_postgres.url("postgres"))
+    lab = own_lab(KEYS, LIMITS, store=own_postgres.url("postgres"))
     first = _send(lab, "before")
     assert first.status == 200
     own_postgres.stop()

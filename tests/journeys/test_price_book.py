@@ -48,39 +48,3 @@ def test_a_price_of_the_book_is_charged_and_named(own_lab: Callable[..., Lab]) -
     ended = run("price", "set", "lab", "unpriced-upstream", "--catalogue")
     assert ended.returncode == 0, ended.stderr
     eventually(lambda: version_of_a_call() == "", 5)
-
-
-def test_a_book_that_cannot_be_read_says_where(own_lab: Callable[..., Lab]) -> None:
-    lab = own_lab({"ci": {"team": "growth"}}, [])
-
-    def told(name: str, content: str) -> tuple[int, str]:
-        file = lab.gateway.directory / name
-        file.write_text(content)
-        done = lab.gateway.run("price", "update", name)
-        return done.returncode, done.stderr
-
-    for name, content, sentence in (
-        ("a.csv", "provider,model,inptu\n", "a.csv has the column 'inptu'; there are provider, model"),
-        ("b.csv", "provider,input\n", "b.csv lacks the column provider or model"),
-        ("c.csv", "provider,model,input,output\nlab,x,1\n", "c.csv:2: has another number of cells"),
-        ("d.csv", "provider,model,input,output\n", "d.csv has no entries"),
-        ("e.yaml", "prices: [", "e.yaml:2:1: this is not YAML"),
-        ("f.yaml", "prices: {a: 1}", "f.yaml must be a list of entries"),
-        ("g.yaml", "[{provider: lab, model: x, price: {input: 1}}]", "entries[0].price.output: is missing"),
-        (
-            "h.yaml",
-            "[{provider: lab, model: x, price: null}, {provider: no, model: x, price: null}]",
-            "no provider 'no'",
-        ),
-        (
-            "i.yaml",
-            "[{provider: lab, model: x, price: {input: 0.1234567891, output: 1}}]",
-            "more than nine decimal places",
-        ),
-    ):
-        code, said = told(name, content)
-        assert code == 2, said
-        assert sentence in said
-    assert lab.gateway.run("price", "set", "lab", "x").returncode == 2
-    assert lab.gateway.run("price", "update", "no-such-file.csv").returncode == 2
-    assert json.loads(lab.gateway.run("price", "list", "--json").stdout) == []

@@ -17,9 +17,21 @@ LIMITS = [{"name": "everything", "match": {}, "unit": "usd", "amount": 100, "per
 COST = 60_000
 
 
+@pytest.fixture(scope="module")
+def running(file_lab: MakeLab) -> Lab:
+    return file_lab(KEYS, LIMITS)
+
+
 @pytest.fixture
-def own(own_lab: MakeLab) -> Lab:
-    return own_lab(KEYS, LIMITS)
+def own(running: Lab) -> Lab:
+    """A gateway that is ready, and has settled what was called before."""
+    running.fresh()
+    if not running.gateway.pids():
+        running.gateway.stop()
+        running.gateway.start()
+    running.gateway.wait_until_ready(15)
+    eventually(lambda: running.gateway.held() == 0, 5, "nothing is held")
+    return running
 
 
 def _answers(lab: Lab) -> bool:
@@ -37,9 +49,10 @@ def _die(lab: Lab, role: str, is_back: Callable[[], bool]) -> None:
 
 
 def test_the_data_plane_is_back_after_its_workers_death_and_nothing_is_lost(own: Lab) -> None:
+    before = own.gateway.settled("everything")
     assert own.chat("ci").status == 200
     _die(own, "worker", lambda: _answers(own))
-    eventually(lambda: own.gateway.settled("everything") == 2 * COST, 5, "nothing is lost")
+    eventually(lambda: own.gateway.settled("everything") == before + 2 * COST, 5, "nothing is lost")
     assert own.gateway.held() == 0
 
 
@@ -48,6 +61,7 @@ def test_the_admin_plane_is_back_after_its_process_death(own: Lab) -> None:
 
 
 def test_the_data_plane_serves_while_its_control_process_is_dead(own: Lab) -> None:
+    before = own.gateway.settled("everything")
     assert own.chat("ci").status == 200
     assert own.gateway.kill("control")
     served = 0
@@ -56,31 +70,34 @@ def test_the_data_plane_serves_while_its_control_process_is_dead(own: Lab) -> No
         served += 1
         time.sleep(0.02)
     assert served
-    eventually(lambda: own.gateway.settled("everything") == (served + 1) * COST, 3, "nothing is lost")
+    eventually(lambda: own.gateway.settled("everything") == before + (served + 1) * COST, 3, "nothing is lost")
     assert own.chat("ci").status == 200
 
 
 def test_a_call_in_flight_survives_the_death_of_the_control_process(own: Lab) -> None:
+    before = own.gateway.settled("everything")
     own.provider.on("lab-upstream", streamed(["x"] * 10, delay_ms=100))
     with own.caller("ci").open("/v1/chat/completions", chat(stream=True)) as call:
         assert call.read_some()
         own.gateway.kill("control")
         assert call.read_all().endswith(b"data: [DONE]\n\n")
     eventually(own.gateway.admin_is_up, 5)
-    eventually(lambda: own.gateway.settled("everything") == COST, 3, "the call is settled")
+    eventually(lambda: own.gateway.settled("everything") == before + COST, 3, "the call is settled")
 
 
 def test_what_was_settled_is_there_after_the_whole_tree_died(own: Lab) -> None:
+    before = own.gateway.settled("everything")
     for _ in range(5):
         assert own.chat("ci").status == 200
     own.gateway.kill_tree()
     own.gateway.start()
-    assert own.gateway.settled("everything") == 5 * COST
+    assert own.gateway.settled("everything") == before + 5 * COST
     assert own.gateway.held() == 0
     assert own.gateway.verify().returncode == 0
 
 
 def test_a_call_that_was_cut_by_a_crash_is_an_estimate_of_at_most_its_hold(own: Lab) -> None:
+    before = own.gateway.settled("everything")
     own.provider.on("lab-upstream", streamed(["x"] * 50, delay_ms=100))
     with own.caller("ci").open("/v1/chat/completions", chat(stream=True)) as call:
         request_id = call.headers["x-request-id"]
@@ -90,11 +107,12 @@ def test_a_call_that_was_cut_by_a_crash_is_an_estimate_of_at_most_its_hold(own: 
     receipt = own.gateway.receipt(request_id)
     assert receipt["cost_basis"] == "estimated"
     assert "crash" in receipt["flags"]
-    assert 0 < own.gateway.settled("everything") == receipt["cost_nanousd"] <= 500_000
+    assert 0 < own.gateway.settled("everything") - before == receipt["cost_nanousd"] <= 500_000
     assert own.gateway.held() == 0
 
 
 def test_sigterm_drains_live_streams(own: Lab) -> None:
+    before = own.gateway.settled("everything")
     own.provider.on("lab-upstream", streamed(["x"] * 10, delay_ms=100))
     with own.caller("ci").open("/v1/chat/completions", chat(stream=True)) as call:
         assert call.read_some()
@@ -106,7 +124,7 @@ def test_sigterm_drains_live_streams(own: Lab) -> None:
     assert own.gateway.process.returncode == 0
     assert not own.gateway.pids()
     own.gateway.start()
-    assert own.gateway.settled("everything") == COST
+    assert own.gateway.settled("everything") == before + COST
 
 
 def test_nothing_is_left_running_when_the_supervisor_is_killed(own: Lab) -> None:

@@ -23,9 +23,25 @@ KEYS: dict[str, dict[str, Any]] = {
 LIMITS = [{"name": "everything", "match": {}, "unit": "usd", "amount": 100, "per": "total"}]
 
 
+@pytest.fixture(scope="module")
+def running(file_lab: MakeLab) -> Lab:
+    return file_lab(KEYS, LIMITS)
+
+
 @pytest.fixture
-def stoppable(own_lab: MakeLab) -> Lab:
-    return own_lab(KEYS, LIMITS)
+def stoppable(running: Lab) -> Iterator[Lab]:
+    """A gateway that nothing stops; what the test stopped goes on after it."""
+    running.fresh()
+    yield running
+    for kill in _in_force(running):
+        lifted = running.gateway.admin("DELETE", f"/admin/v1/kill/{kill['generation']}", {"reason": "the test is over"})
+        assert lifted.status == 200, lifted.body
+    for key in KEYS:
+        eventually(lambda key=key: running.chat(key).status == 200, 5, f"{key} may call again")
+
+
+def _in_force(lab: Lab) -> list[dict[str, Any]]:
+    return [kill for kill in lab.gateway.admin("GET", "/admin/v1/kills").json()["items"] if not kill["lifted_at"]]
 
 
 def _raise_kill(lab: Lab, scope: dict[str, Any]) -> int:
@@ -141,7 +157,7 @@ def test_the_kill_command_waits_for_confirmation_and_lists_and_lifts(stoppable: 
     listed = lab.gateway.run("kill", "list", "--json")
     assert listed.returncode == 0, listed.stderr
     rows = json.loads(listed.stdout)
-    (row,) = rows["items"] if isinstance(rows, dict) else rows
+    (row,) = [row for row in rows if not row["lifted_at"]]
     assert row["scope"] == {"team": "growth"}
     assert row["reason"] == "a drill"
     assert lab.gateway.run("kill", "lift", str(row["generation"]), "--reason", "over").returncode == 0

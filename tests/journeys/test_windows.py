@@ -11,7 +11,7 @@ from penstock.testing.lab import Lab
 from penstock.testing.wire import eventually
 
 MakeLab = Callable[..., Lab]
-KEYS: dict[str, dict[str, Any]] = {name: {"team": "growth"} for name in ("slides", "berlin", "raised")}
+KEYS: dict[str, dict[str, Any]] = {name: {"team": "growth"} for name in ("slides", "berlin", "raised", "taken-back")}
 LIMITS: list[dict[str, Any]] = [
     {
         "name": "slides",
@@ -30,12 +30,13 @@ LIMITS: list[dict[str, Any]] = [
         "timezone": "Europe/Berlin",
     },
     {"name": "raised", "match": {"key": "raised"}, "unit": "requests", "amount": 1, "per": "year"},
+    {"name": "taken-back", "match": {"key": "taken-back"}, "unit": "requests", "amount": 1, "per": "year"},
 ]
 
 
-@pytest.fixture
-def own(own_lab: MakeLab) -> Lab:
-    return own_lab(KEYS, LIMITS)
+@pytest.fixture(scope="module")
+def own(file_lab: MakeLab) -> Lab:
+    return file_lab(KEYS, LIMITS)
 
 
 def _row(lab: Lab, limit: str) -> dict[str, Any]:
@@ -93,9 +94,9 @@ def test_a_declared_limit_is_raised_until_a_moment_and_then_binds_again(own: Lab
 
 
 def test_a_raise_can_be_taken_back(own: Lab) -> None:
-    assert own.chat("raised").status == 200
+    assert own.chat("taken-back").status == 200
     asked = {"by": 5, "until": (datetime.now(UTC) + timedelta(hours=1)).isoformat(), "reason": "a typing error"}
-    assert own.gateway.admin("POST", "/admin/v1/limits/raised/raise", asked).status == 200
-    eventually(lambda: own.chat("raised").status == 200, 2)
-    assert own.gateway.run("limit", "end-raises", "raised").returncode == 0
-    eventually(lambda: own.chat("raised").status == 429, 2)
+    assert own.gateway.admin("POST", "/admin/v1/limits/taken-back/raise", asked).status == 200
+    eventually(lambda: own.chat("taken-back").status == 200, 2)
+    assert own.gateway.run("limit", "end-raises", "taken-back").returncode == 0
+    eventually(lambda: own.chat("taken-back").status == 429, 2)

@@ -19,15 +19,32 @@ from penstock.testing.scripted import endless, streamed
 from penstock.testing.wire import eventually
 
 MakeLab = Callable[..., Lab]
-KEYS: dict[str, dict[str, Any]] = {"ci": {"team": "growth"}}
+KEYS: dict[str, dict[str, Any]] = {"ci": {"team": "growth"}, "counted": {"team": "other"}}
 LIMITS = [{"name": "everything", "match": {}, "unit": "usd", "amount": 100, "per": "total", "mode": "observe"}]
 COST = 60_000
 NAMES = {f"{socket.gethostname()}/worker-{number}" for number in range(2)}
 
 
+@pytest.fixture(scope="module")
+def two(file_lab: MakeLab) -> Lab:
+    return file_lab(KEYS, LIMITS, workers=2)
+
+
 @pytest.fixture
-def pair(own_lab: MakeLab) -> Lab:
-    return own_lab(KEYS, LIMITS, workers=2)
+def pair(two: Lab) -> Iterator[Lab]:
+    """A gateway of two workers that nothing stops; what the test stopped goes on after it."""
+    two.fresh()
+    two.gateway.wait_until_ready(15)
+    yield two
+    for kill in two.gateway.admin("GET", "/admin/v1/kills").json()["items"]:
+        if not kill["lifted_at"]:
+            _lift(two, kill["generation"])
+
+
+def _lift(lab: Lab, generation: int) -> None:
+    lifted = lab.gateway.admin("DELETE", f"/admin/v1/kill/{generation}", {"reason": "the test is over"})
+    assert lifted.status == 200, lifted.body
+    eventually(lambda: all(node["generation"] >= generation for node in lab.gateway.nodes()), 5)
 
 
 @pytest.fixture
@@ -95,24 +112,25 @@ def _is_gone(pid: int) -> bool:
 
 
 def test_calls_are_spread_over_the_workers_and_every_receipt_is_there(pair: Lab) -> None:
+    before = pair.gateway.settled("everything")
     ids = [pair.chat("ci").request_id for _ in range(40)]
     for number, request_id in enumerate(ids):
         receipt = pair.caller("ci").get(f"/v1/receipts/{request_id}")
         assert (number, receipt.status) == (number, 200)
     assert {pair.gateway.receipt(request_id)["node"] for request_id in ids} == NAMES
-    eventually(lambda: pair.gateway.settled("everything") == 40 * COST, 5, "every call is settled once")
+    eventually(lambda: pair.gateway.settled("everything") == before + 40 * COST, 5, "every call is settled once")
     told = pair.gateway.verify()
     assert told.returncode == 0, told.stderr
 
 
 def test_metrics_sum_the_calls_of_all_workers_and_tell_the_workers_apart(pair: Lab) -> None:
     for _ in range(20):
-        assert pair.chat("ci").status == 200
+        assert pair.chat("counted").status == 200
 
     def scraped() -> str:
         return pair.gateway.admin("GET", "/metrics").body.decode()
 
-    counted = re.compile(r'^penstock_calls_total\{.*cause="completed".*\} 20\.0$', re.MULTILINE)
+    counted = re.compile(r'^penstock_calls_total\{.*cause="completed".*team="other".*\} 20\.0$', re.MULTILINE)
     eventually(lambda: counted.search(scraped()), 5, "all calls are counted")
     for name in NAMES:
         assert f'penstock_worker_up{{node="{name}"}} 1.0' in scraped()
@@ -198,7 +216,8 @@ def test_a_worker_that_drains_takes_no_new_call_and_the_other_goes_on(pair: Lab,
     eventually(lambda: _pids(pair).get(draining) not in (None, before), 15, "another worker has its place")
 
 
-def test_sigterm_drains_the_streams_of_every_worker_at_once(pair: Lab, opened: ExitStack) -> None:
+def test_sigterm_drains_the_streams_of_every_worker_at_once(own_lab: MakeLab, opened: ExitStack) -> None:
+    pair = own_lab(KEYS, LIMITS, workers=2)
     pair.provider.on("other-upstream", streamed(["x"] * 30, delay_ms=100))
     streams = _streams(pair, opened)
     stopping = threading.Thread(target=pair.gateway.stop)
@@ -211,12 +230,6 @@ def test_sigterm_drains_the_streams_of_every_worker_at_once(pair: Lab, opened: E
     assert not pair.gateway.pids()
     with pytest.raises(ConnectionRefusedError):
         pair.gateway.caller().connect()
-
-
-def test_workers_that_start_together_all_begin_with_a_journal_of_their_own(own_lab: MakeLab) -> None:
-    lab = own_lab(KEYS, LIMITS, workers=6)
-    assert len({node["epoch"] for node in lab.gateway.nodes()}) == 6
-    assert "starting it again" not in lab.gateway.output()
 
 
 def test_every_worker_is_missed_after_the_control_process_died(pair: Lab) -> None:
@@ -235,12 +248,18 @@ def test_every_worker_is_missed_after_the_control_process_died(pair: Lab) -> Non
     assert _pids(pair) == before
 
 
-def test_the_command_line_has_the_last_word_on_the_number_of_workers(own_lab: MakeLab) -> None:
-    lab = own_lab(KEYS, LIMITS, workers=1)
-    lab.gateway.stop()
-    lab.gateway.start(arguments=["--workers", "3"])
-    eventually(lambda: [node["state"] for node in lab.gateway.nodes()] == ["connected"] * 3, 15)
-    assert len(lab.gateway.roles()["worker"]) == 3
+def test_workers_that_start_together_all_begin_with_a_journal_of_their_own_as_many_as_the_command_line_says(
+    tmp_path: Path,
+) -> None:
+    gateway = Gateway(tmp_path, {}, workers=1)
+    try:
+        gateway.start(arguments=["--workers", "6"])
+        eventually(lambda: [node["state"] for node in gateway.nodes()] == ["connected"] * 6, 15)
+        assert len(gateway.roles()["worker"]) == 6
+        assert len({node["epoch"] for node in gateway.nodes()}) == 6
+        assert "starting it again" not in gateway.output()
+    finally:
+        gateway.stop()
 
 
 @pytest.mark.parametrize("workers", [1, 2])

@@ -218,3 +218,40 @@ def test_the_doctor_says_what_is_wrong_and_what_to_do(command: Command, tmp_path
     assert failed["secret"] == f"chmod 600 {tmp_path / 'data' / 'secret'}"
     assert told.code == 1
     assert told.sentence.startswith("penstock: 4 of ")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "sentence"),
+    [
+        ("a.csv", "provider,model,inptu\n", "a.csv has the column 'inptu'; there are provider, model"),
+        ("b.csv", "provider,input\n", "b.csv lacks the column provider or model"),
+        ("c.csv", "provider,model,input,output\nsim,x,1\n", "c.csv:2: has another number of cells"),
+        ("d.csv", "provider,model,input,output\n", "d.csv has no entries"),
+        ("e.yaml", "prices: [", "e.yaml:2:1: this is not YAML"),
+        ("f.yaml", "prices: {a: 1}", "f.yaml must be a list of entries"),
+        ("g.yaml", "[{provider: sim, model: x, price: {input: 1}}]", "entries[0].price.output: is missing"),
+        (
+            "h.yaml",
+            "[{provider: sim, model: x, price: null}, {provider: no, model: x, price: null}]",
+            "no provider 'no'",
+        ),
+        (
+            "i.yaml",
+            "[{provider: sim, model: x, price: {input: 0.1234567891, output: 1}}]",
+            "more than nine decimal places",
+        ),
+    ],
+    ids=lambda value: value if "." in value and len(value) < 7 else "",
+)
+def test_a_book_that_cannot_be_read_says_where(asked: Command, name: str, content: str, sentence: str) -> None:
+    Path(name).write_text(content)
+    told = asked("price", "update", name)
+    assert told.code == 2, told.err
+    assert sentence in told.err
+    assert json.loads(asked("price", "list", "--json").out) == []
+
+
+def test_a_price_that_is_not_named_and_a_file_that_is_not_there_are_asked_wrongly(asked: Command) -> None:
+    assert asked("price", "set", "sim", "x").code == 2
+    assert asked("price", "update", "no-such-file.csv").code == 2
+    assert json.loads(asked("price", "list", "--json").out) == []
