@@ -13,7 +13,6 @@ from penstock.admission import key_uses
 from penstock.domain.idempotency import KeyUse
 from penstock.store import chunks
 from penstock.store.engine import control_engine
-from penstock.store.migrate import upgrade
 from penstock.store.tables.ledger import entries, journals
 
 NOW = 1_790_000_000_000_000_000
@@ -22,9 +21,8 @@ FIRST, AGAIN = KeyUse("key_1", "n", "body", "req_1"), KeyUse("key_1", "n", "body
 
 
 @pytest.fixture
-async def engine(store_url: URL) -> AsyncIterator[AsyncEngine]:
-    engine = control_engine(store_url)
-    await upgrade(engine)
+async def engine(whole_store_url: URL) -> AsyncIterator[AsyncEngine]:
+    engine = control_engine(whole_store_url)
     yield engine
     await engine.dispose()
 

@@ -14,7 +14,6 @@ from penstock.domain.idempotency import KeyUse
 from penstock.errors import StoreDown, StoreUnavailable
 from penstock.store.claim import Claim
 from penstock.store.engine import control_engine
-from penstock.store.migrate import upgrade
 
 
 class Presence(Claim):
@@ -49,10 +48,9 @@ class Link:
 
 
 @pytest.fixture
-async def link(store_url: URL, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Link]:
+async def link(whole_store_url: URL, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Link]:
     monkeypatch.setattr(worker, "AGAIN_S", 0.01)
-    engine = control_engine(store_url)
-    await upgrade(engine)
+    engine = control_engine(whole_store_url)
     link = Link(engine)
     keeping = asyncio.ensure_future(link.worker.keep_releasing())
     yield link

@@ -14,7 +14,6 @@ from penstock.domain.money import NANO, PriceOverride, Rate, RateCard
 from penstock.domain.snapshot import Change, Credential, Deployment, Provider, Secret
 from penstock.identity.secret import pepper
 from penstock.store.engine import control_engine
-from penstock.store.migrate import upgrade
 
 LAB_URL = "http://127.0.0.1:9001/v1"
 PEPPER = pepper("a root secret for tests")
@@ -66,9 +65,8 @@ class Plane:
 
 
 @pytest.fixture
-async def plane(store_url: URL) -> AsyncIterator[Plane]:
-    engine = control_engine(store_url)
-    await upgrade(engine)
+async def plane(whole_store_url: URL) -> AsyncIterator[Plane]:
+    engine = control_engine(whole_store_url)
     clock = Clock()
 
     def resolve(provider: Provider, model: str, price: PriceOverride | None, max_output: int | None) -> Deployment:

@@ -22,7 +22,6 @@ from penstock.records.recent import recent
 from penstock.records.retention import prune
 from penstock.records.usage import usage
 from penstock.store.engine import committer_engine, control_engine
-from penstock.store.migrate import upgrade
 from penstock.store.tables.control import keys
 from penstock.store.tables.records import rollups
 
@@ -46,10 +45,9 @@ class Store:
 
 
 @pytest.fixture
-async def store(store_url: URL) -> AsyncIterator[Store]:
-    control = control_engine(store_url)
-    await upgrade(control)
-    committer = committer_engine(store_url)
+async def store(whole_store_url: URL) -> AsyncIterator[Store]:
+    control = control_engine(whole_store_url)
+    committer = committer_engine(whole_store_url)
     yield Store(committer, control)
     committer.dispose()
     await control.dispose()
