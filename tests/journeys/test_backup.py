@@ -38,7 +38,7 @@ class Load:
         self._thread = threading.Thread(target=self._run)
 
     def _run(self) -> None:
-        while not self._stop.is_set():
+        while not self._stop.wait(0.01):
             self.answered += self._lab.chat("ci").status == 200
 
     def __enter__(self) -> "Load":

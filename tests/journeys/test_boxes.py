@@ -30,20 +30,27 @@ ROOT_SECRET = "a root secret that all boxes share"
 MakeBox = Callable[..., Gateway]
 
 
-@pytest.fixture
-def provider() -> Iterator[ScriptedProvider]:
+@pytest.fixture(scope="module")
+def vendor() -> Iterator[ScriptedProvider]:
     with ScriptedProvider() as provider:
         yield provider
 
 
 @pytest.fixture
-def box(tmp_path: Path, provider: ScriptedProvider) -> Iterator[MakeBox]:
+def provider(vendor: ScriptedProvider) -> ScriptedProvider:
+    vendor.forget()
+    return vendor
+
+
+@pytest.fixture(scope="module")
+def box(tmp_path_factory: pytest.TempPathFactory, vendor: ScriptedProvider) -> Iterator[MakeBox]:
     """Makes a gateway in a data directory of its own, on the store that it is told."""
     with ExitStack() as stack:
 
         def make(name: str, store: str, *, start: bool = True, secret: str = ROOT_SECRET, **config: Any) -> Gateway:
             environment = {"LAB_KEY": CREDENTIAL_CANARY, "PENSTOCK_SECRET": secret}
-            gateway = Gateway(tmp_path / name, {**lab_config(provider), "store": store, **config}, environment)
+            directory = tmp_path_factory.mktemp(name)
+            gateway = Gateway(directory, {**lab_config(vendor), "store": store, **config}, environment)
             stack.callback(gateway.stop)
             if start:
                 gateway.start()
@@ -52,10 +59,10 @@ def box(tmp_path: Path, provider: ScriptedProvider) -> Iterator[MakeBox]:
         yield make
 
 
-@pytest.fixture
-def pair(box: MakeBox, database: str) -> tuple[Gateway, Gateway]:
-    """Two that were started at once."""
-    first, second = box("first", database, start=False), box("second", database, start=False)
+@pytest.fixture(scope="module")
+def pair(box: MakeBox, file_database: str) -> tuple[Gateway, Gateway]:
+    """Two that were started at once, and that all tests of this file share which stop neither for good."""
+    first, second = box("first", file_database, start=False), box("second", file_database, start=False)
     started(first, second)
     return first, second
 
@@ -175,6 +182,7 @@ def test_what_is_changed_on_one_box_holds_on_the_other(pair: tuple[Gateway, Gate
         assert made.status == 201, made.body
         numbers.append((made.json()["number"], made.json()["settled"]))
     assert numbers == [(n, n) for n in range(numbers[0][0], numbers[0][0] + 4)]
+    assert first.admin("DELETE", "/admin/v1/limits/later").status == 204
 
 
 def test_a_kill_cuts_streams_on_every_box_and_is_confirmed_by_each(
@@ -192,14 +200,15 @@ def test_a_kill_cuts_streams_on_every_box_and_is_confirmed_by_each(
         assert stream.read_some()
     raised = first.run("kill", "--team", "growth", "--reason", "a drill", "--json")
     assert raised.returncode == 0, raised.stderr
-    nodes = msgspec.json.decode(raised.stdout)["nodes"]
+    told = msgspec.json.decode(raised.stdout)
+    nodes = told["nodes"]
     assert {node["node"] for node in nodes} == {f"{each['node']}/worker-0" for each in boxes(first)}
     assert [(node["state"], node["streams_cut"]) for node in nodes] == [("confirmed", 1)] * 2
     for stream in streams:
         assert b'"killed"' in stream.read_all()
         stream.hang_up()
     assert [status(gateway, secret) for gateway in pair] == [403, 403]
-    assert second.admin("DELETE", "/admin/v1/kill/1", {"reason": "over"}).status == 200
+    assert second.admin("DELETE", f"/admin/v1/kill/{told['generation']}", {"reason": "over"}).status == 200
     for gateway in pair:
         eventually(lambda gateway=gateway: status(gateway, secret) == 200, PATIENCE_S)
 
@@ -208,25 +217,28 @@ def test_a_worker_of_a_box_that_does_not_answer_is_unreachable_and_one_that_stop
     pair: tuple[Gateway, Gateway],
 ) -> None:
     first, second = pair
-    everything = {"scope": {"all": True}, "reason": "a drill"}
-    assert first.admin("POST", "/admin/v1/kill", everything).status == 202
-    eventually(lambda: [it["state"] for it in kill_nodes(first, 1)] == ["confirmed"] * 2, PATIENCE_S)
+    known = kill_of_everything(first)
+    eventually(lambda: [it["state"] for it in kill_nodes(first, known)] == ["confirmed"] * 2, PATIENCE_S)
     with standing_still(second):
         eventually(lambda: state_of(second, first) == "silent", PATIENCE_S, "it is not heard of")
-        assert first.admin("POST", "/admin/v1/kill", everything).status == 202
-        own = eventually(lambda: [it for it in kill_nodes(first, 2) if it["state"] == "confirmed"], PATIENCE_S)
+        missed = kill_of_everything(first)
+        own = eventually(lambda: [it for it in kill_nodes(first, missed) if it["state"] == "confirmed"], PATIENCE_S)
         assert len(own) == 1
-        (other,) = [it for it in kill_nodes(first, 2) if it not in own]
+        (other,) = [it for it in kill_nodes(first, missed) if it not in own]
         assert (other["state"], other["streams_cut"]) == ("unreachable", 0)
-    eventually(lambda: [it["state"] for it in kill_nodes(first, 2)] == ["confirmed"] * 2, PATIENCE_S)
+    eventually(lambda: [it["state"] for it in kill_nodes(first, missed)] == ["confirmed"] * 2, PATIENCE_S)
     second.stop()
     eventually(lambda: state_of(second, first) == "stopped", PATIENCE_S)
-    assert [it["state"] for it in kill_nodes(first, 2)] == ["confirmed"]
+    assert [it["state"] for it in kill_nodes(first, missed)] == ["confirmed"]
+    for generation in (known, missed):
+        assert first.admin("DELETE", f"/admin/v1/kill/{generation}", {"reason": "over"}).status == 200
+    second.start()
 
 
-def test_a_copy_of_a_data_directory_is_refused_while_its_original_runs(box: MakeBox, database: str) -> None:
-    original, copy = box("original", database), box("copy", database, start=False)
-    copy.directory.mkdir()
+def test_a_copy_of_a_data_directory_is_refused_while_its_original_runs(
+    pair: tuple[Gateway, Gateway], box: MakeBox, file_database: str
+) -> None:
+    original, copy = pair[0], box("copy", file_database, start=False)
     shutil.copytree(original.data, copy.data, ignore=shutil.ignore_patterns("*.sock", "*.lock"))
     with pytest.raises(RuntimeError, match=r"another gateway .* delete `box` and `journals`"):
         copy.start()
@@ -237,11 +249,14 @@ def test_a_copy_of_a_data_directory_is_refused_while_its_original_runs(box: Make
     copy.start()
     assert status(original, new_key(original)) == 200
     assert "Traceback" not in original.output()
+    assert copy.stop() == 0
 
 
-def test_a_box_with_another_root_secret_is_refused(box: MakeBox, database: str) -> None:
-    box("first", database)
-    stranger = box("second", database, start=False, secret="a root secret of its own")
+def test_a_box_with_another_root_secret_is_refused(
+    pair: tuple[Gateway, Gateway], box: MakeBox, file_database: str
+) -> None:
+    assert pair[0].is_ready()
+    stranger = box("stranger", file_database, start=False, secret="a root secret of its own")
     with pytest.raises(RuntimeError, match="the root secret is not the one") as refused:
         stranger.start()
     assert "exited with 2" in str(refused.value) and "Traceback" not in str(refused.value)
@@ -328,7 +343,7 @@ def test_a_backup_of_one_box_under_the_load_of_two_is_put_back_for_both(
 
     def call(gateway: Gateway) -> int:
         answered = 0
-        while not ending.is_set():
+        while not ending.wait(0.01):
             answered += status(gateway, secret) == 200
         return answered
 
@@ -363,6 +378,12 @@ def made_or_none(gateway: Gateway) -> str | None:
     name = f"later-{time.monotonic_ns()}"
     made = gateway.admin("POST", "/admin/v1/keys", {"name": name, "team": "growth"})
     return str(made.json()["secret"]) if made.status == 201 else None
+
+
+def kill_of_everything(gateway: Gateway) -> int:
+    raised = gateway.admin("POST", "/admin/v1/kill", {"scope": {"all": True}, "reason": "a drill"})
+    assert raised.status == 202, raised.body
+    return int(raised.json()["generation"])
 
 
 def kill_nodes(gateway: Gateway, generation: int) -> list[dict[str, Any]]:
