@@ -5,10 +5,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 from sqlalchemy.engine import URL
 
 from penstock.store.engine import committer_engine, database_url
 from penstock.store.migrate import newest_revision, upgrade_to
+from penstock.store.tables.schema import metadata
 from penstock.testing.postgres import CannotRun, Postgres
 
 
@@ -23,12 +25,20 @@ def postgres() -> Iterator[Postgres]:
     server.close()
 
 
+OTHER_SESSIONS = """
+    SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
+    WHERE datname = current_database() AND pid <> pg_backend_pid()"""
+SEQUENCES_ANEW = "SELECT setval(format('%I', sequencename)::regclass, start_value, false) FROM pg_sequences"
+
+
 @pytest.fixture(scope="session")
-def whole_postgres(postgres: Postgres) -> Iterator[str]:
-    """The name of a database that has been brought to the newest revision once, to be copied."""
+def whole_postgres(postgres: Postgres) -> Iterator[URL]:
+    """A database that has been brought to the newest revision once. Tests have it one after the other, since a new one
+    costs the server more than most tests do; each leaves it without a row, and the tables as they are."""
     with postgres.database() as name:
-        migrate(database_url(postgres.url(name), Path()))
-        yield name
+        url = database_url(postgres.url(name), Path())
+        migrate(url)
+        yield url
 
 
 @pytest.fixture(scope="session")
@@ -55,9 +65,20 @@ def whole_store_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[
         shutil.copyfile(request.getfixturevalue("whole_sqlite"), str(url.database))
         yield url
         return
-    server: Postgres = request.getfixturevalue("postgres")
-    with server.database(request.getfixturevalue("whole_postgres")) as name:
-        yield database_url(server.url(name), tmp_path)
+    url = request.getfixturevalue("whole_postgres")
+    yield url
+    empty(url)
+
+
+def empty(url: URL) -> None:
+    """Ends every other session of the database, deletes every row and starts its sequences again."""
+    engine = committer_engine(url)
+    with engine.begin() as connection:
+        connection.execute(text(OTHER_SESSIONS))
+        for table in reversed(metadata.sorted_tables):
+            connection.execute(table.delete())
+        connection.execute(text(SEQUENCES_ANEW))
+    engine.dispose()
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
