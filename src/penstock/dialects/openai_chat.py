@@ -30,6 +30,7 @@ from penstock.dialects.base import (
 from penstock.dialects.openai_chat_codec import ChatCodec
 from penstock.dialects.openai_errors import envelope, error_body, read_error
 from penstock.dialects.openai_usage import ChatUsage, normalise
+from penstock.dialects.passed import Passed
 from penstock.errors import GatewayError, InvalidRequest, UpstreamMalformed
 
 OVERHEAD_PER_REQUEST = 64
@@ -318,7 +319,6 @@ _LAST_NULL_USAGE = re.compile(rb',"usage":null((?:,"obfuscation":"[^"\\]*")?\}\r
 it prove that it is the chunk's own and not a nested one, so it can go without parsing."""
 _EARLY_NULL_USAGE = re.compile(rb'^(data: \{(?:"\w+":(?:"[^"\\]*"|\d+|null),)*)"usage":null,', re.MULTILINE)
 """The same among the plain members before the first nested one."""
-_HELD_FOR_COUNTING_BYTES = 64 * 1024
 
 
 class _Named(Struct):
@@ -377,11 +377,22 @@ _ending_decoder = msgspec.json.Decoder(_EndingChunk)
 _shape_decoder = msgspec.json.Decoder(_Shape)
 
 
+class _Passed(Passed):
+    def count(self, piece: bytes) -> int:
+        tokens = 0
+        for event in sse.events(piece):
+            data = sse.data_of(event)
+            if data.startswith(b"{"):
+                tokens += estimate_tokens(_text_sizes(data))
+            elif event.startswith(b"{"):  # an answer that is no stream at all
+                tokens += estimate_tokens([len(event)])
+        return tokens
+
+
 class ChatTee:
     """Reads a stream of chat completion chunks while it passes.
 
-    Only chunks that tell something (usage, a finish reason, an error) are parsed. What has passed is kept, up to a
-    bound, so that a stream that is cut can still be counted; nobody pays for counting a stream that ends well.
+    Only chunks that tell something (usage, a finish reason, an error) are parsed.
     `choices`: how many were asked for. Some vendors end without `[DONE]`; then each of them must have finished.
     """
 
@@ -393,9 +404,7 @@ class ChatTee:
         self._strips = strips_usage
         self._choices = choices
         self._finished: set[int] = set()
-        self._kept: list[bytes] = []
-        self._kept_bytes = 0
-        self._counted = 0
+        self._passed = _Passed()
 
     def feed(self, data: bytes) -> bytes:
         run = self._splitter.feed(data)
@@ -414,18 +423,14 @@ class ChatTee:
         return (rest if self._strips else b""), seen
 
     def counted_output(self) -> int:
-        self._count_kept()
-        return self._counted
+        return self._passed.tokens()
 
     def error_event(self, error: GatewayError) -> bytes:
         return b"data: " + error_body(error) + b"\n\n"
 
     def _observe(self, run: bytes) -> None:
         self.begun = True
-        self._kept.append(run)
-        self._kept_bytes += len(run)
-        if self._kept_bytes > _HELD_FOR_COUNTING_BYTES:
-            self._count_kept()
+        self._passed.keep(run)
         if _may_tell(run):
             after = 0
             for match in _TELLING.finditer(run):
@@ -460,17 +465,6 @@ class ChatTee:
             return run
         run = _EARLY_NULL_USAGE.sub(rb"\1", run)
         return b"".join(map(_without_usage, sse.events(run))) if b'"usage"' in run else run
-
-    def _count_kept(self) -> None:
-        for run in self._kept:
-            for event in sse.events(run):
-                data = sse.data_of(event)
-                if data.startswith(b"{"):
-                    self._counted += estimate_tokens(_text_sizes(data))
-                elif event.startswith(b"{"):  # an answer that is no stream at all
-                    self._counted += estimate_tokens([len(event)])
-        self._kept.clear()
-        self._kept_bytes = 0
 
 
 def _finished(data: bytes) -> list[int]:

@@ -34,6 +34,7 @@ from penstock.dialects.base import (
     is_not_json,
     read_object,
 )
+from penstock.dialects.passed import Passed
 from penstock.domain.usage import Usage
 from penstock.errors import GatewayError, InvalidRequest, UpstreamMalformed
 
@@ -281,7 +282,6 @@ def _reading(reported: dict[str, Any], finish: Any, error: Any, is_told: bool) -
 # -- the stream -------------------------------------------------------------------------------------------------------
 
 _TELLING = re.compile(rb'"type"\s*:\s*"(?:message_start|message_delta|message_stop|error)"')
-_HELD_FOR_COUNTING_BYTES = 64 * 1024
 
 
 class _StreamDelta(Struct):
@@ -309,9 +309,20 @@ class _Event(Struct):
 _event_decoder = msgspec.json.Decoder(_Event)
 
 
+class _Passed(Passed):
+    def count(self, piece: bytes) -> int:
+        tokens = 0
+        for event in sse.events(piece):
+            data = sse.data_of(event)
+            if b"_delta" in data:
+                tokens += estimate_tokens(_text_sizes(data))
+            elif event.startswith(b"{"):  # an answer that is no stream at all
+                tokens += estimate_tokens([len(event)])
+        return tokens
+
+
 class MessagesTee:
-    """Reads a stream of Messages events while it passes, untouched. Only events that tell something are parsed; what
-    has passed is kept, up to a bound, so that a stream that is cut can still be counted."""
+    """Reads a stream of Messages events while it passes, untouched. Only events that tell something are parsed."""
 
     def __init__(self) -> None:
         self.begun = False
@@ -320,9 +331,7 @@ class MessagesTee:
         self._splitter = sse.Splitter()
         self._reported: dict[str, Any] = {}
         self._is_told = False
-        self._kept: list[bytes] = []
-        self._kept_bytes = 0
-        self._counted = 0
+        self._passed = _Passed()
 
     def feed(self, data: bytes) -> bytes:
         run = self._splitter.feed(data)
@@ -337,18 +346,14 @@ class MessagesTee:
         return b"", self.ended
 
     def counted_output(self) -> int:
-        self._count_kept()
-        return self._counted
+        return self._passed.tokens()
 
     def error_event(self, error: GatewayError) -> bytes:
         return errors.error_event(error)
 
     def _observe(self, run: bytes) -> None:
         self.begun = True
-        self._kept.append(run)
-        self._kept_bytes += len(run)
-        if self._kept_bytes > _HELD_FOR_COUNTING_BYTES:
-            self._count_kept()
+        self._passed.keep(run)
         if _TELLING.search(run) is not None or run.startswith(b"{"):
             for event in sse.events(run):
                 if _TELLING.search(event) is not None or event.startswith(b"{"):
@@ -379,17 +384,6 @@ class MessagesTee:
         self.reading = new._replace(
             finish_reason=new.finish_reason or known.finish_reason, error=known.error, error_status=known.error_status
         )
-
-    def _count_kept(self) -> None:
-        for run in self._kept:
-            for event in sse.events(run):
-                data = sse.data_of(event)
-                if b"_delta" in data:
-                    self._counted += estimate_tokens(_text_sizes(data))
-                elif event.startswith(b"{"):  # an answer that is no stream at all
-                    self._counted += estimate_tokens([len(event)])
-        self._kept.clear()
-        self._kept_bytes = 0
 
 
 def _text_sizes(data: bytes) -> list[int]:

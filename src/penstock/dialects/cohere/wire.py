@@ -29,6 +29,7 @@ from penstock.dialects.base import (
 )
 from penstock.dialects.cohere.codec import ChatCodec
 from penstock.dialects.cohere.usage import Reported, Units, normalise, whole
+from penstock.dialects.passed import Passed
 from penstock.domain.usage import Usage
 from penstock.errors import GatewayError, InvalidRequest
 
@@ -125,7 +126,11 @@ class _Event(Struct):
 
 _event_decoder = msgspec.json.Decoder(_Event)
 _delta_decoder = msgspec.json.Decoder(_Reply)
-_HELD_FOR_COUNTING_BYTES = 64 * 1024
+
+
+class _Passed(Passed):
+    def count(self, piece: bytes) -> int:
+        return sum([estimate_tokens([_text_size(sse.data_of(event))]) for event in sse.events(piece)])
 
 
 class CohereTee:
@@ -136,9 +141,7 @@ class CohereTee:
         self.ended = False
         self.reading = Reading()
         self._splitter = sse.Splitter()
-        self._kept: list[bytes] = []
-        self._kept_bytes = 0
-        self._counted = 0
+        self._passed = _Passed()
 
     def feed(self, data: bytes) -> bytes:
         self._observe(self._splitter.feed(data))
@@ -151,11 +154,7 @@ class CohereTee:
         return b"", self.ended
 
     def counted_output(self) -> int:
-        for run in self._kept:
-            self._counted += sum(estimate_tokens([_text_size(sse.data_of(event))]) for event in sse.events(run))
-        self._kept.clear()
-        self._kept_bytes = 0
-        return self._counted
+        return self._passed.tokens()
 
     def error_event(self, error: GatewayError) -> bytes:
         return error_event(error)
@@ -164,10 +163,7 @@ class CohereTee:
         if not run:
             return
         self.begun = True
-        self._kept.append(run)
-        self._kept_bytes += len(run)
-        if self._kept_bytes > _HELD_FOR_COUNTING_BYTES:
-            self.counted_output()
+        self._passed.keep(run)
         if b"message-end" in run or b'"message":"' in run or run.startswith(b"{"):
             for event in sse.events(run):
                 self._learn(sse.data_of(event) or event.strip())

@@ -34,6 +34,7 @@ from penstock.dialects.gemini.codec import GeminiCodec
 from penstock.dialects.gemini.frames import Frames
 from penstock.dialects.gemini.names import FINISH_REASONS, NAME, camel_members, elements, in_camel, word
 from penstock.dialects.gemini.usage import Metadata, normalise
+from penstock.dialects.passed import Passed
 from penstock.domain.usage import Usage
 from penstock.errors import GatewayError, InvalidRequest, UpstreamMalformed
 
@@ -294,7 +295,6 @@ def _read_one(body: bytes) -> Reading:
 
 # -- the stream -------------------------------------------------------------------------------------------------------
 
-_HELD_FOR_COUNTING_BYTES = 64 * 1024
 _TELLING = (b"inishReason", b"inish_reason", b"lockReason", b"lock_reason", b'"error"')
 
 
@@ -333,6 +333,11 @@ class _Chunk(Struct):
 _chunk_decoder = msgspec.json.Decoder(_Chunk)
 
 
+class _Passed(Passed):
+    def count(self, piece: bytes) -> int:
+        return estimate_tokens(_text_sizes(piece))
+
+
 class GeminiTee:
     """Reads a stream of answers while it passes, untouched, in either form.
 
@@ -350,9 +355,7 @@ class GeminiTee:
         self._choices = choices
         self._begun_candidates: set[Any] = set()
         self._finished: set[Any] = set()
-        self._kept: list[bytes] = []
-        self._kept_bytes = 0
-        self._counted = 0
+        self._passed = _Passed()
 
     @property
     def ended(self) -> bool:
@@ -382,8 +385,7 @@ class GeminiTee:
         return b"", is_blocked or (bool(self._finished) and self._finished >= self._begun_candidates)
 
     def counted_output(self) -> int:
-        self._count_kept()
-        return self._counted
+        return self._passed.tokens()
 
     def error_event(self, error: GatewayError) -> bytes:
         body = errors.error_body(error)
@@ -393,10 +395,7 @@ class GeminiTee:
 
     def _take(self, found: bytes) -> None:
         self.begun = True
-        self._kept.append(found)
-        self._kept_bytes += len(found)
-        if self._kept_bytes > _HELD_FOR_COUNTING_BYTES:
-            self._count_kept()
+        self._passed.keep(found)
         if self._choices > 1 or any(name in found for name in _TELLING):
             self._reading = after(self.reading, _read_one(found))
             self._look_for_the_end(found)
@@ -410,12 +409,6 @@ class GeminiTee:
             return
         self._begun_candidates |= {_index(one) for one in reply.candidates or ()}
         self._finished |= {_index(one) for one in reply.candidates or () if one.finish_reason}
-
-    def _count_kept(self) -> None:
-        for found in self._kept:
-            self._counted += estimate_tokens(_text_sizes(found))
-        self._kept.clear()
-        self._kept_bytes = 0
 
 
 def _text_sizes(found: bytes) -> list[int]:

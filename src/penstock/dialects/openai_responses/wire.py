@@ -43,6 +43,7 @@ from penstock.dialects.openai_responses.references import (
     refer_by_tools,
 )
 from penstock.dialects.openai_responses.usage import ResponseUsage, normalise
+from penstock.dialects.passed import Passed
 from penstock.domain.usage import Usage
 from penstock.errors import GatewayError, InvalidRequest, UpstreamMalformed
 
@@ -283,7 +284,6 @@ ENDINGS = frozenset({"response.completed", "response.incomplete", "response.fail
 _TELLING = re.compile(rb'"type"\s*:\s*"(?:response\.(?:completed|incomplete|failed|cancelled)|error)"')
 _PREAMBLE = re.compile(rb'"type"\s*:\s*"response\.(?:created|in_progress|queued)"')
 _NUMBER = re.compile(rb'"sequence_number"\s*:\s*(\d+)')
-_HELD_FOR_COUNTING_BYTES = 64 * 1024
 
 
 class _Event(Struct):
@@ -300,19 +300,36 @@ _delta_decoder = msgspec.json.Decoder(_Delta)
 _any_decoder = msgspec.json.Decoder(dict[str, Any])
 
 
+class _Passed(Passed):
+    """Also finds the number of the newest event."""
+
+    __slots__ = ("_numbered",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._numbered = -1
+
+    def count(self, piece: bytes) -> int:
+        if numbers := _NUMBER.findall(piece):
+            self._numbered = max(self._numbered, min(int(numbers[-1][:18]), 2**53))
+        data = [sse.data_of(event) for event in sse.events(piece)]
+        return sum([estimate_tokens([_delta_size(each)]) for each in data if b'"delta"' in each])
+
+    def newest_number(self) -> int:
+        """-1 before the first."""
+        self.tokens()
+        return self._numbered
+
+
 class ResponsesTee:
-    """Reads a stream of typed events while it passes. Only the last one is parsed; what has passed is kept, up to a
-    bound, so that a stream that is cut can still be counted."""
+    """Reads a stream of typed events while it passes. Only the last one is parsed."""
 
     def __init__(self) -> None:
         self.begun = False
         self.ended = False
         self.reading = Reading()
         self._splitter = sse.Splitter()
-        self._kept: list[bytes] = []
-        self._kept_bytes = 0
-        self._counted = 0
-        self._numbered = -1
+        self._passed = _Passed()
 
     def feed(self, data: bytes) -> bytes:
         if run := self._splitter.feed(data):
@@ -325,21 +342,17 @@ class ResponsesTee:
         return b"", self.ended
 
     def counted_output(self) -> int:
-        self._count_kept()
-        return self._counted
+        return self._passed.tokens()
 
     def error_event(self, error: GatewayError) -> bytes:
         """The event takes the next number in the sequence."""
-        self._count_kept()
         told = {"type": "error", "code": error.code, "message": error.message, "param": error.param}
-        return b"event: error\ndata: " + encode_object({**told, "sequence_number": self._numbered + 1}) + b"\n\n"
+        number = self._passed.newest_number() + 1
+        return b"event: error\ndata: " + encode_object({**told, "sequence_number": number}) + b"\n\n"
 
     def _observe(self, run: bytes) -> None:
         """A stream begins with what is more than its head: until then another target can still answer."""
-        self._kept.append(run)
-        self._kept_bytes += len(run)
-        if self._kept_bytes > _HELD_FOR_COUNTING_BYTES:
-            self._count_kept()
+        self._passed.keep(run)
         if not self.begun:
             self.begun = any(
                 event.lstrip()[:1] not in b":" and not _PREAMBLE.search(event) for event in sse.events(run)
@@ -361,17 +374,6 @@ class ResponsesTee:
             message, status = read_response_error(decode_reply(_any_decoder, data))
             self.reading = self.reading._replace(error=message, error_status=status)
             self.ended = True
-
-    def _count_kept(self) -> None:
-        for run in self._kept:
-            for event in sse.events(run):
-                data = sse.data_of(event)
-                if b'"delta"' in data:
-                    self._counted += estimate_tokens([_delta_size(data)])
-            if numbers := _NUMBER.findall(run):
-                self._numbered = max(self._numbered, min(int(numbers[-1][:18]), 2**53))
-        self._kept.clear()
-        self._kept_bytes = 0
 
 
 def _delta_size(data: bytes) -> int:
