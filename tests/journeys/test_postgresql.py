@@ -134,7 +134,7 @@ def test_a_gateway_that_stops_during_an_outage_brings_its_journal_in_at_the_next
     lab.gateway.start(wait=False)
     eventually(lambda: "cannot be reached" in lab.gateway.output(), 10, "it says what it waits for")
     own_postgres.start()
-    eventually(lab.gateway.is_ready, 20, "it is ready once the store is there")
+    lab.gateway.wait_until_ready(20)
     assert lab.gateway.settled("everything") == 3 * COST and lab.gateway.held() == 0
     assert "Traceback" not in lab.gateway.output()
 
