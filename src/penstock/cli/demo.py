@@ -142,7 +142,7 @@ def _wait_until_ready(
     with error_console().status("starting the gateway"):
         deadline = time.monotonic() + READY_WITHIN_S
         while time.monotonic() < deadline and gateway.poll() is None:
-            if _is_ready(data_plane, admin_plane):
+            if _is_ready(data_plane):
                 url = f"http://{admin_plane.host}:{admin_plane.port}"
                 return AdminClient(url, resolve_secret(f"file:{folder / 'data' / 'admin_key'}"))
             time.sleep(0.05)
@@ -150,10 +150,9 @@ def _wait_until_ready(
     raise CommandFailed(f"the gateway did not start; its last words: {lines[-1] if lines else 'none'}")
 
 
-def _is_ready(data_plane: Address, admin_plane: Address) -> bool:
-    """The admin listener comes last."""
+def _is_ready(data_plane: Address) -> bool:
     try:
-        return _call(data_plane, "GET", "/readyz").status == 200 and _call(admin_plane, "GET", "/healthz").status > 0
+        return _call(data_plane, "GET", "/readyz").status == 200
     except (OSError, HTTPException):
         return False
 

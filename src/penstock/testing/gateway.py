@@ -15,7 +15,6 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
-from urllib.parse import urlsplit
 
 import msgspec
 import yaml
@@ -125,20 +124,11 @@ class Gateway:
     def _ready_or_dead(self) -> bool:
         if self.process is not None and self.process.poll() is not None:
             raise RuntimeError(f"serve exited with {self.process.returncode}:\n{self.output()[-4000:]}")
-        return self.is_ready() and self._admin_listens()
+        return self.is_ready()
 
     def is_ready(self) -> bool:
         """Whether the data plane can admit, with all of its workers."""
         return self.admits() and (self.config["server"]["workers"] == 1 or self._is_complete())
-
-    def _admin_listens(self) -> bool:
-        """The admin plane comes after the data plane."""
-        place = urlsplit(self.admin_url)
-        try:
-            with socket.create_connection((place.hostname or "", place.port or 0), timeout=2):
-                return True
-        except OSError:
-            return False
 
     def admits(self) -> bool:
         """Whether the data plane can admit, with whichever worker gets the question."""

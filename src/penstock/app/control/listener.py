@@ -27,6 +27,20 @@ class AddressInUse(PenstockError):
     """Somebody else listens there."""
 
 
+class Surface:
+    """An ASGI application that is there before it can answer: requests wait until `serve` says who answers them."""
+
+    def __init__(self) -> None:
+        self._application: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+    def serve(self, application: Any) -> None:
+        self._application.set_result(application)
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        application = await asyncio.shield(self._application)
+        await application(scope, receive, send)
+
+
 @dataclass
 class Listener:
     """Serving from `start` on, until `stop`."""
@@ -39,7 +53,7 @@ class Listener:
     def start(cls, application: Any, host: str, port: int, tls: TlsFiles | None = None) -> "Listener":
         """Raises AddressInUse, and ConfigError for TLS files that cannot be used."""
         certificates = None if tls is None else Certificates(tls)
-        require_address(host, port)
+        _probe(host, port)
         server = Server(
             application,
             address=host,
@@ -88,8 +102,8 @@ async def _keep_renewing(server: Server, certificates: Certificates, files: TlsF
             log.warning("a new certificate cannot be used, the old one stays", reason=str(error))
 
 
-def require_address(host: str, port: int) -> None:
-    """Raises AddressInUse where somebody listens: Granian would share the port with them, without a word."""
+def _probe(host: str, port: int) -> None:
+    """Granian would share the port with whoever has it already, without a word."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -1,8 +1,10 @@
 """The life of the control process: what is made in which order, what runs, and how it ends.
 
-    data directory and lock -> file and secrets -> store -> declared configuration -> link to workers -> admin listener
+    data directory and lock -> file and secrets -> store -> declared configuration -> admin listener -> link to workers
+    -> admin surface
 
-Calls wait for no more than the link: what administrators use, a third of all that is loaded, comes after it.
+Calls wait for no more than the link. What administrators use, a third of all that is loaded, comes after it: whoever
+asks before that waits for the answer.
 
 From then on these run until the process is told to stop: the drain of the journals, the sign of life in the store, the
 pulse to the workers, the admin listener, and the chores. On a database with other boxes two more: the follower and the
@@ -24,7 +26,7 @@ from penstock import __version__
 from penstock.app import tls
 from penstock.app.control.bootstrap import Options, lock_directory, prepare_directory, secrets_of
 from penstock.app.control.chores import Chores
-from penstock.app.control.listener import Listener, require_address
+from penstock.app.control.listener import Listener, Surface
 from penstock.app.control.parts import Parts
 from penstock.app.control.peers import Peers
 from penstock.config.loading import load
@@ -73,14 +75,11 @@ class Control:
         parts.metrics.declare_aliases(snapshot.aliases)
         if (data_plane := parts.config.server.tls) is not None:
             tls.server_context(data_plane.files())  # a fault of the workers' files is said before they start
-        host, _, port = parts.config.server.admin.rpartition(":")
-        address = (host.strip("[]"), int(port))
-        require_address(*address)
+        surface = Surface()
+        self._listener = self._listen(surface)
         await self._peers.listen()
         self._administration = await self._administer()
-        admin_tls = parts.config.server.admin_tls
-        files = None if admin_tls is None else admin_tls.files()
-        self._listener = Listener.start(self._administration.application(), *address, files)
+        surface.serve(self._administration.application())
         # What is here now stays: the collector, which the module's entry turned off, need not look at it again.
         gc.freeze()
         gc.enable()
@@ -91,6 +90,12 @@ class Control:
             changes=len(applied.steps),
             boot_ms=(time.time_ns() - parts.started_at) // 1_000_000,
         )
+
+    def _listen(self, surface: Surface) -> Listener:
+        server = self._parts.config.server
+        host, _, port = server.admin.rpartition(":")
+        files = None if server.admin_tls is None else server.admin_tls.files()
+        return Listener.start(surface, host.strip("[]"), int(port), files)
 
     async def _administer(self) -> "Administration":
         """Loaded in a thread, while the workers are given what they begin with."""
