@@ -35,6 +35,7 @@ def write(conn: Connection, events: Sequence[UsageEvent]) -> None:
         for id in left.ids
     ]
     if rows:
+        rows.sort(key=lambda row: row[:2])  # in one order always, so that two boxes never wait for each other
         conn.exec_driver_sql(_INSERT.format("?" if conn.dialect.name == "sqlite" else "%s"), rows)
 
 
