@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,20 @@ async def world(postgres: Postgres, tmp_path: Path) -> AsyncIterator[World]:
             await engine.dispose()
 
 
+@asynccontextmanager
+async def following(world: World) -> AsyncIterator[list[int]]:
+    """Follows for the block, from when it listens: the backends that do. The connection is gone when the block is."""
+    task = asyncio.ensure_future(world.follower.keep())
+    try:
+        async with asyncio.timeout(LONG_S):
+            while not (pids := await world.listeners()):
+                await asyncio.sleep(0.01)
+        yield pids
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
 async def until(holds: Callable[[], Any]) -> None:
     async with asyncio.timeout(LONG_S):
         while not holds():
@@ -64,29 +79,21 @@ async def until(holds: Callable[[], Any]) -> None:
 
 async def test_a_change_is_pushed_long_before_the_next_look(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(subject, "LOOK_S", 10 * LONG_S)
-    following = asyncio.ensure_future(world.follower.keep())
-    async with asyncio.timeout(LONG_S):
-        while not await world.listeners():
-            await asyncio.sleep(0.01)
-    await world.there.change("t", teams.create, {"name": "growth"})
-    await until(lambda: world.news)
-    assert world.news[0].names == {"team": {"growth"}}
-    following.cancel()
+    async with following(world):
+        await world.there.change("t", teams.create, {"name": "growth"})
+        await until(lambda: world.news)
+        assert world.news[0].names == {"team": {"growth"}}
 
 
 async def test_a_change_is_seen_without_the_push(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(subject, "LOOK_S", 0.05)
     monkeypatch.setattr(subject, "LISTEN_AGAIN_S", 10 * LONG_S)
-    following = asyncio.ensure_future(world.follower.keep())
-    async with asyncio.timeout(LONG_S):
-        while not (pids := await world.listeners()):
-            await asyncio.sleep(0.01)
-    async with world.there.engine.begin() as conn:
-        for pid in pids:
-            await conn.execute(text("SELECT pg_terminate_backend(:pid, 5000)"), {"pid": pid})
-    await world.there.change("t", teams.create, {"name": "growth"})
-    await until(lambda: world.news)
-    following.cancel()
+    async with following(world) as pids:
+        async with world.there.engine.begin() as conn:
+            for pid in pids:
+                await conn.execute(text("SELECT pg_terminate_backend(:pid, 5000)"), {"pid": pid})
+        await world.there.change("t", teams.create, {"name": "growth"})
+        await until(lambda: world.news)
 
 
 async def test_only_a_look_of_the_last_two_seconds_vouches(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,14 +105,10 @@ async def test_only_a_look_of_the_last_two_seconds_vouches(world: World, monkeyp
 
 
 async def test_what_others_lack_is_heard_and_what_cannot_be_read_is_no_harm(world: World) -> None:
-    following = asyncio.ensure_future(world.follower.keep())
-    async with asyncio.timeout(LONG_S):
-        while not await world.listeners():
-            await asyncio.sleep(0.01)
-    places = (Place("lim_1", 3_600, "ada", "hour"), Place("lim_2", 0, "", "sliding-minute"))
-    async with world.there.engine.begin() as conn:
-        await conn.execute(text(f"NOTIFY {changes.RECALLS}, 'of a later release'"))
-        await changes.recall(conn, {7: places, 9: [Place("lim_1", 0, "x" * 9_000, "total")]})
-    await until(lambda: len(world.recalls) == 2)
-    assert world.recalls == [{7: places[:1]}, {7: places[1:]}]
-    following.cancel()
+    async with following(world):
+        places = (Place("lim_1", 3_600, "ada", "hour"), Place("lim_2", 0, "", "sliding-minute"))
+        async with world.there.engine.begin() as conn:
+            await conn.execute(text(f"NOTIFY {changes.RECALLS}, 'of a later release'"))
+            await changes.recall(conn, {7: places, 9: [Place("lim_1", 0, "x" * 9_000, "total")]})
+        await until(lambda: len(world.recalls) == 2)
+        assert world.recalls == [{7: places[:1]}, {7: places[1:]}]

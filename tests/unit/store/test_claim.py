@@ -37,6 +37,11 @@ async def claim(url: URL) -> AsyncIterator[Claim]:
     await claim.release()
 
 
+async def stop(keeping: asyncio.Task[None]) -> None:
+    keeping.cancel()
+    await asyncio.wait([keeping])
+
+
 async def end_sessions(url: URL) -> None:
     """As the server does when it is restarted; sessions of this test's own database only, and not its own."""
     engine = control_engine(url)
@@ -142,7 +147,7 @@ async def test_a_box_says_each_moment_that_it_lives_learns_when_it_was_given_up_
         postgres.run("DELETE FROM boxes", name)
         await asyncio.sleep(0.5)
         assert row("state") == "live"
-        keeping.cancel()
+        await stop(keeping)
         await claim.release()
 
 
@@ -172,7 +177,7 @@ async def test_a_lost_session_is_claimed_again(url: URL, claim: Claim) -> None:
         assert claim.is_confirmed()
         with pytest.raises(StoreInUse):
             await claim_on(url, THIS).take()
-    keeping.cancel()
+    await stop(keeping)
 
 
 async def test_a_box_that_another_process_has_become_ends(url: URL, claim: Claim) -> None:
@@ -200,7 +205,7 @@ async def test_a_database_that_hangs_is_not_confirmed_and_is_again_when_it_goes_
         own.thaw()
         await asyncio.sleep(0.3)
         claim.require()
-        keeping.cancel()
+        await stop(keeping)
         await claim.release()
 
 
