@@ -93,7 +93,8 @@ class Catalog:
         override: PriceOverride | None = None,
         max_output: int | None = None,
     ) -> Deployment:
-        """`model` at `provider` as of `at` (aware), with `override` and `max_output` of the operator going first.
+        """`model` at `provider` as of `at` (aware), with the operator's `override` going first; `max_output`
+        is the operator's for a model of which the catalogue does not say it.
 
         What is not known is None, but for `image_tokens`, which has the domain's default. `weight` is the caller's to
         set. Raises `ConfigError` for an override that is not a price.
@@ -111,7 +112,7 @@ class Catalog:
             provider.name,
             model,
             price,
-            facts.max_output if max_output is None else max_output,
+            facts.max_output or max_output,
             facts.context_window or (listed.context_window if listed else None),
             lacks=facts.lacks or (),
             **bounds,

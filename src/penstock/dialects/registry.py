@@ -9,7 +9,7 @@ from penstock.dialects.completions import Completions
 from penstock.dialects.embeddings import Embeddings
 from penstock.dialects.moderations import Moderations
 from penstock.dialects.openai_chat import ChatCompletions
-from penstock.dialects.openai_responses import InputTokens, Responses, StoredResponses
+from penstock.dialects.openai_responses import Compaction, InputTokens, Responses, StoredResponses
 
 DIALECTS: dict[str, Dialect] = {
     dialect.surface: dialect
@@ -17,6 +17,7 @@ DIALECTS: dict[str, Dialect] = {
         ChatCompletions(),
         Responses(),
         InputTokens(),
+        Compaction(),
         StoredResponses(),
         Completions(),
         Embeddings(),

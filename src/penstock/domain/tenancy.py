@@ -14,7 +14,7 @@ DEFAULT_ORGANISATION = "default"
 
 
 SURFACES = (
-    *("chat.completions", "responses", "responses.input_tokens", "responses.stored"),
+    *("chat.completions", "responses", "responses.compact", "responses.input_tokens", "responses.stored"),
     *("completions", "embeddings", "moderations"),
     *("messages", "messages.count_tokens", "converse", "converse.count_tokens", "invoke"),
     *("generateContent", "countTokens"),

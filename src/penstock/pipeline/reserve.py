@@ -116,11 +116,14 @@ def _demand(
 ) -> tuple[int | None, Demand]:
     """The cap on one choice's output, and how the call is sent. The caller's cap stands; else the alias's, else the
     catalogue's is injected where a limit that refuses counts output, so that the provider enforces our bound. The newer
-    of its two names goes as the older one to servers that may know that one alone: they would ignore it."""
+    of its two names goes as the older one to servers that may know that one alone: they would ignore it.
+    Where the request has no member for a cap, the bound is all that the model can put out."""
     vendor, limits = context
     call = passage.call
-    ask_usage = call.streaming and vendor.asks_usage and not call.wants_usage
     assert exchange.alias is not None
+    if not call.cappable:
+        return target.max_output, Demand(target.model)
+    ask_usage = call.streaming and vendor.asks_usage and not call.wants_usage
     cap = call.max_output
     if cap is None:
         cap = exchange.alias.max_output or target.max_output

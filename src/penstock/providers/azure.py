@@ -21,6 +21,7 @@ from penstock.providers.openai import OpenAI, addressed
 PATHS = {
     "chat.completions": "/chat/completions",
     "responses": "/responses",
+    "responses.compact": "/responses/compact",
     "responses.stored": "/responses",
     "embeddings": "/embeddings",
 }
@@ -71,7 +72,7 @@ def _path(outgoing: Outgoing, api_version: str) -> str:
         return CLAUDE_PATHS[outgoing.surface]
     if not api_version:
         return f"/openai/v1{PATHS[outgoing.surface]}"
-    if outgoing.surface in ("responses", "responses.stored"):  # the one that names its deployment in the body
-        return f"/openai/responses?api-version={quote(api_version, safe='')}"
+    if outgoing.surface.startswith("responses"):  # the one that names its deployment in the body
+        return f"/openai{PATHS[outgoing.surface]}?api-version={quote(api_version, safe='')}"
     deployment = quote(outgoing.model, safe="")
     return f"/openai/deployments/{deployment}{PATHS[outgoing.surface]}?api-version={quote(api_version, safe='')}"

@@ -17,6 +17,7 @@ BASE_URL = "https://api.openai.com/v1"
 PATHS = {
     "chat.completions": "/chat/completions",
     "responses": "/responses",
+    "responses.compact": "/responses/compact",
     "responses.input_tokens": "/responses/input_tokens",
     "responses.stored": "/responses",
     "completions": "/completions",
@@ -31,7 +32,8 @@ _AT_RESPONSES_ALONE = re.compile(r"(o1|o3|gpt-[5-9][.\d]*)-pro|codex|.*-codex|co
 """"Models" (read 2026-11): those whose page names no other endpoint for conversations."""
 
 _CAPS = {"chat.completions": "max_completion_tokens", "responses": "max_output_tokens"}
-OTHERS = ("responses.input_tokens", "responses.stored", "completions", "embeddings", "moderations")
+_WITH_RESPONSES = ("responses.compact", "responses.input_tokens", "responses.stored")
+OTHERS = (*_WITH_RESPONSES, "completions", "embeddings", "moderations")
 
 
 class OpenAI:
@@ -43,7 +45,7 @@ class OpenAI:
     def surfaces(self, model: str) -> tuple[str, ...]:
         """Chat Completions has stop sequences, seeds and several choices; Responses keeps reasoning."""
         if _AT_RESPONSES_ALONE.match(model):
-            return ("responses", "responses.input_tokens", "responses.stored")
+            return ("responses", *_WITH_RESPONSES)
         if _REASONS.match(model):
             return ("responses", "chat.completions", *OTHERS)
         return ("chat.completions", "responses", *OTHERS)

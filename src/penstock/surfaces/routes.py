@@ -26,6 +26,7 @@ class Route(NamedTuple):
 ROUTES = (
     Route("/v1/chat/completions", "chat.completions"),
     Route("/v1/responses", "responses"),
+    Route("/v1/responses/compact", "responses.compact"),
     Route("/v1/responses/input_tokens", "responses.input_tokens"),
     Route("/v1/completions", "completions"),
     Route("/v1/embeddings", "embeddings"),
@@ -42,6 +43,7 @@ ROUTES = (
     Route("/bedrock/model/{model}/count-tokens", "converse.count_tokens"),
     Route("/openai/v1/chat/completions", "chat.completions"),
     Route("/openai/v1/responses", "responses"),
+    Route("/openai/v1/responses/compact", "responses.compact"),
     Route("/openai/v1/completions", "completions"),
     Route("/openai/v1/embeddings", "embeddings"),
     *(

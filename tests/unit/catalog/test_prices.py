@@ -166,12 +166,16 @@ def test_a_model_priced_in_other_meters_or_not_at_all_is_unknown_and_not_free(pr
 
 def test_the_operator_s_price_replaces_the_list_s_entirely() -> None:
     override = PriceOverride(input=Decimal(1), output=Decimal(2))
-    deployment = CATALOG.deployment(OPENAI, "gpt-4.1", at=NOW, override=override, max_output=100)
+    deployment = CATALOG.deployment(OPENAI, "gpt-4.1", at=NOW, override=override)
     assert deployment.price is not None
     assert deployment.price.version.startswith("override:")
     assert deployment.price.rates["cache_read"].base == 1_000_000_000
-    assert deployment.max_output == 100
     assert deployment.image_tokens == 1_445
+
+
+def test_the_operator_says_how_much_a_model_can_put_out_where_the_catalogue_does_not() -> None:
+    assert CATALOG.deployment(OPENAI, "gpt-4.1", at=NOW, max_output=100).max_output == 32_768
+    assert CATALOG.deployment(LOCAL, "llama", at=NOW, max_output=100).max_output == 100
 
 
 def test_an_operator_can_price_a_model_at_an_unknown_address() -> None:

@@ -10,6 +10,7 @@ A reasoning item's `encrypted_content` holds the vendor's own proof, or, sealed,
 that it comes back whole from callers that keep no more than that.
 """
 
+from penstock.dialects.openai_responses.compaction import Compaction as Compaction
 from penstock.dialects.openai_responses.stored import StoredResponses as StoredResponses
 from penstock.dialects.openai_responses.wire import InputTokens as InputTokens
 from penstock.dialects.openai_responses.wire import Responses as Responses
