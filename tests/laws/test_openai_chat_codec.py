@@ -219,6 +219,8 @@ def choices(draw: st.DrawFn) -> Choice:
     parts += draw(st.lists(CALLS, max_size=3, unique_by=lambda call: call.id))
     parts += draw(st.sampled_from([[], [Media("image", "image/png", "QUJD")], [SPEECH]]))
     finish, native = draw(st.sampled_from(FINISHES))
+    if finish == "stop" and any(isinstance(part, ToolCall) for part in parts):  # which is to call tools
+        finish, native = FINISHES[2]
     probable = draw(st.sampled_from([(), (LOGPROB,), (LOGPROB, LOGPROB)]))
     return Choice(tuple(parts), finish, native, "", probable, (), draw(EXTRAS))
 

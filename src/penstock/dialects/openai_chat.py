@@ -5,6 +5,7 @@ vendors that speak the dialect are named where they are read.
 """
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -28,7 +29,7 @@ from penstock.dialects.base import (
     read_object,
 )
 from penstock.dialects.openai_chat_codec import ChatCodec
-from penstock.dialects.openai_errors import envelope, error_body, read_error
+from penstock.dialects.openai_errors import envelope, error_body, fault_of
 from penstock.dialects.openai_usage import ChatUsage, normalise
 from penstock.dialects.passed import Passed
 from penstock.errors import GatewayError, InvalidRequest, UpstreamMalformed
@@ -271,19 +272,26 @@ class _Groq(Struct):
 
 class _Choice(Struct):
     finish_reason: Any = None
+    usage: ChatUsage | None = None  # Moonshot
 
 
 class _Reply(Struct):
     usage: ChatUsage | None = None
     choices: list[_Choice] | None = None
-    error: Any = None
     x_groq: _Groq | None = None
     service_tier: Any = None
 
+    def reported(self) -> ChatUsage | None:
+        apart = self.x_groq.usage if self.x_groq else None
+        return self.usage or apart or next((one.usage for one in self.choices or () if one.usage), None)
+
+
+class _BareChoice(Struct):
+    finish_reason: Any = None
+
 
 class _BareReply(Struct):
-    choices: list[_Choice] | None = None
-    error: Any = None
+    choices: list[_BareChoice] | None = None
 
 
 _reply_decoder = msgspec.json.Decoder(_Reply)
@@ -293,26 +301,28 @@ _bare_decoder = msgspec.json.Decoder(_BareReply)
 def read(body: bytes) -> Reading:
     """What a plain answer, or one chunk of a stream, says about itself. A report whose members are of other types than
     the reference has is not believed; the answer is the caller's all the same."""
+    fault = fault_of(body)
     try:
         reply = decode_reply(_reply_decoder, body)
     except UpstreamMalformed:
         bare = decode_reply(_bare_decoder, body)
-        return Reading(None, _finish(bare.choices), *read_error(bare.error), True)
-    reported = reply.usage or (reply.x_groq.usage if reply.x_groq else None)
+        return Reading(None, _finish(bare.choices), fault.message, fault.status, True)
+    reported = reply.reported()
     usage = normalise(reported) if reported is not None else None
     finish = _finish(reply.choices)
-    message, status = read_error(reply.error)
     tier = reply.service_tier if isinstance(reply.service_tier, str) else ""
-    return Reading(usage, finish, message, status, reported is not None and usage is None, tier)
+    return Reading(usage, finish, fault.message, fault.status, reported is not None and usage is None, tier)
 
 
-def _finish(choices: list[_Choice] | None) -> str:
+def _finish(choices: Sequence[_Choice | _BareChoice] | None) -> str:
     return next((c.finish_reason for c in choices or () if isinstance(c.finish_reason, str)), "")
 
 
 # -- the stream -------------------------------------------------------------------------------------------------------
 
-_TELLING = re.compile(rb'"usage"\s*:\s*\{|"finish_reason"\s*:\s*"|"error"\s*:\s*[{"]')
+_TELLING = re.compile(
+    rb'"usage"\s*:\s*\{|"finish_reason"\s*:\s*"|"error"\s*:\s*[{"]|"object"\s*:\s*"error"|"base_resp"\s*:\s*\{'
+)
 _NULL_USAGE = b',"usage":null'
 _LAST_NULL_USAGE = re.compile(rb',"usage":null((?:,"obfuscation":"[^"\\]*")?\}\r?\n)')
 """`usage: null` as the last member of a chunk, or before OpenAI's padding: the closing brace and the line's end behind
@@ -340,9 +350,21 @@ class _Delta(Struct):
 
     def sizes(self) -> list[int]:
         texts = [self.content, self.reasoning_content or self.reasoning, self.refusal]
+        texts += _texts_in(self.content) if isinstance(self.content, list) else []
         calls = [call.function for call in self.tool_calls or ()] + [self.function_call]
         texts += [call.name + call.arguments for call in calls if call is not None]
         return [len(text.encode()) for text in texts if isinstance(text, str)]
+
+
+def _texts_in(parts: Any) -> list[str]:
+    """The texts in a content that is a list: Mistral's and Databricks's, where thoughts lie deeper."""
+    if isinstance(parts, list):
+        return [text for part in parts for text in _texts_in(part)]
+    if not isinstance(parts, dict):
+        return []
+    text = parts.get("text")
+    deeper = [text for name in ("thinking", "summary") for text in _texts_in(parts.get(name))]
+    return [text, *deeper] if isinstance(text, str) else deeper
 
 
 class _StreamChoice(Struct):
@@ -416,10 +438,12 @@ class ChatTee:
 
     def close(self) -> tuple[bytes, bool]:
         rest = self._splitter.rest()
-        if rest.strip():
+        if is_broken := bool(rest.strip()) and _is_broken(rest):
+            self._passed.keep(rest)
+        elif rest.strip():
             self._observe(rest + b"\n\n")
         has_finished = bool(self.reading.finish_reason) and len(self._finished) >= self._choices
-        seen = self.ended or has_finished  # some report usage all along
+        seen = self.ended or (has_finished and not is_broken)  # some report usage all along
         return (rest if self._strips else b""), seen
 
     def counted_output(self) -> int:
@@ -467,6 +491,16 @@ class ChatTee:
         return b"".join(map(_without_usage, sse.events(run))) if b'"usage"' in run else run
 
 
+def _is_broken(rest: bytes) -> bool:
+    """Whether a stream ends within an event, and not just before the empty line that closes it."""
+    data = sse.data_of(rest + b"\n\n")
+    try:
+        _shape_decoder.decode(data)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return data.strip() != b"[DONE]" and not rest.lstrip().startswith(b":")
+    return False
+
+
 def _finished(data: bytes) -> list[int]:
     """The choices that a chunk gives a finish reason."""
     chunk = decode_reply(_ending_decoder, data)
@@ -480,6 +514,7 @@ def _may_tell(run: bytes) -> bool:
         run.count(b'"finish_reason"') != run.count(b'"finish_reason":null')
         or run.count(b'"usage"') != run.count(b'"usage":null')
         or b'"error"' in run
+        or b'"base_resp"' in run
     )
 
 

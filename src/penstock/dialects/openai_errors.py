@@ -1,15 +1,15 @@
 """OpenAI's errors: the object, the envelope around it, and the event that ends a stream.
 
-Source: OpenAI API reference, "Errors" and "Streaming". All surfaces of OpenAI share them but for the events of
-Responses.
+Source: OpenAI API reference, "Errors" and "Streaming"; MiniMax, "Error codes"; the flat
+errors of Mistral and vLLM. All surfaces of OpenAI share them but for the events of Responses.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from msgspec import Struct
 
-from penstock.dialects.base import encode_object
+from penstock.dialects.base import decode_reply, encode_object
 from penstock.errors import GatewayError
 
 
@@ -19,9 +19,59 @@ def read_error(error: Any) -> tuple[str | None, int]:
         return None, 0
     if not isinstance(error, dict):
         return (error if isinstance(error, str) else "The provider reported an error.")[:1000], 0
-    code = error.get("code")
-    status = code if isinstance(code, int) and 400 <= code <= 599 else 0
+    status = _status(error.get("code")) or _status(error.get("status_code"))  # Groq, Cerebras
     return str(error.get("message") or "The provider reported an error.")[:1000], status
+
+
+def _status(code: Any) -> int:
+    return code if isinstance(code, int) and 400 <= code <= 599 else 0
+
+
+class _Fault(Struct):
+    """The members in which a reply says that it is an error."""
+
+    error: Any = None
+    object: Any = None
+    message: Any = None
+    type: Any = None
+    code: Any = None
+    status_code: Any = None
+    base_resp: Any = None
+
+
+class Fault(NamedTuple):
+    """What a reply says of the error that it is. `message` None: it is none."""
+
+    message: str | None = None
+    status: int = 0
+    kind: str = ""
+
+
+_fault_decoder = msgspec.json.Decoder(_Fault)
+_MINIMAX_STATUSES = {
+    **dict.fromkeys((1002, 1039, 1041, 2045, 2056), 429),
+    **dict.fromkeys((1026, 1027, 1042, 2013), 400),
+}
+
+
+def fault_of(reply: bytes) -> Fault:
+    """The error that a reply with a success status is, or a chunk of a stream. It is in `error`; Mistral and older
+    servers of vLLM send the error itself; MiniMax tells it in `base_resp`, where 0 is none."""
+    if b'"error"' not in reply and b'"base_resp"' not in reply:
+        return Fault()
+    told = decode_reply(_fault_decoder, reply)
+    error = told.error
+    if not error and told.object == "error":
+        error = {"message": told.message, "type": told.type, "code": told.code}
+    message, status = read_error(error)
+    if message is not None:
+        kind = error.get("type") if isinstance(error, dict) else None
+        return Fault(message, status or _status(told.status_code), kind if isinstance(kind, str) else "")
+    base = told.base_resp if isinstance(told.base_resp, dict) else {}
+    if code := base.get("status_code"):
+        said = str(base.get("status_msg") or "The provider reported an error.")[:1000]
+        return Fault(said, _MINIMAX_STATUSES.get(code, 0) if isinstance(code, int) else 0, "")
+    return Fault()
 
 
 def error_object(error: GatewayError) -> dict[str, Any]:
@@ -63,7 +113,7 @@ def envelope(body: bytes, status: int) -> bytes:
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         return encode_object({"error": error})
     if isinstance(original, dict):
-        said = original.get("message") or original.get("error") or original.get("detail")
+        said = original.get("message") or original.get("error") or original.get("detail") or fault_of(body).message
         error["message"] = (
             said if isinstance(said, str) else encode_object({"": said})[4:-1].decode() if said else error["message"]
         )

@@ -17,6 +17,9 @@ class Details(Struct):
     cache_write_tokens: Any = None
     audio_tokens: Any = None
     reasoning_tokens: Any = None
+    cache_creation_input_tokens: Any = None  # Alibaba
+    cache_creation_tokens: Any = None  # LiteLLM
+    cache_creation: Any = None  # Alibaba: by lifetime
 
 
 class ChatUsage(Struct):
@@ -28,6 +31,8 @@ class ChatUsage(Struct):
     prompt_cache_hit_tokens: Any = None  # DeepSeek
     num_cached_tokens: Any = None  # Mistral
     cached_tokens: Any = None  # Together, Moonshot
+    reasoning_tokens: Any = None  # SGLang, Perplexity
+    citation_tokens: Any = None  # Perplexity
 
 
 def normalise(reported: ChatUsage) -> Usage | None:
@@ -35,47 +40,56 @@ def normalise(reported: ChatUsage) -> Usage | None:
 
     `prompt_tokens` includes cached and audio tokens. `completion_tokens` includes reasoning at OpenAI and most others;
     not at xAI and Google, where the total shows the rest, nor at gateways that report more reasoning than completion.
+    Perplexity's research is billed beside both and is in no total: `citation_tokens`, which it read, and the
+    `reasoning_tokens` that it thought over them.
     """
     into = reported.prompt_tokens_details or Details()
     out = reported.completion_tokens_details or Details()
     prompt, completion, total = reported.prompt_tokens, reported.completion_tokens, reported.total_tokens
-    reasoning = out.reasoning_tokens
     cached = first_count(
         into.cached_tokens, reported.prompt_cache_hit_tokens, reported.num_cached_tokens, reported.cached_tokens
     )
+    written = _written(into)
     counts = (
-        prompt,
-        completion,
-        total,
-        reasoning,
-        cached,
-        into.audio_tokens,
-        out.audio_tokens,
-        into.cache_write_tokens,
+        *(prompt, completion, total, cached, reported.citation_tokens, reported.reasoning_tokens),
+        *(into.audio_tokens, out.audio_tokens, out.reasoning_tokens, *written.values()),
     )
     if not believed(*counts) or (prompt is None and total is None):
         return None
     prompt = prompt if prompt is not None else total - (completion or 0)
     if prompt < 0:
         return None
-    completion, reasoning = completion or 0, reasoning or 0
-    cached = min(cached, prompt)
-    written = min(into.cache_write_tokens or 0, prompt - cached)
-    audio_in = min(into.audio_tokens or 0, prompt - cached - written)
+    completion, reasoning = completion or 0, out.reasoning_tokens or reported.reasoning_tokens or 0
     hidden = (total or 0) - prompt - completion
     output = completion + max(hidden, 0)
-    if reasoning > output:
+    if reasoning > output or reported.citation_tokens is not None:
         output = completion + reasoning
+    prompt += reported.citation_tokens or 0
+    cached = min(cached, prompt)
+    left = prompt - cached
+    for lifetime in written:
+        written[lifetime] = min(written[lifetime], left)
+        left -= written[lifetime]
+    audio_in = min(into.audio_tokens or 0, left)
     audio_out = min(out.audio_tokens or 0, output)
     return Usage(
-        input=prompt - cached - written - audio_in,
+        input=left - audio_in,
         output=output - audio_out,
         cache_read=cached,
-        cache_write={"5m": written} if written else {},
+        cache_write={lifetime: count for lifetime, count in written.items() if count},
         reasoning=reasoning,
         audio_in=audio_in,
         audio_out=audio_out,
     )
+
+
+def _written(into: Details) -> dict[str, Any]:
+    """What was written to the cache, by lifetime, as it was reported."""
+    by_lifetime = into.cache_creation if isinstance(into.cache_creation, dict) else {}
+    if long := by_lifetime.get("ephemeral_1h_input_tokens"):
+        return {"5m": by_lifetime.get("ephemeral_5m_input_tokens") or 0, "1h": long}
+    every = (into.cache_write_tokens, into.cache_creation_input_tokens, into.cache_creation_tokens)
+    return {"5m": next((count for count in every if count), 0)}
 
 
 def chat_usage(usage: Usage) -> dict[str, Any]:

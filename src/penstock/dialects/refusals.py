@@ -28,6 +28,10 @@ _MEANINGS: dict[int, type[GatewayError]] = {
 """What a provider's status says in the words of every dialect; the rest is the request's fault, or the provider's."""
 
 
+_SAYING = ("error", "message", "Message", "detail", "errors", "msg", "base_resp", "status_msg")
+"""Members that hold a message, or lead to it."""
+
+
 def refusal_as_told(body: bytes, status: int) -> GatewayError:
     """A provider's refusal as an error that every dialect can write: its own message, under the status's meaning."""
     meaning = _MEANINGS.get(status, InvalidRequest if status < 500 else InternalError)
@@ -40,10 +44,10 @@ def _message(body: bytes) -> str:
         told: Any = msgspec.json.decode(body)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         return ""
-    if isinstance(told, list) and told:
-        told = told[0]
-    for _ in range(2):
+    for _ in range(3):
+        if isinstance(told, list) and told:  # Google, FastAPI, Cloudflare
+            told = told[0]
         if isinstance(told, dict):
-            members = (told.get(name) for name in ("error", "message", "Message", "detail"))
-            told = next((member for member in members if isinstance(member, str | dict) and member), "")
+            members = (told.get(name) for name in _SAYING)
+            told = next((member for member in members if isinstance(member, str | dict | list) and member), "")
     return told[:MAX_MESSAGE] if isinstance(told, str) else ""

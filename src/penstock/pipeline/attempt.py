@@ -449,9 +449,9 @@ def _no_less(reported: Usage, output: int) -> Usage:
 
 
 def _only_data(run: bytes) -> bytes:
-    """The JSON of the last event that says `error`, for an error that is answered as a plain one; all of it where a
-    provider sent plain JSON under the name of a stream."""
+    """The JSON of the last event that says `error`, or else of the last, for an error that is answered as a plain one;
+    all of it where a provider sent plain JSON under the name of a stream."""
     if run.lstrip().startswith(b"{"):
         return run
     lines = [line[5:].strip() for line in run.splitlines() if line.startswith(b"data:")]
-    return next((line for line in reversed(lines) if b'"error"' in line), b"")
+    return next((line for line in reversed(lines) if b'"error"' in line), lines[-1] if lines else b"")

@@ -18,11 +18,12 @@ from penstock.dialects.openai_chat_codec.parts import (
     media_part,
     part_of,
     reasoning_members,
+    sources_of,
     thinking_of,
     tool_call_object,
     tool_call_of,
 )
-from penstock.dialects.openai_errors import read_error
+from penstock.dialects.openai_errors import fault_of, read_error
 from penstock.dialects.openai_usage import ChatUsage, chat_usage, normalise
 from penstock.domain.chat import Answer, Choice, Citation, Finish, Media, Part, Refusal, Text, Thinking, ToolCall
 from penstock.domain.usage import Usage
@@ -37,6 +38,10 @@ _FINISHES: dict[str, Finish] = {
     "model_length": "context",  # Mistral
     "error": "error",  # Mistral, OpenRouter
     "insufficient_system_resource": "error",  # DeepSeek
+    "sensitive": "content_filter",  # Zhipu
+    "network_error": "error",  # Zhipu
+    "model_context_window_exceeded": "context",  # Z.ai
+    "abort": "error",  # vLLM, SGLang
 }
 _WORDS: dict[Finish, str] = {
     "stop": "stop",
@@ -69,8 +74,14 @@ def end_of(choice: Members) -> End | None:
     if stopped is not None and bytes(stopped).startswith(b'"'):
         choice.put("stop_reason", stopped)
         sequence = choice.text("stop_reason")
-    finish = _FINISHES.get(word, "stop")
+    finish = _FINISHES.get(word.partition(":")[0], "stop")  # Google writes its own reason behind a colon
     return End("stop_sequence" if sequence and finish == "stop" else finish, native or word, sequence)
+
+
+def seen_whole(end: End, calls_tools: bool) -> End:
+    """The end of a choice when all of it is known: to be forced to call a tool is a `stop` at OpenAI, and every call is
+    one at some servers."""
+    return end._replace(finish="tool_calls") if calls_tools and end.finish == "stop" else end
 
 
 def end_members(end: End) -> dict[str, Any]:
@@ -81,9 +92,11 @@ def end_members(end: End) -> dict[str, Any]:
     return members | ({"stop_reason": end.stop_sequence} if end.stop_sequence else {})
 
 
-def usage_of(members: Members) -> Usage | None:
-    """The report that is there, if it can be believed; Groq's lies in `x_groq`."""
+def usage_of(members: Members, choices: list[Members]) -> Usage | None:
+    """The report that is there, if it can be believed; Groq's lies in `x_groq`, Moonshot's in a choice."""
     reported = members.raw("usage") or members.object("x_groq").raw("usage")
+    if reported is None:
+        reported = next((raw for one in choices if (raw := one.raw("usage")) is not None), None)
     if reported is None:
         return None
     members.put("usage", reported)
@@ -100,49 +113,60 @@ def usage_of(members: Members) -> Usage | None:
 def decode_answer(body: bytes) -> Answer:
     """A target's plain answer. Raises `UpstreamMalformed`."""
     members = reply_members(body)
-    message, _ = read_error(members.take("error", object))
+    fault = fault_of(body)
     choices = members.objects("choices")
-    if message is not None or not choices:
-        raise UpstreamMalformed(message or "The provider's answer has no choices.")
+    if fault.message is not None or not choices:
+        raise UpstreamMalformed(fault.message or "The provider's answer has no choices.")
+    members.drop("error")
+    usage, sources = usage_of(members, choices), sources_of(members)
     id, model = members.text("id"), members.text("model")
-    read = sorted((_choice(one, number, id) for number, one in enumerate(choices)), key=lambda found: found[0])
+    read = sorted((_choice(one, number, id, sources) for number, one in enumerate(choices)), key=lambda found: found[0])
     members.drop("object")
     created = members.take("created", float) or 0
-    usage, tier = usage_of(members), members.text("service_tier")
+    tier = members.text("service_tier")
     return Answer(NAME, id, model, tuple(choice for _, choice in read), int(created), usage, tier, members.rest())
 
 
-def _choice(one: Members, number: int, id: str) -> tuple[int, Choice]:
+def _choice(one: Members, number: int, id: str, sources: list[Citation]) -> tuple[int, Choice]:
     index = one.take("index", int)
     message = one.object("message")
     end = end_of(one) or End("error")
-    logprobs = one.object("logprobs")
-    content, refusal = logprobs_of(logprobs)
+    content, refusal = logprobs_of(one)
     one.drop("delta")
-    parts = _parts(message, f"call_{id[-12:]}_{number}")
+    parts = _parts(message, f"call_{id[-12:]}_{number}", sources)
+    if end.finish == "error" and not parts and (said := read_error(one.take("error", object))[0]) is not None:
+        raise UpstreamMalformed(said)  # OpenRouter
+    end = seen_whole(end, any(isinstance(part, ToolCall) for part in parts))
     return (
         number if index is None else index,
         Choice(parts, end.finish, end.native, end.stop_sequence, content, refusal, one.rest()),
     )
 
 
-def logprobs_of(logprobs: Members) -> tuple[tuple[Raw, ...], tuple[Raw, ...]]:
+def logprobs_of(choice: Members) -> tuple[tuple[Raw, ...], tuple[Raw, ...]]:
+    """Those of the text and of a refusal. Together tells a bare number in a stream, which is of no token."""
+    raw = choice.raw("logprobs")
+    if raw is None or not bytes(raw).startswith(b"{"):
+        return (), ()
+    choice.put("logprobs", raw)
+    logprobs = choice.object("logprobs")
     content, refusal = logprobs.take("content", list[Raw]), logprobs.take("refusal", list[Raw])
     return tuple(content or ()), tuple(refusal or ())
 
 
-def _parts(message: Members, unnamed: str) -> tuple[Part, ...]:
-    """The parts in the order in which the dialect streams them."""
+def _parts(message: Members, unnamed: str, sources: list[Citation]) -> tuple[Part, ...]:
+    """The parts in the order in which the dialect streams them. `sources`: what the whole answer says that it read,
+    which its text is cited with where it says nothing itself."""
     parts: list[Part] = [*thinking_of(message, bare)]
     texts = [part for part in content_of(message) if part != Text("")]
     parts += texts
     if refusal := message.text("refusal"):
         parts.append(Refusal(refusal))
     cited = [found for one in message.objects("annotations") if (found := citation_of(one)) is not None]
-    _cite(parts, cited)
-    parts += [
-        tool_call_of(call, bare, f"{unnamed}_{number}") for number, call in enumerate(message.objects("tool_calls"))
-    ]
+    calls = message.objects("tool_calls")
+    is_text = bool(parts) and isinstance(parts[-1], Text) and not calls
+    _cite(parts, cited or (sources if is_text else []))
+    parts += [tool_call_of(call, bare, f"{unnamed}_{number}") for number, call in enumerate(calls)]
     if (legacy := message.object("function_call")) and not legacy.is_empty():
         parts.append(ToolCall(unnamed, legacy.text("name"), legacy.json_text("arguments")))
     parts += images_of(message)

@@ -2,7 +2,8 @@
 
 Source: OpenAI API reference, "Create chat completion"; OpenRouter, "Reasoning tokens" (`reasoning_details`) and
 "Image generation" (`images`); Google, "OpenAI compatibility" and "Thought signatures" (`extra_content`); DeepSeek,
-"Thinking mode" (`reasoning_content`); Mistral, "Reasoning" (`thinking` parts).
+"Thinking mode" (`reasoning_content`); Mistral, "Reasoning" (`thinking` parts); Databricks, "Query reasoning models"
+(`reasoning` parts); Perplexity, "Chat completions", and xAI, "Citations".
 """
 
 import mimetypes
@@ -61,6 +62,8 @@ def part_of(part: Members) -> list[Part]:
         return [Refusal(part.text("refusal"))]
     if kind == "thinking" and not part.is_empty():
         return [Thinking("".join(piece.text("text") for piece in part.objects("thinking")), origin=NAME)]
+    if kind == "reasoning":
+        return [_summarised(part)]
     if kind == "image_url":
         image = _url_object(part, "image_url")
         medium = linked(Media("image", detail=image.text("detail")), image.text("url"))
@@ -80,6 +83,13 @@ def part_of(part: Members) -> list[Part]:
         medium = linked(medium, file.text("file_data"))
         return [structs.replace(medium, cache=cache_of(part), extras=part.rest())]
     return [Opaque(NAME, kind, whole)]
+
+
+def _summarised(part: Members) -> Thinking:
+    """Databricks's reasoning: a summary whose pieces bring the text, and the proof."""
+    pieces = part.objects("summary")
+    text, signature = ("".join(piece.text(name) for piece in pieces) for name in ("text", "signature"))
+    return Thinking(text, signature=signature, origin=NAME)
 
 
 def _url_object(part: Members, name: str) -> Members:
@@ -312,6 +322,31 @@ def citation_of(annotation: Members) -> Citation | None:
     start, end = -1 if start is None else start, -1 if end is None else end
     is_more = not (annotation.is_empty() and told.is_empty())
     return Citation(url, title, quote, start, end, NAME, whole) if is_more else Citation(url, title, quote, start, end)
+
+
+_SOURCES = (("search_results", "url", "snippet"), ("citations", "url", "content"), ("web_search", "link", "content"))
+
+
+def sources_of(reply: Members) -> list[Citation]:
+    """What an answer says beside its choices that it read: `search_results` (Perplexity), or bare addresses in
+    `citations` (Perplexity, xAI), `web_search` (Zhipu). They stay where they are."""
+    for name, address, quote in _SOURCES:
+        raw = reply.raw(name)
+        if raw is None:
+            continue
+        reply.put(name, raw)
+        told = msgspec.json.decode(raw)
+        sources = [{address: one} if isinstance(one, str) else one for one in told if isinstance(one, str | dict)]
+        return [
+            Citation(one[address], _string(one.get("title")), _string(one.get(quote)))
+            for one in sources
+            if isinstance(one.get(address), str)
+        ]
+    return []
+
+
+def _string(value: Any) -> str:
+    return value if isinstance(value, str) else ""
 
 
 def annotation(citation: Citation) -> Any:

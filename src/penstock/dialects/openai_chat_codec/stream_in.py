@@ -9,17 +9,26 @@ from msgspec import Raw, Struct, structs
 
 from penstock.dialects import sse
 from penstock.dialects.members import Members, reply_members
-from penstock.dialects.openai_chat_codec.answer import End, decode_answer, end_of, images_of, logprobs_of, usage_of
+from penstock.dialects.openai_chat_codec.answer import (
+    End,
+    decode_answer,
+    end_of,
+    images_of,
+    logprobs_of,
+    seen_whole,
+    usage_of,
+)
 from penstock.dialects.openai_chat_codec.parts import (
     NAME,
     bare,
     citation_of,
     content_of,
     numbered_thinking,
+    sources_of,
     tool_call_of,
 )
-from penstock.dialects.openai_errors import read_error
-from penstock.domain.chat import Media, Part, Refusal, Text, Thinking
+from penstock.dialects.openai_errors import Fault, fault_of
+from penstock.domain.chat import Citation, Media, Part, Refusal, Text, Thinking
 from penstock.domain.stream import (
     Begin,
     Ended,
@@ -81,6 +90,7 @@ class _Choice:
         self.audio_extras: dict[str, Raw] = {}
         self.end: End | None = None
         self.extras: dict[str, Raw] = {}
+        self.is_cited = False
 
     def begin(self, part: Part, out: list[Event]) -> int:
         at, self.parts = self.parts, self.parts + 1
@@ -110,6 +120,7 @@ class ChatDecoder:
         self._begun = False
         self._over = False
         self._id = ""
+        self._sources: list[Citation] = []
 
     def feed(self, data: bytes) -> list[Event]:
         out: list[Event] = []
@@ -132,9 +143,11 @@ class ChatDecoder:
 
     def _whole(self, body: bytes) -> list[Event]:
         """A plain answer where a stream was asked for."""
-        message, status = read_error(reply_members(body).take("error", object))
+        fault = fault_of(body)
         self._over = True
-        return [Failed(message, status)] if message is not None else list(events_of(decode_answer(body)))
+        if fault.message is not None:
+            return [Failed(fault.message, fault.status, fault.kind)]
+        return list(events_of(decode_answer(body)))
 
     def _read(self, data: bytes, out: list[Event]) -> None:
         if self._over or not data:
@@ -150,7 +163,7 @@ class ChatDecoder:
             else:
                 self._read_plain(plain, out)
                 return
-        self._read_chunk(reply_members(data), out)
+        self._read_chunk(reply_members(data), fault_of(data), out)
 
     def _read_plain(self, chunk: _PlainChunk, out: list[Event]) -> None:
         for told in chunk.choices:
@@ -164,9 +177,11 @@ class ChatDecoder:
             self._choices[number] = _Choice(number)
         return self._choices[number]
 
-    def _read_chunk(self, chunk: Members, out: list[Event]) -> None:
-        message, status = read_error(error := chunk.take("error", object))
-        choices, usage = chunk.objects("choices"), usage_of(chunk)
+    def _read_chunk(self, chunk: Members, fault: Fault, out: list[Event]) -> None:
+        chunk.drop("error")
+        choices = chunk.objects("choices")
+        usage = usage_of(chunk, choices)
+        self._sources = sources_of(chunk) or self._sources
         if not self._begun and (choices or chunk.peek("id")):  # Azure opens with a chunk that has neither
             self._begin(chunk, out)
         tier = chunk.text("service_tier")
@@ -175,9 +190,8 @@ class ChatDecoder:
             self._read_choice(one, self._choice(position if index is None else index), out)
         if usage is not None:
             out.append(Reported(usage, tier))
-        if message is not None:
-            kind = error.get("type") if isinstance(error, dict) else None
-            out.append(Failed(message, status, kind if isinstance(kind, str) else ""))
+        if fault.message is not None:
+            out.append(Failed(fault.message, fault.status, fault.kind))
             self._over = True
 
     def _begin(self, chunk: Members, out: list[Event]) -> None:
@@ -201,13 +215,14 @@ class ChatDecoder:
         for annotation in delta.objects("annotations"):
             if (citation := citation_of(annotation)) is not None:
                 choice.go_on(Text(""), "", out)
+                choice.is_cited = True
                 out.append(PartMore(choice.number, choice.open_at, citation=citation))
         for position, call in enumerate(delta.objects("tool_calls")):
             self._call(call, position, choice, out)
         for image in images_of(delta):
             out.append(PartEnd(choice.number, choice.begin(image, out)))
         self._hear(delta.object("audio"), choice)
-        content, refused = logprobs_of(one.object("logprobs"))
+        content, refused = logprobs_of(one)
         if content or refused:
             out.append(Logprobs(choice.number, content, refused))
         if (end := end_of(one)) is not None:
@@ -225,13 +240,12 @@ class ChatDecoder:
         if told.signature or told.sealed:
             out.append(PartMore(choice.number, choice.open_at, told.signature, told.sealed))
 
-    @staticmethod
-    def _say(part: Part, choice: _Choice, out: list[Event]) -> None:
+    def _say(self, part: Part, choice: _Choice, out: list[Event]) -> None:
         if isinstance(part, Text):
             if part.text:
                 choice.go_on(Text(""), part.text, out)
         elif isinstance(part, Thinking):
-            choice.go_on(structs.replace(part, text=""), part.text, out)
+            self._think(None, part, choice, out)
         else:
             choice.close_open(out)
             out.append(PartEnd(choice.number, choice.begin(part, out)))
@@ -272,6 +286,8 @@ class ChatDecoder:
             raise UpstreamReset("The provider's stream ended before it began.")
         for number in sorted(self._choices):
             choice = self._choices[number]
+            if isinstance(choice.open, Text) and not (choice.is_cited or choice.calls):
+                out.extend(PartMore(number, choice.open_at, citation=source) for source in self._sources)
             choice.close_open(out)
             if choice.audio:
                 told = choice.audio
@@ -280,6 +296,6 @@ class ChatDecoder:
                 )
                 out.append(PartEnd(number, choice.begin(sound, out)))
             out.extend(PartEnd(number, at) for at in choice.call_parts)
-            end = choice.end or End("error")
+            end = seen_whole(choice.end or End("error"), bool(choice.call_parts))
             out.append(Finished(number, end.finish, end.native, end.stop_sequence, choice.extras))
         out.append(Ended())

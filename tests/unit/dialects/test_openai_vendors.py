@@ -1,0 +1,249 @@
+"""What vendors of OpenAI's dialect do in their own way: where they report usage and errors, how they name reasons to
+finish, and tell reasoning and sources. The shapes are those of their documentation."""
+
+import json
+from typing import Any
+
+import pytest
+from tests.laws.conversations import decode_in_pieces
+
+from penstock.dialects.base import Reading
+from penstock.dialects.openai_chat import ChatCompletions
+from penstock.dialects.refusals import refusal_as_told
+from penstock.domain.chat import Answer, Choice, Text, Thinking, ToolCall
+from penstock.domain.stream import Failed, collect
+from penstock.domain.usage import Usage
+from penstock.errors import UpstreamMalformed
+
+CHAT = ChatCompletions()
+CODEC = CHAT.codec
+ASKED = b'{"model":"m","stream":true,"messages":[{"role":"user","content":"a"}]}'
+USAGE = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}
+SOURCES = [{"title": "A", "url": "https://a.example", "snippet": "said"}, {"title": "B", "url": "https://b.example"}]
+
+
+def chunk(delta: dict[str, Any], finish: str | None = None, **more: Any) -> dict[str, Any]:
+    choice = {"index": 0, "delta": delta, "finish_reason": finish, **more.pop("choice", {})}
+    head = {"id": "c-1", "object": "chat.completion.chunk", "created": 5, "model": "m"}
+    return {**head, "choices": [choice], **more}
+
+
+def stream(*chunks: dict[str, Any], done: bool = True) -> bytes:
+    told = b"".join(b"data: " + json.dumps(one).encode() + b"\n\n" for one in chunks)
+    return told + b"data: [DONE]\n\n" if done else told
+
+
+def plain(message: dict[str, Any], finish: str = "stop", **more: Any) -> bytes:
+    choice = {
+        "index": 0,
+        "message": {"role": "assistant", **message},
+        "finish_reason": finish,
+        **more.pop("choice", {}),
+    }
+    return json.dumps({"id": "c-1", "model": "m", "created": 5, "choices": [choice], "usage": USAGE, **more}).encode()
+
+
+def tee_of(sent: bytes) -> Any:
+    tee = CHAT.tee(CHAT.parse(ASKED), False)
+    assert tee.feed(sent) == sent
+    return tee
+
+
+def read(sent: bytes) -> Reading:
+    reading: Reading = tee_of(sent).reading
+    return reading
+
+
+def told(sent: bytes) -> Answer:
+    answer = collect(decode_in_pieces(CODEC.decoder(), sent, 1))
+    assert answer == collect(decode_in_pieces(CODEC.decoder(), sent, 2))
+    return answer
+
+
+def used(usage: dict[str, Any]) -> Usage | None:
+    return CHAT.read(plain({"content": "a"}, usage=usage)).usage
+
+
+# -- usage ------------------------------------------------------------------------------------------------------------
+
+
+def test_usage_in_a_choice_is_read() -> None:
+    """Moonshot's, in the last chunk."""
+    usage = {**USAGE, "cached_tokens": 4}
+    sent = stream(chunk({"content": "Hi"}), chunk({}, "stop", choice={"usage": usage}))
+    expected = Usage(input=6, output=5, cache_read=4)
+    assert read(sent).usage == told(sent).usage == expected
+
+
+def test_what_alibaba_writes_to_its_cache_is_a_class_of_its_own() -> None:
+    details = {"cached_tokens": 2, "cache_creation_input_tokens": 3}
+    assert used({**USAGE, "prompt_tokens_details": details}) == Usage(5, 5, 2, {"5m": 3})
+    lifetimes = {"ephemeral_5m_input_tokens": 3, "ephemeral_1h_input_tokens": 4}
+    details |= {"cache_creation": lifetimes}
+    assert used({**USAGE, "prompt_tokens_details": details}) == Usage(1, 5, 2, {"5m": 3, "1h": 4})
+
+
+def test_what_perplexity_read_and_thought_for_its_research_is_billed_beside_the_total() -> None:
+    apart = {"citation_tokens": 20, "reasoning_tokens": 3, "num_search_queries": 2}
+    assert used({**USAGE, **apart}) == Usage(input=30, output=8, reasoning=3)
+
+
+def test_reasoning_beside_the_details_is_a_part_of_the_completion() -> None:
+    """SGLang's."""
+    assert used({**USAGE, "reasoning_tokens": 3}) == Usage(input=10, output=5, reasoning=3)
+
+
+@pytest.mark.parametrize("name", ["citation_tokens", "reasoning_tokens"])
+@pytest.mark.parametrize("count", [-1, 10**18, "7", 1.5])
+def test_counts_of_a_vendors_own_are_not_believed_when_they_cannot_be_true(name: str, count: Any) -> None:
+    assert used({**USAGE, name: count}) is None
+
+
+# -- reasons to finish ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("word", "finish"),
+    [
+        ("sensitive", "content_filter"),
+        ("content_filter: RECITATION", "content_filter"),
+        ("model_context_window_exceeded", "context"),
+        ("network_error", "error"),
+        ("abort", "error"),
+        ("eos", "stop"),
+    ],
+)
+def test_a_vendors_own_reason_to_finish_is_understood(word: str, finish: str) -> None:
+    for answer in (CODEC.decode_answer(plain({"content": "a"}, word)), told(stream(chunk({"content": "a"}, word)))):
+        (choice,) = answer.choices
+        assert (choice.finish, choice.native) == (finish, word)
+
+
+def test_calls_that_end_with_stop_are_to_be_made() -> None:
+    """As at OpenAI, when the call was forced, and at servers that know no other reason."""
+    call = {"id": "call_1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    sent = stream(chunk({"tool_calls": [{"index": 0, **call}]}, "stop"))
+    for answer in (CODEC.decode_answer(plain({"content": None, "tool_calls": [call]})), told(sent)):
+        assert answer.choices == (Choice((ToolCall("call_1", "f", "{}", origin="openai_chat"),), "tool_calls", "stop"),)
+
+
+# -- errors -----------------------------------------------------------------------------------------------------------
+
+FAULTS = [
+    ({"error": {"message": "x", "type": "t", "status_code": 400}}, 400, "t"),  # Groq
+    ({"error": {"message": "x", "type": "t"}, "status_code": 503}, 503, "t"),  # Cerebras
+    ({"error": "x", "error_type": "generation"}, 0, ""),  # Text Generation Inference
+    ({"object": "error", "message": "x", "type": "t", "param": None, "code": 500}, 500, "t"),  # vLLM, Mistral
+    ({"base_resp": {"status_code": 1002, "status_msg": "x"}, "choices": None}, 429, ""),  # MiniMax
+    ({"base_resp": {"status_code": 1008, "status_msg": "x"}}, 0, ""),
+]
+
+
+@pytest.mark.parametrize(("fault", "status", "kind"), FAULTS)
+def test_an_error_in_a_vendors_own_form_is_one(fault: dict[str, Any], status: int, kind: str) -> None:
+    body = json.dumps(fault).encode()
+    reading = CHAT.read(body)
+    assert (reading.error, reading.error_status) == ("x", status)
+    with pytest.raises(UpstreamMalformed, match="x"):
+        CODEC.decode_answer(body)
+    sent = stream(chunk({"content": "a"}), fault, done=False)
+    assert (read(sent).error, read(sent).error_status) == ("x", status)
+    assert decode_in_pieces(CODEC.decoder(), sent, 1)[-1] == Failed("x", status, kind)
+    assert refusal_as_told(body, 502).message == "x"
+
+
+def test_no_error_of_minimax_is_none() -> None:
+    base = {"base_resp": {"status_code": 0, "status_msg": ""}}
+    assert CHAT.read(plain({"content": "a"}, **base)).error is None
+    assert read(stream(chunk({"content": "a"}, "stop", **base))).error is None
+
+
+def test_a_choice_that_is_nothing_but_an_error_is_one() -> None:
+    """OpenRouter's."""
+    error = {"code": 502, "message": "The provider went away."}
+    with pytest.raises(UpstreamMalformed, match="went away"):
+        CODEC.decode_answer(plain({"content": ""}, "error", choice={"error": error}))
+    (choice,) = CODEC.decode_answer(plain({"content": "Ha"}, "error", choice={"error": error})).choices
+    assert (choice.parts, choice.finish) == ((Text("Ha"),), "error")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"errors": [{"message": "x", "code": 5007}], "success": False},  # Cloudflare
+        {"detail": [{"loc": ["body"], "msg": "x"}]},  # FastAPI
+        {"error": {"message": "x"}},
+        [{"error": {"message": "x"}}],
+    ],
+)
+def test_a_refusal_in_a_vendors_own_form_is_told_in_its_words(body: Any) -> None:
+    assert refusal_as_told(json.dumps(body).encode(), 400).message == "x"
+
+
+# -- endings ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_stream_that_ends_within_an_event_is_cut_whatever_came_before() -> None:
+    whole = stream(chunk({"content": "a"}, "stop"), {"choices": [], "usage": USAGE}, done=False)
+    last = whole.rindex(b"data: ")
+    for at in range(last + 1, len(whole) - len(b"\n\n")):
+        tee = tee_of(whole[:at])
+        assert not tee.close()[1], whole[last:at]
+    assert tee_of(whole[:-1]).close()[1]
+    assert tee_of(whole[:last] + b": ping").close()[1]
+
+
+# -- what is told -----------------------------------------------------------------------------------------------------
+
+
+def test_log_probabilities_that_are_of_no_token_do_not_end_a_stream() -> None:
+    """Together's."""
+    sent = stream(chunk({"content": "a"}, choice={"logprobs": -0.25}), chunk({"content": "b"}, "stop"))
+    assert told(sent).choices[0].parts == (Text("ab"),)
+
+
+def test_reasoning_in_parts_of_the_content_is_reasoning() -> None:
+    """Databricks's."""
+
+    def thought(text: str, **more: str) -> dict[str, Any]:
+        return {"type": "reasoning", "summary": [{"type": "summary_text", "text": text, **more}]}
+
+    expected = (Thinking("They ask.", signature="c2ln", origin="openai_chat"), Text("Rain."))
+    whole = plain({"content": [thought("They ask.", signature="c2ln"), {"type": "text", "text": "Rain."}]})
+    assert CODEC.decode_answer(whole).choices[0].parts == expected
+    pieces = [thought("They "), thought("ask."), thought("", signature="c2ln")]
+    sent = stream(*[chunk({"content": [piece]}) for piece in pieces], chunk({"content": "Rain."}, "stop"))
+    assert told(sent).choices[0].parts == expected
+    assert tee_of(sent).counted_output() == 3
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        {"search_results": SOURCES, "citations": ["https://a.example", "https://b.example"]},  # Perplexity
+        {"citations": ["https://a.example", "https://b.example"]},  # xAI
+        {"web_search": [{"link": one["url"], "title": one["title"]} for one in SOURCES]},  # Zhipu
+    ],
+)
+def test_the_sources_of_an_answer_are_citations_of_its_text(members: dict[str, Any]) -> None:
+    whole = CODEC.decode_answer(plain({"content": "Rain."}, **members))
+    streamed = told(
+        stream(chunk({"content": "Ra"}, **members), chunk({"content": "in."}), chunk({}, "stop", **members))
+    )
+    for answer in (whole, streamed):
+        (text,) = answer.choices[0].parts
+        assert isinstance(text, Text)
+        assert [citation.url for citation in text.citations] == ["https://a.example", "https://b.example"]
+        assert all(answer.extras[name] for name in members)
+    assert whole.choices == streamed.choices
+
+
+def test_a_text_that_is_cited_already_is_not_cited_with_the_sources_as_well() -> None:
+    annotation = {"type": "url_citation", "url_citation": {"url": "https://a.example", "title": "A"}}
+    members = {"citations": ["https://a.example"]}
+    whole = CODEC.decode_answer(plain({"content": "Rain.", "annotations": [annotation]}, **members))
+    streamed = told(stream(chunk({"content": "Rain.", "annotations": [annotation]}, "stop", **members)))
+    for answer in (whole, streamed):
+        (text,) = answer.choices[0].parts
+        assert isinstance(text, Text)
+        assert len(text.citations) == 1
