@@ -1,5 +1,8 @@
 """The supervisor: starts the control process and the workers of one box, and starts again whichever dies.
 
+One worker begins with the control process. The others wait until that says that it can be asked: they would only take
+turns with it on the processors, and calls are admitted as soon as one worker has been told what is in force.
+
 It is the parent that an operator's service manager knows. It binds the address of the data plane and does nothing else;
 it imports nothing but the standard library, and so stays at a few megabytes. Its children hold the read end of a pipe:
 when the supervisor is gone, however it went, they see its end and stop.
@@ -24,6 +27,9 @@ WATCHED = {signal.SIGCHLD, signal.SIGTERM, signal.SIGINT}
 STABLE_AFTER_S = 5.0
 FIRST_PAUSE_S = 0.05
 LONGEST_PAUSE_S = 1.0
+WORD_WITHIN_S = 2.0
+"""Without a word of the control process the other workers begin after this time."""
+_LOOK_S = 0.02
 STOP_WITHIN_S = 900.0
 """A child bounds its own stop (`server.drain_timeout`); this only ends one that hangs."""
 
@@ -76,19 +82,29 @@ class Child:
 
 @dataclass
 class Supervisor:
-    """`addresses`: the sockets that the workers listen on."""
+    """`addresses`: the sockets that the workers listen on. `word`: the read end of a pipe, not blocking, into which the
+    control process writes when it can be asked."""
 
     control: Child
     workers: list[Child]
     addresses: list[list[socket.socket]]
+    word: int
 
     def run(self) -> int:
         """Keeps the children alive until SIGTERM or SIGINT. Returns the exit code of the whole."""
         children = [self.control, *self.workers]
+        held_back = self.workers[1:]
+        for child in held_back:
+            child.due_at = time.monotonic() + WORD_WITHIN_S
         while True:
+            if held_back and self._has_word():
+                for child in held_back:
+                    child.due_at = 0.0
+                held_back = []
             for child in children:
                 child.start_if_due()
-            if _next_signal(children) in (signal.SIGTERM, signal.SIGINT):
+            held_back = [child for child in held_back if not child.started_at]
+            if _next_signal(children, _LOOK_S if held_back else None) in (signal.SIGTERM, signal.SIGINT):
                 self._stop()
                 return 0
             for child in children:
@@ -99,6 +115,12 @@ class Supervisor:
                 if code is not None:
                     child.rest(code)
 
+    def _has_word(self) -> bool:
+        try:
+            return bool(os.read(self.word, 1))
+        except BlockingIOError:
+            return False
+
     def _stop(self) -> None:
         """The workers together, so that they drain while their control process still runs; then that."""
         box.close(self.addresses)
@@ -106,12 +128,14 @@ class Supervisor:
         _stop([self.control])
 
 
-def _next_signal(children: Sequence[Child]) -> int | None:
-    """The next of `WATCHED`; None when the time has come to start a child."""
-    due = [child.due_at for child in children if child.process is None]
-    if not due:
+def _next_signal(children: Sequence[Child], at_most_s: float | None) -> int | None:
+    """The next of `WATCHED`; None when the time has come to start a child, or after `at_most_s`."""
+    due_s = [max(0.0, child.due_at - time.monotonic()) for child in children if child.process is None]
+    if at_most_s is not None:
+        due_s.append(at_most_s)
+    if not due_s:
         return signal.sigwait(WATCHED)
-    caught = signal.sigtimedwait(WATCHED, max(0.0, min(due) - time.monotonic()))
+    caught = signal.sigtimedwait(WATCHED, min(due_s))
     return None if caught is None else caught.si_signo
 
 
@@ -147,16 +171,20 @@ def _allow_sockets() -> None:
 
 def _supervisor(arguments: argparse.Namespace, addresses: list[list[socket.socket]]) -> Supervisor:
     read_end, _write_end = os.pipe()
+    word, said = os.pipe()
+    for end in (word, said):
+        os.set_blocking(end, False)
     python = [sys.executable, "-P", "-m"]
     everyone = ["--data", arguments.data, "--parent-fd", str(read_end)]
     control = [*python, "penstock.app.control", "--config", arguments.config, "--workers", str(arguments.workers)]
+    control += ["--word-fd", str(said), *everyone]
     listening = [word for sockets in addresses for word in ("--listen", box.written(sockets))]
     descriptors = (read_end, *(place.fileno() for sockets in addresses for place in sockets))
     workers = []
     for number in range(arguments.workers):
         command = [*python, "penstock.app.worker", "--number", str(number), *listening, *everyone]
         workers.append(Child(f"worker-{number}", command, descriptors))
-    return Supervisor(Child("control process", [*control, *everyone], (read_end,)), workers, addresses)
+    return Supervisor(Child("control process", control, (read_end, said)), workers, addresses, word)
 
 
 def main() -> int:

@@ -9,24 +9,28 @@ from pathlib import Path
 
 import pytest
 
-from penstock.app.supervisor import LONGEST_PAUSE_S, STABLE_AFTER_S, Child
+from penstock.app.supervisor import LONGEST_PAUSE_S, STABLE_AFTER_S, WORD_WITHIN_S, Child
 from penstock.testing.wire import eventually
 
 SCRIPT = """
-import signal, sys
+import os, signal, sys
 from penstock.app.supervisor import WATCHED, Child, Supervisor
 
 signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)
-control, *workers = [Child(name, [sys.executable, "-c", code], ()) for name, code in zip("abc", sys.argv[1:])]
-sys.exit(Supervisor(control, workers, []).run())
+word, said = os.pipe()
+os.set_blocking(word, False)
+python = [sys.executable, "-c"]
+control, *workers = [Child(name, [*python, code, str(said)], (said,)) for name, code in zip("abcd", sys.argv[1:])]
+sys.exit(Supervisor(control, workers, [], word).run())
 """
 STAYS = "import time; time.sleep(60)"
+SAYS_SO = f"import os, sys; os.write(int(sys.argv[1]), b'.'); {STAYS}"
 Start = Callable[..., "subprocess.Popen[str]"]
 
 
 @pytest.fixture
 def start() -> Iterator[Start]:
-    """Runs a supervisor over the control process `a` and the workers `b` and `c`, each given as Python."""
+    """Runs a supervisor over the control process `a` and the workers `b`, `c` and `d`, each given as Python."""
     started: list[subprocess.Popen[str]] = []
 
     def run(*children: str) -> "subprocess.Popen[str]":
@@ -47,7 +51,7 @@ def _notes(path: Path, code: int) -> str:
 
 def test_children_that_die_are_started_again_each_for_itself(start: Start, tmp_path: Path) -> None:
     marks = [tmp_path / name for name in "bc"]
-    supervisor = start(STAYS, *(_notes(mark, 1) for mark in marks))
+    supervisor = start(SAYS_SO, *(_notes(mark, 1) for mark in marks))
     eventually(lambda: all(mark.exists() and len(mark.read_text()) >= 3 for mark in marks), 20)
     supervisor.send_signal(signal.SIGTERM)
     assert supervisor.wait(20) == 0
@@ -59,6 +63,32 @@ def test_what_starting_again_cannot_cure_ends_everything(start: Start, tmp_path:
     supervisor = start(STAYS, STAYS, _notes(mark, code))
     assert supervisor.wait(20) == told
     assert mark.read_text() == "x"
+
+
+def test_all_but_one_worker_wait_for_the_word_of_the_control_process(start: Start, tmp_path: Path) -> None:
+    def marks(name: str, code: str = STAYS) -> str:
+        return f"import time; open({str(tmp_path / name)!r}, 'w').write(str(time.monotonic())); {code}"
+
+    def begun_at() -> dict[str, float]:
+        return {path.name: float(text) for path in tmp_path.glob("?") if (text := path.read_text())}
+
+    go = tmp_path / "go"
+    waits = f"import os\nwhile not os.path.exists({str(go)!r}): time.sleep(0.01)\n{SAYS_SO}"
+    start(marks("a", "0\n" + waits), marks("b"), marks("c"), marks("d"))
+    eventually(lambda: set(begun_at()) == {"a", "b"}, 20)
+    said_at = time.monotonic()
+    go.touch()
+    eventually(lambda: len(begun_at()) == 4, 20)
+    found = begun_at()
+    assert max(found["a"], found["b"]) < said_at < min(found["c"], found["d"])
+
+
+def test_without_a_word_of_the_control_process_workers_begin_all_the_same(start: Start, tmp_path: Path) -> None:
+    mark = tmp_path / "c"
+    began = time.monotonic()
+    start(STAYS, STAYS, _notes(mark, 0))
+    eventually(mark.exists, 20)
+    assert time.monotonic() - began >= WORD_WITHIN_S
 
 
 def test_workers_are_told_to_stop_together_and_before_the_control_process(start: Start, tmp_path: Path) -> None:

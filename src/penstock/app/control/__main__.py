@@ -46,12 +46,20 @@ def main() -> int:
     parser.add_argument("--config", required=True, type=Path)
     parser.add_argument("--data", required=True, type=Path)
     parser.add_argument("--parent-fd", type=int)
+    parser.add_argument("--word-fd", type=int)
     parser.add_argument("--workers", type=int, default=0)
     parser.add_argument("--log-level", choices=["debug", "info", "warning", "error"], default="info")
     arguments = parser.parse_args()
     # Whatever is made from here on (the database, above all) is the owner's alone.
     os.umask(0o077)
-    options = Options(arguments.config, arguments.data, arguments.parent_fd, arguments.log_level, arguments.workers)
+    options = Options(
+        arguments.config,
+        arguments.data,
+        arguments.parent_fd,
+        arguments.log_level,
+        arguments.workers,
+        arguments.word_fd,
+    )
     try:
         uvloop.run(serve(options))
     except ConfigFaults as error:

@@ -37,13 +37,15 @@ class DataInUse(PenstockError):
 @dataclass(frozen=True)
 class Options:
     """The command line. `parent_fd`: the read end of a pipe whose end means that the supervisor is gone. `workers`: how
-    many the supervisor keeps alive, all of which a stop must reach; 0 where there is no supervisor to say so."""
+    many the supervisor keeps alive, all of which a stop must reach; 0 where there is no supervisor to say so.
+    `word_fd`: the write end of a pipe on which it waits for the word that workers can ask; it may be full."""
 
     config: Path
     data: Path
     parent_fd: int | None = None
     log_level: Level = "info"
     workers: int = 0
+    word_fd: int | None = None
 
 
 @dataclass(frozen=True)

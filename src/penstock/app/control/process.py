@@ -12,6 +12,7 @@ neighbours.
 """
 
 import asyncio
+import contextlib
 import gc
 import os
 import signal
@@ -78,6 +79,7 @@ class Control:
         surface = Surface()
         self._listener = self._listen(surface)
         await self._peers.listen()
+        _say_so(parts.options.word_fd)
         self._administration = await self._administer()
         surface.serve(self._administration.application())
         # What is here now stays: the collector, which the module's entry turned off, need not look at it again.
@@ -167,6 +169,13 @@ async def serve(options: Options) -> None:
         log.info("the control process has stopped")
         lines.close()
         os.close(lock)
+
+
+def _say_so(word_fd: int | None) -> None:
+    """To the supervisor: it can be asked. One that has not listened to many words before has heard enough of them."""
+    if word_fd is not None:
+        with contextlib.suppress(BlockingIOError):
+            os.write(word_fd, b".")
 
 
 def _watch_parent(loop: asyncio.AbstractEventLoop, parent_fd: int, stop: asyncio.Event) -> None:
