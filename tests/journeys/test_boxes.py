@@ -145,7 +145,8 @@ def test_two_boxes_that_start_at_once_serve_from_one_database_and_share_keys_and
     first, second = pair
     assert (first.data / "box").stat().st_mode & 0o777 == 0o600
     assert box_id(first) != box_id(second)
-    eventually(lambda: [each["state"] for each in boxes(first)] == ["live", "live"], PATIENCE_S, "both are known")
+    both = ["live", "live"]
+    eventually(lambda: all([at["state"] for at in boxes(it)] == both for it in pair), PATIENCE_S, "each knows both")
     nodes = {gateway.admin("GET", "/admin/v1/status").json()["node"] for gateway in pair}
     assert nodes == {each["node"] for each in boxes(second)} and len(nodes) == 2
     for gateway in pair:
