@@ -10,15 +10,18 @@ class InTurn:
 
     def __init__(self) -> None:
         self._open: int | None = None
+        self._ended: set[int] = set()
         self._waiting: list[PartEvent] = []
 
     def take(self, event: PartEvent) -> list[PartEvent]:
-        """What can be told now."""
+        """What can be told now. What comes of a part that has ended cannot be told any more."""
+        if event.index in self._ended:
+            return []
         if self._open is not None and event.index != self._open:
             self._waiting.append(event)
             return []
         told: list[PartEvent] = [event]
-        self._open = None if isinstance(event, PartEnd) else event.index
+        self._go_on(event)
         while self._open is None and self._waiting:
             told += self._next()
         return told
@@ -30,6 +33,10 @@ class InTurn:
         told: list[PartEvent] = []
         for event in waiting:
             (told if event.index == self._open else self._waiting).append(event)
-        if isinstance(told[-1], PartEnd):
-            self._open = None
+        self._go_on(told[-1])
         return told
+
+    def _go_on(self, last: PartEvent) -> None:
+        if isinstance(last, PartEnd):
+            self._ended.add(last.index)
+        self._open = None if isinstance(last, PartEnd) else last.index

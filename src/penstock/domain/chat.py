@@ -46,6 +46,10 @@ class Citation(Struct, frozen=True):
     origin: str = ""
     raw: Raw = Raw(b"null")
 
+    def span(self, length: int) -> tuple[int, int]:
+        """The characters that it bears on of a text of this length: all of them when they are not told."""
+        return (0, length) if self.start < 0 or self.end < 0 else (self.start, self.end)
+
 
 class Text(Struct, frozen=True, tag=True):
     text: str

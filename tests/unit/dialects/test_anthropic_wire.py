@@ -9,7 +9,9 @@ from penstock.catalog.cost import Bounds, cost, worst_cost
 from penstock.dialects.anthropic import CountTokens, Messages
 from penstock.dialects.anthropic.wire import MAX_PAGES, MAX_ROUNDS
 from penstock.dialects.base import Call, Demand
+from penstock.domain.chat import Opaque
 from penstock.domain.money import Rate, RateCard
+from penstock.domain.stream import collect
 from penstock.domain.usage import Usage
 from penstock.errors import InvalidRequest, Killed, Overloaded, UpstreamMalformed
 
@@ -301,3 +303,21 @@ def test_a_vendors_error_passes_and_a_strangers_is_wrapped() -> None:
 def test_what_is_no_json_is_malformed() -> None:
     with pytest.raises(UpstreamMalformed):
         DIALECT.read(b"<html>")
+
+
+@pytest.mark.parametrize("kind", ["server_tool_use", "mcp_tool_use"])
+def test_a_call_of_the_vendors_own_that_the_cap_cut_off_is_told_as_it_is(kind: str) -> None:
+    block = {"type": kind, "id": "s1", "name": "web_search", "input": {}}
+    stream = (
+        event("message_start", message={"id": "m", "usage": {"input_tokens": 3}})
+        + event("content_block_start", index=0, content_block=block)
+        + event("content_block_delta", index=0, delta={"type": "input_json_delta", "partial_json": '{"query": "unf'})
+        + event("content_block_stop", index=0)
+        + event("message_delta", delta={"stop_reason": "max_tokens"}, usage={"output_tokens": 4})
+        + event("message_stop")
+    )
+    (choice,) = collect(Messages.codec.decoder().feed(stream)).choices
+    (call,) = choice.parts
+    assert isinstance(call, Opaque)
+    assert json.loads(bytes(call.raw)) == {**block, "input": {"INVALID_JSON": '{"query": "unf'}}
+    assert choice.finish == "length"

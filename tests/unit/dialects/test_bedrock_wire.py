@@ -8,10 +8,13 @@ import pytest
 from penstock.dialects.base import Address, Call, Demand
 from penstock.dialects.bedrock import Converse
 from penstock.dialects.eventstream import Frame, Splitter, encode
+from penstock.domain.chat import Opaque, Thinking
+from penstock.domain.stream import collect
 from penstock.domain.usage import Usage
 from penstock.errors import InsufficientQuota, InvalidRequest
 
 DIALECT = Converse()
+CODEC = Converse.codec
 
 
 def parse(*blocks: dict[str, Any], **members: Any) -> Call:
@@ -135,3 +138,29 @@ def test_a_strangers_error_is_wrapped() -> None:
     own = b'{"message":"No."}'
     assert DIALECT.envelope(own, 400) is own
     assert json.loads(DIALECT.envelope(b'{"error":1}', 500))["upstream"] == {"error": 1}
+
+
+def _stream(*events: tuple[str, dict[str, Any]]) -> bytes:
+    ending: Any = (("messageStop", {"stopReason": "max_tokens"}), ("metadata", {"usage": {"inputTokens": 3}}))
+    told = (("messageStart", {"role": "assistant"}), *events, *ending)
+    return b"".join([encode(Frame(kind, json.dumps(payload).encode())) for kind, payload in told])
+
+
+def test_sealed_reasoning_in_pieces_is_put_together_as_bytes() -> None:
+    pieces = [{"delta": {"reasoningContent": {"redactedContent": data}}} for data in ("AAE=", "AgM=")]
+    stream = _stream(*[("contentBlockDelta", one) for one in pieces], ("contentBlockStop", {"contentBlockIndex": 0}))
+    (thought,) = collect(CODEC.decoder().feed(stream)).choices[0].parts
+    assert isinstance(thought, Thinking)
+    assert thought.sealed == "AAECAw=="
+
+
+def test_a_call_of_the_vendors_own_that_the_cap_cut_off_is_told_as_it_is() -> None:
+    named = {"toolUseId": "t1", "name": "nova_grounding", "type": "server_tool_use"}
+    stream = _stream(
+        ("contentBlockStart", {"start": {"toolUse": named}}),
+        ("contentBlockDelta", {"delta": {"toolUse": {"input": '{"a": "unf'}}}),
+        ("contentBlockStop", {"contentBlockIndex": 0}),
+    )
+    (call,) = collect(CODEC.decoder().feed(stream)).choices[0].parts
+    assert isinstance(call, Opaque)
+    assert json.loads(bytes(call.raw))["toolUse"]["input"] == {"INVALID_JSON": '{"a": "unf'}

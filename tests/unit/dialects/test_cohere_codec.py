@@ -23,7 +23,7 @@ from penstock.domain.chat import (
     ToolCall,
     ToolChoice,
 )
-from penstock.domain.stream import Begin, Failed, PartBegin, PartDelta, PartEnd, events_of
+from penstock.domain.stream import Begin, Failed, PartBegin, PartDelta, PartEnd, collect, events_of
 from penstock.domain.usage import Usage
 from penstock.errors import InvalidRequest, UpstreamMalformed
 
@@ -176,3 +176,50 @@ def test_a_fault_in_a_stream_is_a_failure_and_not_an_end() -> None:
     assert CODEC.encoder(HEADING).encode(Failed("broke", 500, "x")) == (
         b'data: {"message":"broke","error_type":"x"}\n\n'
     )
+
+
+def _events(*told: dict[str, Any]) -> bytes:
+    return b"".join([b"data: " + json.dumps(event).encode() + b"\n\n" for event in told])
+
+
+START = {"type": "message-start", "id": "c1", "delta": {"message": {"role": "assistant"}}}
+TEXT = {"type": "content-delta", "index": 0, "delta": {"message": {"content": {"text": "Po."}}}}
+
+
+def test_what_a_stream_says_of_its_prompt_is_passed_over() -> None:
+    end = {"type": "message-end", "delta": {"finish_reason": "COMPLETE", "usage": {"tokens": {"input_tokens": 3}}}}
+    decoder = CODEC.decoder()
+    events = decoder.feed(_events({"type": "debug", "prompt": "<BOS>"}, START, TEXT, end))
+    assert collect(events).choices[0].parts == (Text("Po."),)
+    assert decoder.close() == []
+
+
+def test_an_error_in_the_end_of_a_stream_is_seen_by_who_counts_too() -> None:
+    stream = _events(START, TEXT, {"type": "message-end", "delta": {"finish_reason": "ERROR", "error": "It broke."}})
+    tee = CohereChat.tee(CohereChat().parse(b'{"model":"m","messages":[{"role":"user","content":"a"}]}'), False)
+    tee.feed(stream)
+    assert tee.reading.error == "It broke."
+    assert [event.message for event in CODEC.decoder().feed(stream) if isinstance(event, Failed)] == ["It broke."]
+
+
+def test_a_citation_of_what_a_tool_put_out_names_its_source() -> None:
+    output = {"url": "https://a.example", "title": "A", "text": "It rains."}
+    cited = {"start": 0, "end": 2, "text": "Po", "sources": [{"type": "tool", "id": "f:0", "tool_output": output}]}
+    message = {"role": "assistant", "content": [{"type": "text", "text": "Po."}], "citations": [cited]}
+    answer = CODEC.decode_answer(json.dumps({"id": "c1", "finish_reason": "COMPLETE", "message": message}).encode())
+    (text,) = answer.choices[0].parts
+    assert isinstance(text, Text)
+    assert [(one.url, one.title, one.quote) for one in text.citations] == [("https://a.example", "A", "It rains.")]
+
+
+@pytest.mark.parametrize(
+    ("reported", "usage"),
+    [
+        ({"billed_units": {}, "tokens": {"input_tokens": 7, "output_tokens": 2}}, Usage(7, 2)),
+        ({"billed_units": {"output_tokens": 1}, "tokens": {"input_tokens": 7, "output_tokens": 2}}, Usage(7, 1)),
+        ({"billed_units": {"output_tokens": 1}}, None),
+    ],
+)
+def test_what_is_not_told_of_the_bill_is_what_went_through_the_model(reported: Any, usage: Usage | None) -> None:
+    body = {"id": "c1", "finish_reason": "COMPLETE", "message": {"role": "assistant"}, "usage": reported}
+    assert CohereChat.read(json.dumps(body).encode()).usage == usage

@@ -420,3 +420,88 @@ def test_a_failure_is_told_in_googles_envelope_and_no_ending_follows() -> None:
     encoder = CODEC.encoder(Heading("alias", True, said(Text("x"))))
     told = json.loads(encoder.encode(Failed("Broke.", 503))[6:])
     assert told == {"error": {"code": 503, "message": "Broke.", "status": "UNAVAILABLE"}}
+
+
+# -- streams ----------------------------------------------------------------------------------------------------------
+
+
+def streamed(*contents: Any, last: dict[str, Any] | None = None) -> bytes:
+    """A stream of pieces with these parts, and the last piece's own members."""
+    pieces = [{"candidates": [{"content": {"parts": [part]}, "index": 0}]} for part in contents]
+    ending = {"candidates": [{"finishReason": "STOP", "index": 0, **(last or {})}], "usageMetadata": {}}
+    return b"".join([b"data: " + json.dumps(piece).encode() + b"\r\n\r\n" for piece in (*pieces, ending)])
+
+
+def parts_of(stream: bytes) -> tuple[Any, ...]:
+    decoder = CODEC.decoder()
+    events = [event for at in range(0, len(stream), 7) for event in decoder.feed(stream[at : at + 7])]
+    return collect([*events, *decoder.close()]).choices[0].parts
+
+
+def piece(*told: dict[str, Any], goes_on: bool = True, **members: Any) -> dict[str, Any]:
+    call = {**members, "partialArgs": list(told), **({"willContinue": True} if goes_on else {})}
+    return {"functionCall": call, **({"thoughtSignature": "c2ln"} if members else {})}
+
+
+def test_a_call_whose_arguments_come_in_pieces_is_told_when_it_is_whole() -> None:
+    parts = parts_of(
+        streamed(
+            piece(name="get_weather", id="c1"),
+            piece({"jsonPath": "$.city", "stringValue": "a", "willContinue": True}),
+            piece({"jsonPath": "$.city", "stringValue": "a"}, {"jsonPath": "$.days[0].n", "numberValue": 3}),
+            piece(
+                {"jsonPath": "$.days[1]['x.y']", "boolValue": True}, {"jsonPath": "$.none", "nullValue": "NULL_VALUE"}
+            ),
+            {"functionCall": {}},
+            {"functionCall": {"name": "g", "args": {"whole": 1}}},
+        )
+    )
+    given = {"city": "aa", "days": [{"n": 3}, {"x.y": True}], "none": None}
+    assert [(part.name, json.loads(part.arguments)) for part in parts] == [("get_weather", given), ("g", {"whole": 1})]
+    assert (parts[0].id, parts[0].signature, parts[0].extras) == ("c1", "c2ln", {})
+
+
+def test_a_call_that_is_cut_at_the_end_of_the_answer_has_what_came() -> None:
+    (call,) = parts_of(streamed(piece({"jsonPath": "$.city", "stringValue": "Os"}, name="f")))
+    assert call.arguments == '{"city":"Os"}'
+
+
+@pytest.mark.parametrize("path", ["", "$", "$.a[5]", "$.a.b.c", "$[0]"])
+def test_an_argument_at_a_place_that_there_cannot_be_is_malformed(path: str) -> None:
+    first = {"jsonPath": "$.a", "stringValue": "x"}
+    with pytest.raises(UpstreamMalformed):
+        parts_of(streamed(piece(first, {"jsonPath": path, "stringValue": "x"}, name="f", goes_on=False)))
+
+
+def test_a_sketch_is_a_thought_and_no_image_of_the_answer() -> None:
+    image = {"inlineData": {"mimeType": "image/png", "data": "AAAA"}}
+    sketch, shown = parts_of(streamed({**image, "thought": True}, image))
+    assert (sketch.kind, shown.kind) == ("inlineData", "image")
+    assert isinstance(shown, Media)
+    assert json.loads(bytes(sketch.raw))["thought"] is True
+
+
+def test_sources_that_come_behind_the_proof_of_a_text_are_the_texts() -> None:
+    grounding = {
+        "groundingChunks": [{"web": {"uri": "https://a.example", "title": "A"}}],
+        "groundingSupports": [{"segment": {"startIndex": 4, "endIndex": 8}, "groundingChunkIndices": [0]}],
+    }
+    last = {"groundingMetadata": grounding}
+    text, proof = parts_of(
+        streamed({"text": "The "}, {"text": "end."}, {"text": "", "thoughtSignature": "cQ=="}, last=last)
+    )
+    assert [(one.url, one.start, one.end) for one in text.citations] == [("https://a.example", 4, 8)]
+    assert (text.text, proof.signature) == ("The end.", "cQ==")
+    text, _ = parts_of(streamed({"text": "The end."}, {"functionCall": {"name": "f"}}, last=last))
+    assert [(one.url, one.start, one.end) for one in text.citations] == [("https://a.example", 4, 8)]
+
+
+def test_an_answer_that_is_cut_behind_the_reason_is_no_end() -> None:
+    whole = streamed({"text": "The end."})
+    for rest in (b'data: {"usageMetadata":{"promptTokenCount":5', b"data: ", b"dat"):
+        tee = DIALECT.tee(parse({"contents": ASK}), asked_usage=False)
+        tee.feed(whole + rest)
+        assert tee.close() == (b"", False)
+    tee = DIALECT.tee(parse({"contents": ASK}), asked_usage=False)
+    tee.feed(whole.rstrip())
+    assert tee.close() == (b"", True)

@@ -21,6 +21,7 @@ from penstock.dialects.anthropic.blocks import (
     members,
     rest,
 )
+from penstock.dialects.anthropic.target import arguments
 from penstock.dialects.anthropic.usage import merge, normalise, report, served_tier
 from penstock.dialects.codec import Heading
 from penstock.dialects.in_turn import InTurn, PartEvent
@@ -262,8 +263,7 @@ def _whole(block: _Open) -> Raw:
     for name, pieces in block.pieces.items():
         text = "".join(pieces)
         if name == "input":
-            msgspec.json.decode(text)
-            block.whole[name] = Raw(text.encode())
+            block.whole[name] = arguments(text)
         else:
             block.whole[name] = Raw(msgspec.json.encode(text))
     return Raw(msgspec.json.encode(block.whole))

@@ -5,12 +5,14 @@ tools alone: other blocks begin with their first delta), contentBlockDelta and c
 metadata; an exception in a frame of its own where it breaks.
 """
 
+import base64
 from typing import Any
 
 import msgspec
 from msgspec import Raw, Struct
 
 from penstock.dialects import eventstream
+from penstock.dialects.anthropic.target import arguments
 from penstock.dialects.bedrock import errors
 from penstock.dialects.bedrock.answer import FINISHES, encode_citation, encode_part, proof_block, report_of, stop_of
 from penstock.dialects.bedrock.blocks import NAME, NULL, decode_blocks, decode_citation
@@ -190,8 +192,11 @@ class Decoder:
         if text:
             block.has_text = True
             told.append(PartDelta(0, block.index, text))
-        if reasoning.signature or reasoning.redactedContent:
-            told.append(PartMore(0, block.index, reasoning.signature or "", reasoning.redactedContent or ""))
+        if reasoning.signature:
+            told.append(PartMore(0, block.index, reasoning.signature))
+        if reasoning.redactedContent:
+            self._count(len(reasoning.redactedContent))
+            block.pieces.append(reasoning.redactedContent)
         if delta.citation != NULL:
             told.append(PartMore(0, block.index, citation=decode_citation(delta.citation)))
 
@@ -208,13 +213,16 @@ class Decoder:
         """What a block that is told whole gets."""
         if delta.toolUse is not None:
             block.pieces.append(delta.toolUse.input)
-            self._kept_bytes += len(delta.toolUse.input)
+            self._count(len(delta.toolUse.input))
         if delta.toolResult is not None:
             block.whole.setdefault("content", []).extend(delta.toolResult)
-            self._kept_bytes += sum([len(bytes(raw)) for raw in delta.toolResult])
+            self._count(sum([len(bytes(raw)) for raw in delta.toolResult]))
         if delta.image != NULL:
             block.whole |= msgspec.json.decode(delta.image, type=dict[str, Raw])
-            self._kept_bytes += len(bytes(delta.image))
+            self._count(len(bytes(delta.image)))
+
+    def _count(self, size: int) -> None:
+        self._kept_bytes += size
         if self._kept_bytes > MAX_WHOLE_BLOCK_BYTES:
             raise UpstreamMalformed("The provider sent a block that is too large.")
 
@@ -224,14 +232,16 @@ class Decoder:
             return
         if block.part is None:
             if block.kind == "toolUse":
-                block.whole["input"] = Raw("".join(block.pieces).encode() or b"{}")
-                msgspec.json.decode(block.whole["input"])
+                block.whole["input"] = arguments("".join(block.pieces))
             raw = Raw(msgspec.json.encode({block.kind: block.whole}))
             (part,) = decode_blocks([raw], sealed=False)
             told.append(PartBegin(0, block.index, part))
             self._kept_bytes = 0
         elif isinstance(block.part, ToolCall) and not block.has_text:
             told.append(PartDelta(0, block.index, "{}"))
+        elif isinstance(block.part, Thinking) and block.pieces:
+            told.append(PartMore(0, block.index, sealed=_joined(block.pieces)))
+            self._kept_bytes = 0
         told.append(PartEnd(0, block.index))
 
     def _end(self, event: _Event, told: list[Event]) -> None:
@@ -243,6 +253,16 @@ class Decoder:
             told.append(Reported(usage, tier if isinstance(tier, str) else ""))
         self._over = True
         told.append(Ended())
+
+
+def _joined(pieces: list[str]) -> str:
+    """Bytes that came in pieces, each of which is base64 of its own."""
+    if len(pieces) == 1:
+        return pieces[0]
+    try:
+        return base64.b64encode(b"".join(map(base64.b64decode, pieces))).decode()
+    except ValueError:
+        raise UpstreamMalformed("The provider's stream is not what its API allows.") from None
 
 
 # -- to a caller ------------------------------------------------------------------------------------------------------

@@ -121,7 +121,7 @@ def citation_of(one: Members) -> tuple[int | None, bool, Citation]:
     at, is_of_plan = one.take("content_index", int), one.text("type") == "PLAN"
     start, end = one.take("start", int), one.take("end", int)
     source = next(iter(one.objects("sources")), None)
-    told: dict[str, Any] = (source.take("document", dict[str, Any]) if source is not None else None) or {}
+    told = {} if source is None else _source(source)
     url, title, quote = told.get("url"), told.get("title"), told.get("snippet") or told.get("text")
     return (
         at,
@@ -138,15 +138,19 @@ def citation_of(one: Members) -> tuple[int | None, bool, Citation]:
     )
 
 
+def _source(source: Members) -> dict[str, Any]:
+    """What a source says of itself: a document, or what a tool put out."""
+    return source.take("document", dict[str, Any]) or source.take("tool_output", dict[str, Any]) or {}
+
+
 def citation_object(citation: Citation, text: str, at: int) -> Any:
     """A citation of `text`, which is the content block `at`. Another dialect's source is told as a document."""
     if citation.origin == NAME and is_set(citation.raw):
         return citation.raw
     told = {"url": citation.url, "title": citation.title, "snippet": citation.quote}
     document = {name: value for name, value in told.items() if value}
-    place: dict[str, Any] = {}
-    if 0 <= citation.start <= citation.end:
-        place = {"start": citation.start, "end": citation.end, "text": text[citation.start : citation.end]}
+    start, end = citation.span(len(text))
+    place = {"start": start, "end": end, "text": text[start:end]}
     source = {"type": "document", "id": citation.url or citation.title, "document": document}
     return {**place, "sources": [source], "content_index": at, "type": "TEXT_CONTENT"}
 

@@ -27,7 +27,7 @@ from penstock.dialects.cohere.parts import (
 from penstock.dialects.cohere.usage import report
 from penstock.dialects.in_turn import InTurn, PartEvent
 from penstock.dialects.members import Members, reply_members
-from penstock.domain.chat import Part, Text, Thinking, ToolCall
+from penstock.domain.chat import Citation, Part, Text, Thinking, ToolCall
 from penstock.domain.stream import (
     Begin,
     Ended,
@@ -90,6 +90,8 @@ class Decoder:
             self._end(delta, told)
         elif kind == "message-start":
             self._begin(event, told)
+        elif kind == "debug":
+            return
         elif kind and not self._begun:
             raise UpstreamMalformed("The provider's stream goes on before it began.")
         elif not kind and event.has("message"):  # a plain answer all the same
@@ -181,6 +183,7 @@ class Encoder:
         self._part: Part | None = None
         self._is_told = False
         self._text: list[str] = []
+        self._cited: list[Citation] = []
         self._blocks = self._calls = self._citations = 0
         self._finished = Finished(0, "error")
         self._reported: Reported | None = None
@@ -226,6 +229,7 @@ class Encoder:
     def _start_part(self, part: Part) -> bytes:
         self._part, self._is_told = part, False
         self._text.clear()
+        self._cited.clear()
         if not isinstance(part, ToolCall):
             return b""
         self._is_told = True
@@ -260,13 +264,20 @@ class Encoder:
         return self._event("content-start", {"content": {"type": kind, kind: "", **own}})
 
     def _cite(self, more: PartMore) -> bytes:
-        part = self._part
-        if more.citation is None or not isinstance(part, Text) or is_plan(part):
+        """Kept until its text is whole: only then is it known which characters it bears on."""
+        if more.citation is not None and isinstance(self._part, Text) and not is_plan(self._part):
+            self._cited.append(more.citation)
+        return b""
+
+    def _citations_told(self) -> bytes:
+        if not self._cited:
             return b""
-        before = self._started("text")
-        told = citation_object(more.citation, "".join(self._text), self._blocks - 1)
-        index, self._citations = {"index": self._citations}, self._citations + 1
-        return before + _event("citation-start", index, {"citations": told}) + _event("citation-end", index)
+        told, text = self._started("text"), "".join(self._text)
+        for citation in self._cited:
+            index, self._citations = {"index": self._citations}, self._citations + 1
+            written = citation_object(citation, text, self._blocks - 1)
+            told += _event("citation-start", index, {"citations": written}) + _event("citation-end", index)
+        return told
 
     def _logprob(self, raw: msgspec.Raw) -> bytes:
         """Of a token that was told already; none where there is no text that it could be of."""
@@ -276,10 +287,11 @@ class Encoder:
         return _event("content-delta", told, {"content": {"text": ""}})
 
     def _end_part(self) -> bytes:
-        part, self._part = self._part, None
+        part, cited = self._part, self._citations_told()
+        self._part = None
         if isinstance(part, ToolCall):
             return self._event("tool-call-end")
-        return self._event("content-end") if self._is_told else b""
+        return cited + (self._event("content-end") if self._is_told else b"")
 
 
 def _event(kind: str, members: dict[str, Any], message: dict[str, Any] | None = None) -> bytes:

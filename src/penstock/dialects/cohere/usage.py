@@ -27,10 +27,10 @@ class Reported(Struct):
 def normalise(reported: Reported) -> Usage | None:
     """What is billed, or where that is not told, what went through the model; None when it cannot be true. The counts
     of billed units are whole numbers, which may be written with a fraction of zero."""
-    units, tokens = reported.billed_units or reported.tokens, reported.tokens or Units()
-    if units is None:
-        return None
-    counts = [whole(count) for count in (units.input_tokens, units.output_tokens, tokens.reasoning_tokens)]
+    units, tokens = reported.billed_units or Units(), reported.tokens or Units()
+    into = tokens.input_tokens if units.input_tokens is None else units.input_tokens
+    out = tokens.output_tokens if units.output_tokens is None else units.output_tokens
+    counts = [whole(count) for count in (into, out, tokens.reasoning_tokens)]
     if not believed(*counts) or counts[0] is None:
         return None
     input_, output, reasoning = (count or 0 for count in counts)

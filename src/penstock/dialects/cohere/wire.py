@@ -97,6 +97,7 @@ class _Reply(Struct):
     finish_reason: Any = None
     usage: Reported | None = None
     message: Any = None
+    error: Any = None
 
 
 _reply_decoder = msgspec.json.Decoder(_Reply)
@@ -176,6 +177,8 @@ class CohereTee:
                 self.ended = True
                 delta = _delta_decoder.decode(msgspec.json.encode(event.delta))
                 self.reading = _reading(delta.usage, delta.finish_reason)
+                if isinstance(delta.error, str) and delta.error:
+                    self.reading = self.reading._replace(error=delta.error[:1000])
             elif isinstance(event.message, str):
                 self.reading = self.reading._replace(error=event.message[:1000])
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):

@@ -15,6 +15,7 @@ from penstock.dialects.base import encode_object, members_of
 from penstock.dialects.codec import json_text
 from penstock.dialects.gemini.errors import read_error
 from penstock.dialects.gemini.names import FINISH_REASONS, NAME, elements, in_camel, pop, word
+from penstock.dialects.gemini.partial import PartialCall, is_partial
 from penstock.dialects.gemini.parts import decode_part, is_bare_proof, made_id
 from penstock.dialects.gemini.usage import Metadata, normalise
 from penstock.domain.chat import Answer, Citation, Extras, Finish, Part, Text, Thinking, ToolCall
@@ -65,6 +66,8 @@ class _Told:
         self._scope = scope
         self._next = 0
         self._open: Part | None = None
+        self._proof: Thinking | None = None
+        self._partial: PartialCall | None = None
         self._has_calls = False
         self._texts: dict[int, list[str]] = {}
         self._held_characters = 0
@@ -81,7 +84,9 @@ class _Told:
         for name, value in candidate.items():
             self.extras[name] = _merged(self.extras[name], value) if name in self.extras else value
         for raw in elements(bytes(content.pop("parts", Raw(b"[]")))):
-            parts = decode_part(raw)
+            parts = self._joined(decode_part(raw))
+            if not parts:
+                continue
             self._places.append(self._next - 1 if self._goes_on(parts[0]) else self._next)
             for part in parts:
                 events += self._part(part)
@@ -91,15 +96,32 @@ class _Told:
             self.native = word(msgspec.json.decode(reason), FINISH_REASONS)
         return events
 
+    def _joined(self, parts: list[Part]) -> list[Part]:
+        """The parts, with a call whose arguments come in pieces when it is whole."""
+        if not isinstance(part := parts[0], ToolCall) or not (self._partial or is_partial(part)):
+            return parts
+        if self._partial is None or part.name:
+            before = [] if self._partial is None else [self._partial.call()]
+            self._partial = PartialCall(part) if is_partial(part) else None
+            parts = [*before, *([] if self._partial else parts)]
+        else:
+            self._partial.add(part)
+            parts = []
+        if self._partial is None or not self._partial.whole:
+            return parts
+        whole, self._partial = self._partial.call(), None
+        return [*parts, whole]
+
     def end(self) -> list[Event]:
-        events = self._close()
+        events = self._part(self._partial.call()) if self._partial else []
+        events += [*self._close(), *self._late_citations()]
         finish = finish_of(self.native, has_calls=self._has_calls)
         return [*events, Finished(self.number, finish, self.native, "", self.extras)]
 
     def _goes_on(self, part: Part) -> bool:
         """Whether this is more of the part that is open."""
         if isinstance(part, Text):
-            return isinstance(self._open, Text)
+            return isinstance(self._open, Text) and self._proof is None
         return isinstance(part, Thinking) and isinstance(self._open, Thinking) and not is_bare_proof(part)
 
     def _part(self, part: Part) -> list[Event]:
@@ -109,6 +131,9 @@ class _Told:
             self._has_calls = True
             if not part.id:
                 part = structs.replace(part, id=made_id(self._scope, self._next + 100 * self.number))
+        if isinstance(part, Thinking) and is_bare_proof(part) and isinstance(self._open, Text) and not self._proof:
+            self._proof = part  # told behind the text, of which the sources may still come
+            return []
         events: list[Event] = []
         if not self._goes_on(part):
             events += self._close()
@@ -134,7 +159,8 @@ class _Told:
         index = self._next - 1
         cited = self._citations(index) if isinstance(self._open, Text) else []
         self._open = None
-        return [*cited, PartEnd(self.number, index)]
+        proof, self._proof = self._proof, None
+        return [*cited, PartEnd(self.number, index), *(self._part(proof) if proof else [])]
 
     def _keep(self, index: int, text: str) -> None:
         self._held_characters += len(text)
@@ -181,6 +207,10 @@ class _Told:
             found.append(PartMore(self.number, index, citation=placed))
         self._waiting = waiting
         return list(found)
+
+    def _late_citations(self) -> list[Event]:
+        """Those that came when their text was closed already."""
+        return [event for index in sorted(self._texts) for event in self._citations(index)]
 
 
 def _offset(data: bytes, place: Any) -> int:

@@ -5,7 +5,7 @@ server-sent events). A call is told when it is whole, as the API does; the reaso
 last, for they are the stream's ending.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from msgspec import Raw, structs
@@ -65,12 +65,23 @@ def _frame(answer: Answer, heading: Heading) -> dict[str, Any]:
 
 def _candidate(choice: Choice, number: int, is_own: bool) -> dict[str, Any]:
     parts: list[Any] = []
+    cited: list[_Cited] = []
     for part in choice.parts:
+        if isinstance(part, Text) and part.citations:
+            cited.append(_Cited(part, part=len(parts)))
         _add_part(parts, part)
-    return {"content": {"parts": parts, "role": "model"}, **_ending(choice, number, is_own)}
+    return {"content": {"parts": parts, "role": "model"}, **_ending(choice, number, is_own, cited)}
 
 
-def _ending(choice: Choice, number: int, is_own: bool) -> dict[str, Any]:
+class _Cited(NamedTuple):
+    """A text with citations, and where it is told: the number of its part, and the bytes of text before it in that."""
+
+    text: Text
+    part: int = 0
+    before: int = 0
+
+
+def _ending(choice: Choice, number: int, is_own: bool, cited: list[_Cited]) -> dict[str, Any]:
     """All of a candidate but its content."""
     told: dict[str, Any] = {
         "finishReason": choice.native if is_own and choice.native else _REASONS[choice.finish],
@@ -80,7 +91,7 @@ def _ending(choice: Choice, number: int, is_own: bool) -> dict[str, Any]:
         told["logprobsResult"] = _logprobs(choice.logprobs)
     if is_own:
         return {**told, **choice.extras}
-    if grounding := _grounding(choice.parts):
+    if grounding := _grounding(cited):
         told["groundingMetadata"] = grounding
     return told
 
@@ -137,33 +148,34 @@ def _token(told: dict[str, Any]) -> dict[str, Any]:
     return {"token": told.get("token", ""), "logProbability": told.get("logprob", 0)}
 
 
-def _grounding(parts: tuple[Part, ...]) -> dict[str, Any]:
+def _grounding(cited: list[_Cited]) -> dict[str, Any]:
     """Citations of another dialect, as sources and the texts that they bear on."""
     sources: dict[tuple[str, str], int] = {}
     supports = []
-    for number, part in enumerate(parts):
-        for citation in part.citations if isinstance(part, Text) else ():
+    for one in cited:
+        for citation in one.text.citations:
             place = sources.setdefault((citation.url, citation.title), len(sources))
-            assert isinstance(part, Text)
-            supports.append({"segment": _segment(part.text, citation, number), "groundingChunkIndices": [place]})
+            supports.append({"segment": _segment(one, citation), "groundingChunkIndices": [place]})
     chunks = [{"web": {"uri": url, "title": title}} for url, title in sources]
     return {"groundingChunks": chunks, "groundingSupports": supports} if supports else {}
 
 
-def _segment(text: str, citation: Citation, number: int) -> dict[str, Any]:
+def _segment(cited: _Cited, citation: Citation) -> dict[str, Any]:
     """Places are in bytes here."""
-    start, end = (citation.start, citation.end) if 0 <= citation.start <= citation.end else (0, len(text))
-    segment: dict[str, Any] = {"partIndex": number} if number else {}
-    if start:
-        segment["startIndex"] = len(text[:start].encode())
-    return {**segment, "endIndex": len(text[:end].encode()), "text": text[start:end]}
+    text = cited.text.text
+    start, end = citation.span(len(text))
+    segment: dict[str, Any] = {"partIndex": cited.part} if cited.part else {}
+    if begin := cited.before + len(text[:start].encode()):
+        segment["startIndex"] = begin
+    return {**segment, "endIndex": cited.before + len(text[:end].encode()), "text": text[start:end]}
 
 
 # -- a stream ---------------------------------------------------------------------------------------------------------
 
 
 class GeminiEncoder:
-    """Writes events as the caller's stream: server-sent events, or one JSON list."""
+    """Writes events as the caller's stream: server-sent events, or one JSON list. Each piece has one part, so the place
+    of what is cited is one in all the text of the candidate."""
 
     def __init__(self, heading: Heading) -> None:
         self._heading = heading
@@ -173,6 +185,9 @@ class GeminiEncoder:
         self._frame: dict[str, Any] = {}
         self._open: dict[tuple[int, int], Part] = {}
         self._texts: dict[tuple[int, int], list[str]] = {}
+        self._starts: dict[tuple[int, int], int] = {}
+        self._text_bytes: dict[int, int] = {}
+        self._cited: dict[int, list[_Cited]] = {}
         self._choices: dict[int, Choice] = {}
         self._reported: Reported | None = None
 
@@ -213,6 +228,7 @@ class GeminiEncoder:
 
     def _part_begin(self, event: PartBegin) -> bytes:
         self._open[event.choice, event.index] = event.part
+        self._starts[event.choice, event.index] = self._text_bytes.get(event.choice, 0)
         text = "" if isinstance(event.part, ToolCall) else text_of(event.part)
         return self._more(PartDelta(event.choice, event.index, text)) if text else b""
 
@@ -226,6 +242,7 @@ class GeminiEncoder:
         if isinstance(part, Thinking):
             return self._piece(event.choice, {"text": event.text, "thought": True})
         self._texts.setdefault(key, []).append(event.text)
+        self._text_bytes[event.choice] = self._text_bytes.get(event.choice, 0) + len(event.text.encode())
         return self._piece(event.choice, {"text": event.text})
 
     def _part_end(self, choice: int, index: int) -> bytes:
@@ -234,11 +251,10 @@ class GeminiEncoder:
             proof = _thought(structs.replace(part, text="", summary=part.summary or bool(part.text)))
             return self._piece(choice, proof) if "thoughtSignature" in proof else b""
         if isinstance(part, Text):
-            texts = self._texts.pop((choice, index), [])
+            text = "".join(self._texts.pop((choice, index), ()))
             if part.citations:
-                known = self._choices.get(choice, Choice(()))
-                said = structs.replace(part, text="".join(texts))
-                self._choices[choice] = structs.replace(known, parts=(*known.parts, said))
+                cited = _Cited(structs.replace(part, text=text), before=self._starts[choice, index])
+                self._cited.setdefault(choice, []).append(cited)
             return b""
         written = None if part is None or isinstance(part, Refusal) else _part(part)
         return b"" if written is None else self._piece(choice, written)
@@ -253,7 +269,10 @@ class GeminiEncoder:
         begin, reported = self._begin, self._reported
         is_own = begin.origin == NAME
         content = {"content": {"parts": [{"text": ""}], "role": "model"}}
-        endings = [{**content, **_ending(self._choices[key], key, is_own)} for key in sorted(self._choices)]
+        endings = [
+            {**content, **_ending(self._choices[key], key, is_own, self._cited.get(key, []))}
+            for key in sorted(self._choices)
+        ]
         usage, tier = (reported.usage, reported.service_tier) if reported is not None else (None, "")
         frame = {
             **self._frame,

@@ -101,4 +101,4 @@ class Frames:
             return []
         rest = self._events.rest().strip()
         found = sse.data_of(rest + b"\n\n").strip() if rest else b""
-        return [found] if found else []
+        return [found or rest] if rest and not rest.startswith(b":") else []

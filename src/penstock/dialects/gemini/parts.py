@@ -56,6 +56,8 @@ def decode_part(raw: Raw) -> list[Part]:
         return [_call(camel_members(bytes(part.pop("functionCall"))), signature, part)]
     if "functionResponse" in part:
         return [_result(camel_members(bytes(part.pop("functionResponse"))), part)]
+    if is_thought and not part.keys().isdisjoint(("inlineData", "fileData")):
+        return [Opaque(NAME, next(iter(part)), raw)]  # a sketch: a thought, and no part of the answer
     if "inlineData" in part:
         return [_inline(camel_members(bytes(part.pop("inlineData"))), part), *_proof(signature)]
     if "fileData" in part:

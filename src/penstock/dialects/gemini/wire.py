@@ -27,6 +27,7 @@ from penstock.dialects.base import (
     encode_object,
     estimate_tokens,
     field,
+    members_of,
     read_object,
 )
 from penstock.dialects.gemini import errors
@@ -376,6 +377,7 @@ class GeminiTee:
     def close(self) -> tuple[bytes, bool]:
         try:
             for found in self._frames.close():
+                members_of(found)  # one that is cut off is no answer
                 self._take(found)
         except UpstreamMalformed:
             return b"", False

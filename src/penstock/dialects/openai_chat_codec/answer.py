@@ -190,8 +190,11 @@ def _cite(parts: list[Part], cited: list[Citation]) -> None:
 
 
 def images_of(message: Members) -> list[Part]:
-    """Images that the model made, in OpenRouter's member."""
-    return [part for one in message.objects("images") for part in part_of(one)]
+    """Images that the model made, in OpenRouter's member; `index` is their number in a stream."""
+    images = message.objects("images")
+    for one in images:
+        one.drop("index")
+    return [part for one in images for part in part_of(one)]
 
 
 def audio_of(audio: Members) -> Media:
@@ -234,21 +237,22 @@ def _choice_object(choice: Choice, index: int, is_own: bool) -> dict[str, Any]:
     logprobs = logprobs_object(choice.logprobs, choice.refusal_logprobs)
     end = End(choice.finish, choice.native, choice.stop_sequence)
     own = choice.extras if is_own else {}
-    return {"index": index, "message": _message(choice.parts), "logprobs": logprobs, **end_members(end), **own}
+    message = _message(choice.parts, is_own=is_own)
+    return {"index": index, "message": message, "logprobs": logprobs, **end_members(end), **own}
 
 
 def logprobs_object(content: tuple[Raw, ...], refusal: tuple[Raw, ...]) -> dict[str, Any] | None:
     return {"content": content, "refusal": refusal or None} if content or refusal else None
 
 
-def _message(parts: tuple[Part, ...]) -> dict[str, Any]:
+def _message(parts: tuple[Part, ...], *, is_own: bool) -> dict[str, Any]:
     texts = [part for part in parts if isinstance(part, Text)]
     refusal = "".join(part.text for part in parts if isinstance(part, Refusal))
     text = "".join(part.text for part in texts)
     message: dict[str, Any] = {"role": "assistant", "content": text or None, "refusal": refusal or None}
     message |= reasoning_members([part for part in parts if isinstance(part, Thinking)])
-    message["annotations"] = [annotation(citation) for text in texts for citation in text.citations]
-    if calls := [tool_call_object(_plain_call(part)) for part in parts if isinstance(part, ToolCall)]:
+    message["annotations"] = _annotations(texts, is_own=is_own)
+    if calls := [tool_call_object(_plain_call(part, is_own)) for part in parts if isinstance(part, ToolCall)]:
         message["tool_calls"] = calls
     for medium in parts:
         if isinstance(medium, Media):
@@ -256,9 +260,18 @@ def _message(parts: tuple[Part, ...]) -> dict[str, Any]:
     return message
 
 
-def _plain_call(call: ToolCall) -> ToolCall:
+def _annotations(texts: list[Text], *, is_own: bool) -> list[Any]:
+    """The citations of all texts. Those of the dialect's own have their places in the content already."""
+    told, before = [], 0
+    for text in texts:
+        told += [annotation(citation, before, len(text.text)) for citation in text.citations]
+        before += 0 if is_own else len(text.text)
+    return told
+
+
+def _plain_call(call: ToolCall, is_own: bool) -> ToolCall:
     """Members of another dialect's call stay there."""
-    return call if call.origin in ("", NAME) else structs.replace(call, extras={})
+    return call if is_own else structs.replace(call, extras={})
 
 
 def media_members(medium: Media, before: list[Any]) -> dict[str, Any]:

@@ -313,6 +313,7 @@ def nested_format(schema: Raw) -> Raw:
 
 def citation_of(annotation: Members) -> Citation | None:
     """A citation of a URL; another kind is kept as it is."""
+    annotation.drop("index")  # its number in a stream
     whole, kind = annotation.whole(), annotation.text("type")
     if kind != "url_citation":
         return Citation(origin=NAME, raw=whole)
@@ -349,13 +350,16 @@ def _string(value: Any) -> str:
     return value if isinstance(value, str) else ""
 
 
-def annotation(citation: Citation) -> Any:
-    """A citation as an annotation. One without a URL (of a document that was sent) is told all the same."""
+def annotation(citation: Citation, before: int, length: int) -> dict[str, Any]:
+    """A citation of a text of this length that stands behind `before` characters of the message's content, as an
+    annotation, whose places are places in the content. One without a URL (of a document that was sent) is told all the
+    same."""
     if citation.origin == NAME and is_set(citation.raw):
-        return citation.raw
+        return msgspec.json.decode(citation.raw, type=dict[str, Any])
+    start, end = citation.span(length)
     told: dict[str, Any] = {
-        "start_index": max(citation.start, 0),
-        "end_index": max(citation.end, 0),
+        "start_index": before + start,
+        "end_index": before + end,
         "url": citation.url,
         "title": citation.title,
     }

@@ -17,7 +17,7 @@ from penstock.dialects.openai_chat_codec.parts import (
     tool_call_object,
 )
 from penstock.dialects.openai_usage import chat_usage
-from penstock.domain.chat import Extras, Media, Part, Refusal, Text, Thinking, ToolCall
+from penstock.domain.chat import Citation, Extras, Media, Part, Refusal, Text, Thinking, ToolCall
 from penstock.domain.stream import (
     Begin,
     Ended,
@@ -36,15 +36,21 @@ _encode = msgspec.json.Encoder().encode
 
 
 class _Choice:
-    """One choice while it is written: its parts by their index, the places of its tool calls and thoughts, and the
-    pieces of calls that can only be told when they are whole."""
+    """One choice while it is written: its parts by their index, the places of its tool calls and thoughts, the pieces
+    of calls that can only be told when they are whole, and how much of its content is told. `texts`: where in it each
+    open text begins, and what it cites; `said`: where each that is whole begins, and its length."""
 
     def __init__(self) -> None:
         self.parts: dict[int, Part] = {}
         self.places: dict[int, int] = {}
         self.calls = 0
         self.thoughts = 0
+        self.images = 0
+        self.annotations = 0
         self.pieces: dict[int, list[str]] = {}
+        self.characters = 0
+        self.texts: dict[int, tuple[int, list[Citation]]] = {}
+        self.said: dict[int, tuple[int, int]] = {}
 
 
 class ChatEncoder:
@@ -131,7 +137,9 @@ class ChatEncoder:
             delta = self._thought(part, choice.places[event.index]) if part != structs.replace(part, text="") else {}
             return opening + (self._chunk(event.choice, delta) if delta else b"")
         if isinstance(part, Media):
-            return opening + self._chunk(event.choice, media_members(part, []))
+            return opening + self._chunk(event.choice, _numbered_image(media_members(part, []), choice))
+        if isinstance(part, Text):
+            choice.texts[event.index] = (choice.characters, [])
         if isinstance(part, Text | Refusal) and part.text:
             return opening + self._more_text(PartDelta(event.choice, event.index, part.text))
         return opening
@@ -140,6 +148,7 @@ class ChatEncoder:
         choice = self._choices[event.choice]
         part = choice.parts[event.index]
         if isinstance(part, Text):
+            choice.characters += len(event.text)
             return b'%b{"index":%d,"delta":{"content":%b},"logprobs":null,"finish_reason":null}%b' % (
                 self._head,
                 event.choice,
@@ -172,19 +181,40 @@ class ChatEncoder:
         if isinstance(part, ToolCall) and event.signature:
             signed = structs.replace(part, signature=event.signature)
             own: Extras = signature_member(signed if self._is_own else structs.replace(signed, extras={}))
-            delta["tool_calls"] = [{"index": choice.places[event.index], **own}]
+            nothing = (
+                {"custom": {"input": ""}} if part.custom else {"function": {"arguments": ""}}
+            )  # clients look there
+            delta["tool_calls"] = [{"index": choice.places[event.index], **nothing, **own}]
         elif isinstance(part, Thinking):
             proof = structs.replace(part, text="", signature=event.signature, sealed=event.sealed)
             delta["reasoning_details"] = details_of(proof, choice.places[event.index])
-        elif event.citation is not None:
-            delta["annotations"] = [annotation(event.citation)]
+        elif event.citation is not None and event.index in choice.texts:
+            choice.texts[event.index][1].append(event.citation)
+        elif event.citation is not None and event.index in choice.said:
+            return self._annotated(event.choice, *choice.said[event.index], [event.citation])
         return self._chunk(event.choice, delta) if delta else b""
 
     def _part_end(self, event: PartEnd) -> bytes:
-        pieces = self._choices[event.choice].pieces.pop(event.index, None)
+        choice = self._choices[event.choice]
+        if event.index in choice.texts:
+            start, cited = choice.texts.pop(event.index)
+            choice.said[event.index] = (start, choice.characters - start)
+            return self._annotated(event.choice, *choice.said[event.index], cited)
+        pieces = choice.pieces.pop(event.index, None)
         return (
             b"" if pieces is None else self._more_text(PartDelta(event.choice, event.index, unwrapped("".join(pieces))))
         )
+
+    def _annotated(self, number: int, start: int, length: int, cited: list[Citation]) -> bytes:
+        """What a text cites, when it is whole: only then is it known which characters these are. Entries of a list
+        have their number, by which clients put streams together."""
+        if not cited:
+            return b""
+        choice = self._choices[number]
+        before = 0 if self._is_own else start
+        first, choice.annotations = choice.annotations, choice.annotations + len(cited)
+        told = [{"index": first + at, **annotation(one, before, length)} for at, one in enumerate(cited)]
+        return self._chunk(number, {"annotations": told})
 
     def _ending(self) -> bytes:
         if not self._heading.wants_usage or self._reported is None:
@@ -193,6 +223,14 @@ class ChatEncoder:
         if self._is_own and self._reported.service_tier:
             told["service_tier"] = self._reported.service_tier
         return self._head + b"]," + _encode(told)[1:] + b"\n\ndata: [DONE]\n\n"
+
+
+def _numbered_image(members: dict[str, Any], choice: _Choice) -> dict[str, Any]:
+    """An image with its number among those of the choice."""
+    if "images" not in members:
+        return members
+    index, choice.images = choice.images, choice.images + 1
+    return {"images": [{"index": index, **members["images"][0]}]}
 
 
 def _failure(event: Failed) -> bytes:

@@ -63,7 +63,9 @@ def parts_of(owner: Members, name: str) -> list[Part]:
 
 def text_part(text: Text, kind: str) -> dict[str, Any]:
     told: dict[str, Any] = {"type": kind, "text": text.text}
-    return told | ({"annotations": [annotation(one) for one in text.citations]} if kind == "output_text" else {})
+    if kind != "output_text":
+        return told
+    return told | {"annotations": [annotation(one, len(text.text)) for one in text.citations]}
 
 
 def media_part(medium: Media) -> dict[str, Any] | None:
@@ -100,11 +102,13 @@ def citation_of(annotation: Members) -> Citation:
     )
 
 
-def annotation(citation: Citation) -> Any:
-    """A citation as an annotation. One without a URL (of a document that was sent) is told all the same."""
+def annotation(citation: Citation, length: int) -> Any:
+    """A citation of a text of this length as an annotation. One without a URL (of a document that was sent) is told
+    all the same."""
     if citation.origin == NAME and is_set(citation.raw):
         return citation.raw
-    told = {"type": "url_citation", "start_index": max(citation.start, 0), "end_index": max(citation.end, 0)}
+    start, end = citation.span(length)
+    told = {"type": "url_citation", "start_index": start, "end_index": end}
     return told | {"url": citation.url, "title": citation.title or citation.quote}
 
 

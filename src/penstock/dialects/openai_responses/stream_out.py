@@ -64,7 +64,6 @@ class _Open:
         self.place = place
         self.id = id
         self.content = content
-        self.annotations = 0
         self.begun = False
 
     def whole(self) -> Part:
@@ -226,20 +225,23 @@ class ResponsesEncoder:
         return told + self._event("response.reasoning_summary_text.delta", **where, delta=text)
 
     def _more(self, event: PartMore) -> bytes:
-        found = self._open.get(event.index)
-        if found is None:
-            return b""
-        found.part = with_more(found.part, event)
-        if event.citation is None or not isinstance(found.part, Text):
-            return b""
-        at, found.annotations = found.annotations, found.annotations + 1
-        return self._event(
-            "response.output_text.annotation.added",
-            item_id=found.id,
-            output_index=found.place,
-            content_index=found.content,
-            annotation_index=at,
-            annotation=annotation(event.citation),
+        """A proof or a citation is told when its part is whole."""
+        if found := self._open.get(event.index):
+            found.part = with_more(found.part, event)
+        return b""
+
+    def _annotated(self, found: _Open, text: Text) -> bytes:
+        """What a text cites, when it is whole: only then is it known which characters these are."""
+        return b"".join(
+            self._event(
+                "response.output_text.annotation.added",
+                item_id=found.id,
+                output_index=found.place,
+                content_index=found.content,
+                annotation_index=at,
+                annotation=annotation(citation, len(text.text)),
+            )
+            for at, citation in enumerate(text.citations)
         )
 
     # -- a part ends --------------------------------------------------------------------------------------------------
@@ -253,7 +255,7 @@ class ResponsesEncoder:
         if isinstance(part, Text | Refusal):
             if self._message is not None and self._message.place == found.place:
                 self._message.parts[found.content] = part
-            return b""
+            return self._annotated(found, part) if isinstance(part, Text) else b""
         del self._open[index]
         if isinstance(part, Thinking):
             return self._thought_end(found, part)

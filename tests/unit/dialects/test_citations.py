@@ -1,0 +1,132 @@
+"""Where a citation stands: which characters of which text it bears on, in every dialect that says so, plain and
+streamed; and that the official client puts the pieces together."""
+
+import json
+from typing import Any
+
+from msgspec import Raw
+from openai.lib.streaming.chat import ChatCompletionStreamState
+from openai.types.chat import ChatCompletionChunk
+
+from penstock.dialects.codec import Heading
+from penstock.dialects.registry import CODECS
+from penstock.domain.chat import Answer, Choice, Citation, Media, Opaque, Request, Text, ToolCall
+from penstock.domain.stream import events_of
+
+ELSEWHERE = "anthropic_messages"
+SAID = "As said: Größe. The end."
+CITED = Citation("https://a.example", "A", "so big", origin=ELSEWHERE, raw=Raw(b'{"type":"x"}'))
+ANSWER = Answer(
+    ELSEWHERE,
+    "id_1",
+    "m",
+    (
+        Choice(
+            (
+                Text("As said: "),
+                Opaque(ELSEWHERE, "web_search_tool_result", Raw(b"{}")),
+                Text("Größe.", (CITED, CITED)),
+                Text(" The end.", (Citation("https://b.example", "B", "", 1, 4),)),
+            )
+        ),
+    ),
+)
+
+
+def _heading(origin: str) -> Heading:
+    return Heading("m", wants_usage=True, request=Request(origin, "m", ()), created=7, id="ours")
+
+
+def _plain(surface: str, answer: Answer = ANSWER) -> Any:
+    return json.loads(CODECS[surface].encode_answer(answer, _heading(surface)))
+
+
+def _streamed(surface: str, answer: Answer = ANSWER) -> list[Any]:
+    encoder = CODECS[surface].encoder(_heading(surface))
+    stream = b"".join([encoder.encode(event) for event in events_of(answer)])
+    return [json.loads(line[6:]) for line in stream.splitlines() if line.startswith(b"data: {")]
+
+
+def _completion(answer: Answer) -> Any:
+    """What the official client makes of the stream."""
+    state = ChatCompletionStreamState()
+    for chunk in _streamed("chat.completions", answer):
+        state.handle_chunk(ChatCompletionChunk.model_validate(chunk))
+    return state.get_final_completion().choices[0].message
+
+
+def test_places_are_places_in_the_content_of_a_chat() -> None:
+    plain = _plain("chat.completions")["choices"][0]["message"]
+    assert plain["content"] == SAID
+    places = [one["url_citation"] for one in plain["annotations"]]
+    assert [SAID[one["start_index"] : one["end_index"]] for one in places] == ["Größe.", "Größe.", "The"]
+    streamed = _completion(ANSWER)
+    assert [one.url_citation.model_dump() for one in streamed.annotations] == places
+    assert streamed.content == SAID
+
+
+def test_places_are_places_in_one_text_of_a_response() -> None:
+    def told(output: list[Any]) -> list[Any]:
+        texts = [text for item in output for text in item["content"]]
+        return [text["text"][a["start_index"] : a["end_index"]] for text in texts for a in text["annotations"]]
+
+    assert told(_plain("responses")["output"]) == ["Größe.", "Größe.", "The"]
+    events = _streamed("responses")
+    assert told(events[-1]["response"]["output"]) == ["Größe.", "Größe.", "The"]
+    added = [event["annotation"] for event in events if event["type"] == "response.output_text.annotation.added"]
+    assert added == [a for text in events[-1]["response"]["output"][-1]["content"] for a in text["annotations"]]
+
+
+def test_places_are_bytes_of_a_part_for_callers_of_gemini_and_of_all_the_text_in_a_stream() -> None:
+    (candidate,) = _plain("generateContent")["candidates"]
+    parts = [part["text"] for part in candidate["content"]["parts"]]
+
+    def told(metadata: Any, texts: list[str]) -> list[str]:
+        segments = [support["segment"] for support in metadata["groundingSupports"]]
+        data = [texts[one.get("partIndex", 0)].encode() for one in segments]
+        found = [
+            text[one.get("startIndex", 0) : one["endIndex"]].decode() for text, one in zip(data, segments, strict=True)
+        ]
+        assert found == [one["text"] for one in segments]
+        return found
+
+    assert told(candidate["groundingMetadata"], parts) == ["Größe.", "Größe.", "The"]
+    pieces = [one["candidates"][0] for one in _streamed("generateContent")]
+    said = "".join(part["text"] for piece in pieces for part in piece["content"]["parts"])
+    assert said == SAID
+    assert told(pieces[-1]["groundingMetadata"], [SAID]) == ["Größe.", "Größe.", "The"]
+
+
+def test_citations_follow_their_text_for_callers_of_cohere() -> None:
+    plain = _plain("cohere.chat")["message"]
+    assert [(one["content_index"], one["text"]) for one in plain["citations"]] == [
+        (1, "Größe."),
+        (1, "Größe."),
+        (2, "The"),
+    ]
+    events = [event for event in _streamed("cohere.chat") if "index" in event]
+    told = [event["delta"]["message"]["citations"] for event in events if event["type"] == "citation-start"]
+    assert told == plain["citations"]
+    kinds = [event["type"] for event in events]
+    assert kinds[3:6] == ["content-start", "content-delta", "citation-start"]
+
+
+def test_the_client_puts_streamed_images_and_signed_calls_together() -> None:
+    shown = (Media("image", "image/png", "AAAA"), Media("image", "image/png", "BBBB"))
+    call = ToolCall("call_1", "f", '{"a":1}', signature="c2ln", origin="gemini")
+    answer = Answer("gemini", "id_1", "m", (Choice((*shown, call), "tool_calls"),))
+    message = _completion(answer)
+    assert [image["image_url"]["url"][-4:] for image in message.images] == ["AAAA", "BBBB"]
+    (told,) = message.tool_calls
+    assert (told.function.name, told.function.arguments) == ("f", '{"a":1}')
+    assert told.extra_content["google"]["thought_signature"]
+    read = CODECS["chat.completions"].decode_answer(json.dumps(_plain("chat.completions", answer)).encode())
+    assert [part.data for part in read.choices[0].parts if isinstance(part, Media)] == ["AAAA", "BBBB"]
+
+
+def test_members_of_another_dialects_call_are_not_told() -> None:
+    call = ToolCall("call_1", "f", "{}", extras={"caller": Raw(b'{"type":"direct"}')})
+    answer = Answer(ELSEWHERE, "id_1", "m", (Choice((call,), "tool_calls"),))
+    (told,) = _plain("chat.completions", answer)["choices"][0]["message"]["tool_calls"]
+    assert set(told) == {"id", "type", "function"}
+    assert set(_completion(answer).tool_calls[0].model_extra) == {"index"}
