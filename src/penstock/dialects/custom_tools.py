@@ -2,6 +2,7 @@
 
 as_function(tool)       the function that stands for it
 wrapped(call)           an earlier call of it, as a call of that function
+Wrapping().take(event)  the same, of a call that is streamed
 is_emulated(...)        whether a call is of a function that stands for one
 unwrapped(arguments)    the free text in its arguments
 """
@@ -11,6 +12,7 @@ from msgspec import Raw, structs
 
 from penstock.dialects.codec import json_text
 from penstock.domain.chat import Part, Request, Tool, ToolCall
+from penstock.domain.stream import PartBegin, PartDelta, PartEnd, PartEvent
 
 INPUT = "input"
 
@@ -27,6 +29,26 @@ def as_function(tool: Tool) -> Tool:
 
 def wrapped(call: ToolCall) -> ToolCall:
     return structs.replace(call, arguments=json_text({INPUT: call.arguments}), custom=False) if call.custom else call
+
+
+class Wrapping:
+    """The events of one part after the other, with calls of free text as calls of functions."""
+
+    def __init__(self) -> None:
+        self._is_within = False
+
+    def take(self, event: PartEvent) -> list[PartEvent]:
+        if isinstance(event, PartBegin) and isinstance(event.part, ToolCall) and event.part.custom:
+            self._is_within = True
+            begun = structs.replace(event.part, arguments="", custom=False)
+            opening = f'{{"{INPUT}":"{json_text(event.part.arguments)[1:-1]}'
+            return [PartBegin(event.choice, event.index, begun), PartDelta(event.choice, event.index, opening)]
+        if self._is_within and isinstance(event, PartDelta):
+            return [structs.replace(event, text=json_text(event.text)[1:-1])]
+        if self._is_within and isinstance(event, PartEnd):
+            self._is_within = False
+            return [PartDelta(event.choice, event.index, '"}'), event]
+        return [event]
 
 
 def is_emulated(call: ToolCall, request: Request) -> bool:

@@ -1,8 +1,8 @@
-"""The parts of one choice, one after the other: for dialects whose streams tell one part at a time."""
+"""The parts of one choice, one after the other: for dialects whose streams tell one part at a time. None of them has
+tools of free text, so a call of one is told as that of a function."""
 
-from penstock.domain.stream import PartBegin, PartDelta, PartEnd, PartMore
-
-PartEvent = PartBegin | PartDelta | PartMore | PartEnd
+from penstock.dialects.custom_tools import Wrapping
+from penstock.domain.stream import PartEnd, PartEvent
 
 
 class InTurn:
@@ -12,6 +12,7 @@ class InTurn:
         self._open: int | None = None
         self._ended: set[int] = set()
         self._waiting: list[PartEvent] = []
+        self._wrapping = Wrapping()
 
     def take(self, event: PartEvent) -> list[PartEvent]:
         """What can be told now. What comes of a part that has ended cannot be told any more."""
@@ -24,7 +25,7 @@ class InTurn:
         self._go_on(event)
         while self._open is None and self._waiting:
             told += self._next()
-        return told
+        return [each for one in told for each in self._wrapping.take(one)]
 
     def _next(self) -> list[PartEvent]:
         """What has come of the part that is next in turn."""

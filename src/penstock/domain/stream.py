@@ -103,6 +103,7 @@ class Ended(Struct, frozen=True, tag=True):
     """The normal ending: the last event of a stream that is whole."""
 
 
+PartEvent = PartBegin | PartDelta | PartMore | PartEnd
 Event = Begin | PartBegin | PartDelta | PartMore | PartEnd | Logprobs | Finished | Reported | Failed | Ended
 
 

@@ -3,11 +3,15 @@
 import json
 
 import pytest
+from msgspec import structs
 
 from penstock.dialects.base import Call, Demand
-from penstock.dialects.codec import TargetFacts
+from penstock.dialects.codec import Heading, TargetFacts
 from penstock.dialects.registry import CODECS, DIALECTS
 from penstock.dialects.translation import Passages
+from penstock.domain.chat import Answer, Choice, Request, ToolCall
+from penstock.domain.stream import Begin, Ended, Event, Finished, PartBegin, PartDelta, PartEnd, collect
+from penstock.domain.usage import Usage
 
 PATCH = '*** Begin Patch\n+ "twelve" metres\n*** End Patch'
 TARGETS = ["messages", "converse", "generateContent"]
@@ -75,3 +79,30 @@ def test_every_target_is_told_the_tool_as_a_function_with_an_input(target: str) 
     passage = Passages(DIALECTS["chat.completions"], asked(streaming=False), 0).to([target], TargetFacts("m"))
     assert b'"apply_patch"' in passage.dialect.rebuild(passage.call, Demand("m"))
     assert b'"required":["input"]' in passage.dialect.rebuild(passage.call, Demand("m"))
+
+
+# -- a call of free text for callers who have no such tools -----------------------------------------------------------
+
+
+@pytest.mark.parametrize("surface", ["messages", "converse", "cohere.chat"])
+def test_a_call_of_free_text_is_a_call_of_a_function_where_the_dialect_has_no_other(surface: str) -> None:
+    """Plain and streamed, and beside a call that it overlaps with."""
+    codec, name = CODECS[surface], DIALECTS[surface].name
+    calls = (ToolCall("call_1", "apply_patch", PATCH, custom=True), ToolCall("call_2", "f", '{"a":1}'))
+    answer = Answer("openai_responses", "id_1", "m", (Choice(calls, "tool_calls"),), usage=Usage(input=1, output=1))
+    heading = Heading("m", wants_usage=True, request=Request(name, "m", ()))
+    encoder = codec.encoder(heading)
+    events: list[Event] = [Begin("openai_responses", "id_1")]
+    events += [PartBegin(0, at, structs.replace(call, arguments="")) for at, call in enumerate(calls)]
+    events += [PartDelta(0, at, call.arguments[:5]) for at, call in enumerate(calls)]
+    events += [PartDelta(0, at, call.arguments[5:]) for at, call in enumerate(calls)]
+    events += [*[PartEnd(0, at) for at in range(len(calls))], Finished(0, "tool_calls"), Ended()]
+    stream = b"".join(map(encoder.encode, events))
+    decoder = codec.decoder()
+    streamed = collect([*decoder.feed(stream), *decoder.close()])
+    for told in (codec.decode_answer(codec.encode_answer(answer, heading)), streamed):
+        parts = [part for part in told.choices[0].parts if isinstance(part, ToolCall)]
+        assert [(part.name, json.loads(part.arguments), part.custom) for part in parts] == [
+            ("apply_patch", {"input": PATCH}, False),
+            ("f", {"a": 1}, False),
+        ]

@@ -12,6 +12,7 @@ from penstock.dialects.anthropic.blocks import NAME, NULL, decode_blocks, member
 from penstock.dialects.anthropic.target import arguments, cache_control
 from penstock.dialects.anthropic.usage import normalise, report, served_tier
 from penstock.dialects.codec import Heading, seal
+from penstock.dialects.custom_tools import wrapped
 from penstock.dialects.members import pop
 from penstock.dialects.proofs import packed, proof_of
 from penstock.domain.chat import (
@@ -126,7 +127,7 @@ def encode_part(part: Part, *, is_own: bool) -> Any:
     if isinstance(part, Thinking):
         return _encode_thinking(part)
     if isinstance(part, ToolCall):
-        called = {"type": "tool_use", "id": part.id, "name": part.name, "input": arguments(part.arguments)}
+        called = {"type": "tool_use", "id": part.id, "name": part.name, "input": arguments(wrapped(part).arguments)}
         return called | cache_control(part.cache) | (part.extras if is_own else {})
     return part.raw if isinstance(part, Opaque) and part.origin == NAME else None
 

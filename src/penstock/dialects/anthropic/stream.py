@@ -24,7 +24,7 @@ from penstock.dialects.anthropic.blocks import (
 from penstock.dialects.anthropic.target import arguments
 from penstock.dialects.anthropic.usage import merge, normalise, report, served_tier
 from penstock.dialects.codec import Heading
-from penstock.dialects.in_turn import InTurn, PartEvent
+from penstock.dialects.in_turn import InTurn
 from penstock.dialects.proofs import packed
 from penstock.domain.chat import Media, Opaque, Part, Refusal, Text, Thinking, ToolCall
 from penstock.domain.stream import (
@@ -36,6 +36,7 @@ from penstock.domain.stream import (
     PartBegin,
     PartDelta,
     PartEnd,
+    PartEvent,
     PartMore,
     Reported,
     text_of,

@@ -341,13 +341,13 @@ def _fitting(
         word = "low" if effort == "minimal" else effort
         if is_forced:  # thinking is not told to begin, and the effort stands
             return Reasoning(word)
-        return Reasoning(word, -1 if effort or budget is not None else None)
+        return Reasoning(word, -1 if effort or budget is not None else None, reasoning.show)
     wanted = budget if budget is not None and budget > 0 else _BUDGETS.get(effort or "medium", LEAST_BUDGET)
     room = fields["max_tokens"] - 1
     if is_forced or room < LEAST_BUDGET or _lacks_thinking(fields["messages"]):
         drops.add("reasoning")
         return Reasoning()
-    return Reasoning(budget=max(LEAST_BUDGET, min(wanted, room)))
+    return Reasoning(budget=max(LEAST_BUDGET, min(wanted, room)), show=reasoning.show)
 
 
 def _lacks_thinking(messages: list[dict[str, Any]]) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
+from penstock.dialects import custom_tools
 from penstock.dialects.anthropic.target import arguments
 from penstock.dialects.bedrock.blocks import MIMES, NAME, NULL, decode_blocks, members, raw_list, wrapped
 from penstock.dialects.bedrock.usage import normalise, report
@@ -117,7 +118,7 @@ def encode_part(part: Part) -> list[Any]:
     if isinstance(part, Thinking):
         return [{"reasoningContent": _reasoning(part)}]
     if isinstance(part, ToolCall):
-        call = {"toolUseId": part.id, "name": part.name, "input": arguments(part.arguments)}
+        call = {"toolUseId": part.id, "name": part.name, "input": arguments(custom_tools.wrapped(part).arguments)}
         return [{"toolUse": call}, *([proof_block(part)] if part.signature else [])]
     if isinstance(part, Media) and part.kind == "image" and part.data and part.mime in _FORMATS:
         return [{"image": {"format": _FORMATS[part.mime], "source": {"bytes": part.data}}}]

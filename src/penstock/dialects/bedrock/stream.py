@@ -19,7 +19,7 @@ from penstock.dialects.bedrock.blocks import NAME, NULL, decode_blocks, decode_c
 from penstock.dialects.bedrock.usage import normalise
 from penstock.dialects.codec import Heading
 from penstock.dialects.eventstream import Frame
-from penstock.dialects.in_turn import InTurn, PartEvent
+from penstock.dialects.in_turn import InTurn
 from penstock.dialects.proofs import packed
 from penstock.domain.chat import Media, Opaque, Part, Refusal, Text, Thinking, ToolCall
 from penstock.domain.stream import (
@@ -31,6 +31,7 @@ from penstock.domain.stream import (
     PartBegin,
     PartDelta,
     PartEnd,
+    PartEvent,
     PartMore,
     Reported,
     with_more,

@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Raw
 
 from penstock.dialects.codec import json_text
+from penstock.dialects.custom_tools import wrapped
 from penstock.dialects.members import Members, as_raw, is_set
 from penstock.domain.chat import Citation, Media, Opaque, Part, Text, Thinking, ToolCall
 
@@ -108,7 +109,7 @@ def tool_call_of(call: Members) -> ToolCall:
 
 
 def tool_call_object(call: ToolCall, *, is_own: bool) -> dict[str, Any]:
-    function = {"name": call.name, "arguments": call.arguments}
+    function = {"name": call.name, "arguments": wrapped(call).arguments}
     return {"id": call.id, "type": "function", "function": function, **(call.extras if is_own else {})}
 
 

@@ -25,7 +25,7 @@ from penstock.dialects.cohere.parts import (
     tool_call_of,
 )
 from penstock.dialects.cohere.usage import report
-from penstock.dialects.in_turn import InTurn, PartEvent
+from penstock.dialects.in_turn import InTurn
 from penstock.dialects.members import Members, reply_members
 from penstock.domain.chat import Citation, Part, Text, Thinking, ToolCall
 from penstock.domain.stream import (
@@ -38,6 +38,7 @@ from penstock.domain.stream import (
     PartBegin,
     PartDelta,
     PartEnd,
+    PartEvent,
     PartMore,
     Reported,
     events_of,

@@ -12,9 +12,10 @@ from msgspec import Raw
 from penstock.dialects.base import encode_object
 from penstock.dialects.codec import Drops, Encoded, TargetFacts
 from penstock.dialects.cohere.parts import NAME, document_object, tool_call_object
-from penstock.dialects.custom_tools import as_function, wrapped
+from penstock.dialects.custom_tools import as_function
 from penstock.dialects.members import is_set
 from penstock.domain.chat import (
+    Extras,
     Format,
     Media,
     Message,
@@ -94,8 +95,7 @@ class _Encoding:
         told = tuple(part for part in rest if not self._is_document(part, is_last=is_last))
         if told or not (results or rest):
             role = message.role if self._is_own or message.role != "developer" else "system"
-            own = message.extras if self._is_own else {}
-            written.append({"role": role, "content": self._content(told), **own})
+            written.append({"role": role, "content": self._content(told), **self._own(message.extras, "messages")})
         return written
 
     def _is_document(self, part: Part, *, is_last: bool) -> bool:
@@ -120,8 +120,11 @@ class _Encoding:
                     shown += [{"type": "text", "text": f"The tool call {result.call} returned:"}, written]
             elif (written := self._part(part)) is not None:
                 content.append(written)
-        own = result.extras if self._is_own else {}
+        own = self._own(result.extras, "content")
         return {"role": "tool", "tool_call_id": result.call, "content": _shortest(content), **own}
+
+    def _own(self, extras: Extras, where: str) -> Extras:
+        return self._drops.nested(extras, where, is_own=self._is_own)
 
     def _assistant(self, message: Message) -> dict[str, Any]:
         """What a model says before its calls is its plan."""
@@ -136,12 +139,12 @@ class _Encoding:
             written["tool_plan"] = "\n".join([self._text(part)["text"] for part in plans])
         if calls:
             written["tool_calls"] = [self._tool_call(call) for call in calls]
-        return written | (message.extras if self._is_own else {})
+        return written | self._own(message.extras, "messages")
 
     def _tool_call(self, call: ToolCall) -> dict[str, Any]:
         self._drops.check(call.signature, "thinking")
         self._drops.check(call.cache, "cache_control")
-        written = tool_call_object(wrapped(call), is_own=self._is_own)
+        written = tool_call_object(call, is_own=self._is_own)
         written["function"]["arguments"] = written["function"]["arguments"] or "{}"
         return written
 
@@ -168,10 +171,10 @@ class _Encoding:
     def _text(self, part: Text) -> dict[str, Any]:
         self._drops.check(part.cache, "cache_control")
         self._drops.check(part.citations, "citations")
-        return {"type": "text", "text": part.text, **(part.extras if self._is_own else {})}
+        return {"type": "text", "text": part.text, **self._own(part.extras, "content")}
 
     def _medium(self, medium: Media) -> Any:
-        own = medium.extras if self._is_own else {}
+        own = self._own(medium.extras, "content")
         if medium.kind == "image" and (medium.url or medium.data):
             url = medium.url or f"data:{medium.mime};base64,{medium.data}"
             detail = {"detail": medium.detail} if medium.detail else {}

@@ -256,7 +256,8 @@ def _message(parts: tuple[Part, ...], *, is_own: bool) -> dict[str, Any]:
         message["tool_calls"] = calls
     for medium in parts:
         if isinstance(medium, Media):
-            message |= media_members(medium, message.get("images", []))
+            told = medium if is_own else structs.replace(medium, extras={})
+            message |= media_members(told, message.get("images", []))
     return message
 
 

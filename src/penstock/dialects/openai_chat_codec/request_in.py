@@ -118,7 +118,8 @@ def _assistant(one: Members, number: int) -> Message:
     if audio := one.object("audio").text("id"):
         parts.append(Media("audio", file=audio))
     parts += functions.called(one, f"call_{number}_0")
-    one.drop("annotations")
+    if (annotations := one.raw("annotations")) not in (None, Raw(b"[]")):
+        one.put("annotations", annotations)
     return Message("assistant", tuple(parts), one.text("name"), extras=one.rest())
 
 

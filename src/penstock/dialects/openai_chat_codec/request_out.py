@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from msgspec import structs
+
 from penstock.dialects.base import encode_object
 from penstock.dialects.codec import Drops, Encoded, TargetFacts
 from penstock.dialects.custom_tools import as_function, wrapped
@@ -16,6 +18,7 @@ from penstock.dialects.openai_chat_codec.parts import (
 )
 from penstock.domain.chat import (
     Cache,
+    Extras,
     Format,
     Media,
     Message,
@@ -87,8 +90,11 @@ class _Encoding:
         if rest or not results:
             role = message.role if self._is_own or message.role != "developer" else "system"
             spoken: dict[str, Any] = {"role": role, "content": self._content(rest)}
-            written.append(spoken | self._name(message) | (message.extras if self._is_own else {}))
+            written.append(spoken | self._name(message) | self._own(message.extras, "messages"))
         return written
+
+    def _own(self, extras: Extras, where: str) -> Extras:
+        return self._drops.nested(extras, where, is_own=self._is_own)
 
     def _name(self, message: Message) -> dict[str, str]:
         return {"name": message.name} if message.name else {}
@@ -102,7 +108,7 @@ class _Encoding:
         written: dict[str, Any] = {"role": "tool", "tool_call_id": result.call, "content": self._content(texts)}
         if result.name and self._is_own:
             written["name"] = result.name
-        return written | self._cache(result.cache) | (result.extras if self._is_own else {})
+        return written | self._cache(result.cache) | self._own(result.extras, "content")
 
     def _assistant(self, message: Message) -> dict[str, Any]:
         parts = message.parts
@@ -123,7 +129,7 @@ class _Encoding:
                 written |= {"audio": {"id": medium.file}} if is_spoken else {}
         if not content and not calls and "refusal" not in written:
             written["content"] = ""
-        return written | self._name(message) | (message.extras if self._is_own else {})
+        return written | self._name(message) | self._own(message.extras, "messages")
 
     def _tool_call(self, call: ToolCall) -> dict[str, Any]:
         """A foreign signature stays behind: the target could not read it. Few that speak the dialect know free text."""
@@ -131,7 +137,7 @@ class _Encoding:
         is_foreign = call.origin not in ("", NAME)
         self._drops.check(is_foreign and call.signature, "thinking")
         signature = "" if is_foreign else call.signature
-        extras = call.extras if self._is_own else {}
+        extras = self._own(call.extras, "content")
         return tool_call_object(
             ToolCall(call.id, call.name, call.arguments, call.custom, signature, NAME, extras=extras)
         ) | self._cache(call.cache)
@@ -149,10 +155,10 @@ class _Encoding:
     def _part(self, part: Part) -> Any:
         if isinstance(part, Text):
             self._drops.check(part.citations, "citations")
-            own = part.extras if self._is_own else {}
+            own = self._own(part.extras, "content")
             return {"type": "text", "text": part.text, **self._cache(part.cache), **own}
         if isinstance(part, Media):
-            written = media_part(part if self._is_own else _without_extras(part))
+            written = media_part(structs.replace(part, extras=self._own(part.extras, "content")))
             is_elsewhere = bool(part.file) and not (part.url or part.data or part.text) and not self._is_own
             if written is None or is_elsewhere:
                 self._drops.add(part.kind if written is None else "file_id")
@@ -289,12 +295,6 @@ class _Encoding:
             "modalities": list(request.modalities) or None,
         }
         return {name: value for name, value in members.items() if value is not None}
-
-
-def _without_extras(medium: Media) -> Media:
-    return Media(
-        medium.kind, medium.mime, medium.data, medium.url, medium.file, medium.text, medium.name, medium.detail
-    )
 
 
 def _format(form: Format) -> dict[str, Any]:

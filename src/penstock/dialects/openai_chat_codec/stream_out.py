@@ -54,7 +54,8 @@ class _Choice:
 
 
 class ChatEncoder:
-    """The first chunk of a choice names the role; usage comes in a chunk of its own, where it was asked for."""
+    """The first chunk of a choice names the role; usage comes in a chunk of its own, where it was asked for. What is
+    listed in a delta has an index: the SDK adds up the deltas by it."""
 
     def __init__(self, heading: Heading) -> None:
         self._heading = heading
@@ -137,7 +138,8 @@ class ChatEncoder:
             delta = self._thought(part, choice.places[event.index]) if part != structs.replace(part, text="") else {}
             return opening + (self._chunk(event.choice, delta) if delta else b"")
         if isinstance(part, Media):
-            return opening + self._chunk(event.choice, _numbered_image(media_members(part, []), choice))
+            told = part if self._is_own else structs.replace(part, extras={})
+            return opening + self._chunk(event.choice, _numbered_image(media_members(told, []), choice))
         if isinstance(part, Text):
             choice.texts[event.index] = (choice.characters, [])
         if isinstance(part, Text | Refusal) and part.text:

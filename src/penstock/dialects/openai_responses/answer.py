@@ -128,6 +128,9 @@ def item_parts(item: Members, logprobs: list[Raw]) -> Iterator[Part]:
             yield found
     elif kind in ("function_call", "custom_tool_call"):
         yield call_of(item)
+    elif kind == "image_generation_call" and (data := item.peek("result")):
+        item.drop("type", "result")
+        yield Media("image", f"image/{item.peek('output_format') or 'png'}", data, extras=item.rest())
     else:
         yield Opaque(NAME, kind, item.whole())
 
@@ -197,7 +200,8 @@ def encode_answer(answer: Answer, heading: Heading) -> bytes:
     echo = Echo(id, answer.model or heading.model, answer.created or heading.created, heading.request)
     choice = answer.choices[0] if answer.choices else Choice((), "error")
     end = End(choice.finish, choice.native)
-    choice = structs.replace(choice, parts=tuple(restored(part, heading.request) for part in choice.parts))
+    parts = [media_of_own(restored(part, heading.request), answer.origin == NAME) for part in choice.parts]
+    choice = structs.replace(choice, parts=tuple(parts))
     items = _items(choice, echo, "incomplete" if end.finish in _INCOMPLETE else "completed")
     told = ending(end, answer.usage, answer.created or heading.created)
     if answer.service_tier and answer.origin == NAME:
@@ -271,6 +275,11 @@ def output_part(part: Part, logprobs: tuple[Raw, ...] = ()) -> dict[str, Any]:
     return {"type": "refusal", "refusal": part.text if isinstance(part, Refusal) else ""}
 
 
+def media_of_own(part: Part, is_own: bool) -> Part:
+    """A medium without what only another dialect says of it; any other part as it is."""
+    return structs.replace(part, extras={}) if isinstance(part, Media) and not is_own else part
+
+
 def part_items(part: Part, echo: Echo, number: int) -> list[Any]:
     """What is not text, as items: a call of another vendor's that is proven has its proof behind it."""
     if isinstance(part, ToolCall):
@@ -286,7 +295,8 @@ def part_items(part: Part, echo: Echo, number: int) -> list[Any]:
         return [part.raw]
     if isinstance(part, Media) and part.kind == "image" and part.data:
         id = echo.item_id("ig", number)
-        return [{"id": id, "type": "image_generation_call", "status": "completed", "result": part.data}]
+        made = {"id": id, "type": "image_generation_call", "status": "completed", "result": part.data}
+        return [{**made, **part.extras}]
     if isinstance(part, Media) and part.kind == "audio" and part.text:
         return [message_item([Text(part.text)], echo.item_id("msg", number), "completed", ())]
     return []

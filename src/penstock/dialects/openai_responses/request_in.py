@@ -63,6 +63,9 @@ def decode_request(call: Call) -> Request:
     messages = (*_instructions(members), *_input(members))
     tools = tuple(_tool(one) for one in members.objects("tools"))
     text = members.object("text")
+    form, verbosity = _format(text), text.text("verbosity")
+    if more := text.rest():
+        members.put("text", as_raw(more))
     return Request(
         NAME,
         call.model,
@@ -72,13 +75,13 @@ def decode_request(call: Call) -> Request:
         members.take("parallel_tool_calls", bool),
         call.max_output,
         _sampling(members, "message.output_text.logprobs" in included),
-        _format(text),
+        form,
         _reasoning(members),
         call.streaming,
         members.text("user") or members.text("safety_identifier"),
         members.raw("metadata"),
         members.text("service_tier"),
-        text.text("verbosity"),
+        verbosity,
         members.text("prompt_cache_key"),
         members.take("store", bool),
         (),

@@ -20,6 +20,7 @@ from penstock.dialects.openai_responses.items import (
 from penstock.dialects.openai_responses.request_in import INSTRUCTIONS
 from penstock.domain.chat import (
     Cache,
+    Extras,
     Format,
     Media,
     Message,
@@ -107,14 +108,14 @@ class _Encoding:
         if not content:
             return
         told: dict[str, Any] = {"type": "message", "role": message.role, "content": content}
-        if self._is_own:
-            told |= ({"id": message.id} if message.id else {}) | message.extras
-        yield told
+        if self._is_own and message.id:
+            told["id"] = message.id
+        yield told | self._own(message.extras, "messages")
 
     def _part(self, part: Part, is_assistant: bool) -> Any:
         if isinstance(part, Text):
             self._drops.check(part.citations and not self._is_own, "citations")
-            own = part.extras if self._is_own else {}
+            own = self._own(part.extras, "content")
             kind = "output_text" if is_assistant else "input_text"
             return text_part(part, kind) | self._cache(part.cache) | own
         if isinstance(part, Refusal):
@@ -126,7 +127,10 @@ class _Encoding:
             return None
         written = media_part(part)
         self._drops.check(written is None, part.kind)
-        return None if written is None else written | self._cache(part.cache) | (part.extras if self._is_own else {})
+        return None if written is None else written | self._cache(part.cache) | self._own(part.extras, "content")
+
+    def _own(self, extras: Extras, where: str) -> Extras:
+        return self._drops.nested(extras, where, is_own=self._is_own)
 
     def _cache(self, cache: Cache | None) -> dict[str, Any]:
         """Only what a caller of the dialect wrote: the vendor caches by itself, and older models refuse the marks."""
@@ -143,9 +147,9 @@ class _Encoding:
             output = only.text if isinstance(only, Text) else ""
         kind = "custom_tool_call_output" if result.custom else "function_call_output"
         told: dict[str, Any] = {"type": kind, "call_id": result.call, "output": output}
-        if self._is_own:
-            told |= ({"name": result.name} if result.name else {}) | result.extras
-        return told
+        if self._is_own and result.name:
+            told["name"] = result.name
+        return told | self._own(result.extras, "content")
 
     def _output(self, part: Text | Media | Opaque) -> Any:
         if isinstance(part, Opaque):

@@ -102,8 +102,8 @@ class ResponsesDecoder:
             return
         event = reply_members(data)
         kind = event.text("type")
-        if kind == "error":
-            self._fail(event.object("error") if event.has("error") else event, out)
+        if kind == "error" or (not kind and event.has("error")):  # servers that raise an error name no type
+            self._fail(_error_of(event), out)
         elif kind in _ENDINGS:
             self._end(kind, event.object("response"), out)
         elif kind == "response.created":
@@ -122,7 +122,7 @@ class ResponsesDecoder:
     def _fail(self, error: Members, out: list[Event]) -> None:
         self._over = True
         kind = error.json_text("code") or error.text("type")
-        status = {"rate_limit_exceeded": 429, "server_error": 500}.get(kind, 0)
+        status = {"rate_limit_exceeded": 429, "server_error": 500}.get(kind, 0) or _status_of(kind)
         out.append(Failed(error.text("message") or "The provider reported an error.", status, kind))
 
     # -- parts --------------------------------------------------------------------------------------------------------
@@ -271,6 +271,20 @@ class ResponsesDecoder:
         end = end_of(response, self._calls)
         out.append(Finished(0, end.finish, end.native))
         out.append(Ended())
+
+
+def _status_of(code: str) -> int:
+    """The status that a code is, where it is a number."""
+    return int(code) if len(code) == 3 and code.isdecimal() and code[0] in "45" else 0
+
+
+def _error_of(event: Members) -> Members:
+    """The members that tell an error: those of the event, or of what is in it, which may be no more than a message."""
+    raw = event.raw("error")
+    if raw is None:
+        return event
+    event.put("error", raw)
+    return Members({"message": raw}, event.fault) if bytes(raw).startswith(b'"') else event.object("error")
 
 
 _HANDLERS: dict[str, Any] = {

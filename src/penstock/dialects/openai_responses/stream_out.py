@@ -19,6 +19,7 @@ from penstock.dialects.openai_responses.answer import (
     Echo,
     End,
     ending,
+    media_of_own,
     message_item,
     output_part,
     part_items,
@@ -153,7 +154,7 @@ class ResponsesEncoder:
         """An item that comes at once."""
         assert self._echo is not None
         told = b""
-        for item in part_items(part, self._echo, len(self._output)):
+        for item in part_items(media_of_own(part, self._is_own), self._echo, len(self._output)):
             place = len(self._output)
             self._output.append(item)
             told += self._event("response.output_item.added", output_index=place, item=item)

@@ -271,8 +271,8 @@ def read_response_error(error: Any) -> tuple[str | None, int]:
         return None, 0
     if not isinstance(error, dict):
         return (error if isinstance(error, str) else "The provider reported an error.")[:1000], 0
-    if isinstance(error.get("error"), dict):
-        error = error["error"]
+    if error.get("error"):
+        return read_response_error(error["error"])
     code = error.get("code")
     status = code if isinstance(code, int) and 400 <= code <= 599 else _STATUSES.get(str(code), 0)
     return str(error.get("message") or "The provider reported an error.")[:1000], status
@@ -281,7 +281,9 @@ def read_response_error(error: Any) -> tuple[str | None, int]:
 # -- the stream -------------------------------------------------------------------------------------------------------
 
 ENDINGS = frozenset({"response.completed", "response.incomplete", "response.failed", "response.cancelled"})
-_TELLING = re.compile(rb'"type"\s*:\s*"(?:response\.(?:completed|incomplete|failed|cancelled)|error)"')
+_TELLING = re.compile(
+    rb'"type"\s*:\s*"(?:response\.(?:completed|incomplete|failed|cancelled)|error)"|"error"\s*:\s*[{"]'
+)
 _PREAMBLE = re.compile(rb'"type"\s*:\s*"response\.(?:created|in_progress|queued)"')
 _NUMBER = re.compile(rb'"sequence_number"\s*:\s*(\d+)')
 
@@ -289,6 +291,7 @@ _NUMBER = re.compile(rb'"sequence_number"\s*:\s*(\d+)')
 class _Event(Struct):
     type: str = ""
     response: _Response | None = None
+    error: Any = None
 
 
 class _Delta(Struct):
@@ -370,7 +373,7 @@ class ResponsesTee:
             if event.type == "response.failed" and self.reading.error is None:
                 self.reading = self.reading._replace(error="The provider reported an error.")
             self.ended = True
-        elif event.type == "error":
+        elif event.type == "error" or (event.error and not event.type):  # servers that raise an error name no type
             message, status = read_response_error(decode_reply(_any_decoder, data))
             self.reading = self.reading._replace(error=message, error_status=status)
             self.ended = True

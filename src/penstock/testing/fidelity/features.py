@@ -17,6 +17,7 @@ from penstock.domain.chat import (
     Format,
     Media,
     Message,
+    Opaque,
     Part,
     Reasoning,
     Refusal,
@@ -309,6 +310,12 @@ def _finish(answer: Answer) -> Any:
     return [choice.finish for choice in answer.choices]
 
 
+SEARCHED = Opaque(
+    "openai_responses",
+    "web_search_call",
+    Raw(b'{"type":"web_search_call","id":"ws_1","status":"completed","action":{"type":"search","query":"Oslo"}}'),
+)
+
 TOLD: tuple[Told, ...] = (
     Told("text", _answer(Text("Rain.")), _first(Text, "text")),
     Told(
@@ -352,6 +359,9 @@ TOLD: tuple[Told, ...] = (
             for citation in part.citations
         ],
     ),
+    Told("an image that the model made", _answer(IMAGE), _first(Media, "kind", "data")),
+    Told("a sound that the model made", _answer(Media("audio", "audio/wav", SOUND)), _first(Media, "kind", "data")),
+    Told("the call of a tool that the provider ran", _answer(SEARCHED, Text("Rain.")), _first(Opaque, "kind")),
     Told("stopped at the cap", _answer(Text("Ra"), finish="length"), _finish),
     Told("stopped by a filter", _answer(Text("Ra"), finish="content_filter"), _finish),
     Told(

@@ -1,0 +1,159 @@
+"""What OpenAI's two conversations say and others do not, on the way to and from the others."""
+
+import json
+from typing import Any
+
+import pytest
+from openai.lib.streaming.chat import ChatCompletionStreamState
+from openai.types.chat import ChatCompletionChunk
+from tests.laws.conversations import decode_in_pieces
+
+from penstock.dialects.base import Address
+from penstock.dialects.codec import Heading, TargetFacts
+from penstock.dialects.registry import CODECS, CONVERSATIONS, DIALECTS
+from penstock.domain.chat import Answer, Choice, Citation, Media, Opaque, Request, Text
+from penstock.domain.stream import Failed, collect, events_of
+
+PIXEL = "iVBORw0KGgo="
+MADE = {
+    "id": "ig_1",
+    "type": "image_generation_call",
+    "status": "completed",
+    "result": PIXEL,
+    "output_format": "webp",
+    "quality": "high",
+}
+
+
+def heading(surface: str) -> Heading:
+    return Heading("m", wants_usage=True, request=Request(DIALECTS[surface].name, "m", ()), created=5, id="ours")
+
+
+def streamed(surface: str, answer: Answer) -> bytes:
+    encoder = CODECS[surface].encoder(heading(surface))
+    return b"".join(map(encoder.encode, events_of(answer)))
+
+
+def response(*items: dict[str, Any]) -> dict[str, Any]:
+    return {"id": "resp_1", "object": "response", "status": "completed", "model": "m", "output": list(items)}
+
+
+def events(*told: dict[str, Any]) -> bytes:
+    return b"".join(b"data: " + json.dumps(one).encode() + b"\n\n" for one in told)
+
+
+# -- answers ----------------------------------------------------------------------------------------------------------
+
+
+def test_several_citations_and_images_of_a_streamed_chat_are_added_up_by_the_official_sdk() -> None:
+    cited = Text("Rain.", (Citation("https://a.example", "A", "", 0, 4), Citation("https://b.example", "B", "", 0, 4)))
+    image = Media("image", "image/png", PIXEL)
+    told = streamed("chat.completions", Answer("elsewhere", "c", "m", (Choice((cited, image, image)),)))
+    state: Any = ChatCompletionStreamState()
+    for line in told.splitlines():
+        if line.startswith(b"data: {"):
+            state.handle_chunk(ChatCompletionChunk.model_validate_json(line[6:]))
+    message = state.get_final_completion().choices[0].message.model_dump()
+    assert [one["url_citation"]["url"] for one in message["annotations"]] == ["https://a.example", "https://b.example"]
+    assert [one["image_url"]["url"][-12:] for one in message["images"]] == [PIXEL, PIXEL]
+    again = collect(decode_in_pieces(CODECS["chat.completions"].decoder(), told, 1)).choices[0].parts
+    assert again == (cited, image, image)
+
+
+@pytest.mark.parametrize("surface", ["chat.completions", "generateContent", "converse"])
+def test_an_image_that_openai_made_reaches_callers_whose_dialect_has_images(surface: str) -> None:
+    codec = CODECS["responses"]
+    whole = codec.decode_answer(json.dumps(response(MADE)).encode())
+    done = {"type": "response.output_item.done", "output_index": 0, "item": MADE}
+    sent = events(
+        {"type": "response.created", "response": {**response(), "status": "in_progress"}},
+        {"type": "response.output_item.added", "output_index": 0, "item": {**MADE, "result": None}},
+        done,
+        {"type": "response.completed", "response": response(MADE)},
+    )
+    assert collect(decode_in_pieces(codec.decoder(), sent, 1)).choices[0].parts == whole.choices[0].parts
+    for told in (
+        CODECS[surface].decode_answer(CODECS[surface].encode_answer(whole, heading(surface))),
+        collect(decode_in_pieces(CODECS[surface].decoder(), streamed(surface, whole), 1)),
+    ):
+        (image,) = told.choices[0].parts
+        assert image == Media("image", "image/webp", PIXEL)
+
+
+def test_an_image_that_openai_made_is_the_item_that_it_was_to_callers_of_responses() -> None:
+    codec = CODECS["responses"]
+    whole = codec.decode_answer(json.dumps(response(MADE)).encode())
+    assert json.loads(codec.encode_answer(whole, heading("responses")))["output"] == [MADE]
+    pending = {**MADE, "result": None}
+    (part,) = codec.decode_answer(json.dumps(response(pending)).encode()).choices[0].parts
+    assert isinstance(part, Opaque)
+
+
+@pytest.mark.parametrize(
+    ("fault", "failed"),
+    [
+        ({"error": {"message": "x", "type": "server_error", "code": 500}}, Failed("x", 500, "500")),
+        ({"error": "x"}, Failed("x")),
+        ({"type": "error", "code": "rate_limit_exceeded", "message": "x"}, Failed("x", 429, "rate_limit_exceeded")),
+    ],
+)
+def test_an_error_in_a_stream_of_a_response_is_one_with_and_without_a_type(
+    fault: dict[str, Any], failed: Failed
+) -> None:
+    sent = events({"type": "response.created", "response": response()}, fault)
+    assert decode_in_pieces(CODECS["responses"].decoder(), sent, 1)[-1] == failed
+    tee = DIALECTS["responses"].tee(DIALECTS["responses"].parse(b'{"model":"m","input":"a","stream":true}'), False)
+    tee.feed(sent)
+    assert (tee.reading.error, tee.ended) == ("x", True)
+
+
+def test_a_failed_call_of_a_tool_is_not_the_failure_of_its_response() -> None:
+    item = {"type": "mcp_call", "id": "mcp_1", "error": {"message": "no"}, "name": "f", "arguments": "{}"}
+    sent = events(
+        {"type": "response.output_item.done", "output_index": 0, "item": item},
+        {"type": "response.completed", "response": response(item)},
+    )
+    tee = DIALECTS["responses"].tee(DIALECTS["responses"].parse(b'{"model":"m","input":"a","stream":true}'), False)
+    tee.feed(sent)
+    assert (tee.reading.error, tee.ended) == (None, True)
+
+
+# -- requests ---------------------------------------------------------------------------------------------------------
+
+ASKED = {"role": "user", "content": "a"}
+NOTED = {"role": "assistant", "content": "b", "annotations": [{"type": "url_citation", "url_citation": {"url": "u"}}]}
+IMAGE = {"type": "image_url", "image_url": {"url": "https://a.example"}}
+SHOWN = {"role": "assistant", "content": "b", "images": [IMAGE]}
+ODD = {"role": "user", "content": [{"type": "text", "text": "a", "odd": 1}]}
+PDF = "data:application/pdf;base64,JVBE"
+DETAILED = {"type": "input_file", "filename": "a.pdf", "file_data": PDF, "detail": "high"}
+COMMENTED = {"role": "assistant", "content": "b", "phase": "commentary"}
+
+SAID: list[tuple[str, dict[str, Any], str]] = [
+    ("chat.completions", {"messages": [{**ASKED, "odd": 1}]}, "messages.odd"),
+    ("chat.completions", {"messages": [ODD]}, "content.odd"),
+    ("chat.completions", {"messages": [ASKED, NOTED, ASKED]}, "messages.annotations"),
+    ("chat.completions", {"messages": [ASKED, SHOWN, ASKED]}, "messages.images"),
+    ("responses", {"input": [ASKED, COMMENTED, ASKED]}, "messages.phase"),
+    ("responses", {"input": [{"role": "user", "content": [DETAILED]}]}, "content.detail"),
+    ("responses", {"input": "a", "text": {"odd": 1}}, "text"),
+]
+
+
+@pytest.mark.parametrize(("surface", "members", "name"), SAID, ids=[name for _, _, name in SAID])
+def test_what_only_one_dialect_says_is_named_when_another_cannot_be_told(
+    surface: str, members: dict[str, Any], name: str
+) -> None:
+    call = DIALECTS[surface].parse(json.dumps({"model": "m", **members}).encode(), Address("m"))
+    request = CODECS[surface].decode_request(call)
+    for target in CONVERSATIONS:
+        dropped = CODECS[target].encode_request(request, TargetFacts("m", 32_768)).dropped
+        assert (name in dropped) is (target != surface), target
+
+
+@pytest.mark.parametrize("model", ["claude-opus-5", "claude-sonnet-4-5"])
+def test_a_summary_of_reasoning_that_is_asked_for_is_asked_of_anthropic(model: str) -> None:
+    body = {"model": "m", "input": "a", "max_output_tokens": 9_000, "reasoning": {"effort": "low", "summary": "auto"}}
+    request = CODECS["responses"].decode_request(DIALECTS["responses"].parse(json.dumps(body).encode()))
+    asked = json.loads(CODECS["messages"].encode_request(request, TargetFacts(model, 32_768)).body)
+    assert asked["thinking"]["display"] == "summarized"
