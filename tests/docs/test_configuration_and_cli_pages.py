@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from typer.main import get_command
 
-from penstock.cli.main import COMMANDS, app
+from penstock.cli.commands import COMMANDS, app
 from penstock.config.loading import load
 from penstock.config.settings import SHAPES
 

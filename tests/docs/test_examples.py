@@ -18,7 +18,7 @@ from urllib.parse import quote
 import pytest
 import yaml
 
-from penstock.cli.main import run
+from penstock.cli.commands import run
 from penstock.testing.caller import Caller
 from penstock.testing.gateway import Gateway
 

@@ -19,7 +19,6 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from penstock.app import box
 
@@ -200,7 +199,6 @@ def main() -> int:
     except OSError as error:
         _say(f"cannot listen on {arguments.listen}: {error.strerror}")
         return 1
-    Path(arguments.data).mkdir(mode=0o700, parents=True, exist_ok=True)
     _allow_sockets()
     signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)
     return _supervisor(arguments, addresses).run()

@@ -1,4 +1,5 @@
-"""CLI: the `penstock` command. One file per command group; `main.main` is the console entry.
+"""CLI: the `penstock` command. One file per command group; `main.main` is the console entry, `commands` the
+parser, `start` what a start does without it.
 
 Owns: how a person at a terminal reads and asks. `serve` and `check` read the configuration file; everything else goes
 to the admin API of a running gateway (`admin_client`), as any other client would.

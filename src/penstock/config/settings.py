@@ -22,6 +22,7 @@ from pydantic import (
 from pydantic_core import core_schema
 
 from penstock.config.identity import Identity, TrustedGateway, TrustedIssuer, TrustRule
+from penstock.config.place import DEFAULT_PLACE, MAX_WORKERS
 from penstock.config.values import (
     MAX_NAME,
     AliasName,
@@ -75,7 +76,6 @@ CALENDAR = ("hour", "day", "week", "month", "year")
 """What begins at another moment in another time zone."""
 UNITS = ("usd", "tokens", "input_tokens", "output_tokens", "requests", "concurrent")
 MAX_TOKENS = 100_000_000
-MAX_WORKERS = 64
 
 _UNNAMEABLE = re.compile(r"[^A-Za-z0-9._-]")
 
@@ -120,10 +120,10 @@ class Server(_Section):
     `box_lost_after_ms`: a box that the shared database has not heard of for that long is given up by the others.
     `trusted_proxies`: the networks of the proxies whose `X-Forwarded-For` is believed."""
 
-    listen: ListenAddress = "127.0.0.1:8080"
+    listen: ListenAddress = DEFAULT_PLACE.listen
     admin: ListenAddress = "127.0.0.1:8081"
-    workers: int = Field(default=1, ge=1, le=MAX_WORKERS)
-    data: str = Field(default="./data", min_length=1)
+    workers: int = Field(default=DEFAULT_PLACE.workers, ge=1, le=MAX_WORKERS)
+    data: str = Field(default=DEFAULT_PLACE.data, min_length=1)
     max_body_mb: int = Field(default=32, ge=1, le=1024)
     max_concurrent_calls: int = Field(default=2_000, ge=1, le=100_000)
     header_timeout_ms: DurationMs = Field(default=15_000, alias="header_timeout")

@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import AfterValidator, BeforeValidator, WithJsonSchema
 
 from penstock.config.environment import check_reference, vault_name
+from penstock.config.place import HOST, is_listen_address
 from penstock.domain.money import MAX_NANOUSD, NANO
 from penstock.domain.tags import MAX_TAG_VALUE, is_tag_name, is_tag_value
 from penstock.errors import ConfigError
@@ -33,7 +34,6 @@ _SPAN = re.compile(r"([0-9]{1,6})([hdw])", re.ASCII)
 _UNIT_S = {"h": 3_600, "d": 86_400, "w": 7 * 86_400}
 _MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@/+-]*")
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)")
-_HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\]")
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
 _HEADER = re.compile(r"[a-z0-9-]+")
 _UNIT_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": MAX_DURATION_MS}
@@ -235,8 +235,7 @@ def fraction(value: object) -> float:
 def listen_address(value: object) -> str:
     """`host:port`; an IPv6 host stands in brackets."""
     text = _text(value)
-    host, colon, port = text.rpartition(":")
-    if not colon or not _HOST.fullmatch(host) or not (port.isascii() and port.isdigit() and 0 < int(port[:6]) < 65536):
+    if not is_listen_address(text):
         raise ValueError(f"{shown(text)} is not an address: write host:port, such as 127.0.0.1:8080 or [::1]:8080")
     return text
 
@@ -252,7 +251,7 @@ def base_url(value: object) -> str:
     if "@" in parts.netloc:
         raise ValueError("must not hold credentials: they go into `credentials`, as env: or file: references")
     host = parts.netloc if port is None else parts.netloc.rpartition(":")[0]
-    if parts.scheme not in {"http", "https"} or not _HOST.fullmatch(host) or port == 0:
+    if parts.scheme not in {"http", "https"} or not HOST.fullmatch(host) or port == 0:
         raise ValueError("is not a URL: write http(s)://host[:port][/path]")
     if "?" in text or "#" in text:
         raise ValueError("must not have a query or a fragment")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from penstock.cli.main import run
+from penstock.cli.commands import run
 from penstock.testing.gateway import Gateway, new_secret
 
 CONFIG = {

@@ -13,7 +13,7 @@ from wsgiref.simple_server import WSGIRequestHandler, make_server
 import pytest
 from typer.main import get_command
 
-from penstock.cli.main import COMMANDS, app
+from penstock.cli.commands import COMMANDS, app
 from penstock.testing.gateway import command as console_script
 
 Command = Callable[..., Any]
@@ -147,7 +147,8 @@ def test_the_version_is_printed(command: Command) -> None:
 
 def test_a_short_command_starts_quickly_and_loads_no_heavy_library() -> None:
     heavy = "{'pydantic', 'yaml', 'fastapi', 'sqlalchemy', 'genai_prices', 'granian'}"
-    script = f"import sys, penstock.cli.main, penstock.cli.keys, penstock.cli.kill; print({heavy} & set(sys.modules))"
+    loaded = "penstock.cli.main, penstock.cli.commands, penstock.cli.keys, penstock.cli.kill"
+    script = f"import sys, {loaded}; print({heavy} & set(sys.modules))"
     told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert told.stdout.strip() == "set()"
 

@@ -1,6 +1,6 @@
 """The life of the control process: what is made in which order, what runs, and how it ends.
 
-    data directory and lock -> file and secrets -> store -> declared configuration -> admin listener -> link to workers
+    file -> data directory, lock and secrets -> store -> declared configuration -> admin listener -> link to workers
     -> admin surface
 
 Calls wait for no more than the link. What administrators use, a third of all that is loaded, comes after it: whoever
@@ -148,9 +148,9 @@ class Control:
 
 async def serve(options: Options) -> None:
     """The whole life of the process. Raises PenstockError when it cannot begin."""
+    config = load(options.config, require_secrets=True)
     prepare_directory(options.data)
     lock = lock_directory(options.data)
-    config = load(options.config, require_secrets=True)
     secrets = secrets_of(options.data)
     lines = LineWriter()
     configure(options.log_level, lines)
