@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +105,8 @@ class ShellTask(Task):
         ]
 
 
-def configuration(lab: ScriptedProvider) -> dict[str, Any]:
+def configuration(lab: ScriptedProvider, *surfaces: str) -> dict[str, Any]:
+    """With a key that may be used at these surfaces alone."""
     return {
         "providers": [{"name": "lab", "kind": "moonshot", "base_url": lab.base_url}],
         "models": [
@@ -116,7 +118,7 @@ def configuration(lab: ScriptedProvider) -> dict[str, Any]:
             }
         ],
         "teams": [{"name": "agents"}],
-        "keys": [{"name": "agent", "team": "agents", "secret": "env:AGENT_KEY"}],
+        "keys": [{"name": "agent", "team": "agents", "secret": "env:AGENT_KEY", "surfaces": list(surfaces)}],
         "limits": [{"match": {"team": "agents"}, "unit": "usd", "amount": 50, "per": "total"}],
     }
 
@@ -143,7 +145,7 @@ def test_codex_completes_a_task_of_three_turns_on_a_model_of_another_vendor(tmp_
     task = ShellTask(work / "gauge.txt")
     with ScriptedProvider() as lab:
         lab.on(MODEL, task.answer)
-        with Gateway(tmp_path / "gateway", configuration(lab), {"AGENT_KEY": key}) as gateway:
+        with Gateway(tmp_path / "gateway", configuration(lab, "responses"), {"AGENT_KEY": key}) as gateway:
             (settings / "config.toml").write_text(CODEX_CONFIG.format(url=gateway.url))
             last = tmp_path / "last.txt"
             done = subprocess.run(
@@ -167,23 +169,35 @@ def test_codex_completes_a_task_of_three_turns_on_a_model_of_another_vendor(tmp_
     assert total["calls"] == len(lab.received) == 3
 
 
+def at_anthropic(url: str, key: str) -> dict[str, str]:
+    return {"ANTHROPIC_BASE_URL": url, "ANTHROPIC_AUTH_TOKEN": key}
+
+
+def at_bedrock(url: str, key: str) -> dict[str, str]:
+    of_bedrock = {"ANTHROPIC_BEDROCK_BASE_URL": f"{url}/bedrock", "AWS_BEARER_TOKEN_BEDROCK": key}
+    return {"CLAUDE_CODE_USE_BEDROCK": "1", "AWS_REGION": "us-east-1", **of_bedrock}
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(240)
-def test_claude_code_completes_a_task_of_three_turns_on_a_model_of_another_vendor(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("where", "surface"), [(at_anthropic, "messages"), (at_bedrock, "invoke")])
+def test_claude_code_completes_a_task_of_three_turns_on_a_model_of_another_vendor(
+    tmp_path: Path, where: Callable[[str, str], dict[str, str]], surface: str
+) -> None:
     command, key = agent("claude"), new_secret()
     work = tmp_path / "work"
     work.mkdir()
     task = Task(work / "gauge.txt")
     with ScriptedProvider() as lab:
         lab.on(MODEL, task.answer)
-        with Gateway(tmp_path / "gateway", configuration(lab), {"AGENT_KEY": key}) as gateway:
+        with Gateway(tmp_path / "gateway", configuration(lab, surface), {"AGENT_KEY": key}) as gateway:
             environment = {
                 "PATH": os.environ.get("PATH", ""),
                 "HOME": str(tmp_path),
-                "ANTHROPIC_BASE_URL": gateway.url,
-                "ANTHROPIC_AUTH_TOKEN": key,
+                **where(gateway.url, key),
                 "ANTHROPIC_MODEL": "dam-keeper",
                 "ANTHROPIC_SMALL_FAST_MODEL": "dam-keeper",
+                "ANTHROPIC_DEFAULT_HAIKU_MODEL": "dam-keeper",
                 "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
                 "DISABLE_AUTOUPDATER": "1",
             }
@@ -198,13 +212,15 @@ def test_claude_code_completes_a_task_of_three_turns_on_a_model_of_another_vendo
             )
             assert done.returncode == 0, (done.stdout[-2000:], done.stderr[-2000:])
             told = json.loads(done.stdout)
-            usage_of_team = gateway.admin("GET", "/admin/v1/usage?by=team,model").json()["total"]
+            rows = gateway.admin("GET", "/admin/v1/usage?by=model").json()["rows"]
     assert told["result"] == "The north gauge reads 12.4 m."
     assert not told["is_error"]
     assert told["num_turns"] == 3
     assert task.file.read_text() == "north gauge: 12.4 m\n"
     assert "12.4 m" in task.results[1]
-    assert usage_of_team["errors"] == 0
-    assert usage_of_team["cost_nanousd"] == sum(
+    # At Bedrock it also tries which of Anthropic's models there are; here, none.
+    (used,) = [row for row in rows if row["model"] == MODEL]
+    assert used["errors"] == 0
+    assert used["cost_nanousd"] == sum(
         1000 * 1_000 + 20 * 4_000 for received in lab.received if received.json().get("stream")
     ) + sum(10 * 1_000 + 5 * 4_000 for received in lab.received if not received.json().get("stream"))
