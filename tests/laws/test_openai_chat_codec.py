@@ -317,6 +317,7 @@ WORDS_OF_THE_DIALECT = (
     *("id", "model", "created", "choices", "usage", "error", "service_tier", "index", "message", "delta", "content"),
     *("reasoning_details", "reasoning_content", "tool_calls", "function", "finish_reason", "logprobs", "audio"),
     *("annotations", "images", "refusal", "type", "text", "name", "arguments", "extra_content", "google", "role"),
+    *("citations", "search_results", "web_search", "context", "executed_tools", "base_resp", "object", "summary"),
 )
 MEMBERS_OF_A_REQUEST = ("tools", "tool_choice", "response_format", "reasoning", "stop", "user", "seed", "metadata")
 LEAVES: st.SearchStrategy[Any] = st.sampled_from(

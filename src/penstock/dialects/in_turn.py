@@ -1,8 +1,16 @@
 """The parts of one choice, one after the other: for dialects whose streams tell one part at a time. None of them has
-tools of free text, so a call of one is told as that of a function."""
+tools of free text, so a call of one is told as that of a function; nor sounds, of which the words are told."""
+
+from msgspec import structs
 
 from penstock.dialects.custom_tools import Wrapping
-from penstock.domain.stream import PartEnd, PartEvent
+from penstock.domain.chat import Media, Part, Text
+from penstock.domain.stream import PartBegin, PartDelta, PartEnd, PartEvent
+
+
+def in_words(part: Part) -> Part:
+    """The words of a sound; any other part as it is."""
+    return Text(part.text) if isinstance(part, Media) and part.kind == "audio" and part.text else part
 
 
 class InTurn:
@@ -25,7 +33,7 @@ class InTurn:
         self._go_on(event)
         while self._open is None and self._waiting:
             told += self._next()
-        return [each for one in told for each in self._wrapping.take(one)]
+        return [each for one in told for spoken in _spoken(one) for each in self._wrapping.take(spoken)]
 
     def _next(self) -> list[PartEvent]:
         """What has come of the part that is next in turn."""
@@ -41,3 +49,10 @@ class InTurn:
         if isinstance(last, PartEnd):
             self._ended.add(last.index)
         self._open = None if isinstance(last, PartEnd) else last.index
+
+
+def _spoken(event: PartEvent) -> list[PartEvent]:
+    """A sound comes whole, a text grows."""
+    if not isinstance(event, PartBegin) or (part := in_words(event.part)) is event.part or not isinstance(part, Text):
+        return [event]
+    return [structs.replace(event, part=Text("")), PartDelta(event.choice, event.index, part.text)]

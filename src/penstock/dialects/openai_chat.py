@@ -331,6 +331,10 @@ _EARLY_NULL_USAGE = re.compile(rb'^(data: \{(?:"\w+":(?:"[^"\\]*"|\d+|null),)*)"
 """The same among the plain members before the first nested one."""
 
 
+_SOUND_PER_TOKEN = 3_200
+"""Characters of base64."""
+
+
 class _Named(Struct):
     name: str = ""
     arguments: str = ""
@@ -340,6 +344,16 @@ class _ToolCall(Struct):
     function: _Named | None = None
 
 
+class _Sound(Struct):
+    """A piece of what is spoken, and of its words. A streamed sound is 16-bit PCM at 24 kHz, and 20 tokens a second."""
+
+    data: str | None = None
+    transcript: str | None = None
+
+    def sizes(self) -> list[int]:
+        return [len((self.transcript or "").encode()), 4 * (len(self.data or "") // _SOUND_PER_TOKEN)]
+
+
 class _Delta(Struct):
     content: Any = None
     reasoning_content: Any = None
@@ -347,13 +361,15 @@ class _Delta(Struct):
     refusal: Any = None
     tool_calls: list[_ToolCall] | None = None
     function_call: _Named | None = None
+    audio: _Sound | None = None
 
     def sizes(self) -> list[int]:
         texts = [self.content, self.reasoning_content or self.reasoning, self.refusal]
         texts += _texts_in(self.content) if isinstance(self.content, list) else []
         calls = [call.function for call in self.tool_calls or ()] + [self.function_call]
         texts += [call.name + call.arguments for call in calls if call is not None]
-        return [len(text.encode()) for text in texts if isinstance(text, str)]
+        sizes = [len(text.encode()) for text in texts if isinstance(text, str)]
+        return sizes if self.audio is None else [*sizes, *self.audio.sizes()]
 
 
 def _texts_in(parts: Any) -> list[str]:
@@ -404,7 +420,7 @@ class _Passed(Passed):
         tokens = 0
         for event in sse.events(piece):
             data = sse.data_of(event)
-            if data.startswith(b"{"):
+            if data.lstrip().startswith(b"{"):
                 tokens += estimate_tokens(_text_sizes(data))
             elif event.startswith(b"{"):  # an answer that is no stream at all
                 tokens += estimate_tokens([len(event)])
@@ -438,7 +454,11 @@ class ChatTee:
 
     def close(self) -> tuple[bytes, bool]:
         rest = self._splitter.rest()
-        if is_broken := bool(rest.strip()) and _is_broken(rest):
+        if not self.begun and rest.lstrip().startswith(b"{"):  # an answer that is no stream at all
+            is_broken = False
+            self._passed.keep(rest)
+            self._learn(rest)
+        elif is_broken := bool(rest.strip()) and _is_broken(rest):
             self._passed.keep(rest)
         elif rest.strip():
             self._observe(rest + b"\n\n")
@@ -466,7 +486,7 @@ class ChatTee:
             self.ended = True
 
     def _learn(self, data: bytes) -> None:
-        if not data.startswith(b"{"):
+        if not data.lstrip().startswith(b"{"):
             return
         new, known = read(data), self.reading
         if new.finish_reason:

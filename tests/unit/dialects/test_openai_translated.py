@@ -89,6 +89,16 @@ def test_an_image_that_openai_made_is_the_item_that_it_was_to_callers_of_respons
     assert isinstance(part, Opaque)
 
 
+@pytest.mark.parametrize("surface", ["messages", "converse", "cohere.chat", "responses"])
+def test_the_words_of_a_sound_reach_callers_whose_dialect_has_no_sounds(surface: str) -> None:
+    answer = Answer("openai_chat", "c", "m", (Choice((Media("audio", data="QUJD", text="Rain."),)),))
+    for told in (
+        CODECS[surface].decode_answer(CODECS[surface].encode_answer(answer, heading(surface))),
+        collect(decode_in_pieces(CODECS[surface].decoder(), streamed(surface, answer), 1)),
+    ):
+        assert [part.text for part in told.choices[0].parts if isinstance(part, Text)] == ["Rain."]
+
+
 @pytest.mark.parametrize(
     ("fault", "failed"),
     [

@@ -10,7 +10,7 @@ from tests.laws.conversations import decode_in_pieces
 from penstock.dialects.base import Reading
 from penstock.dialects.openai_chat import ChatCompletions
 from penstock.dialects.refusals import refusal_as_told
-from penstock.domain.chat import Answer, Choice, Text, Thinking, ToolCall
+from penstock.domain.chat import Answer, Choice, Citation, Text, Thinking, ToolCall
 from penstock.domain.stream import Failed, collect
 from penstock.domain.usage import Usage
 from penstock.errors import UpstreamMalformed
@@ -193,6 +193,22 @@ def test_a_stream_that_ends_within_an_event_is_cut_whatever_came_before() -> Non
     assert tee_of(whole[:last] + b": ping").close()[1]
 
 
+def test_an_answer_that_is_no_stream_at_all_is_read_where_a_stream_was_asked_for() -> None:
+    whole = plain({"content": "a"})
+    tee = tee_of(whole)
+    assert tee.close()[1]
+    assert tee.reading.usage == Usage(input=10, output=5)
+    tee = tee_of(b'{"error":{"message":"x","code":429}}')
+    assert not tee.close()[1]
+    assert (tee.reading.error, tee.reading.error_status) == ("x", 429)
+
+
+def test_spaces_before_the_json_of_an_event_change_nothing() -> None:
+    sent = stream(chunk({"content": "a"}, "stop", usage=USAGE)).replace(b"data: ", b"data:  ")
+    tee = tee_of(sent)
+    assert (tee.reading.usage, tee.ended, tee.counted_output()) == (Usage(input=10, output=5), True, 1)
+
+
 # -- what is told -----------------------------------------------------------------------------------------------------
 
 
@@ -238,6 +254,31 @@ def test_the_sources_of_an_answer_are_citations_of_its_text(members: dict[str, A
     assert whole.choices == streamed.choices
 
 
+@pytest.mark.parametrize(
+    "members",
+    [
+        {"context": {"citations": [{**SOURCES[0], "content": "said"}], "intent": "[]"}},  # Azure
+        {
+            "executed_tools": [{"type": "search", "search_results": {"results": SOURCES[:1]}}, {"type": "python"}]
+        },  # Groq
+    ],
+)
+def test_the_sources_of_a_message_are_citations_of_its_text(members: dict[str, Any]) -> None:
+    whole = CODEC.decode_answer(plain({"content": "Rain.", **members}))
+    streamed = told(stream(chunk(members), chunk({"content": "Rain."}), chunk({}, "stop")))
+    assert whole.choices == streamed.choices
+    (text,) = whole.choices[0].parts
+    assert isinstance(text, Text)
+    assert [(citation.url, citation.title) for citation in text.citations] == [("https://a.example", "A")]
+
+
+@pytest.mark.parametrize("name", ["citations", "search_results", "web_search"])
+@pytest.mark.parametrize("value", [5, "x", {"a": 1}, [5, None, {"url": 7}], [[[]]]])
+def test_sources_of_another_form_are_let_be(name: str, value: Any) -> None:
+    (choice,) = CODEC.decode_answer(plain({"content": "a", "context": value}, **{name: value})).choices
+    assert choice.parts in ((Text("a"),), (Text("a", (Citation("x"),)),))
+
+
 def test_a_text_that_is_cited_already_is_not_cited_with_the_sources_as_well() -> None:
     annotation = {"type": "url_citation", "url_citation": {"url": "https://a.example", "title": "A"}}
     members = {"citations": ["https://a.example"]}
@@ -247,3 +288,18 @@ def test_a_text_that_is_cited_already_is_not_cited_with_the_sources_as_well() ->
         (text,) = answer.choices[0].parts
         assert isinstance(text, Text)
         assert len(text.citations) == 1
+
+
+def test_a_call_in_the_older_form_is_streamed_as_it_is_told_plain() -> None:
+    whole = plain({"content": None, "function_call": {"name": "f", "arguments": '{"a":1}'}}, "function_call")
+    pieces = [{"name": "f", "arguments": ""}, {"arguments": '{"a"'}, {"arguments": ":1}"}]
+    sent = stream(*[chunk({"function_call": piece}) for piece in pieces], chunk({}, "function_call"))
+    for answer in (CODEC.decode_answer(whole), told(sent)):
+        call = ToolCall("call_c-1_0_0", "f", '{"a":1}', origin="openai_chat")
+        assert answer.choices == (Choice((call,), "tool_calls", "function_call"),)
+
+
+def test_a_sound_that_is_cut_is_counted_by_its_words_and_its_length() -> None:
+    sound = {"data": "A" * 64_000}
+    sent = stream(chunk({"audio": {"id": "a", "transcript": "Rain."}}), chunk({"audio": sound}), done=False)
+    assert tee_of(sent).counted_output() == 1 + 20

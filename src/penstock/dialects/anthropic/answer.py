@@ -1,7 +1,7 @@
 """A message, as it is told whole: from a target, and to a caller.
 
 Source: Anthropic API reference, "Create a Message" (the response), "Handling stop reasons". The API has one choice: of
-several, the first is told. Images that a model made have no block, and are left out.
+several, the first is told. Images that a model made have no block, and are left out; of sounds the words are told.
 """
 
 from typing import Any
@@ -13,6 +13,7 @@ from penstock.dialects.anthropic.target import arguments, cache_control
 from penstock.dialects.anthropic.usage import normalise, report, served_tier
 from penstock.dialects.codec import Heading, seal
 from penstock.dialects.custom_tools import wrapped
+from penstock.dialects.in_turn import in_words
 from penstock.dialects.members import pop
 from penstock.dialects.proofs import packed, proof_of
 from penstock.domain.chat import (
@@ -98,7 +99,7 @@ def encode_answer(answer: Answer, heading: Heading) -> bytes:
 
 
 def _blocks_of(part: Part, *, is_own: bool) -> list[Any]:
-    block = encode_part(part, is_own=is_own)
+    block = encode_part(in_words(part), is_own=is_own)
     if block is None:
         return []
     return [block, proof_block(part)] if isinstance(part, ToolCall) and part.signature else [block]

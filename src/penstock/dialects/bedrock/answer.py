@@ -14,6 +14,7 @@ from penstock.dialects.anthropic.target import arguments
 from penstock.dialects.bedrock.blocks import MIMES, NAME, NULL, decode_blocks, members, raw_list, wrapped
 from penstock.dialects.bedrock.usage import normalise, report
 from penstock.dialects.codec import Heading
+from penstock.dialects.in_turn import in_words
 from penstock.dialects.members import pop
 from penstock.dialects.proofs import packed, proof_of
 from penstock.domain.chat import (
@@ -86,7 +87,7 @@ def _decode(body: bytes) -> Answer:
 def encode_answer(answer: Answer, heading: Heading) -> bytes:
     choice = answer.choices[0] if answer.choices else Choice(())
     is_own = answer.origin == NAME
-    content = [block for part in choice.parts for block in encode_part(part)]
+    content = [block for part in choice.parts for block in encode_part(in_words(part))]
     written = {
         "output": {"message": {"role": "assistant", "content": content}},
         **stop_of(choice.finish, choice.native, choice.extras if is_own else {}),

@@ -24,6 +24,7 @@ from penstock.dialects.cohere.parts import (
     tool_call_of,
 )
 from penstock.dialects.cohere.usage import Reported, normalise, report
+from penstock.dialects.in_turn import in_words
 from penstock.dialects.members import Members, reply_members
 from penstock.domain.chat import Answer, Choice, Citation, Finish, Part, Refusal, Text, Thinking, ToolCall
 from penstock.domain.usage import Usage
@@ -114,7 +115,7 @@ def encode_answer(answer: Answer, heading: Heading) -> bytes:
     is_own = answer.origin == NAME
     members: dict[str, Any] = {
         "id": answer.id or heading.id,
-        "message": _message(choice.parts, is_own=is_own),
+        "message": _message(tuple(map(in_words, choice.parts)), is_own=is_own),
         "finish_reason": finish_word(choice.finish, choice.native),
     }
     if answer.usage is not None:

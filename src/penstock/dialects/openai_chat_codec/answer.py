@@ -19,6 +19,7 @@ from penstock.dialects.openai_chat_codec.parts import (
     part_of,
     reasoning_members,
     sources_of,
+    sources_within,
     thinking_of,
     tool_call_object,
     tool_call_of,
@@ -165,10 +166,11 @@ def _parts(message: Members, unnamed: str, sources: list[Citation]) -> tuple[Par
     cited = [found for one in message.objects("annotations") if (found := citation_of(one)) is not None]
     calls = message.objects("tool_calls")
     is_text = bool(parts) and isinstance(parts[-1], Text) and not calls
+    sources = sources_within(message) or sources
     _cite(parts, cited or (sources if is_text else []))
     parts += [tool_call_of(call, bare, f"{unnamed}_{number}") for number, call in enumerate(calls)]
     if (legacy := message.object("function_call")) and not legacy.is_empty():
-        parts.append(ToolCall(unnamed, legacy.text("name"), legacy.json_text("arguments")))
+        parts.append(tool_call_of(Members({"function": legacy.whole()}, message.fault), bare, f"{unnamed}_0"))
     parts += images_of(message)
     audio = message.object("audio")
     if not audio.is_empty():

@@ -3,7 +3,8 @@
 Source: OpenAI API reference, "Create chat completion"; OpenRouter, "Reasoning tokens" (`reasoning_details`) and
 "Image generation" (`images`); Google, "OpenAI compatibility" and "Thought signatures" (`extra_content`); DeepSeek,
 "Thinking mode" (`reasoning_content`); Mistral, "Reasoning" (`thinking` parts); Databricks, "Query reasoning models"
-(`reasoning` parts); Perplexity, "Chat completions", and xAI, "Citations".
+(`reasoning` parts); Perplexity, "Chat completions", and xAI, "Citations"; Azure, "Azure OpenAI On Your Data";
+Groq, "Compound".
 """
 
 import mimetypes
@@ -332,22 +333,45 @@ def sources_of(reply: Members) -> list[Citation]:
     """What an answer says beside its choices that it read: `search_results` (Perplexity), or bare addresses in
     `citations` (Perplexity, xAI), `web_search` (Zhipu). They stay where they are."""
     for name, address, quote in _SOURCES:
-        raw = reply.raw(name)
-        if raw is None:
-            continue
-        reply.put(name, raw)
-        told = msgspec.json.decode(raw)
-        sources = [{address: one} if isinstance(one, str) else one for one in told if isinstance(one, str | dict)]
-        return [
-            Citation(one[address], _string(one.get("title")), _string(one.get(quote)))
-            for one in sources
-            if isinstance(one.get(address), str)
-        ]
+        if (raw := reply.raw(name)) is not None:
+            reply.put(name, raw)
+            return _sources(_decoded(raw), address, quote)
     return []
+
+
+def sources_within(message: Members) -> list[Citation]:
+    """What a message says that it read, where it does not say for which words: Azure's `context` of an answer on data
+    of one's own, and the searches among the `executed_tools` of Groq's systems."""
+    context, executed = message.raw("context"), message.raw("executed_tools")
+    found = [] if context is None else _sources(_member(_decoded(context), "citations"), "url", "content")
+    tools = _decoded(executed) if executed is not None else []
+    for tool in tools if isinstance(tools, list) else ():
+        found += _sources(_member(_member(tool, "search_results"), "results"), "url", "content")
+    return found
+
+
+def _sources(told: Any, address: str, quote: str) -> list[Citation]:
+    """Those of a list, each an object or a bare address."""
+    listed = told if isinstance(told, list) else ()
+    sources = [{address: one} if isinstance(one, str) else one for one in listed if isinstance(one, str | dict)]
+    told_of = [[_string(source.get(name)) for name in (address, "title", quote)] for source in sources]
+    return [Citation(url, title, said) for url, title, said in told_of if url or title]
+
+
+def _member(value: Any, name: str) -> Any:
+    return value.get(name) if isinstance(value, dict) else None
 
 
 def _string(value: Any) -> str:
     return value if isinstance(value, str) else ""
+
+
+def _decoded(raw: Raw) -> Any:
+    """A value that nothing hangs on; None where it is nested too deep to be read."""
+    try:
+        return msgspec.json.decode(raw)
+    except RecursionError:
+        return None
 
 
 def annotation(citation: Citation, before: int, length: int) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from penstock.dialects.openai_chat_codec.parts import (
     content_of,
     numbered_thinking,
     sources_of,
+    sources_within,
     tool_call_of,
 )
 from penstock.dialects.openai_errors import Fault, fault_of
@@ -91,6 +92,7 @@ class _Choice:
         self.end: End | None = None
         self.extras: dict[str, Raw] = {}
         self.is_cited = False
+        self.sources: list[Citation] = []
 
     def begin(self, part: Part, out: list[Event]) -> int:
         at, self.parts = self.parts, self.parts + 1
@@ -217,8 +219,12 @@ class ChatDecoder:
                 choice.go_on(Text(""), "", out)
                 choice.is_cited = True
                 out.append(PartMore(choice.number, choice.open_at, citation=citation))
+        choice.sources = sources_within(delta) or choice.sources
         for position, call in enumerate(delta.objects("tool_calls")):
             self._call(call, position, choice, out)
+        older = delta.object("function_call")
+        if not older.is_empty():
+            self._call(Members({"function": older.whole()}, delta.fault), 0, choice, out)
         for image in images_of(delta):
             out.append(PartEnd(choice.number, choice.begin(image, out)))
         self._hear(delta.object("audio"), choice)
@@ -287,7 +293,8 @@ class ChatDecoder:
         for number in sorted(self._choices):
             choice = self._choices[number]
             if isinstance(choice.open, Text) and not (choice.is_cited or choice.calls):
-                out.extend(PartMore(number, choice.open_at, citation=source) for source in self._sources)
+                sources = choice.sources or self._sources
+                out.extend(PartMore(number, choice.open_at, citation=source) for source in sources)
             choice.close_open(out)
             if choice.audio:
                 told = choice.audio
