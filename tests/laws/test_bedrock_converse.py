@@ -37,6 +37,7 @@ from penstock.dialects.codec import Heading, TargetFacts
 from penstock.dialects.eventstream import Frame
 from penstock.domain.chat import (
     Answer,
+    Cache,
     Choice,
     Citation,
     Finish,
@@ -73,6 +74,17 @@ FINISHES: list[tuple[Finish, str]] = [
 
 def opaque(kind: str, value: str) -> Opaque:
     return Opaque(NAME, kind, Raw(f'{{"{kind}":{value}}}'.encode()))
+
+
+def guarded(text: str) -> Raw:
+    return Raw(f'{{"text":{{"text":{compact(text)},"qualifiers":["query"]}}}}'.encode())
+
+
+def found(kind: str, source: str, text: str) -> Media:
+    """A block that others are told as a document."""
+    told = {"source": source, "title": "T", "content": [{"text": text}, {"text": "more"}]}
+    extras = {"source": Raw(compact(source).encode()), "block": Raw(compact({kind: told}).encode())}
+    return Media("document", "text/plain", text=text + "\nmore", name="T", extras=extras)
 
 
 CITATIONS = st.builds(
@@ -116,7 +128,8 @@ ASKED: st.SearchStrategy[Part] = st.one_of(
         is_error=st.booleans(),
         cache=CACHES,
     ),
-    st.builds(lambda text: opaque("guardContent", f'{{"text":{{"text":{compact(text)}}}}}'), WORDS),
+    st.builds(lambda text: Text(text, extras={"guardContent": guarded(text)}, cache=Cache("1h")), WORDS),
+    st.builds(lambda text: found("searchResult", "https://a.example", text), WORDS),
 )
 CHOICES = st.sampled_from([None, ToolChoice("auto"), ToolChoice("required"), ToolChoice("tool", ("look_up",))])
 

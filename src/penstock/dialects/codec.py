@@ -29,8 +29,8 @@ from penstock.errors import InvalidRequest
 
 _SEAL = "penstock."
 
-PLACES = frozenset({"instructions"})
-"""Extras that say where something stood, and nothing that could be lost."""
+PLACES = frozenset({"instructions", "block", "json", "id"})
+"""Extras that say where something stood, how else it was written, or what it was called: nothing that could be lost."""
 
 
 class TargetFacts(NamedTuple):

@@ -121,6 +121,8 @@ def _thinking(kind: str, block: dict[str, Raw], sealed: bool) -> Thinking:
 def _tool_use(block: dict[str, Raw], raw: Raw) -> Part:
     call, name = pop(block, "id", str, ""), pop(block, "name", str, "")
     given = block.pop("input", Raw(b"{}"))
+    if block.get("caller", NULL) != NULL and members(block["caller"]).get("type") == Raw(b'"direct"'):
+        del block["caller"]  # as if it were not told
     return ToolCall(call, name, bytes(given).decode(), cache=pop_cache(block), extras=rest(block))
 
 
@@ -149,8 +151,8 @@ def _document(block: dict[str, Raw], raw: Raw) -> Part:
     kind = pop(source, "type", str, "")
     title = pop(block, "title", str, "")
     if kind == "content":
-        text = _texts(source.get("content", NULL))
-        return Media("document", "text/plain", text=text, name=title, extras={BLOCK: raw})
+        del block["source"]
+        return _told_by_its_texts(source.get("content", NULL), title, block, raw)
     if kind == "text":
         block.pop("source")
         text = pop(source, "data", str, "")
@@ -183,18 +185,17 @@ def _source(block: dict[str, Raw]) -> dict[str, str] | None:
 
 
 def _search_result(block: dict[str, Raw], raw: Raw) -> Part:
-    return Media(
-        "document",
-        "text/plain",
-        text=_texts(block.get("content", NULL)),
-        name=pop(block, "title", str, ""),
-        extras={BLOCK: raw},
-    )
+    return _told_by_its_texts(block.pop("content", NULL), pop(block, "title", str, ""), block, raw)
 
 
-def _texts(content: Raw) -> str:
-    """The texts of a content, one below the other."""
-    return "\n".join(part.text for part in decode_blocks(content, sealed=False) if isinstance(part, Text))
+def _told_by_its_texts(content: Raw, title: str, block: dict[str, Raw], raw: Raw) -> Media:
+    """A block of blocks as a document of their texts, one below the other; what else is in it is extras."""
+    parts = decode_blocks(content, sealed=False)
+    text = "\n".join(part.text for part in parts if isinstance(part, Text))
+    others = {part.kind: Raw(b"true") for part in parts if isinstance(part, Media | Opaque)}
+    cache = pop_cache(block)
+    extras = {**rest(block), **others, BLOCK: raw}
+    return Media("document", "text/plain", text=text, name=title, cache=cache, extras=extras)
 
 
 _DECODERS: dict[str, Callable[[dict[str, Raw], Raw], Part]] = {

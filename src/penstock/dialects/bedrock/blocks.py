@@ -2,7 +2,8 @@
 
 Source: Amazon Bedrock API reference, `ContentBlock` and its members. A block is an object with one member, which names
 its kind. A `cachePoint` stands behind what it closes, and becomes the cache mark of the part before it. A block that
-only this dialect has (`guardContent`, a server tool's call and result, ...) is `Opaque`.
+only this dialect has (a server tool's call and result, ...) is `Opaque`. A block whose text others can read is a text
+or a document for them, and travels whole besides, for an encoder of this dialect.
 """
 
 import base64
@@ -21,6 +22,10 @@ NAME = "bedrock_converse"
 NULL = Raw(b"null")
 JSON = "json"
 """The name of the extra that is a tool's result as JSON."""
+BLOCK = "block"
+"""The name of the extra that is a whole block."""
+GUARDED = "guardContent"
+"""The name of the extra that is a text marked for a guardrail."""
 
 _T = TypeVar("_T")
 members = msgspec.json.Decoder(dict[str, Raw]).decode
@@ -93,7 +98,19 @@ def _decode(kind: str, value: Raw, raw: Raw, sealed: bool) -> Part:
         return _cited(members(value))
     if kind == "json":
         return Text(bytes(value).decode(), extras={JSON: value})
+    if kind == "searchResult":
+        found = members(value)
+        return _told_by_its_texts(found.pop("content", Raw(b"[]")), pop(found, "title", str, ""), found, raw)
+    if kind == GUARDED and set(guarded := members(value)) == {"text"}:
+        return Text(pop(members(guarded["text"]), "text", str, ""), extras={GUARDED: value})
     return Opaque(NAME, kind, raw)
+
+
+def _told_by_its_texts(content: Raw, name: str, rest: dict[str, Raw], raw: Raw) -> Media:
+    """A block of texts as a document of them, one below the other; what else is in it is extras."""
+    text = "\n".join(pop(members(one), "text", str, "") for one in raw_list(content))
+    extras = {key: value for key, value in rest.items() if value != NULL} | {BLOCK: raw}
+    return Media("document", "text/plain", text=text, name=name, extras=extras)
 
 
 def _medium(kind: str, medium: dict[str, Raw], raw: Raw) -> Part:
@@ -107,6 +124,8 @@ def _medium(kind: str, medium: dict[str, Raw], raw: Raw) -> Part:
     if set(source) == {"text"} and kind == "document":
         text = pop(source, "text", str, "")
         return Media("document", mime or "text/plain", text=text, name=name, extras=dict(medium))
+    if set(source) == {"content"} and kind == "document":
+        return _told_by_its_texts(source["content"], name, medium, raw)
     return Opaque(NAME, kind, raw)
 
 

@@ -16,7 +16,7 @@ import msgspec
 from msgspec import Raw
 
 from penstock.dialects.anthropic.target import arguments
-from penstock.dialects.bedrock.blocks import JSON, MIMES, NAME, NULL
+from penstock.dialects.bedrock.blocks import BLOCK, GUARDED, JSON, MIMES, NAME, NULL
 from penstock.dialects.bedrock.request import OWN_FIELDS
 from penstock.dialects.codec import Drops, Encoded, TargetFacts
 from penstock.dialects.custom_tools import as_function, wrapped
@@ -176,8 +176,9 @@ class _Writer:
     def _text(self, part: Text) -> Any:
         if not part.text and not self.is_own:
             return None
-        if self.is_own and JSON in part.extras:
-            return {"json": part.extras[JSON]}
+        for kind in (JSON, GUARDED) if self.is_own else ():
+            if kind in part.extras:
+                return {kind: part.extras[kind]}
         self.extras(part.extras, "content")
         own = [citation.raw for citation in part.citations if citation.origin == NAME]
         self.drops.check(len(own) < len(part.citations), "citations")
@@ -204,6 +205,8 @@ class _Writer:
         return text if self.is_own else _NOT_IN_AN_ID.sub("_", text)
 
     def _media(self, part: Media) -> Any:
+        if self.is_own and BLOCK in part.extras:
+            return part.extras[BLOCK]
         self.drops.check(part.detail not in ("", "auto"), "image.detail")
         form, source = _FORMATS[part.kind].get(part.mime), None
         if part.data and form:

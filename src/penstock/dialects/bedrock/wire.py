@@ -53,7 +53,7 @@ _PRICED_ELSEWHERE = (*_CAPS, "maxTokensToSample", "max_tokens_to_sample", "n", "
 class _Source(Struct):
     bytes: str | None = None
     text: str | None = None
-    content: Raw | None = None
+    content: Raw = Raw(b"null")
 
 
 class _Medium(Struct):
@@ -154,7 +154,7 @@ def _read_document(call: Call, document: _Medium) -> int:
         return size
     if size and document.format in ("txt", "md", "csv", "html"):
         return 0  # base64 is longer than the text in it
-    call.unseen = call.unseen or (source.text is None and source.content is None)
+    call.unseen = call.unseen or (source.text is None and source.content == Raw(b"null"))
     return size
 
 

@@ -104,6 +104,7 @@ class _Encoding:
             return False
         if is_last and (self._is_own or self._request.format is None):
             self._drops.check(part.cache, "cache_control")
+            self._own(part.extras, "content")
             self._documents.append(document_object(part))
             return True
         return False
@@ -114,6 +115,7 @@ class _Encoding:
         content: list[Any] = []
         for part in result.parts:
             if isinstance(part, Media) and part.kind == "document" and part.text and not self._is_own:
+                self._own(part.extras, "content")
                 content.append({"type": "document", "document": document_object(part)})
             elif isinstance(part, Media):
                 if (written := self._part(part)) is not None:
@@ -144,6 +146,7 @@ class _Encoding:
     def _tool_call(self, call: ToolCall) -> dict[str, Any]:
         self._drops.check(call.signature, "thinking")
         self._drops.check(call.cache, "cache_control")
+        self._own(call.extras, "content")
         written = tool_call_object(call, is_own=self._is_own)
         written["function"]["arguments"] = written["function"]["arguments"] or "{}"
         return written
@@ -212,14 +215,14 @@ class _Encoding:
             self._drops.add(f"tools.{tool.kind}")
             return None
         self._drops.check(tool.cache, "cache_control")
-        self._drops.check(tool.extras and not self._is_own, "tools.extras")
+        extras = self._own(tool.extras, "tools")
         if tool.custom:
             self._drops.check(is_set(tool.schema), "tools.grammar")
             tool = as_function(tool)
         function: dict[str, Any] = {"name": tool.name}
         function |= {"description": tool.description} if tool.description else {}
         function["parameters"] = tool.schema if is_set(tool.schema) else _NO_SCHEMA
-        return {"type": "function", "function": function | (tool.extras if self._is_own else {})}
+        return {"type": "function", "function": {**function, **extras}}
 
     # -- the rest -----------------------------------------------------------------------------------------------------
 

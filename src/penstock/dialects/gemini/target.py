@@ -5,7 +5,8 @@ Source: Gemini API reference, `models.generateContent`; guides "Function calling
 
 Of what came in another dialect: system messages that come first are the system instruction, later ones turns of the
 user; the results of one round of calls are one turn; what a tool answers is an object, and its media are parts of
-it or, for models before Gemini 3, of the turn; a tool of free text is a function with one argument, `input`.
+it or, for models before Gemini 3, of the turn; what a document is called stands before it; a tool of free text is a
+function with one argument, `input`.
 """
 
 import re
@@ -132,6 +133,9 @@ class _Writer:
                 self._add_thinking(written, part)
             elif isinstance(part, ToolResult):
                 written += self._result(part)
+            elif isinstance(part, Media) and part.kind == "document" and part.name and not self.is_own:
+                if (one := self._part(part)) is not None:
+                    written += [{"text": part.name}, one]
             elif (one := self._part(part)) is not None:
                 written.append(one)
         calls = [part for part in written if isinstance(part, dict) and "functionCall" in part]
@@ -191,7 +195,8 @@ class _Writer:
         response: dict[str, Any] = {"name": name, "response": response_of(part)}
         if part.call and not is_made(part.call):
             response["id"] = part.call
-        media = [one for inner in part.parts if not isinstance(inner, Text) and (one := self._part(inner)) is not None]
+        written_inside = [(inner, self._part(inner)) for inner in part.parts]
+        media = [one for inner, one in written_inside if not isinstance(inner, Text) and one is not None]
         inside = [] if self.is_before_3 else [one for one in media if not isinstance(one, dict) or "inlineData" in one]
         if inside:
             response["parts"] = inside

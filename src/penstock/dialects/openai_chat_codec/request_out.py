@@ -198,7 +198,7 @@ class _Encoding:
                 return tool.raw
             self._drops.add(f"tools.{tool.kind}")
             return None
-        self._drops.check(tool.extras and not self._is_own, "tools.extras")
+        extras = self._own(tool.extras, "tools")
         if tool.custom and not self._is_own:
             self._drops.check(is_set(tool.schema), "tools.grammar")
             tool = as_function(tool)
@@ -209,7 +209,7 @@ class _Encoding:
         own |= {"parameters": tool.schema} if is_set(tool.schema) else {}
         if tool.strict is not None:
             own["strict"] = tool.strict
-        own |= tool.extras if self._is_own else {}
+        own |= extras
         return {"type": "function", "function": {"name": tool.name, **own}, **self._cache(tool.cache)}
 
     def _choice(self, choice: ToolChoice) -> Any:
@@ -261,7 +261,7 @@ class _Encoding:
 
     def _reasoning(self, reasoning: Reasoning) -> dict[str, Any]:
         effort, budget = reasoning.effort, reasoning.budget
-        self._drops.check(reasoning.summary and not self._is_own, "reasoning.summary")
+        self._drops.check((reasoning.summary or reasoning.show) and not self._is_own, "reasoning.summary")
         if "reasoning" in self._target.lacks:
             self._drops.check(effort not in ("", "none") or budget, "reasoning")
             return {}

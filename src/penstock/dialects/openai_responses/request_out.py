@@ -161,6 +161,7 @@ class _Encoding:
         is_foreign = call.origin not in ("", NAME)
         self._drops.check(is_foreign and call.signature, "thinking")
         self._cache(call.cache)
+        self._own(call.extras, "content")
         return call_item(call, call.item if call.origin == NAME else "")
 
     def _thinking(self, thinking: Thinking) -> Iterator[dict[str, Any]]:
@@ -188,7 +189,7 @@ class _Encoding:
             self._drops.check(tool.origin != NAME, f"tools.{tool.kind}")
             return tool.raw if tool.origin == NAME else None
         self._cache(tool.cache)
-        self._drops.check(tool.extras and not self._is_own, "tools.extras")
+        extras = self._own(tool.extras, "tools")
         told: dict[str, Any] = {"type": "custom" if tool.custom else "function", "name": tool.name}
         if tool.description:
             told["description"] = tool.description
@@ -196,7 +197,7 @@ class _Encoding:
             told |= {"format": tool.schema} if is_set(tool.schema) else {}
         else:
             told |= {"parameters": tool.schema, "strict": tool.strict if self._is_own else bool(tool.strict)}
-        return told | (tool.extras if self._is_own else {})
+        return told | extras
 
     def _choice(self, choice: ToolChoice) -> Any:
         if choice.mode == "tool":
