@@ -3,9 +3,11 @@ and are charged what it billed."""
 
 import json
 import re
+from typing import Any
 
 import cohere
 import httpx
+import openai
 import pytest
 from tests.conformance.stage import Stage, place_of, recordings_of
 from tests.laws.conversations import decode_in_pieces
@@ -141,3 +143,18 @@ def test_callers_of_other_dialects_reach_coheres_own_chat(stage: Stage, recordin
     assert sent.path.endswith("/v2/chat")
     assert (sent.json()["k"], sent.json()["max_tokens"]) == (7, 40)
     assert stage.gateway.receipt(answer.request_id)["usage"]["input"] == 5
+
+
+@pytest.mark.parametrize(
+    ("recording_id", "said"), [("own-cohere-plain", "The Po."), ("own-cohere-stream", "The Rhône.")]
+)
+def test_callers_of_openais_dialect_are_told_what_cohere_bills(stage: Stage, recording_id: str, said: str) -> None:
+    client = openai.OpenAI(base_url=f"{stage.gateway.url}/v1", api_key=stage.key, max_retries=0, http_client=stage.http)
+    asked: Any = {"model": recording_id, "max_tokens": 40, "messages": [{"role": "user", "content": "Name a river."}]}
+    if recording_id == "own-cohere-stream":
+        with client.chat.completions.stream(**asked, stream_options={"include_usage": True}) as events:
+            completion: Any = events.get_final_completion()
+    else:
+        completion = client.chat.completions.create(**asked)
+    assert completion.choices[0].message.content == said
+    assert completion.usage.prompt_tokens == 5

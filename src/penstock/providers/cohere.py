@@ -1,8 +1,8 @@
-"""Cohere. Source: Cohere API reference, "Chat V2", "Rerank V2"; guide "Compatibility API" (OpenAI's dialect for chat
-and embeddings) (read 2026-11).
+"""Cohere. Source: Cohere API reference, "Chat V2", "Rerank V2"; guide "Compatibility API" (OpenAI's dialect, which is
+used for embeddings) (read 2026-11).
 
-Callers of OpenAI's dialect are served at its address for that; those of other dialects are translated to its own Chat,
-which has more (`k`, a budget for thinking, documents, citations). The reference does not say that closing a stream
+Callers of every other dialect are translated to its own Chat, which tells what is billed and has more than its Chat
+Completions (`k`, a budget for thinking, documents, citations, plans). The reference does not say that closing a stream
 stops the bill.
 """
 
@@ -17,7 +17,6 @@ BASE_URL = "https://api.cohere.com"
 
 PATHS = {
     "cohere.chat": "/v2/chat",
-    "chat.completions": "/compatibility/v1/chat/completions",
     "embeddings": "/compatibility/v1/embeddings",
     "rerank": "/v2/rerank",
 }
@@ -26,7 +25,7 @@ PATHS = {
 class Cohere:
     kind = "cohere"
     cancel_stops_billing: StopsBilling = "unknown"
-    asks_usage = True
+    asks_usage = False
     forwards = frozenset({"x-client-name"})
 
     def surfaces(self, model: str) -> tuple[str, ...]:

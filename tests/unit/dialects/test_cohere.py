@@ -90,7 +90,7 @@ def test_search_units_count_as_requests_and_tokens_as_input() -> None:
     ("surface", "path"),
     [
         ("cohere.chat", "/v2/chat"),
-        ("chat.completions", "/compatibility/v1/chat/completions"),
+        ("embeddings", "/compatibility/v1/embeddings"),
         ("rerank", "/v2/rerank"),
     ],
 )

@@ -72,6 +72,8 @@ def _said(body: bytes) -> str:
         told: Any = msgspec.json.decode(body)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         return ""
+    if isinstance(told, list) and told:
+        told = told[0]
     for _ in range(2):
         if isinstance(told, dict):
             told = told.get("error") or told.get("message") or told.get("detail")
