@@ -65,9 +65,14 @@ def whole_store_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[
         shutil.copyfile(request.getfixturevalue("whole_sqlite"), str(url.database))
         yield url
         return
-    url = request.getfixturevalue("whole_postgres")
-    yield url
-    empty(url)
+    yield request.getfixturevalue("emptied_postgres")
+
+
+@pytest.fixture
+def emptied_postgres(whole_postgres: URL) -> Iterator[URL]:
+    """That of this test process, for tests of what other databases do not have."""
+    yield whole_postgres
+    empty(whole_postgres)
 
 
 def empty(url: URL) -> None:

@@ -13,7 +13,6 @@ from penstock.app.control.balances import Amounts
 from penstock.domain.policy import Limit
 from penstock.store.engine import control_engine
 from penstock.store.tables.ledger import balances, leases, shares
-from penstock.store.tables.schema import metadata
 
 NOW_S = 1_795_200_000 + 20
 MINUTE_S = 1_795_200_000
@@ -31,10 +30,9 @@ LIMITS = {
 
 
 @pytest.fixture
-async def conn(store_url: URL) -> AsyncIterator[AsyncConnection]:
-    engine = control_engine(store_url)
+async def conn(whole_store_url: URL) -> AsyncIterator[AsyncConnection]:
+    engine = control_engine(whole_store_url)
     async with engine.begin() as conn:
-        await conn.run_sync(lambda sync: metadata.create_all(sync, tables=[balances, shares, leases]))
         yield conn
     await engine.dispose()
 

@@ -4,11 +4,11 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.engine import URL
 
 from penstock.app.control import follower as subject
 from penstock.app.control.follower import Follower
@@ -18,9 +18,7 @@ from penstock.control.door import Door
 from penstock.control.publisher import Publisher, Sources
 from penstock.domain.lease import Place
 from penstock.domain.snapshot import Deployment
-from penstock.store.engine import control_engine, database_url
-from penstock.store.migrate import upgrade
-from penstock.testing.postgres import Postgres
+from penstock.store.engine import control_engine
 
 LONG_S = 30.0
 
@@ -44,17 +42,14 @@ class World:
 
 
 @pytest.fixture
-async def world(postgres: Postgres, tmp_path: Path) -> AsyncIterator[World]:
-    with postgres.database() as name:
-        engines = [control_engine(database_url(postgres.url(name), tmp_path)) for _ in range(2)]
-        await upgrade(engines[0])
-        doors = [Door(engine, Publisher(Sources(lambda *_: Deployment("", ""), lambda *_: ()))) for engine in engines]
-        for door in doors:
-            await door.load()
-        world = World(*doors)
-        yield world
-        for engine in engines:
-            await engine.dispose()
+async def world(emptied_postgres: URL) -> AsyncIterator[World]:
+    engines = [control_engine(emptied_postgres) for _ in range(2)]
+    doors = [Door(engine, Publisher(Sources(lambda *_: Deployment("", ""), lambda *_: ()))) for engine in engines]
+    for door in doors:
+        await door.load()
+    yield World(*doors)
+    for engine in engines:
+        await engine.dispose()
 
 
 @asynccontextmanager

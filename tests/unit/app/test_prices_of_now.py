@@ -41,6 +41,7 @@ def test_what_differs_in_the_question_is_never_answered_from_memory() -> None:
     openai = Provider("a", "openai", "")
     known = prices.resolve(openai, "gpt-4o-mini", None, None)
     assert known.price is not None
-    assert prices.resolve(openai, "gpt-4o-mini", None, 7).max_output == 7
+    bounds = [prices.resolve(openai, "gpt-of-another-year", None, most).max_output for most in (None, 7)]
+    assert bounds == [None, 7]
     unknown = Provider("a", "compatible", "http://127.0.0.1:9/v1")
     assert prices.resolve(unknown, "gpt-4o-mini", None, None).price is None

@@ -89,8 +89,8 @@ class Box:
 
 
 @pytest.fixture
-async def box(store_url: URL, tmp_path: Path) -> AsyncIterator[Box]:
-    box = Box(store_url, tmp_path)
+async def box(whole_store_url: URL, tmp_path: Path) -> AsyncIterator[Box]:
+    box = Box(whole_store_url, tmp_path)
     await box.serve()
     yield box
     await box.engine.dispose()

@@ -23,9 +23,9 @@ def by_command(code: str) -> RotationSettings:
 
 
 @pytest.fixture
-async def box(store_url: URL) -> AsyncIterator[Box]:
+async def box(whole_store_url: URL) -> AsyncIterator[Box]:
     """With an entry that is in use and old enough."""
-    box = await Box(store_url).start()
+    box = await Box(whole_store_url).start()
     await box.use()
     await age(box)
     yield box

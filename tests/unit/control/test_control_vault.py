@@ -23,15 +23,15 @@ from penstock.vault.wrappers import RootWrapper
 
 
 @pytest.fixture
-async def box(store_url: URL) -> AsyncIterator[Box]:
-    box = await Box(store_url).start()
+async def box(whole_store_url: URL) -> AsyncIterator[Box]:
+    box = await Box(whole_store_url).start()
     yield box
     await box.engine.dispose()
 
 
 @pytest.fixture
-async def other(store_url: URL, box: Box) -> AsyncIterator[Box]:
-    other = await Box(store_url, "other").start()
+async def other(whole_store_url: URL, box: Box) -> AsyncIterator[Box]:
+    other = await Box(whole_store_url, "other").start()
     yield other
     await other.engine.dispose()
 

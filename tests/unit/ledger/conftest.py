@@ -10,9 +10,6 @@ from sqlalchemy.engine import URL
 from penstock.domain.events import AttemptRecord, UsageEvent
 from penstock.ledger.committer import Committer
 from penstock.store.engine import committer_engine
-from penstock.store.tables.control import limits
-from penstock.store.tables.ledger import balances, entries, journals, lease_requests, leases, open_holds, shares
-from penstock.store.tables.schema import metadata
 
 NOW_NS = 1_795_200_000 * 1_000_000_000
 
@@ -46,10 +43,8 @@ def event() -> Callable[..., UsageEvent]:
 
 
 @pytest.fixture
-def engine(store_url: URL) -> Iterator[Engine]:
-    engine = committer_engine(store_url)
-    ledger = [entries, balances, shares, open_holds, journals, leases, lease_requests]
-    metadata.create_all(engine, tables=[*ledger, limits])
+def engine(whole_store_url: URL) -> Iterator[Engine]:
+    engine = committer_engine(whole_store_url)
     yield engine
     engine.dispose()
 

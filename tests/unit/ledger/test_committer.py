@@ -565,9 +565,9 @@ async def test_boxes_on_one_database_have_epochs_in_one_order_and_look_at_their_
 
 
 async def test_epochs_that_boxes_open_at_once_are_different_ones(
-    store_url: URL, engine: Engine, tmp_path: Path
+    whole_store_url: URL, engine: Engine, tmp_path: Path
 ) -> None:
-    engines = [committer_engine(store_url) for _ in range(4)]
+    engines = [committer_engine(whole_store_url) for _ in range(4)]
     boxes = [
         Committer(own, tmp_path / str(number), lambda *_: None, box=str(number)) for number, own in enumerate(engines)
     ]

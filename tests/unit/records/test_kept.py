@@ -18,15 +18,13 @@ from penstock.domain.tenancy import Principal
 from penstock.errors import StoreDown
 from penstock.records import kept, retention
 from penstock.store.engine import control_engine
-from penstock.store.migrate import upgrade
 
 NOW = 1_795_200_000 * 1_000_000_000
 
 
 @pytest.fixture
-async def engine(store_url: URL) -> AsyncIterator[AsyncEngine]:
-    engine = control_engine(store_url)
-    await upgrade(engine)
+async def engine(whole_store_url: URL) -> AsyncIterator[AsyncEngine]:
+    engine = control_engine(whole_store_url)
     yield engine
     await engine.dispose()
 
