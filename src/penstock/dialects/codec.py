@@ -17,6 +17,7 @@ own goes bare. A codec that encodes for a target leaves out what comes from anot
 """
 
 import base64
+import hashlib
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
@@ -155,6 +156,11 @@ def unseal(value: str, own: str) -> tuple[str, str]:
         return origin, base64.urlsafe_b64decode(packed + "=" * (-len(packed) % 4)).decode()
     except ValueError:
         raise InvalidRequest("The reasoning that was sent back was changed on the way.") from None
+
+
+def shortened(id: str, most: int) -> str:
+    """A call's id for a vendor that takes at most so many characters; the same for its result."""
+    return id if len(id) <= most else "call_" + hashlib.sha256(id.encode()).hexdigest()[: most - 5]
 
 
 def json_text(value: Any) -> str:

@@ -552,7 +552,7 @@ def _without_usage(event: bytes) -> bytes:
     if b'"usage"' not in event:
         return event
     data = sse.data_of(event)
-    if not data.startswith(b"{"):
+    if not data.lstrip().startswith(b"{"):
         return event
     shape = decode_reply(_shape_decoder, data)
     if shape.usage is msgspec.UNSET:

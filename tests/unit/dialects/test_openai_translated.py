@@ -167,3 +167,48 @@ def test_a_summary_of_reasoning_that_is_asked_for_is_asked_of_anthropic(model: s
     request = CODECS["responses"].decode_request(DIALECTS["responses"].parse(json.dumps(body).encode()))
     asked = json.loads(CODECS["messages"].encode_request(request, TargetFacts(model, 32_768)).body)
     assert asked["thinking"]["display"] == "summarized"
+
+
+def encoded(source: str, target: str, **members: Any) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """What a target gets of a caller's request, and what is dropped."""
+    call = DIALECTS[source].parse(json.dumps({"model": "m", **members}).encode(), Address("m"))
+    told = CODECS[target].encode_request(CODECS[source].decode_request(call), TargetFacts("m", 32_768))
+    return json.loads(told.body), told.dropped
+
+
+def test_a_cap_that_is_too_small_for_responses_is_the_smallest_that_they_take_and_named() -> None:
+    body, dropped = encoded("chat.completions", "responses", messages=[ASKED], max_tokens=7)
+    assert (body["max_output_tokens"], dropped) == (16, ("max_output",))
+    body, dropped = encoded("chat.completions", "responses", messages=[ASKED], max_tokens=16)
+    assert (body["max_output_tokens"], dropped) == (16, ())
+    body, dropped = encoded("responses", "responses", input="a", max_output_tokens=7)
+    assert (body["max_output_tokens"], dropped) == (7, ())
+
+
+def test_responses_are_not_asked_about_sounds() -> None:
+    sound = {"type": "input_audio", "input_audio": {"data": "QUJD", "format": "wav"}}
+    said = {"role": "user", "content": [{"type": "text", "text": "a"}, sound]}
+    body, dropped = encoded("chat.completions", "responses", messages=[said])
+    assert body["input"][0]["content"] == [{"type": "input_text", "text": "a"}]
+    assert dropped == ("input_audio",)
+
+
+@pytest.mark.parametrize(("target", "most"), [("chat.completions", 40), ("responses", 64)])
+def test_ids_of_calls_that_are_too_long_for_openai_are_shortened_alike_in_call_and_result(
+    target: str, most: int
+) -> None:
+    names = ["c" * 100, "d" * 100, "short"]
+    used = [{"type": "tool_use", "id": name, "name": "f", "input": {}} for name in names]
+    results = [{"type": "tool_result", "tool_use_id": name, "content": "r"} for name in names]
+    messages = [ASKED, {"role": "assistant", "content": used}, {"role": "user", "content": results}]
+    body, _ = encoded("messages", target, messages=messages, max_tokens=99)
+    if target == "responses":
+        called = [item["call_id"] for item in body["input"] if item["type"] == "function_call"]
+        answered = [item["call_id"] for item in body["input"] if item["type"] == "function_call_output"]
+    else:
+        called = [call["id"] for call in body["messages"][1]["tool_calls"]]
+        answered = [message["tool_call_id"] for message in body["messages"] if message["role"] == "tool"]
+    assert called == answered
+    assert len(set(called)) == 3
+    assert max(map(len, called)) == most
+    assert called[2] == "short"

@@ -207,6 +207,8 @@ def test_spaces_before_the_json_of_an_event_change_nothing() -> None:
     sent = stream(chunk({"content": "a"}, "stop", usage=USAGE)).replace(b"data: ", b"data:  ")
     tee = tee_of(sent)
     assert (tee.reading.usage, tee.ended, tee.counted_output()) == (Usage(input=10, output=5), True, 1)
+    apart = stream({"choices": [], "usage": USAGE}, done=False).replace(b"data: ", b"data:  ")
+    assert CHAT.tee(CHAT.parse(ASKED), True).feed(apart) == b""
 
 
 # -- what is told -----------------------------------------------------------------------------------------------------

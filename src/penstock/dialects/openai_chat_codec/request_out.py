@@ -5,7 +5,7 @@ from typing import Any
 from msgspec import structs
 
 from penstock.dialects.base import encode_object
-from penstock.dialects.codec import Drops, Encoded, TargetFacts
+from penstock.dialects.codec import Drops, Encoded, TargetFacts, shortened
 from penstock.dialects.custom_tools import as_function, wrapped
 from penstock.dialects.members import is_set
 from penstock.dialects.openai_chat_codec.parts import (
@@ -35,6 +35,9 @@ from penstock.domain.chat import (
     ToolChoice,
     ToolResult,
 )
+
+_MAX_ID = 40
+"""Characters of a call's id that OpenAI takes."""
 
 _TIERS = ("auto", "default", "flex", "priority", "scale")
 
@@ -105,7 +108,11 @@ class _Encoding:
         if told := [part for part in media if part is not None]:
             shown += [{"type": "text", "text": f"The tool call {result.call} returned:"}, *told]
         self._drops.check(result.is_error, "tool_result.is_error")
-        written: dict[str, Any] = {"role": "tool", "tool_call_id": result.call, "content": self._content(texts)}
+        written: dict[str, Any] = {
+            "role": "tool",
+            "tool_call_id": self._id(result.call),
+            "content": self._content(texts),
+        }
         if result.name and self._is_own:
             written["name"] = result.name
         return written | self._cache(result.cache) | self._own(result.extras, "content")
@@ -139,8 +146,11 @@ class _Encoding:
         signature = "" if is_foreign else call.signature
         extras = self._own(call.extras, "content")
         return tool_call_object(
-            ToolCall(call.id, call.name, call.arguments, call.custom, signature, NAME, extras=extras)
+            ToolCall(self._id(call.id), call.name, call.arguments, call.custom, signature, NAME, extras=extras)
         ) | self._cache(call.cache)
+
+    def _id(self, call: str) -> str:
+        return call if self._is_own else shortened(call, _MAX_ID)
 
     def _content(self, parts: tuple[Part, ...]) -> str | list[dict[str, Any] | Any]:
         """A string where it says everything, else a list."""

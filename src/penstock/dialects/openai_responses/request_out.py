@@ -6,8 +6,10 @@ Nothing is kept at the vendor for callers of other dialects (`store: false`): th
 from collections.abc import Iterator
 from typing import Any
 
+from msgspec import structs
+
 from penstock.dialects.base import encode_object
-from penstock.dialects.codec import Drops, Encoded, TargetFacts
+from penstock.dialects.codec import Drops, Encoded, TargetFacts, shortened
 from penstock.dialects.members import is_set
 from penstock.dialects.openai_chat_codec.parts import cache_member
 from penstock.dialects.openai_responses.items import (
@@ -38,6 +40,10 @@ from penstock.domain.chat import (
     ToolResult,
 )
 
+LEAST_OUTPUT = 16
+"""Tokens: the smallest cap that the vendor takes."""
+
+_MAX_ID = 64
 _TIERS = ("auto", "default", "flex", "priority", "scale")
 _EFFORT_BUDGETS = (("low", 2_048), ("medium", 8_192))
 
@@ -125,6 +131,9 @@ class _Encoding:
         if is_assistant or (part.file and not self._is_own and not (part.data or part.url or part.text)):
             self._drops.add(f"assistant.{part.kind}" if is_assistant else "file_id")
             return None
+        if part.kind == "audio" and not self._is_own:
+            self._drops.add("input_audio")
+            return None
         written = media_part(part)
         self._drops.check(written is None, part.kind)
         return None if written is None else written | self._cache(part.cache) | self._own(part.extras, "content")
@@ -146,7 +155,7 @@ class _Encoding:
         if (isinstance(only, Text) and not (only.extras or only.cache)) or not result.parts:
             output = only.text if isinstance(only, Text) else ""
         kind = "custom_tool_call_output" if result.custom else "function_call_output"
-        told: dict[str, Any] = {"type": kind, "call_id": result.call, "output": output}
+        told: dict[str, Any] = {"type": kind, "call_id": self._id(result.call), "output": output}
         if self._is_own and result.name:
             told["name"] = result.name
         return told | self._own(result.extras, "content")
@@ -162,7 +171,11 @@ class _Encoding:
         self._drops.check(is_foreign and call.signature, "thinking")
         self._cache(call.cache)
         self._own(call.extras, "content")
-        return call_item(call, call.item if call.origin == NAME else "")
+        told = structs.replace(call, id=self._id(call.id))
+        return call_item(told, call.item if call.origin == NAME else "")
+
+    def _id(self, call: str) -> str:
+        return call if self._is_own else shortened(call, _MAX_ID)
 
     def _thinking(self, thinking: Thinking) -> Iterator[dict[str, Any]]:
         """What the vendor can tell for its own; what another's model thought stays behind."""
@@ -224,12 +237,19 @@ class _Encoding:
         drops.check(any(kind != "text" for kind in request.modalities), "modalities")
         members: dict[str, Any] = {
             "stream": request.streaming or None,
-            "max_output_tokens": request.max_output,
+            "max_output_tokens": self._cap(),
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,
             "top_logprobs": sampling.top_logprobs,
         }
         return {name: value for name, value in members.items() if value is not None}
+
+    def _cap(self) -> int | None:
+        cap = self._request.max_output
+        if cap is None or cap >= LEAST_OUTPUT or self._is_own:
+            return cap
+        self._drops.add("max_output")
+        return LEAST_OUTPUT
 
     def _text(self) -> dict[str, Any]:
         request = self._request

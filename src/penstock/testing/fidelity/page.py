@@ -27,6 +27,15 @@ translated: the bytes pass.
 | - | the caller's dialect cannot say it |
 """
 
+_ANSWERS = """\
+## Answers
+
+What a caller of each dialect is told of an answer that has the feature, whoever gave it. What only one vendor says
+beside it (`system_fingerprint`, `x_groq`, `timings`, the verdicts of content filters, its own cost) is told to callers
+of its own dialect alone.
+
+"""
+
 
 def page() -> str:
     """The whole page."""
@@ -39,10 +48,7 @@ def page() -> str:
         parts.append(f"## From callers of {caller}\n\n" + _table(["feature", *targets], rows))
     told = {(one.caller, one.feature): one for one in judge.answers()}
     rows = [[t.name, *(_word(told[caller, t.name]) for caller in CONVERSATIONS)] for t in TOLD]
-    parts.append(
-        "## Answers\n\nWhat a caller of each dialect is told of an answer that has the feature, whoever gave it.\n\n"
-        + _table(["feature", *CONVERSATIONS], rows)
-    )
+    parts.append(_ANSWERS + _table(["feature", *CONVERSATIONS], rows))
     parts.append("## Who speaks what\n\n" + _table(["provider", "dialects"], _vendors()))
     return "\n".join(parts)
 
