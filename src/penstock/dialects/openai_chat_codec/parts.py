@@ -181,7 +181,8 @@ def numbered_thinking(message: Members, opened: Opened) -> list[tuple[int | None
 
 def _with_detail(block: Thinking, detail: Members, opened: Opened) -> Thinking:
     kind, origin = detail.text("type"), block.origin
-    text = detail.text("summary" if kind == "reasoning.summary" else "text")
+    summary = detail.text("summary")  # also of sealed reasoning, where a client put both together
+    text = summary + detail.text("text")
     signature, sealed = detail.text("signature"), detail.text("data")
     if signature:
         origin, signature = opened(signature)
@@ -193,7 +194,7 @@ def _with_detail(block: Thinking, detail: Members, opened: Opened) -> Thinking:
         extras.pop("format", None)
     return Thinking(
         block.text + text,
-        block.summary or kind == "reasoning.summary",
+        block.summary or bool(summary) or kind == "reasoning.summary",
         block.signature + signature,
         block.sealed + sealed,
         origin,

@@ -36,15 +36,17 @@ _encode = msgspec.json.Encoder().encode
 
 
 class _Choice:
-    """One choice while it is written: its parts by their index, the places of its tool calls and thoughts, the pieces
-    of calls that can only be told when they are whole, and how much of its content is told. `texts`: where in it each
-    open text begins, and what it cites; `said`: where each that is whole begins, and its length."""
+    """One choice while it is written: its parts by their index, the places of its tool calls and thoughts, which
+    thoughts have had their id, the pieces of calls that can only be told when they are whole, and how much of its
+    content is told. `texts`: where in it each open text begins, and what it cites; `said`: where each that is whole
+    begins, and its length."""
 
     def __init__(self) -> None:
         self.parts: dict[int, Part] = {}
         self.places: dict[int, int] = {}
         self.calls = 0
         self.thoughts = 0
+        self.named: set[int] = set()
         self.images = 0
         self.annotations = 0
         self.pieces: dict[int, list[str]] = {}
@@ -135,7 +137,7 @@ class ChatEncoder:
             return opening + self._chunk(event.choice, {"tool_calls": [call]})
         if isinstance(part, Thinking):
             choice.places[event.index], choice.thoughts = choice.thoughts, choice.thoughts + 1
-            delta = self._thought(part, choice.places[event.index]) if part != structs.replace(part, text="") else {}
+            delta = self._thought(choice, event.index, part) if part != structs.replace(part, text="") else {}
             return opening + (self._chunk(event.choice, delta) if delta else b"")
         if isinstance(part, Media):
             told = part if self._is_own else structs.replace(part, extras={})
@@ -166,15 +168,21 @@ class ChatEncoder:
             return self._chunk(event.choice, {"tool_calls": [call]})
         if isinstance(part, Thinking):
             told = structs.replace(part, text=event.text)
-            return self._chunk(event.choice, self._thought(told, choice.places[event.index]))
+            return self._chunk(event.choice, self._thought(choice, event.index, told))
         return self._chunk(event.choice, {"refusal": event.text})
 
-    @staticmethod
-    def _thought(told: Thinking, place: int) -> dict[str, Any]:
+    def _thought(self, choice: _Choice, index: int, told: Thinking) -> dict[str, Any]:
         """More reasoning. Of another dialect's a proof may follow, so all of it is told as details, too."""
         delta: dict[str, Any] = {"reasoning_content": told.text} if told.text else {}
         is_bare = told.origin in ("", NAME) and not (told.summary or told.id or told.extras)
-        return delta if is_bare else {**delta, "reasoning_details": details_of(told, place)}
+        return delta if is_bare else {**delta, "reasoning_details": self._details(choice, index, told)}
+
+    @staticmethod
+    def _details(choice: _Choice, index: int, told: Thinking) -> list[dict[str, Any]]:
+        """An id is told once: clients put texts together that come again."""
+        told = structs.replace(told, id="") if index in choice.named else told
+        choice.named.add(index)
+        return details_of(told, choice.places[index])
 
     def _proof(self, event: PartMore) -> bytes:
         choice = self._choices[event.choice]
@@ -189,7 +197,7 @@ class ChatEncoder:
             delta["tool_calls"] = [{"index": choice.places[event.index], **nothing, **own}]
         elif isinstance(part, Thinking):
             proof = structs.replace(part, text="", signature=event.signature, sealed=event.sealed)
-            delta["reasoning_details"] = details_of(proof, choice.places[event.index])
+            delta["reasoning_details"] = self._details(choice, event.index, proof)
         elif event.citation is not None and event.index in choice.texts:
             choice.texts[event.index][1].append(event.citation)
         elif event.citation is not None and event.index in choice.said:

@@ -1,4 +1,4 @@
-"""Where a citation stands: which characters of which text it bears on, in every dialect that says so, plain and
+"""What callers are told: where a citation stands, which is in characters, bytes, parts or all of the text, plain and
 streamed; and that the official client puts the pieces together."""
 
 import json
@@ -8,9 +8,9 @@ from msgspec import Raw
 from openai.lib.streaming.chat import ChatCompletionStreamState
 from openai.types.chat import ChatCompletionChunk
 
-from penstock.dialects.codec import Heading
-from penstock.dialects.registry import CODECS
-from penstock.domain.chat import Answer, Choice, Citation, Media, Opaque, Request, Text, ToolCall
+from penstock.dialects.codec import Heading, TargetFacts
+from penstock.dialects.registry import CODECS, DIALECTS
+from penstock.domain.chat import Answer, Choice, Citation, Media, Opaque, Request, Text, Thinking, ToolCall
 from penstock.domain.stream import events_of
 
 ELSEWHERE = "anthropic_messages"
@@ -130,3 +130,15 @@ def test_members_of_another_dialects_call_are_not_told() -> None:
     (told,) = _plain("chat.completions", answer)["choices"][0]["message"]["tool_calls"]
     assert set(told) == {"id", "type", "function"}
     assert set(_completion(answer).tool_calls[0].model_extra) == {"index"}
+
+
+def test_sealed_reasoning_that_the_client_put_together_goes_back_as_it_was() -> None:
+    thought = Thinking("They ask.", True, sealed="c2VhbGVk", origin="openai_responses", id="rs_1")
+    answer = Answer("openai_responses", "id_1", "m", (Choice((thought, Text("Rain."))),))
+    kept = _completion(answer).model_dump(exclude_none=True)
+    body = {"model": "m", "messages": [{"role": "user", "content": "a"}, kept, {"role": "user", "content": "b"}]}
+    asked = CODECS["chat.completions"].decode_request(DIALECTS["chat.completions"].parse(json.dumps(body).encode()))
+    encoded = CODECS["responses"].encode_request(asked, TargetFacts("m"))
+    told = next(item for item in json.loads(encoded.body)["input"] if item["type"] == "reasoning")
+    assert (told["id"], told["encrypted_content"]) == ("rs_1", "c2VhbGVk")
+    assert told["summary"] == [{"type": "summary_text", "text": "They ask."}]
