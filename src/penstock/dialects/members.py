@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import msgspec
 from msgspec import Raw
@@ -14,6 +14,8 @@ from penstock.errors import GatewayError, InvalidRequest, UpstreamMalformed
 Fault = Callable[[str], GatewayError]
 """What is raised about the member at a place (`messages[2].content`)."""
 
+NULL = Raw(b"null")
+_QUOTE = ord('"')
 _T = TypeVar("_T")
 
 
@@ -31,10 +33,16 @@ def decoder_of(kind: Any) -> "msgspec.json.Decoder[Any]":
     return msgspec.json.Decoder(kind)
 
 
+_string = msgspec.json.Decoder(str).decode
+
+
 def pop(fields: dict[str, Raw], name: str, kind: type[_T], default: _T) -> _T:
     """Takes a member out; the default where it is absent or null. Raises `msgspec.DecodeError`."""
     raw = fields.pop(name, None)
-    return default if raw is None or bytes(raw) == b"null" else cast(_T, decoder_of(cast(Any, kind)).decode(raw))
+    if raw is None or raw == NULL:
+        return default
+    found: _T = decoder_of(kind).decode(raw)  # type: ignore[arg-type]  # every type can be hashed
+    return found
 
 
 class Members:
@@ -50,17 +58,18 @@ class Members:
     def take(self, name: str, kind: type[_T]) -> _T | None:
         """The value, which must be of this type where it is there."""
         raw = self._members.pop(name, None)  # most members are absent, and a call less for each is felt
-        if raw is None or bytes(raw) == b"null":
+        if raw is None or raw == NULL:
             return None
         try:
-            return cast(_T, decoder_of(cast(Any, kind)).decode(raw))
+            found: _T = decoder_of(kind).decode(raw)  # type: ignore[arg-type]  # every type can be hashed
+            return found
         except (msgspec.DecodeError, RecursionError):
             raise self._fault(self._place + name) from None
 
     def raw(self, name: str) -> Raw | None:
         """The value as JSON text."""
         raw = self._members.pop(name, None)
-        return None if raw is None or bytes(raw) == b"null" else raw
+        return None if raw is None or raw == NULL else raw
 
     def text(self, name: str) -> str:
         return "" if name not in self._members else self.take(name, str) or ""
@@ -68,20 +77,22 @@ class Members:
     def peek(self, name: str) -> str:
         """The text there, which is not taken; empty for anything else."""
         raw = self._members.get(name)
-        return cast(str, decoder_of(str).decode(raw)) if raw is not None and bytes(raw).startswith(b'"') else ""
+        return _string(raw) if raw is not None and is_string(raw) else ""
 
     def json_text(self, name: str) -> str:
         """A string; anything else as its JSON text."""
         raw = self.raw(name)
         if raw is None:
             return ""
-        return cast(str, decoder_of(str).decode(raw)) if bytes(raw).startswith(b'"') else bytes(raw).decode()
+        return _string(raw) if is_string(raw) else bytes(raw).decode()
 
     def object(self, name: str) -> "Members":
         """The object there; an empty one where there is none."""
         return Members(self.take(name, dict[str, Raw]) or {}, self._fault, f"{self._place}{name}.")
 
     def objects(self, name: str) -> "list[Members]":
+        if name not in self._members:
+            return []
         return [
             Members(members, self._fault, f"{self._place}{name}[{number}].")
             for number, members in enumerate(self.take(name, list[dict[str, Raw]]) or ())
@@ -101,6 +112,9 @@ class Members:
     def has(self, name: str) -> bool:
         return name in self._members
 
+    def has_any(self, names: frozenset[str]) -> bool:
+        return not names.isdisjoint(self._members)
+
     def is_empty(self) -> bool:
         return not self._members
 
@@ -110,7 +124,7 @@ class Members:
 
     def rest(self) -> Extras:
         """What nobody took. `null` says nothing."""
-        return {name: raw for name, raw in self._members.items() if bytes(raw) != b"null"}
+        return {name: raw for name, raw in self._members.items() if raw != NULL}
 
 
 def reply_members(body: bytes) -> Members:
@@ -125,4 +139,9 @@ def as_raw(value: Any) -> Raw:
 
 def is_set(raw: Raw | None) -> bool:
     """Whether a `Raw` of the domain holds something."""
-    return raw is not None and bytes(raw) != b"null"
+    return raw is not None and raw != NULL
+
+
+def is_string(raw: Raw) -> bool:
+    """Whether it is text, quoted."""
+    return bool(raw) and memoryview(raw)[0] == _QUOTE

@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Raw, structs
 
 from penstock.dialects.codec import seal
-from penstock.dialects.members import Members, as_raw, is_set, providers_fault
+from penstock.dialects.members import Members, as_raw, is_set, is_string, providers_fault
 from penstock.domain.chat import Cache, Citation, Extras, Media, Opaque, Part, Refusal, Text, Thinking, ToolCall
 
 NAME = "openai_chat"
@@ -47,10 +47,9 @@ def content_of(message: Members) -> list[Part]:
     raw = message.raw("content")
     if raw is None:
         return []
-    if bytes(raw).startswith(b'"'):
-        message.put("content", raw)
-        return [Text(message.text("content"))]
     message.put("content", raw)
+    if is_string(raw):
+        return [Text(message.text("content"))]
     return [part for one in message.objects("content") for part in part_of(one)]
 
 

@@ -188,8 +188,18 @@ def _named(tool: Members) -> str:
 
 # -- the rest ---------------------------------------------------------------------------------------------------------
 
+_SAMPLING = frozenset(
+    (
+        *("temperature", "top_p", "top_k", "stop", "seed", "presence_penalty", "frequency_penalty", "logit_bias"),
+        *("logprobs", "top_logprobs"),
+    )
+)
+_THOUGHT = frozenset(("reasoning_effort", "reasoning"))
+
 
 def _sampling(members: Members, choices: int) -> Sampling:
+    if not members.has_any(_SAMPLING):
+        return Sampling(choices=choices)
     stop = members.raw("stop")
     if stop is not None:
         members.put("stop", as_raw([stop]) if bytes(stop).startswith(b'"') else stop)
@@ -209,6 +219,8 @@ def _sampling(members: Members, choices: int) -> Sampling:
 
 
 def _format(members: Members) -> Format | None:
+    if not members.has("response_format"):
+        return None
     form = members.object("response_format")
     if form.is_empty():
         return None
@@ -231,6 +243,8 @@ def _format(members: Members) -> Format | None:
 
 def _reasoning(members: Members) -> Reasoning | None:
     """`reasoning_effort`, and OpenRouter's `reasoning` with a budget in tokens."""
+    if not members.has_any(_THOUGHT):
+        return None
     effort, more = members.text("reasoning_effort"), members.object("reasoning")
     effort = effort or more.text("effort")
     budget, exclude, enabled = more.take("max_tokens", int), more.take("exclude", bool), more.take("enabled", bool)
