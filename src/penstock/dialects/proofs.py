@@ -4,10 +4,8 @@ proof (`signature`): all that the family needs again, sealed into that member, a
 A proof on a tool's call, for which such a dialect has no member, is told as reasoning of its own behind the call.
 """
 
-from typing import Any
-
 import msgspec
-from msgspec import structs
+from msgspec import Struct, field, structs
 
 from penstock.dialects.codec import json_text, seal, unseal
 from penstock.domain.chat import Extras, Part, Thinking, ToolCall
@@ -16,15 +14,34 @@ _OF_A_CALL = "call "
 """What the `id` begins with of a proof that belongs to the call whose id follows."""
 
 
+class _Proofs(Struct, omit_defaults=True):
+    """What the family needs again besides the words."""
+
+    signature: str = ""
+    sealed: str = ""
+    id: str = ""
+    summary: bool = False
+    extras: Extras = field(default_factory=dict)
+
+
+_proofs_decoder = msgspec.json.Decoder(_Proofs)
+
+
+def proofs_of(thinking: Thinking) -> str:
+    """The proofs as JSON text; `{}` where there are none."""
+    told = _Proofs(thinking.signature, thinking.sealed, thinking.id, thinking.summary, thinking.extras)
+    return json_text(told)
+
+
+def proven(text: str, origin: str, proofs: str, extras: Extras) -> Thinking:
+    """Reasoning of another family with what `proofs_of` told. Raises `msgspec.DecodeError`."""
+    told = _proofs_decoder.decode(proofs)
+    return Thinking(text, told.summary, told.signature, told.sealed, origin, told.id, extras | told.extras)
+
+
 def packed(thinking: Thinking, own: str) -> str:
     """The signature under which callers that speak `own` keep another family's reasoning."""
-    proofs = {
-        "signature": thinking.signature,
-        "sealed": thinking.sealed,
-        "id": thinking.id,
-        "summary": thinking.summary,
-    }
-    return seal(thinking.origin, json_text({name: value for name, value in proofs.items() if value}), own)
+    return seal(thinking.origin, proofs_of(thinking), own)
 
 
 def unpacked(text: str, signature: str, own: str, extras: Extras) -> Thinking:
@@ -33,16 +50,7 @@ def unpacked(text: str, signature: str, own: str, extras: Extras) -> Thinking:
     origin, proof = unseal(signature, own)
     if origin == own:
         return Thinking(text, False, signature, "", own, "", extras)
-    proofs = msgspec.json.decode(proof, type=dict[str, Any])
-    return Thinking(
-        text,
-        bool(proofs.get("summary")),
-        str(proofs.get("signature", "")),
-        str(proofs.get("sealed", "")),
-        origin,
-        str(proofs.get("id", "")),
-        extras,
-    )
+    return proven(text, origin, proof, extras)
 
 
 def proof_of(call: ToolCall) -> Thinking:

@@ -171,7 +171,8 @@ def test_a_summary_of_reasoning_that_is_asked_for_is_asked_of_anthropic(model: s
 
 def encoded(source: str, target: str, **members: Any) -> tuple[dict[str, Any], tuple[str, ...]]:
     """What a target gets of a caller's request, and what is dropped."""
-    call = DIALECTS[source].parse(json.dumps({"model": "m", **members}).encode(), Address("m"))
+    named = {} if source in ("converse", "generateContent") else {"model": "m"}
+    call = DIALECTS[source].parse(json.dumps({**named, **members}).encode(), Address("m"))
     told = CODECS[target].encode_request(CODECS[source].decode_request(call), TargetFacts("m", 32_768))
     return json.loads(told.body), told.dropped
 
@@ -212,3 +213,43 @@ def test_ids_of_calls_that_are_too_long_for_openai_are_shortened_alike_in_call_a
     assert len(set(called)) == 3
     assert max(map(len, called)) == most
     assert called[2] == "short"
+
+
+# -- reasoning that goes back -----------------------------------------------------------------------------------------
+
+
+def sent_back(surface: str, told: dict[str, Any]) -> dict[str, Any]:
+    """The turn that a caller sends with a plain answer in it, as it was told."""
+    if surface == "messages":
+        return {"max_tokens": 9, "messages": [ASKED, {"role": "assistant", "content": told["content"]}, ASKED]}
+    if surface == "generateContent":
+        said = {"role": "user", "parts": [{"text": "a"}]}
+        return {"contents": [said, told["candidates"][0]["content"], said]}
+    if surface == "converse":
+        said = {"role": "user", "content": [{"text": "a"}]}
+        return {"messages": [said, told["output"]["message"], said]}
+    return {"input": [ASKED, *told["output"], ASKED]}
+
+
+@pytest.mark.parametrize("surface", ["messages", "generateContent", "converse", "responses"])
+@pytest.mark.parametrize(
+    "members",
+    [
+        {"reasoning_content": "They ask."},  # DeepSeek, which wants it with the results of tools
+        {"reasoning_details": [{"type": "reasoning.encrypted", "data": "c2VhbA", "format": "xai-responses-v1"}]},
+        {"reasoning_details": [{"type": "reasoning.text", "text": "a", "signature": "c2ln", "format": "unknown"}]},
+    ],
+)
+def test_reasoning_goes_back_to_its_vendor_with_all_that_the_vendor_said_of_it(
+    surface: str, members: dict[str, Any]
+) -> None:
+    message = {"role": "assistant", "content": "Rain.", **members}
+    choice = {"index": 0, "message": message, "finish_reason": "stop"}
+    answer = CODECS["chat.completions"].decode_answer(json.dumps({"id": "c", "choices": [choice]}).encode())
+    told = json.loads(CODECS[surface].encode_answer(answer, heading(surface)))
+    body, dropped = encoded(surface, "chat.completions", **sent_back(surface, told))
+    again = body["messages"][1]
+    for entry in again.get("reasoning_details", ()):
+        entry.pop("index")
+    assert {name: again[name] for name in members} == members
+    assert dropped == ()

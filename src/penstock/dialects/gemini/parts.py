@@ -19,6 +19,7 @@ from msgspec import Raw
 from penstock.dialects.codec import json_text, seal, unseal
 from penstock.dialects.custom_tools import wrapped
 from penstock.dialects.gemini.names import NAME, camel_members, elements, pop
+from penstock.dialects.proofs import proofs_of, proven
 from penstock.domain.chat import Media, Opaque, Part, Text, Thinking, ToolCall, ToolResult
 
 NO_SIGNATURE = "skip_thought_signature_validator"
@@ -151,9 +152,7 @@ def _thought(text: str, signature: str, extras: dict[str, Raw]) -> Thinking:
     origin, proof = _unsealed(signature)
     if origin == NAME:
         return Thinking(text, True, signature, origin=NAME, extras=extras)
-    proofs = msgspec.json.decode(proof, type=dict[str, Any])
-    told = {name: str(proofs.get(name) or "") for name in ("signature", "sealed", "id")}
-    return Thinking(text, bool(proofs.get("summary")), origin=origin, extras=extras, **told)
+    return proven(text, origin, proof, extras)
 
 
 def _unsealed(signature: str) -> tuple[str, str]:
@@ -178,15 +177,10 @@ def sealed(origin: str, proof: str) -> str:
 
 
 def packed(thinking: Thinking) -> str:
-    """The signature that proves another family's reasoning to nobody but the gateway."""
-    proofs = {
-        "signature": thinking.signature,
-        "sealed": thinking.sealed,
-        "id": thinking.id,
-        "summary": thinking.summary,
-    }
-    told = {name: value for name, value in proofs.items() if value}
-    return sealed(thinking.origin, json_text(told)) if set(told) - {"summary"} else ""
+    """The signature that proves another family's reasoning to nobody but the gateway. Vendors that speak OpenAI's
+    dialect want theirs back without any proof."""
+    is_wanted = thinking.signature or thinking.sealed or thinking.id or thinking.origin == "openai_chat"
+    return sealed(thinking.origin, proofs_of(thinking)) if is_wanted else ""
 
 
 def arguments(call: ToolCall) -> Raw:
