@@ -33,7 +33,8 @@ def _is_conversation(recording: Recording) -> bool:
 
 
 RECORDINGS = [one for one in recordings_of(*CONVERSE, *INVOKE) if _is_conversation(one)]
-CONVERSED = [one for one in RECORDINGS if one.surface in CONVERSE]
+AT_ONCE = "own-converse-stream-refused-at-once"
+CONVERSED = [one for one in RECORDINGS if one.surface in CONVERSE and one.id != AT_ONCE]
 INVOKED = [one for one in RECORDINGS if one.surface in INVOKE and one.response.status == 200]
 TOLD = [one for one in CONVERSED if one.response.status == 200 and "throttled" not in one.id]
 
@@ -173,6 +174,23 @@ def test_the_aws_sdk_sees_the_same_as_without_the_gateway(stage: Stage, recordin
         seen = _sdk_sees(through, recording.id, recording.surface)
     with closing(_aws(stage.replay.base_url(recording.id), "direct")) as direct:
         assert seen == _sdk_sees(direct, recording.model or "nova", recording.surface)
+
+
+def test_an_exception_that_comes_first_is_an_error_with_its_words_that_costs_nothing(stage: Stage) -> None:
+    """A stream that has not begun is none: callers of every dialect are told as of a plain call."""
+    turns = [{"role": "user", "content": "How deep?"}]
+    asked = {"model": AT_ONCE, "messages": turns, "max_tokens": 64, "stream": True}
+    own = {"messages": [{"role": "user", "content": [{"text": "How deep?"}]}], "inferenceConfig": {"maxTokens": 64}}
+    for path, body in (
+        (f"/bedrock/model/{AT_ONCE}/converse-stream", own),
+        ("/v1/messages", asked),
+        ("/v1/chat/completions", asked),
+    ):
+        answer = stage.caller().post(path, body)
+        assert answer.status == 424
+        assert "The model broke off. Try again." in answer.body.decode()
+        receipt = stage.gateway.receipt(answer.request_id)
+        assert (receipt["cause"], receipt["cost_nanousd"]) == ("failed", 0)
 
 
 # -- InvokeModel ------------------------------------------------------------------------------------------------------

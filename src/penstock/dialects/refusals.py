@@ -20,7 +20,9 @@ MAX_MESSAGE = 2_000
 _MEANINGS: dict[int, type[GatewayError]] = {
     403: NotPermitted,
     404: ModelNotFound,
+    408: InternalError,
     413: BodyTooLarge,
+    424: InternalError,
     429: RateLimitExceeded,
     503: Overloaded,
     529: Overloaded,

@@ -9,6 +9,7 @@ from msgspec import Struct, structs
 
 from penstock.admission import deprecation
 from penstock.catalog.cost import cost
+from penstock.dialects import eventstream
 from penstock.dialects.base import Reading, Tee
 from penstock.dialects.translation import Untouched, may_be_missing
 from penstock.domain.events import AttemptRecord, CostBasis, UsageEvent
@@ -450,7 +451,11 @@ def _no_less(reported: Usage, output: int) -> Usage:
 
 def _only_data(run: bytes) -> bytes:
     """The JSON of the last event that says `error`, or else of the last, for an error that is answered as a plain one;
-    all of it where a provider sent plain JSON under the name of a stream."""
+    all of it where a provider sent plain JSON under the name of a stream. Of a binary stream, what its last frame
+    says."""
+    if run.startswith(b"\0"):
+        frames = eventstream.Splitter().feed(run)
+        return frames[-1].payload if frames else b""
     if run.lstrip().startswith(b"{"):
         return run
     lines = [line[5:].strip() for line in run.splitlines() if line.startswith(b"data:")]

@@ -24,7 +24,7 @@ MAX_PLAIN_BODY_BYTES = 64 * 1024 * 1024
 LINGER_S = 0.25
 """How long a finished stream's connection may take to end cleanly before it is closed instead of kept."""
 
-ANOTHER_TARGET_MAY_DO_BETTER = frozenset({401, 403, 407, 408, 409, 425, 429, *range(500, 600)})
+ANOTHER_TARGET_MAY_DO_BETTER = frozenset({401, 403, 407, 408, 409, 424, 425, 429, *range(500, 600)})
 
 
 class Upstream:

@@ -7,6 +7,8 @@ import pytest
 
 from penstock.dialects.base import Address, Call, Demand
 from penstock.dialects.bedrock import Converse
+from penstock.dialects.bedrock.errors import exception_frame, kind_of
+from penstock.dialects.bedrock.invoke import Unpacked
 from penstock.dialects.eventstream import Frame, Splitter, encode
 from penstock.domain.chat import Opaque, Thinking
 from penstock.domain.stream import collect
@@ -164,3 +166,25 @@ def test_a_call_of_the_vendors_own_that_the_cap_cut_off_is_told_as_it_is() -> No
     (call,) = collect(CODEC.decoder().feed(stream)).choices[0].parts
     assert isinstance(call, Opaque)
     assert json.loads(bytes(call.raw))["toolUse"]["input"] == {"INVALID_JSON": '{"a": "unf'}
+
+
+@pytest.mark.parametrize(
+    ("status", "in_a_stream", "plain"),
+    [
+        (424, "modelStreamErrorException", "modelErrorException"),
+        (408, "internalServerException", "modelTimeoutException"),
+        (404, "validationException", "resourceNotFoundException"),
+        (529, "serviceUnavailableException", "serviceUnavailableException"),
+    ],
+)
+def test_a_fault_is_an_exception_that_its_place_has(status: int, in_a_stream: str, plain: str) -> None:
+    (frame,) = Splitter().feed(exception_frame("No.", status, ""))
+    assert (frame.kind, kind_of(status)) == (in_a_stream, plain)
+
+
+@pytest.mark.parametrize(
+    ("kind", "told"), [("modelStreamErrorException", "api_error"), ("modelTimeoutException", "timeout_error")]
+)
+def test_a_models_fault_is_not_the_callers_in_messages(kind: str, told: str) -> None:
+    event = Unpacked().feed(encode(Frame(kind, b'{"message":"No."}', is_exception=True)))
+    assert json.loads(event.splitlines()[1].removeprefix(b"data: "))["error"]["type"] == told

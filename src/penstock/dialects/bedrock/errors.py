@@ -28,6 +28,8 @@ _KINDS = {
     401: "accessDeniedException",
     403: "accessDeniedException",
     404: "resourceNotFoundException",
+    408: "modelTimeoutException",
+    424: "modelErrorException",
     429: "throttlingException",
     503: "serviceUnavailableException",
     529: "serviceUnavailableException",
@@ -35,6 +37,7 @@ _KINDS = {
 _IN_A_STREAM = frozenset(
     {"internalServerException", "throttlingException", "validationException", "serviceUnavailableException"}
 )
+_OF_A_STREAM = {"modelErrorException": "modelStreamErrorException", "modelTimeoutException": "internalServerException"}
 
 
 def kind_of(status: int) -> str:
@@ -50,7 +53,7 @@ def error_body(error: GatewayError) -> bytes:
 def exception_frame(message: str, status: int, code: str) -> bytes:
     """The frame that ends a stream with a fault. Of the exceptions, a stream has some alone."""
     kind = kind_of(status)
-    kind = kind if kind in _IN_A_STREAM else "validationException"
+    kind = kind if kind in _IN_A_STREAM else _OF_A_STREAM.get(kind, "validationException")
     payload = encode_object({"message": message, **({"penstock_error": code} if code else {})})
     return eventstream.encode(Frame(kind, payload, is_exception=True))
 
