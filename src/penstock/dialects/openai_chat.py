@@ -323,6 +323,7 @@ def _finish(choices: Sequence[_Choice | _BareChoice] | None) -> str:
 _TELLING = re.compile(
     rb'"usage"\s*:\s*\{|"finish_reason"\s*:\s*"|"error"\s*:\s*[{"]|"object"\s*:\s*"error"|"base_resp"\s*:\s*\{'
 )
+_NO_USAGE_YET = re.compile(rb'"usage"\s*:\s*null')
 _NULL_USAGE = b',"usage":null'
 _LAST_NULL_USAGE = re.compile(rb',"usage":null((?:,"obfuscation":"[^"\\]*")?\}\r?\n)')
 """`usage: null` as the last member of a chunk, or before OpenAI's padding: the closing brace and the line's end behind
@@ -431,7 +432,8 @@ class ChatTee:
     """Reads a stream of chat completion chunks while it passes.
 
     Only chunks that tell something (usage, a finish reason, an error) are parsed.
-    `choices`: how many were asked for. Some vendors end without `[DONE]`; then each of them must have finished.
+    `choices`: how many were asked for. Some vendors end without `[DONE]`; then each of them must have finished, and the
+    report must have come that `usage: null` on earlier chunks says is to come.
     """
 
     def __init__(self, strips_usage: bool, choices: int = 1) -> None:
@@ -442,6 +444,7 @@ class ChatTee:
         self._strips = strips_usage
         self._choices = choices
         self._finished: set[int] = set()
+        self._is_usage_to_come = False
         self._passed = _Passed()
 
     def feed(self, data: bytes) -> bytes:
@@ -463,7 +466,8 @@ class ChatTee:
         elif rest.strip():
             self._observe(rest + b"\n\n")
         has_finished = bool(self.reading.finish_reason) and len(self._finished) >= self._choices
-        seen = self.ended or (has_finished and not is_broken)  # some report usage all along
+        is_cut = is_broken or (self._is_usage_to_come and self.reading.usage is None and not self.reading.hostile)
+        seen = self.ended or (has_finished and not is_cut)  # some report usage all along
         return (rest if self._strips else b""), seen
 
     def counted_output(self) -> int:
@@ -474,6 +478,7 @@ class ChatTee:
 
     def _observe(self, run: bytes) -> None:
         self.begun = True
+        self._is_usage_to_come = self._is_usage_to_come or _NO_USAGE_YET.search(run) is not None
         self._passed.keep(run)
         if _may_tell(run):
             after = 0

@@ -37,6 +37,7 @@ class _Fault(Struct):
     code: Any = None
     status_code: Any = None
     base_resp: Any = None
+    x_groq: Any = None
 
 
 class Fault(NamedTuple):
@@ -55,12 +56,15 @@ _MINIMAX_STATUSES = {
 
 
 def fault_of(reply: bytes) -> Fault:
-    """The error that a reply with a success status is, or a chunk of a stream. It is in `error`; Mistral and older
-    servers of vLLM send the error itself; MiniMax tells it in `base_resp`, where 0 is none."""
+    """The error that a reply with a success status is, or a chunk of a stream. It is in `error`, of Groq's in `x_groq`
+    where a stream stops early; Mistral and older servers of vLLM send the error itself; MiniMax tells it in
+    `base_resp`, where 0 is none."""
     if b'"error"' not in reply and b'"base_resp"' not in reply:
         return Fault()
     told = decode_reply(_fault_decoder, reply)
     error = told.error
+    if not error and isinstance(told.x_groq, dict):
+        error = told.x_groq.get("error")
     if not error and told.object == "error":
         error = {"message": told.message, "type": told.type, "code": told.code}
     message, status = read_error(error)

@@ -30,7 +30,7 @@ _MEANINGS: dict[int, type[GatewayError]] = {
 """What a provider's status says in the words of every dialect; the rest is the request's fault, or the provider's."""
 
 
-_SAYING = ("error", "message", "Message", "detail", "errors", "msg", "base_resp", "status_msg")
+_SAYING = ("error", "message", "Message", "detail", "errors", "msg", "base_resp", "status_msg", "x_groq")
 """Members that hold a message, or lead to it."""
 
 

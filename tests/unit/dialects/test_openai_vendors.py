@@ -134,6 +134,7 @@ FAULTS = [
     ({"error": {"message": "x", "type": "t"}, "status_code": 503}, 503, "t"),  # Cerebras
     ({"error": "x", "error_type": "generation"}, 0, ""),  # Text Generation Inference
     ({"object": "error", "message": "x", "type": "t", "param": None, "code": 500}, 500, "t"),  # vLLM, Mistral
+    ({"x_groq": {"id": "req_1", "error": "x"}}, 0, ""),  # Groq
     ({"base_resp": {"status_code": 1002, "status_msg": "x"}, "choices": None}, 429, ""),  # MiniMax
     ({"base_resp": {"status_code": 1008, "status_msg": "x"}}, 0, ""),
 ]
@@ -191,6 +192,15 @@ def test_a_stream_that_ends_within_an_event_is_cut_whatever_came_before() -> Non
         assert not tee.close()[1], whole[last:at]
     assert tee_of(whole[:-1]).close()[1]
     assert tee_of(whole[:last] + b": ping").close()[1]
+
+
+def test_a_stream_without_the_usage_that_it_said_was_to_come_is_cut() -> None:
+    """OpenAI's chunks say `usage: null` where a report was asked for, which comes after the last choice."""
+    said = stream(chunk({"content": "a"}, usage=None), chunk({}, "stop", usage=None), done=False)
+    assert not tee_of(said).close()[1]
+    assert tee_of(said + stream({"choices": [], "usage": USAGE}, done=False)).close()[1]
+    assert tee_of(said + stream()).close()[1]
+    assert tee_of(stream(chunk({"content": "a"}), chunk({}, "stop"), done=False)).close()[1]
 
 
 def test_an_answer_that_is_no_stream_at_all_is_read_where_a_stream_was_asked_for() -> None:
@@ -305,3 +315,25 @@ def test_a_sound_that_is_cut_is_counted_by_its_words_and_its_length() -> None:
     sound = {"data": "A" * 64_000}
     sent = stream(chunk({"audio": {"id": "a", "transcript": "Rain."}}), chunk({"audio": sound}), done=False)
     assert tee_of(sent).counted_output() == 1 + 20
+
+
+def test_parallel_calls_at_one_index_and_without_ids_are_told_apart() -> None:
+    """Google's. Servers that repeat the name with every piece of one call are not mistaken for it."""
+
+    def call(name: str, arguments: str) -> dict[str, Any]:
+        return {"index": 0, "id": "", "type": "function", "function": {"name": name, "arguments": arguments}}
+
+    google = stream(chunk({"tool_calls": [call("f", '{"a":1}'), call("g", "{}")]}), chunk({}, "stop"))
+    others = stream(*[chunk({"tool_calls": [call("f", piece)]}) for piece in ("", '{"a"', ":1}")], chunk({}, "stop"))
+    for sent, expected in ((google, [("f", '{"a":1}'), ("g", "{}")]), (others, [("f", '{"a":1}')])):
+        calls = [part for part in told(sent).choices[0].parts if isinstance(part, ToolCall)]
+        assert [(one.name, one.arguments) for one in calls] == expected
+        assert len({one.id for one in calls}) == len(calls)
+
+
+def test_a_call_that_stands_in_no_list_is_one() -> None:
+    """Text Generation Inference's, streamed."""
+    call = {"index": 0, "id": "call_1", "type": "function", "function": {"name": "f", "arguments": '{"a"'}}
+    more = {"index": 0, "id": "", "type": "function", "function": {"name": None, "arguments": ":1}"}}
+    sent = stream(chunk({"tool_calls": call}), chunk({"tool_calls": more}), chunk({}, "tool_calls"))
+    assert told(sent).choices[0].parts == (ToolCall("call_1", "f", '{"a":1}', origin="openai_chat"),)

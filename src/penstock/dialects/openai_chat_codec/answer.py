@@ -13,6 +13,7 @@ from penstock.dialects.openai_chat_codec.parts import (
     NAME,
     annotation,
     bare,
+    calls_of,
     citation_of,
     content_of,
     media_part,
@@ -164,7 +165,7 @@ def _parts(message: Members, unnamed: str, sources: list[Citation]) -> tuple[Par
     if refusal := message.text("refusal"):
         parts.append(Refusal(refusal))
     cited = [found for one in message.objects("annotations") if (found := citation_of(one)) is not None]
-    calls = message.objects("tool_calls")
+    calls = calls_of(message)
     is_text = bool(parts) and isinstance(parts[-1], Text) and not calls
     sources = sources_within(message) or sources
     _cite(parts, cited or (sources if is_text else []))

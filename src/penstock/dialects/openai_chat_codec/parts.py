@@ -241,6 +241,15 @@ def reasoning_members(thoughts: list[Thinking]) -> dict[str, Any]:
 # -- tool calls -------------------------------------------------------------------------------------------------------
 
 
+def calls_of(message: Members) -> list[Members]:
+    """The calls of tools in a message; Text Generation Inference streams one by itself, in no list."""
+    raw = message.raw("tool_calls")
+    if raw is None:
+        return []
+    message.put("tool_calls", raw)
+    return [message.object("tool_calls")] if bytes(raw).startswith(b"{") else message.objects("tool_calls")
+
+
 def tool_call_of(call: Members, opened: Opened, unnamed: str) -> ToolCall:
     """A tool call; `unnamed` is its id where the vendor gave it none."""
     call.drop("index")

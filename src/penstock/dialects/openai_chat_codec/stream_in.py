@@ -21,6 +21,7 @@ from penstock.dialects.openai_chat_codec.answer import (
 from penstock.dialects.openai_chat_codec.parts import (
     NAME,
     bare,
+    calls_of,
     citation_of,
     content_of,
     numbered_thinking,
@@ -29,7 +30,7 @@ from penstock.dialects.openai_chat_codec.parts import (
     tool_call_of,
 )
 from penstock.dialects.openai_errors import Fault, fault_of
-from penstock.domain.chat import Citation, Media, Part, Refusal, Text, Thinking
+from penstock.domain.chat import Citation, Media, Part, Refusal, Text, Thinking, ToolCall
 from penstock.domain.stream import (
     Begin,
     Ended,
@@ -76,6 +77,26 @@ class _PlainChunk(Struct):
 _plain_decoder = msgspec.json.Decoder(_PlainChunk)
 
 
+class _Call:
+    """A call while it comes: its part, its id and what there is of its arguments."""
+
+    def __init__(self, part: int, id: str) -> None:
+        self.part = part
+        self.id = id
+        self.pieces: list[str] = []
+
+    def is_another(self, told: ToolCall) -> bool:
+        """Whether this is of another call at the same index. Google gives parallel calls the same one, and other ids
+        or none at all; then it is the name that begins one, for some repeat the name with every piece."""
+        if told.id or not told.name:
+            return bool(told.id) and told.id != self.id
+        try:
+            msgspec.json.decode("".join(self.pieces))
+        except (msgspec.DecodeError, RecursionError):
+            return False
+        return True
+
+
 class _Choice:
     """One choice while it comes."""
 
@@ -85,7 +106,7 @@ class _Choice:
         self.open: Part | None = None
         self.open_at = 0
         self.thought: int | None = None
-        self.calls: dict[int, tuple[int, str]] = {}
+        self.calls: dict[int, _Call] = {}
         self.call_parts: list[int] = []
         self.audio: dict[str, str] = {}
         self.audio_extras: dict[str, Raw] = {}
@@ -220,7 +241,7 @@ class ChatDecoder:
                 choice.is_cited = True
                 out.append(PartMore(choice.number, choice.open_at, citation=citation))
         choice.sources = sources_within(delta) or choice.sources
-        for position, call in enumerate(delta.objects("tool_calls")):
+        for position, call in enumerate(calls_of(delta)):
             self._call(call, position, choice, out)
         older = delta.object("function_call")
         if not older.is_empty():
@@ -257,23 +278,24 @@ class ChatDecoder:
             out.append(PartEnd(choice.number, choice.begin(part, out)))
 
     def _call(self, told: Members, position: int, choice: _Choice, out: list[Event]) -> None:
-        """A new call, or more of one. Google gives parallel calls the same index and other ids."""
+        """A new call, or more of one."""
         index = told.take("index", int)
         at = position if index is None else index
         call = tool_call_of(told, bare, "")
         known = choice.calls.get(at)
-        if known is None or (call.id and call.id != known[1]):
+        if known is None or known.is_another(call):
             choice.close_open(out)
-            id = call.id or f"call_{self._id[-12:]}_{choice.number}_{len(choice.calls)}"
+            id = call.id or f"call_{self._id[-12:]}_{choice.number}_{len(choice.call_parts)}"
             part = structs.replace(call, id=id, arguments="", signature="")
-            known = choice.calls[at] = (choice.begin(part, out), id)
-            choice.call_parts.append(known[0])
+            known = choice.calls[at] = _Call(choice.begin(part, out), id)
+            choice.call_parts.append(known.part)
             if len(choice.call_parts) > _MAX_CALLS:
                 raise UpstreamMalformed("The provider's answer calls more tools than any answer.")
         if call.arguments:
-            out.append(PartDelta(choice.number, known[0], call.arguments))
+            known.pieces.append(call.arguments)
+            out.append(PartDelta(choice.number, known.part, call.arguments))
         if call.signature:
-            out.append(PartMore(choice.number, known[0], call.signature))
+            out.append(PartMore(choice.number, known.part, call.signature))
 
     @staticmethod
     def _hear(audio: Members, choice: _Choice) -> None:
