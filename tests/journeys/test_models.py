@@ -2,8 +2,13 @@
 
 from collections.abc import Callable
 
+import anthropic
+import cohere
+import httpx
 import openai
 import pytest
+from google import genai
+from google.genai import types
 
 from penstock.testing.lab import Lab
 
@@ -36,3 +41,49 @@ def test_the_list_needs_a_key(lab: Lab) -> None:
 def test_health_and_readiness_need_no_key(lab: Lab) -> None:
     assert lab.gateway.caller().get("/healthz").status == 200
     assert lab.gateway.caller().get("/readyz").status == 200
+
+
+# -- as the clients of several vendors list them ----------------------------------------------------------------------
+
+
+def test_anthropics_client_lists_them_in_pages(lab: Lab) -> None:
+    with anthropic.Anthropic(base_url=lab.gateway.url, api_key=lab.secrets["ci"], max_retries=0) as client:
+        listed = list(client.models.list(limit=2))
+        assert [model.id for model in listed] == sorted(model.id for model in listed)
+        assert {"lab-model", "other-model", "pair", "embed"} <= {model.id for model in listed}
+        one = client.models.retrieve("lab-model")
+        assert (one.id, one.type, one.lifecycle, one.created_at.year) == ("lab-model", "model", "active", 1970)
+        with pytest.raises(anthropic.NotFoundError) as refused:
+            client.models.retrieve("no-such-model")
+        assert refused.value.type == "not_found_error"
+        with pytest.raises(anthropic.BadRequestError):
+            client.models.list(limit=0)
+
+
+@pytest.mark.parametrize("version", ["v1", "v1beta", "v1alpha"])
+def test_googles_client_lists_them_in_pages(lab: Lab, version: str) -> None:
+    options = types.HttpOptions(base_url=lab.gateway.url, api_version=version)
+    with genai.Client(api_key=lab.secrets["ci"], http_options=options) as client:
+        names = [model.name or "" for model in client.models.list(config={"page_size": 2})]
+        assert names == sorted(names)
+        assert {"models/lab-model", "models/other-model", "models/pair", "models/embed"} <= set(names)
+        assert client.models.get(model="lab-model").display_name == "lab-model"
+        with pytest.raises(genai.errors.ClientError) as refused:
+            client.models.get(model="no-such-model")
+        assert (refused.value.code, refused.value.status) == (404, "NOT_FOUND")
+
+
+def test_coheres_client_lists_them_in_pages(lab: Lab) -> None:
+    with httpx.Client() as http:
+        client = cohere.ClientV2(lab.secrets["ci"], base_url=f"{lab.gateway.url}/cohere", httpx_client=http)
+        page = client.models.list(page_size=2)
+        assert page.models is not None and len(page.models) == 2
+        assert page.next_page_token == page.models[-1].name
+        assert client.models.get("lab-model").name == "lab-model"
+        with pytest.raises(cohere.NotFoundError):
+            client.models.get("no-such-model")
+
+
+def test_azures_address_lists_them_as_openais(lab: Lab) -> None:
+    caller = lab.caller("ci")
+    assert caller.get("/openai/v1/models?api-version=v1").body == caller.get("/v1/models").body

@@ -25,7 +25,6 @@ from penstock.errors import (
     InvalidApiKey,
     Killed,
     MethodNotAllowed,
-    ModelNotFound,
     NotFound,
     Overloaded,
     UnknownSigner,
@@ -33,7 +32,7 @@ from penstock.errors import (
     UpstreamRefused,
 )
 from penstock.pipeline import Gateway, Reply, serve
-from penstock.surfaces import tokens
+from penstock.surfaces import models, tokens
 from penstock.surfaces.http1.request import HeaderList, Request
 from penstock.surfaces.request_id import new_request_id
 from penstock.surfaces.routes import methods_at, route
@@ -91,12 +90,13 @@ class Inference:
             await self._exchange(request)
             return
         request_id = new_request_id(self._gateway.clock())
+        asked = models.asked_for(request.path, request.target, request.headers)
         try:
             if methods := ["POST"] if request.path == tokens.PATH else methods_at(request.path):
                 raise MethodNotAllowed(f"'{_shown(request.path)}' takes {' and '.join(methods)}.")
-            status, body = await self._look_up(request)
+            status, body = await self._look_up(request, asked)
         except GatewayError as error:
-            _refuse(request, error, _OTHERS, request_id)
+            _refuse(request, error, _OTHERS if asked is None else asked.dialect, request_id)
             return
         request.respond(status, [(b"x-request-id", request_id.encode()), _JSON], body)
 
@@ -184,7 +184,7 @@ class Inference:
 
     # -- look-ups -----------------------------------------------------------------------------------------------------
 
-    async def _look_up(self, request: Request) -> tuple[int, bytes]:
+    async def _look_up(self, request: Request, asked: models.Asked | None) -> tuple[int, bytes]:
         path = request.path
         if request.method not in ("GET", "HEAD"):
             raise NotFound(f"There is no '{_shown(path)}' here.")
@@ -194,26 +194,19 @@ class Inference:
             self._gateway.require_ready()
             self._gateway.require_glass()
             return 200, b'{"status":"ready"}'
-        if path != "/v1/models" and not path.startswith(("/v1/models/", "/v1/receipts/")):
+        if asked is None and not path.startswith("/v1/receipts/"):
             raise NotFound(f"There is no '{_shown(path)}' here.")
         self._gateway.require_ready()
         snapshot, now_s = self._gateway.snapshot, self._gateway.clock() / 1e9
         principal = self._gateway.identify(snapshot, request.headers, now_s)
         refuse_address(principal, request.peer, request.headers.get(HEADER), snapshot.server.trusted_proxies)
-        if path.startswith("/v1/receipts/"):
-            receipt = await self._receipt(path.removeprefix("/v1/receipts/"), principal.key_id)
-            if receipt is None:
-                raise NotFound("There is no such receipt among this key's calls.")
-            return 200, receipt
-        usable = [name for name in snapshot.aliases if may_use(principal, name)]
-        models = [{"id": name, "object": "model", "created": 0, "owned_by": "penstock"} for name in sorted(usable)]
-        if path == "/v1/models":
-            return 200, msgspec.json.encode({"object": "list", "data": models})
-        wanted = path.removeprefix("/v1/models/")
-        found = next((model for model in models if model["id"] == wanted), None)
-        if found is None:
-            raise ModelNotFound(f"The model '{_shown(wanted)}' does not exist here, or this key may not use it.")
-        return 200, msgspec.json.encode(found)
+        if asked is not None:
+            usable = [alias for name, alias in snapshot.aliases.items() if may_use(principal, name)]
+            return 200, models.told(asked, usable, now_s)
+        receipt = await self._receipt(path.removeprefix("/v1/receipts/"), principal.key_id)
+        if receipt is None:
+            raise NotFound("There is no such receipt among this key's calls.")
+        return 200, receipt
 
 
 def _cutter(exchange: Exchange) -> Callable[[Cause], None]:
