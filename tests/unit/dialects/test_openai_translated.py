@@ -117,6 +117,26 @@ def test_an_error_in_a_stream_of_a_response_is_one_with_and_without_a_type(
     assert (tee.reading.error, tee.ended) == ("x", True)
 
 
+def test_what_a_response_tells_only_when_it_is_done_is_told_then() -> None:
+    """The arguments of a call without an item's end, a text without pieces, and its citations."""
+    cited = {"type": "url_citation", "url": "https://a.example", "title": "A", "start_index": 0, "end_index": 4}
+    text = {"type": "output_text", "text": "Rain.", "annotations": [cited]}
+    call = {"type": "function_call", "id": "fc_1", "call_id": "call_1", "name": "f", "arguments": '{"a":1}'}
+    message = {"type": "message", "id": "msg_1", "role": "assistant", "content": [text]}
+    at = {"output_index": 0, "content_index": 0}
+    sent = events(
+        {"type": "response.output_item.added", "output_index": 0, "item": {**message, "content": []}},
+        {"type": "response.content_part.added", **at, "part": {**text, "text": "", "annotations": []}},
+        {"type": "response.content_part.done", **at, "part": text},
+        {"type": "response.output_item.done", "output_index": 0, "item": message},
+        {"type": "response.output_item.added", "output_index": 1, "item": {**call, "arguments": ""}},
+        {"type": "response.function_call_arguments.done", "output_index": 1, "arguments": '{"a":1}'},
+        {"type": "response.completed", "response": response(message, call)},
+    )
+    whole = CODECS["responses"].decode_answer(json.dumps(response(message, call)).encode())
+    assert collect(decode_in_pieces(CODECS["responses"].decoder(), sent, 1)).choices == whole.choices
+
+
 def test_a_failed_call_of_a_tool_is_not_the_failure_of_its_response() -> None:
     item = {"type": "mcp_call", "id": "mcp_1", "error": {"message": "no"}, "name": "f", "arguments": "{}"}
     sent = events(

@@ -13,7 +13,15 @@ from penstock.dialects import sse
 from penstock.dialects.base import decode_reply
 from penstock.dialects.members import Members, reply_members
 from penstock.dialects.openai_responses.answer import bare, decode_answer, end_of, item_parts, usage_of
-from penstock.dialects.openai_responses.items import NAME, SUMMARY_BREAK, call_of, citation_of, raw_kind, reasoning_of
+from penstock.dialects.openai_responses.items import (
+    NAME,
+    SUMMARY_BREAK,
+    call_of,
+    citation_of,
+    part_of,
+    raw_kind,
+    reasoning_of,
+)
 from penstock.domain.chat import Part, Refusal, Text, Thinking, ToolCall
 from penstock.domain.stream import (
     Begin,
@@ -59,6 +67,7 @@ class _Part:
     def __init__(self, index: int) -> None:
         self.index = index
         self.told = False
+        self.is_cited = False
         self.kind = ""
         self.paragraph = 0
 
@@ -183,16 +192,32 @@ class ResponsesDecoder:
             self._say(key, Refusal(""), text, out)
 
     def _content_done(self, event: Members, out: list[Event]) -> None:
-        self._finish(self._key(event, content=True), out)
+        """What of a text or a refusal was not told piece by piece, and its end."""
+        key, done = self._key(event, content=True), event.object("part")
+        part = self._open.get(key)
+        if part is not None:
+            whole = part_of(done)
+            if not part.told:
+                self._say(key, whole, text_of(whole), out)
+            if isinstance(whole, Text) and not part.is_cited:
+                out.extend(PartMore(0, part.index, citation=citation) for citation in whole.citations)
+        self._finish(key, out)
 
     def _annotated(self, event: Members, out: list[Event]) -> None:
         part = self._say(self._key(event, content=True), Text(""), "", out)
+        part.is_cited = True
         out.append(PartMore(0, part.index, citation=citation_of(event.object("annotation"))))
 
     def _arguments_delta(self, event: Members, out: list[Event]) -> None:
         key = self._key(event, content=False)
         if key in self._open:
             self._say(key, Text(""), event.text("delta"), out)
+
+    def _arguments_done(self, event: Members, out: list[Event]) -> None:
+        key = self._key(event, content=False)
+        part = self._open.get(key)
+        if part is not None and not part.told:
+            self._say(key, Text(""), event.text("arguments") or event.text("input"), out)
 
     def _summary_delta(self, event: Members, out: list[Event]) -> None:
         self._think("summary", event.take("summary_index", int) or 0, event, out)
@@ -300,5 +325,7 @@ _HANDLERS: dict[str, Any] = {
     "response.reasoning_text.delta": ResponsesDecoder._reasoning_delta,
     "response.function_call_arguments.delta": ResponsesDecoder._arguments_delta,
     "response.custom_tool_call_input.delta": ResponsesDecoder._arguments_delta,
+    "response.function_call_arguments.done": ResponsesDecoder._arguments_done,
+    "response.custom_tool_call_input.done": ResponsesDecoder._arguments_done,
     "response.output_item.done": ResponsesDecoder._item_done,
 }
