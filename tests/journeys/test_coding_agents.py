@@ -6,9 +6,9 @@ are installed by `make agents`; where they are not, these tests are skipped.
 
 import json
 import os
+import re
 import shutil
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -124,29 +124,28 @@ def configuration(lab: ScriptedProvider, *surfaces: str) -> dict[str, Any]:
 
 
 PROMPT = "Write down the reading of the north gauge, read it again, and tell me what it says."
-CODEX_CONFIG = """
-model = "dam-keeper"
-model_provider = "gateway"
-[model_providers.gateway]
-name = "gateway"
-base_url = "{url}/v1"
-env_key = "PENSTOCK_KEY"
-wire_api = "responses"
-"""
+PAGE = (REPOSITORY / "docs" / "agents.md").read_text()
+
+
+def settings(language: str, url: str, key: str) -> list[str]:
+    """What the page says to write, for this gateway and this key."""
+    blocks = re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)
+    return [block.replace("http://127.0.0.1:8080", url).replace("$PENSTOCK_KEY", key) for block in blocks]
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(240)
 def test_codex_completes_a_task_of_three_turns_on_a_model_of_another_vendor(tmp_path: Path) -> None:
     command, key = agent("codex"), new_secret()
-    work, settings = tmp_path / "work", tmp_path / ".codex"
+    work, home = tmp_path / "work", tmp_path / ".codex"
     work.mkdir()
-    settings.mkdir()
+    home.mkdir()
     task = ShellTask(work / "gauge.txt")
     with ScriptedProvider() as lab:
         lab.on(MODEL, task.answer)
         with Gateway(tmp_path / "gateway", configuration(lab, "responses"), {"AGENT_KEY": key}) as gateway:
-            (settings / "config.toml").write_text(CODEX_CONFIG.format(url=gateway.url))
+            (config,) = settings("toml", gateway.url, key)
+            (home / "config.toml").write_text(config)
             last = tmp_path / "last.txt"
             done = subprocess.run(
                 [
@@ -169,20 +168,11 @@ def test_codex_completes_a_task_of_three_turns_on_a_model_of_another_vendor(tmp_
     assert total["calls"] == len(lab.received) == 3
 
 
-def at_anthropic(url: str, key: str) -> dict[str, str]:
-    return {"ANTHROPIC_BASE_URL": url, "ANTHROPIC_AUTH_TOKEN": key}
-
-
-def at_bedrock(url: str, key: str) -> dict[str, str]:
-    of_bedrock = {"ANTHROPIC_BEDROCK_BASE_URL": f"{url}/bedrock", "AWS_BEARER_TOKEN_BEDROCK": key}
-    return {"CLAUDE_CODE_USE_BEDROCK": "1", "AWS_REGION": "us-east-1", **of_bedrock}
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize(("where", "surface"), [(at_anthropic, "messages"), (at_bedrock, "invoke")])
+@pytest.mark.parametrize(("setting", "surface"), [(0, "messages"), (1, "invoke")], ids=["anthropic", "bedrock"])
 def test_claude_code_completes_a_task_of_three_turns_on_a_model_of_another_vendor(
-    tmp_path: Path, where: Callable[[str, str], dict[str, str]], surface: str
+    tmp_path: Path, setting: int, surface: str
 ) -> None:
     command, key = agent("claude"), new_secret()
     work = tmp_path / "work"
@@ -194,10 +184,7 @@ def test_claude_code_completes_a_task_of_three_turns_on_a_model_of_another_vendo
             environment = {
                 "PATH": os.environ.get("PATH", ""),
                 "HOME": str(tmp_path),
-                **where(gateway.url, key),
-                "ANTHROPIC_MODEL": "dam-keeper",
-                "ANTHROPIC_SMALL_FAST_MODEL": "dam-keeper",
-                "ANTHROPIC_DEFAULT_HAIKU_MODEL": "dam-keeper",
+                **dict(re.findall(r"export (\w+)=(.*)", settings("sh", gateway.url, key)[setting])),
                 "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
                 "DISABLE_AUTOUPDATER": "1",
             }
