@@ -225,8 +225,9 @@ def test_a_stream_that_breaks_off_is_never_taken_for_a_whole_one(answer: Answer,
     decoder.feed(part)
     with pytest.raises(UpstreamReset):
         decoder.close()
-    assert tee.feed(part) == part
-    assert tee.close() == (b"", False)
+    passed = tee.feed(part)
+    rest, seen = tee.close()
+    assert (passed + rest, seen) == (part, False)
 
 
 @unhurried
@@ -320,9 +321,8 @@ def test_whatever_a_provider_sends_is_told_or_refused_by_type(pieces: list[bytes
             decoder.feed(piece)
         decoder.close()
     tee = DIALECT.tee(SHORTEST, asked_usage=False)
-    for piece in pieces:
-        assert tee.feed(piece) == piece
-    tee.close()
+    passed = b"".join([tee.feed(piece) for piece in pieces])
+    assert passed + tee.close()[0] == b"".join(pieces)
     assert tee.counted_output() >= 0
 
 

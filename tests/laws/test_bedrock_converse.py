@@ -210,7 +210,7 @@ def test_a_stream_that_breaks_off_or_is_damaged_is_never_taken_for_a_whole_one(a
     decoder.feed(stream[:at])
     with pytest.raises(UpstreamReset):
         decoder.close()
-    assert tee.feed(stream[:at]) == stream[:at]
+    assert stream[:at].startswith(tee.feed(stream[:at]))
     assert tee.close() == (b"", False)
     damaged = stream[:at] + bytes([stream[at] ^ data.draw(st.integers(1, 255))]) + stream[at + 1 :]
     whole = CODEC.decoder()
@@ -281,8 +281,8 @@ def test_whatever_a_provider_sends_is_told_or_refused_by_type(pieces: list[bytes
             decoder.feed(piece)
         decoder.close()
     with suppress(UpstreamMalformed):
-        for piece in pieces:
-            assert tee.feed(piece) == piece
+        passed = b"".join([tee.feed(piece) for piece in pieces])
+        assert b"".join(pieces).startswith(passed)
     assert tee.counted_output() >= 0
 
 

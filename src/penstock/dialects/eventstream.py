@@ -52,6 +52,10 @@ class Splitter:
         self._tail = data[at:]
         return frames
 
+    def rest(self) -> bytes:
+        """What came after the last whole frame."""
+        return self._tail
+
     def is_between(self) -> bool:
         """Whether no frame has begun and not ended."""
         return not self._tail

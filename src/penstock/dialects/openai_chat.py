@@ -451,9 +451,7 @@ class ChatTee:
         run = self._splitter.feed(data)
         if run:
             self._observe(run)
-            if self._strips:
-                return self._stripped(run)
-        return b"" if self._strips else data
+        return self._stripped(run) if self._strips else run
 
     def close(self) -> tuple[bytes, bool]:
         rest = self._splitter.rest()
@@ -468,7 +466,7 @@ class ChatTee:
         has_finished = bool(self.reading.finish_reason) and len(self._finished) >= self._choices
         is_cut = is_broken or (self._is_usage_to_come and self.reading.usage is None and not self.reading.hostile)
         seen = self.ended or (has_finished and not is_cut)  # some report usage all along
-        return (rest if self._strips else b""), seen
+        return rest, seen
 
     def counted_output(self) -> int:
         return self._passed.tokens()

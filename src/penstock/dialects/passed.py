@@ -5,6 +5,14 @@ Nobody pays for counting a stream that ends well and says itself what it used.
 
 from abc import ABC, abstractmethod
 
+
+def whole(held: bytes, data: bytes, pending: int) -> bytes:
+    """What was held back with what has come, but for its last bytes, which are no whole event yet: where a stream is
+    cut inside of one, the error that ends it must stand by itself."""
+    run = held + data if held else data
+    return run[: len(run) - pending] if pending else run
+
+
 KEPT_BYTES = 64 * 1024
 """More than this is counted at once, and let go."""
 

@@ -500,8 +500,9 @@ def test_an_answer_that_is_cut_behind_the_reason_is_no_end() -> None:
     whole = streamed({"text": "The end."})
     for rest in (b'data: {"usageMetadata":{"promptTokenCount":5', b"data: ", b"dat"):
         tee = DIALECT.tee(parse({"contents": ASK}), asked_usage=False)
-        tee.feed(whole + rest)
-        assert tee.close() == (b"", False)
+        assert tee.feed(whole + rest) == whole
+        assert not tee.close()[1]
     tee = DIALECT.tee(parse({"contents": ASK}), asked_usage=False)
-    tee.feed(whole.rstrip())
-    assert tee.close() == (b"", True)
+    passed = tee.feed(whole.rstrip())
+    held, seen = tee.close()
+    assert (passed + held, seen) == (whole.rstrip(), True)

@@ -45,7 +45,7 @@ def plain(message: dict[str, Any], finish: str = "stop", **more: Any) -> bytes:
 
 def tee_of(sent: bytes) -> Any:
     tee = CHAT.tee(CHAT.parse(ASKED), False)
-    assert tee.feed(sent) == sent
+    assert sent.startswith(tee.feed(sent))
     return tee
 
 

@@ -4,14 +4,18 @@ streamed; and that the official client puts the pieces together."""
 import json
 from typing import Any
 
+import pytest
 from msgspec import Raw
 from openai.lib.streaming.chat import ChatCompletionStreamState
 from openai.types.chat import ChatCompletionChunk
 
+from penstock.dialects.base import Address, Tee
 from penstock.dialects.codec import Heading, TargetFacts
-from penstock.dialects.registry import CODECS, DIALECTS
+from penstock.dialects.registry import CODECS, CONVERSATIONS, DIALECTS
 from penstock.domain.chat import Answer, Choice, Citation, Media, Opaque, Request, Text, Thinking, ToolCall
-from penstock.domain.stream import events_of
+from penstock.domain.stream import Failed, events_of
+from penstock.domain.usage import Usage
+from penstock.errors import UpstreamReset
 
 ELSEWHERE = "anthropic_messages"
 SAID = "As said: Größe. The end."
@@ -142,3 +146,49 @@ def test_sealed_reasoning_that_the_client_put_together_goes_back_as_it_was() -> 
     told = next(item for item in json.loads(encoded.body)["input"] if item["type"] == "reasoning")
     assert (told["id"], told["encrypted_content"]) == ("rs_1", "c2VhbGVk")
     assert told["summary"] == [{"type": "summary_text", "text": "They ask."}]
+
+
+SAYING = Answer("", "id_1", "m", (Choice((Text("As said."), Text("The end."))),), usage=Usage(input=3, output=2))
+
+
+def _all_of(surface: str, form: str) -> bytes:
+    encoder = CODECS[surface].encoder(_heading(surface)._replace(form=form))
+    return b"".join([encoder.encode(event) for event in events_of(SAYING)])
+
+
+def _tee(surface: str, form: str) -> Tee:
+    texts = {"content": [{"text": "a"}] if surface == "converse" else "a", "role": "user"}
+    body = {"model": "m", "max_tokens": 9, "messages": [texts], "input": "a", "contents": [{"parts": [{"text": "a"}]}]}
+    needed = {"generateContent": ("contents",), "responses": ("model", "input"), "converse": ("messages",)}
+    named = needed.get(surface, ("model", "max_tokens", "messages"))
+    asked = json.dumps({name: body[name] for name in named}).encode()
+    return DIALECTS[surface].tee(DIALECTS[surface].parse(asked, Address("m", True, form)), False)
+
+
+@pytest.mark.parametrize(("surface", "form"), [*((one, "sse") for one in CONVERSATIONS), ("generateContent", "list")])
+def test_where_a_stream_is_cut_its_error_stands_by_itself(surface: str, form: str) -> None:
+    """What is no whole event yet has not passed, so that clients can read the error that takes its place."""
+    stream = _all_of(surface, form)
+    for at in range(1, len(stream) - 30, 3):
+        tee = _tee(surface, form)
+        passed = tee.feed(stream[: at // 2]) + tee.feed(stream[at // 2 : at])
+        assert stream.startswith(passed)
+        if tee.ended:
+            break
+        ended = passed + tee.error_event(UpstreamReset("It broke."))
+        if form == "list":
+            assert json.loads(ended)[-1]["error"]["message"] == "It broke."
+        elif surface in ("chat.completions", "messages", "converse", "cohere.chat", "generateContent"):
+            events = CODECS[surface].decoder().feed(ended)
+            assert [event.message for event in events if isinstance(event, Failed)] == ["It broke."]
+        else:
+            assert json.loads(ended.splitlines()[-2].removeprefix(b"data: "))["message"] == "It broke."
+
+
+@pytest.mark.parametrize(("surface", "form"), [*((one, "sse") for one in CONVERSATIONS), ("generateContent", "list")])
+@pytest.mark.parametrize("size", [1, 50, 10_000])
+def test_a_stream_passes_whole_however_it_was_cut(surface: str, form: str, size: int) -> None:
+    stream, tee = _all_of(surface, form), _tee(surface, form)
+    passed = b"".join([tee.feed(stream[at : at + size]) for at in range(0, len(stream), size)])
+    rest, seen = tee.close()
+    assert (passed + rest, seen) == (stream, True)

@@ -337,13 +337,13 @@ class MessagesTee:
         run = self._splitter.feed(data)
         if run:
             self._observe(run)
-        return data
+        return run
 
     def close(self) -> tuple[bytes, bool]:
         rest = self._splitter.rest()
         if rest.strip():
             self._observe(rest + b"\n\n")
-        return b"", self.ended
+        return rest, self.ended
 
     def counted_output(self) -> int:
         return self._passed.tokens()

@@ -19,6 +19,7 @@ from penstock.dialects.bedrock import errors
 from penstock.dialects.bedrock.errors import told_by
 from penstock.dialects.codec import Heading
 from penstock.dialects.eventstream import CONTENT_TYPE, Frame
+from penstock.dialects.passed import whole
 from penstock.domain.stream import Event, Failed
 from penstock.errors import GatewayError, InvalidRequest, UpstreamMalformed, UpstreamReset
 
@@ -50,6 +51,10 @@ class Unpacked:
 
     def feed(self, data: bytes) -> bytes:
         return b"".join([_event(frame) for frame in self._splitter.feed(data)])
+
+    def rest(self) -> bytes:
+        """What came after the last whole frame."""
+        return self._splitter.rest()
 
     def is_between(self) -> bool:
         """Whether no frame was cut."""
@@ -103,8 +108,9 @@ class InvokeTee:
         return self._own.reading
 
     def feed(self, data: bytes) -> bytes:
+        held = self._unpacked.rest()
         self._own.feed(self._unpacked.feed(data))
-        return data
+        return whole(held, data, len(self._unpacked.rest()))
 
     def close(self) -> tuple[bytes, bool]:
         _, was_seen = self._own.close()

@@ -31,6 +31,7 @@ from penstock.dialects.bedrock import errors
 from penstock.dialects.bedrock.codec import NAME, ConverseCodec
 from penstock.dialects.bedrock.usage import normalise
 from penstock.dialects.eventstream import Frame
+from penstock.dialects.passed import whole
 from penstock.domain.usage import Usage
 from penstock.errors import GatewayError, InvalidRequest, UpstreamMalformed
 
@@ -233,10 +234,11 @@ class ConverseTee:
         self._sizes: list[int] = []
 
     def feed(self, data: bytes) -> bytes:
+        held = self._splitter.rest()
         for frame in self._splitter.feed(data):
             self.begun = True
             self._observe(frame)
-        return data
+        return whole(held, data, len(self._splitter.rest()))
 
     def close(self) -> tuple[bytes, bool]:
         return b"", self.ended and self._splitter.is_between()

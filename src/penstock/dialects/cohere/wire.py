@@ -145,14 +145,15 @@ class CohereTee:
         self._passed = _Passed()
 
     def feed(self, data: bytes) -> bytes:
-        self._observe(self._splitter.feed(data))
-        return data
+        run = self._splitter.feed(data)
+        self._observe(run)
+        return run
 
     def close(self) -> tuple[bytes, bool]:
         rest = self._splitter.rest()
         if rest.strip():
             self._observe(rest + b"\n\n")
-        return b"", self.ended
+        return rest, self.ended
 
     def counted_output(self) -> int:
         return self._passed.tokens()

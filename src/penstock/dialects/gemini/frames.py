@@ -15,7 +15,7 @@ _INSIDE = re.compile(rb'["\\]')
 class ListSplitter:
     """Cuts a JSON list of objects, or a lone object, into the objects. `closed`: its closing bracket has come."""
 
-    __slots__ = ("_at", "_depth", "_held", "_in_text", "_start", "closed")
+    __slots__ = ("_at", "_depth", "_done", "_fed", "_held", "_in_text", "_start", "closed")
 
     def __init__(self) -> None:
         self.closed = False
@@ -24,9 +24,17 @@ class ListSplitter:
         self._start = 0
         self._depth = 0
         self._in_text = False
+        self._fed = 0
+        self._done = 0
+
+    @property
+    def pending(self) -> int:
+        """Bytes since the last object was whole; none behind the closing bracket."""
+        return 0 if self.closed else self._fed - self._done
 
     def feed(self, data: bytes) -> list[bytes]:
         held = self._held = self._held + data if self._held else data
+        self._fed += len(data)
         found: list[bytes] = []
         while self._at < len(held):
             match = (_INSIDE if self._in_text else _OUTSIDE).search(held, self._at)
@@ -58,6 +66,7 @@ class ListSplitter:
                 raise UpstreamMalformed("The provider's stream is not a list of objects.")
             if self._depth == 0:
                 found.append(self._held[self._start : self._at])
+                self._done = self._fed - len(self._held) + self._at
         elif self._depth == 0:
             self.closed = True
 
@@ -84,6 +93,11 @@ class Frames:
     def closed(self) -> bool:
         """Whether the form itself has an ending, and it has come."""
         return self._list.closed
+
+    @property
+    def pending(self) -> int:
+        """How many of the last bytes belong to a piece that is not whole yet."""
+        return self._list.pending if self.is_list else len(self._events.rest())
 
     def feed(self, data: bytes) -> list[bytes]:
         if self.is_list is None:

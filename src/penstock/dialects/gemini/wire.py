@@ -35,7 +35,7 @@ from penstock.dialects.gemini.codec import GeminiCodec
 from penstock.dialects.gemini.frames import Frames
 from penstock.dialects.gemini.names import FINISH_REASONS, NAME, camel_members, elements, in_camel, word
 from penstock.dialects.gemini.usage import Metadata, normalise
-from penstock.dialects.passed import Passed
+from penstock.dialects.passed import Passed, whole
 from penstock.domain.usage import Usage
 from penstock.errors import GatewayError, InvalidRequest, UpstreamMalformed
 
@@ -352,6 +352,7 @@ class GeminiTee:
         self._reading = Reading()
         self._unread = b""
         self._frames = Frames()
+        self._held = b""
         self._form = form
         self._choices = choices
         self._begun_candidates: set[Any] = set()
@@ -372,7 +373,10 @@ class GeminiTee:
     def feed(self, data: bytes) -> bytes:
         for found in self._frames.feed(data):
             self._take(found)
-        return data
+        pending = self._frames.pending
+        run = whole(self._held, data, pending)
+        self._held = (self._held + data)[-pending:] if pending else b""
+        return run
 
     def close(self) -> tuple[bytes, bool]:
         try:
@@ -382,9 +386,9 @@ class GeminiTee:
         except UpstreamMalformed:
             return b"", False
         if self._frames.is_list and not self._frames.closed:
-            return b"", False
+            return self._held, False
         is_blocked = bool(self.reading.finish_reason) and not self._begun_candidates
-        return b"", is_blocked or (bool(self._finished) and self._finished >= self._begun_candidates)
+        return self._held, is_blocked or (bool(self._finished) and self._finished >= self._begun_candidates)
 
     def counted_output(self) -> int:
         return self._passed.tokens()

@@ -335,14 +335,15 @@ class ResponsesTee:
         self._passed = _Passed()
 
     def feed(self, data: bytes) -> bytes:
-        if run := self._splitter.feed(data):
+        run = self._splitter.feed(data)
+        if run:
             self._observe(run)
-        return data
+        return run
 
     def close(self) -> tuple[bytes, bool]:
         if (rest := self._splitter.rest()).strip():
             self._observe(rest + b"\n\n")
-        return b"", self.ended
+        return self._splitter.rest(), self.ended
 
     def counted_output(self) -> int:
         return self._passed.tokens()
