@@ -14,13 +14,15 @@ from penstock.testing.wire import eventually
 
 SCRIPT = """
 import os, signal, sys
+from penstock.app import supervisor
 from penstock.app.supervisor import WATCHED, Child, Supervisor
 
+supervisor.WORD_WITHIN_S = float(sys.argv[1])
 signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)
 word, said = os.pipe()
 os.set_blocking(word, False)
 python = [sys.executable, "-c"]
-control, *workers = [Child(name, [*python, code, str(said)], (said,)) for name, code in zip("abcd", sys.argv[1:])]
+control, *workers = [Child(name, [*python, code, str(said)], (said,)) for name, code in zip("abcd", sys.argv[2:])]
 sys.exit(Supervisor(control, workers, [], word).run())
 """
 STAYS = "import time; time.sleep(60)"
@@ -33,8 +35,9 @@ def start() -> Iterator[Start]:
     """Runs a supervisor over the control process `a` and the workers `b`, `c` and `d`, each given as Python."""
     started: list[subprocess.Popen[str]] = []
 
-    def run(*children: str) -> "subprocess.Popen[str]":
-        process = subprocess.Popen([sys.executable, "-c", SCRIPT, *children], stderr=subprocess.PIPE, text=True)
+    def run(*children: str, word_within_s: float = WORD_WITHIN_S) -> "subprocess.Popen[str]":
+        command = [sys.executable, "-c", SCRIPT, str(word_within_s), *children]
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
         started.append(process)
         return process
 
@@ -74,7 +77,7 @@ def test_all_but_one_worker_wait_for_the_word_of_the_control_process(start: Star
 
     go = tmp_path / "go"
     waits = f"import os\nwhile not os.path.exists({str(go)!r}): time.sleep(0.01)\n{SAYS_SO}"
-    start(marks("a", "0\n" + waits), marks("b"), marks("c"), marks("d"))
+    start(marks("a", "0\n" + waits), marks("b"), marks("c"), marks("d"), word_within_s=60)
     eventually(lambda: set(begun_at()) == {"a", "b"}, 20)
     said_at = time.monotonic()
     go.touch()
@@ -86,9 +89,9 @@ def test_all_but_one_worker_wait_for_the_word_of_the_control_process(start: Star
 def test_without_a_word_of_the_control_process_workers_begin_all_the_same(start: Start, tmp_path: Path) -> None:
     mark = tmp_path / "c"
     began = time.monotonic()
-    start(STAYS, STAYS, _notes(mark, 0))
+    start(STAYS, STAYS, _notes(mark, 0), word_within_s=0.5)
     eventually(mark.exists, 20)
-    assert time.monotonic() - began >= WORD_WITHIN_S
+    assert time.monotonic() - began >= 0.5
 
 
 def test_workers_are_told_to_stop_together_and_before_the_control_process(start: Start, tmp_path: Path) -> None:
