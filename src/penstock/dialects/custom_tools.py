@@ -3,6 +3,7 @@
 as_function(tool)       the function that stands for it
 wrapped(call)           an earlier call of it, as a call of that function
 Wrapping().take(event)  the same, of a call that is streamed
+is_unknown(...)         whether a call is of one that the caller has not
 is_emulated(...)        whether a call is of a function that stands for one
 unwrapped(arguments)    the free text in its arguments
 """
@@ -49,6 +50,15 @@ class Wrapping:
             self._is_within = False
             return [PartDelta(event.choice, event.index, '"}'), event]
         return [event]
+
+
+def is_unknown(part: Part, request: Request) -> bool:
+    """Whether a call is of a tool with free text that the caller did not offer, and so need not know how to read."""
+    return (
+        isinstance(part, ToolCall)
+        and part.custom
+        and not any(isinstance(tool, Tool) and tool.custom and tool.name == part.name for tool in request.tools)
+    )
 
 
 def is_emulated(call: ToolCall, request: Request) -> bool:

@@ -84,8 +84,8 @@ def test_every_target_is_told_the_tool_as_a_function_with_an_input(target: str) 
 # -- a call of free text for callers who have no such tools -----------------------------------------------------------
 
 
-@pytest.mark.parametrize("surface", ["messages", "converse", "cohere.chat"])
-def test_a_call_of_free_text_is_a_call_of_a_function_where_the_dialect_has_no_other(surface: str) -> None:
+@pytest.mark.parametrize("surface", ["messages", "converse", "cohere.chat", "chat.completions"])
+def test_a_call_of_free_text_is_a_call_of_a_function_where_the_dialect_or_the_caller_has_no_other(surface: str) -> None:
     """Plain and streamed, and beside a call that it overlaps with."""
     codec, name = CODECS[surface], DIALECTS[surface].name
     calls = (ToolCall("call_1", "apply_patch", PATCH, custom=True), ToolCall("call_2", "f", '{"a":1}'))

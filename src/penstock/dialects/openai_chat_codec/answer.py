@@ -6,7 +6,7 @@ from msgspec import Raw, structs
 
 from penstock.dialects.base import encode_object
 from penstock.dialects.codec import Heading
-from penstock.dialects.custom_tools import restored
+from penstock.dialects.custom_tools import is_unknown, restored, wrapped
 from penstock.dialects.members import Members, reply_members
 from penstock.dialects.openai_chat_codec import functions
 from penstock.dialects.openai_chat_codec.parts import (
@@ -226,14 +226,21 @@ def encode_answer(answer: Answer, heading: Heading) -> bytes:
 
 
 def _choice_told(choice: Choice, heading: Heading, index: int, is_own: bool) -> dict[str, Any]:
-    told = _choice_object(_restored(choice, heading), index, is_own)
+    told = _choice_object(_restored(choice, heading, is_own), index, is_own)
     if heading.form == functions.FORM:
         return functions.ending({**told, "message": functions.told(told["message"])})
     return told
 
 
-def _restored(choice: Choice, heading: Heading) -> Choice:
-    return structs.replace(choice, parts=tuple(restored(part, heading.request) for part in choice.parts))
+def _restored(choice: Choice, heading: Heading, is_own: bool) -> Choice:
+    """The choice with its calls as the caller knows the tools."""
+    parts = [restored(part, heading.request) for part in choice.parts]
+    if not is_own:
+        parts = [
+            wrapped(part) if isinstance(part, ToolCall) and is_unknown(part, heading.request) else part
+            for part in parts
+        ]
+    return structs.replace(choice, parts=tuple(parts))
 
 
 def _choice_object(choice: Choice, index: int, is_own: bool) -> dict[str, Any]:

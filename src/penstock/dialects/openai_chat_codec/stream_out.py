@@ -6,7 +6,7 @@ import msgspec
 from msgspec import structs
 
 from penstock.dialects.codec import Heading
-from penstock.dialects.custom_tools import is_emulated, unwrapped
+from penstock.dialects.custom_tools import Wrapping, is_emulated, is_unknown, unwrapped
 from penstock.dialects.openai_chat_codec import functions
 from penstock.dialects.openai_chat_codec.answer import End, end_members, logprobs_object, media_members
 from penstock.dialects.openai_chat_codec.parts import (
@@ -66,8 +66,20 @@ class ChatEncoder:
         self._choices: dict[int, _Choice] = {}
         self._reported: Reported | None = None
         self._is_own = False
+        self._wrappings: dict[tuple[int, int], Wrapping] = {}
 
     def encode(self, event: Event) -> bytes:
+        if isinstance(event, PartDelta) and not self._wrappings:  # nearly all are
+            return self._more_text(event)
+        if isinstance(event, PartBegin) and not self._is_own and is_unknown(event.part, self._heading.request):
+            self._wrappings[event.choice, event.index] = Wrapping()
+        if self._wrappings and isinstance(event, PartBegin | PartDelta | PartEnd):
+            wrapping = self._wrappings.get((event.choice, event.index))
+            if wrapping is not None:
+                return b"".join(map(self._tell, wrapping.take(event)))
+        return self._tell(event)
+
+    def _tell(self, event: Event) -> bytes:
         if isinstance(event, PartDelta):
             return self._more_text(event)
         if isinstance(event, Begin):
