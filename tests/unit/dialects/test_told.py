@@ -192,3 +192,11 @@ def test_a_stream_passes_whole_however_it_was_cut(surface: str, form: str, size:
     passed = b"".join([tee.feed(stream[at : at + size]) for at in range(0, len(stream), size)])
     rest, seen = tee.close()
     assert (passed + rest, seen) == (stream, True)
+
+
+@pytest.mark.parametrize("surface", ["chat.completions", "responses", "messages", "cohere.chat"])
+def test_an_answer_without_an_id_has_one_of_ours(surface: str) -> None:
+    answer = Answer("bedrock_converse", "", "", (Choice((Text("Rain."),)),))
+    told = [_plain(surface, answer), _streamed(surface, answer)[0]]
+    ids = [one.get("id") or next(one[name]["id"] for name in ("message", "response") if name in one) for one in told]
+    assert [id.removeprefix("resp_") for id in ids] == ["ours", "ours"]

@@ -86,7 +86,7 @@ def encode_answer(answer: Answer, heading: Heading) -> bytes:
     choice = answer.choices[0] if answer.choices else Choice(())
     is_own = answer.origin == NAME
     written = {
-        "id": answer.id,
+        "id": answer.id or heading.id,
         "type": "message",
         "role": "assistant",
         "model": heading.model,

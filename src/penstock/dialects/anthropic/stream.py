@@ -314,7 +314,7 @@ class Encoder:
     def _start_message(self, event: Begin) -> bytes:
         self._begin = event
         message: dict[str, Any] = {
-            "id": event.id,
+            "id": event.id or self._heading.id,
             "type": "message",
             "role": "assistant",
             "model": self._heading.model,
