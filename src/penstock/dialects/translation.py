@@ -18,6 +18,7 @@ from penstock.dialects.counting import COUNTS, Recounted, conversation_of
 from penstock.dialects.narrowing import AsText, as_text, is_answered_by_tool, narrowed
 from penstock.dialects.refusals import refusal_as_told
 from penstock.dialects.registry import CODECS, DIALECTS
+from penstock.dialects.tool_names import TAKES_MORE, AsNamed, as_named, plainly_named
 from penstock.domain.chat import Answer, Request
 from penstock.domain.stream import Failed, events_of
 from penstock.errors import GatewayError, UnsupportedByTarget
@@ -73,6 +74,9 @@ class Translated:
         self.voices = voices_for(heading.request, self._from, facts.lacks)
         request, left_out = narrowed(heading.request if self.voices == 1 else alone(heading.request), facts.lacks)
         self._is_answered_by_tool = is_answered_by_tool(request)
+        self._names: dict[str, str] = {}
+        if target.surface not in TAKES_MORE and request.origin != target.name:
+            request, self._names = plainly_named(request)
         encoded = self._from.encode_request(request, facts)
         streaming = heading.request.streaming
         self.dialect = target
@@ -91,10 +95,14 @@ class Translated:
 
     def _read(self, body: bytes) -> Answer:
         answer = self._from.decode_answer(body)
+        answer = as_named(answer, self._names) if self._names else answer
         return as_text(answer) if self._is_answered_by_tool else answer
 
     def _decoder(self) -> StreamDecoder:
-        return AsText(self._from.decoder()) if self._is_answered_by_tool else self._from.decoder()
+        decoder: StreamDecoder = self._from.decoder()
+        if self._names:
+            decoder = AsNamed(decoder, self._names)
+        return AsText(decoder) if self._is_answered_by_tool else decoder
 
     def answer_of_all(self, bodies: Sequence[bytes]) -> bytes:
         """The answer to a plain call that was sent several times. Raises `UpstreamMalformed`."""
