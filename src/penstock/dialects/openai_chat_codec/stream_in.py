@@ -72,6 +72,10 @@ class _PlainChunk(Struct):
     usage: None = None
     error: None = None
     x_groq: None = None
+    base_resp: None = None
+    citations: None = None
+    search_results: None = None
+    web_search: None = None
 
 
 _plain_decoder = msgspec.json.Decoder(_PlainChunk)
