@@ -136,6 +136,7 @@ FAULTS = [
     ({"object": "error", "message": "x", "type": "t", "param": None, "code": 500}, 500, "t"),  # vLLM, Mistral
     ({"x_groq": {"id": "req_1", "error": "x"}}, 0, ""),  # Groq
     ({"base_resp": {"status_code": 1002, "status_msg": "x"}, "choices": None}, 429, ""),  # MiniMax
+    ({"base_resp": {"status_code": 2013, "status_msg": "x"}, "choices": []}, 400, ""),
     ({"base_resp": {"status_code": 1008, "status_msg": "x"}}, 0, ""),
 ]
 
@@ -258,6 +259,8 @@ def test_the_sources_of_an_answer_are_citations_of_its_text(members: dict[str, A
     streamed = told(
         stream(chunk({"content": "Ra"}, **members), chunk({"content": "in."}), chunk({}, "stop", **members))
     )
+    late = told(stream(chunk({"content": "Ra"}), chunk({"content": "in."}, **members), chunk({}, "stop")))
+    assert late.choices == streamed.choices
     for answer in (whole, streamed):
         (text,) = answer.choices[0].parts
         assert isinstance(text, Text)
