@@ -223,3 +223,25 @@ def test_a_citation_of_what_a_tool_put_out_names_its_source() -> None:
 def test_what_is_not_told_of_the_bill_is_what_went_through_the_model(reported: Any, usage: Usage | None) -> None:
     body = {"id": "c1", "finish_reason": "COMPLETE", "message": {"role": "assistant"}, "usage": reported}
     assert CohereChat.read(json.dumps(body).encode()).usage == usage
+
+
+def test_each_source_of_a_citation_is_told_to_others_and_all_of_them_once_to_cohere() -> None:
+    sources = [
+        {"type": "document", "id": "doc:0", "document": {"id": "doc:0", "title": "A", "snippet": "It rains."}},
+        {"type": "document", "id": "doc:1", "document": {"id": "doc:1", "url": "https://b.example"}},
+    ]
+    cited = {"start": 0, "end": 2, "text": "Po", "sources": sources, "content_index": 0, "type": "TEXT_CONTENT"}
+    message = {"role": "assistant", "content": [{"type": "text", "text": "Po."}], "citations": [cited]}
+    answer = CODEC.decode_answer(json.dumps({"id": "c1", "finish_reason": "COMPLETE", "message": message}).encode())
+    (text,) = answer.choices[0].parts
+    assert isinstance(text, Text)
+    assert [(one.url, one.title, one.start, one.end) for one in text.citations] == [
+        ("", "A", 0, 2),
+        ("https://b.example", "doc:1", 0, 2),
+    ]
+    again = json.loads(CODEC.encode_answer(answer, HEADING))["message"]["citations"]
+    assert again == [cited]
+    encoder = CODEC.encoder(HEADING)
+    stream = b"".join([encoder.encode(event) for event in events_of(answer)])
+    assert stream.count(b'"citation-start"') == 1
+    assert collect(CODEC.decoder().feed(stream)).choices == answer.choices

@@ -200,3 +200,15 @@ def test_an_answer_without_an_id_has_one_of_ours(surface: str) -> None:
     told = [_plain(surface, answer), _streamed(surface, answer)[0]]
     ids = [one.get("id") or next(one[name]["id"] for name in ("message", "response") if name in one) for one in told]
     assert [id.removeprefix("resp_") for id in ids] == ["ours", "ours"]
+
+
+def test_the_words_of_a_document_without_an_address_are_told_to_callers_of_gemini() -> None:
+    cited = Citation("", "Paper", "It rains.", origin=ELSEWHERE, raw=Raw(b"{}"))
+    answer = Answer(ELSEWHERE, "id_1", "m", (Choice((Text("Rain.", (cited,)),)),))
+    (candidate,) = _plain("generateContent", answer)["candidates"]
+    chunks = candidate["groundingMetadata"]["groundingChunks"]
+    assert chunks == [{"retrievedContext": {"title": "Paper", "text": "It rains."}}]
+    body = json.dumps({"candidates": [candidate]}).encode()
+    (text,) = CODECS["generateContent"].decode_answer(body).choices[0].parts
+    assert isinstance(text, Text)
+    assert [(one.title, one.quote) for one in text.citations] == [("Paper", "It rains.")]

@@ -14,9 +14,10 @@ from penstock.dialects.cohere.parts import (
     NAME,
     Logprob,
     citation_object,
-    citation_of,
+    citations_of,
     content_of,
     is_plan,
+    is_whole,
     logprob_object,
     logprob_of,
     plan,
@@ -97,14 +98,14 @@ def _cite(parts: list[Part], first: int, message: Members) -> None:
     is the last text's."""
     last = next((at for at in range(first - 1, -1, -1) if isinstance(parts[at], Text)), None)
     for one in message.objects("citations"):
-        at, is_of_plan, citation = citation_of(one)
+        at, is_of_plan, found = citations_of(one)
         if is_of_plan and first < len(parts) and is_plan(parts[first]):
             at = first
         elif at is None or not 0 <= at < first or not isinstance(parts[at], Text):
             at = last
         text = parts[at] if at is not None else None
         if at is not None and isinstance(text, Text):
-            parts[at] = structs.replace(text, citations=(*text.citations, citation))
+            parts[at] = structs.replace(text, citations=(*text.citations, *found))
 
 
 # -- write ------------------------------------------------------------------------------------------------------------
@@ -135,7 +136,7 @@ def _message(parts: tuple[Part, ...], *, is_own: bool) -> dict[str, Any]:
         elif kind := content_kind(part):
             text = text_told(part)
             cited: tuple[Citation, ...] = part.citations if isinstance(part, Text) else ()
-            citations += [citation_object(citation, text, len(content)) for citation in cited]
+            citations += [citation_object(citation, text, len(content)) for citation in cited if is_whole(citation)]
             if text or cited:
                 own = part.extras if is_own and isinstance(part, Text | Thinking) else {}
                 content.append({"type": kind, kind: text, **own})

@@ -116,32 +116,33 @@ def tool_call_object(call: ToolCall, *, is_own: bool) -> dict[str, Any]:
 # -- citations --------------------------------------------------------------------------------------------------------
 
 
-def citation_of(one: Members) -> tuple[int | None, bool, Citation]:
-    """The content block that a citation bears on (None: not told), whether it bears on the plan, and the citation."""
+def citations_of(one: Members) -> tuple[int | None, bool, list[Citation]]:
+    """The content block that a citation bears on (None: not told), whether it bears on the plan, and the citation, once
+    for each of its sources; only the first is the whole of it for an encoder of this dialect."""
     whole = one.whole()
     at, is_of_plan = one.take("content_index", int), one.text("type") == "PLAN"
     start, end = one.take("start", int), one.take("end", int)
-    source = next(iter(one.objects("sources")), None)
-    told = {} if source is None else _source(source)
+    place = -1 if start is None else start, -1 if end is None else end
+    sources = one.objects("sources")
+    first, *others = [_source(source) for source in sources] or [("", "", "")]
+    more = [Citation(*source, *place, NAME) for source in others]
+    return at, is_of_plan, [Citation(*first, *place, NAME, whole), *more]
+
+
+def _source(source: Members) -> tuple[str, str, str]:
+    """Address, title (or else id) and quote of a source: a document, or what a tool put out."""
+    told = source.take("document", dict[str, Any]) or source.take("tool_output", dict[str, Any]) or {}
     url, title, quote = told.get("url"), told.get("title"), told.get("snippet") or told.get("text")
     return (
-        at,
-        is_of_plan,
-        Citation(
-            url if isinstance(url, str) else "",
-            title if isinstance(title, str) else "",
-            quote if isinstance(quote, str) else "",
-            -1 if start is None else start,
-            -1 if end is None else end,
-            NAME,
-            whole,
-        ),
+        url if isinstance(url, str) else "",
+        title if isinstance(title, str) and title else source.text("id"),
+        quote if isinstance(quote, str) else "",
     )
 
 
-def _source(source: Members) -> dict[str, Any]:
-    """What a source says of itself: a document, or what a tool put out."""
-    return source.take("document", dict[str, Any]) or source.take("tool_output", dict[str, Any]) or {}
+def is_whole(citation: Citation) -> bool:
+    """Whether it is told by itself: another source of a citation of this dialect is told with that."""
+    return citation.origin != NAME or is_set(citation.raw)
 
 
 def citation_object(citation: Citation, text: str, at: int) -> Any:

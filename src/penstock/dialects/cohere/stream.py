@@ -16,8 +16,9 @@ from penstock.dialects.cohere.parts import (
     NAME,
     Logprob,
     citation_object,
-    citation_of,
+    citations_of,
     is_plan,
+    is_whole,
     logprob_object,
     logprob_of,
     plan,
@@ -151,7 +152,7 @@ class Decoder:
     def _cite(self, one: Members, told: list[Event]) -> None:
         """A citation goes to the text that came last; of no text, it is none."""
         if self._open is not None and isinstance(self._open[1], Text):
-            told.append(PartMore(0, self._parts - 1, citation=citation_of(one)[2]))
+            told += [PartMore(0, self._parts - 1, citation=citation) for citation in citations_of(one)[2]]
 
     def _fail(self, message: str, told: list[Event]) -> None:
         self._over = True
@@ -266,8 +267,9 @@ class Encoder:
 
     def _cite(self, more: PartMore) -> bytes:
         """Kept until its text is whole: only then is it known which characters it bears on."""
-        if more.citation is not None and isinstance(self._part, Text) and not is_plan(self._part):
-            self._cited.append(more.citation)
+        citation = more.citation
+        if citation is not None and is_whole(citation) and isinstance(self._part, Text) and not is_plan(self._part):
+            self._cited.append(citation)
         return b""
 
     def _citations_told(self) -> bytes:

@@ -186,6 +186,7 @@ class _Told:
         citation = Citation(
             url=str(source.get("uri") or ""),
             title=str(source.get("title") or ""),
+            quote=str(source.get("text") or "") if source is not segment else "",
             origin=NAME,
             raw=Raw(json_text(raw).encode()),
         )

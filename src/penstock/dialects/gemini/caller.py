@@ -150,13 +150,17 @@ def _token(told: dict[str, Any]) -> dict[str, Any]:
 
 def _grounding(cited: list[_Cited]) -> dict[str, Any]:
     """Citations of another dialect, as sources and the texts that they bear on."""
-    sources: dict[tuple[str, str], int] = {}
+    sources: dict[tuple[str, str, str], int] = {}
     supports = []
     for one in cited:
         for citation in one.text.citations:
-            place = sources.setdefault((citation.url, citation.title), len(sources))
+            quote = "" if citation.url else citation.quote
+            place = sources.setdefault((citation.url, citation.title, quote), len(sources))
             supports.append({"segment": _segment(one, citation), "groundingChunkIndices": [place]})
-    chunks = [{"web": {"uri": url, "title": title}} for url, title in sources]
+    chunks = [
+        {"retrievedContext": {"title": title, "text": quote}} if quote else {"web": {"uri": url, "title": title}}
+        for url, title, quote in sources
+    ]
     return {"groundingChunks": chunks, "groundingSupports": supports} if supports else {}
 
 
