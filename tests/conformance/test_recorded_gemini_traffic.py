@@ -16,7 +16,8 @@ from penstock.testing.replay import Recording
 
 SURFACES = ("generateContent", "streamGenerateContent", "countTokens")
 
-RECORDINGS = recordings_of(*SURFACES)
+AT_ONCE = "own-gemini-list-refused-at-once"
+RECORDINGS = [one for one in recordings_of(*SURFACES) if one.id != AT_ONCE]
 STREAMS = [one for one in RECORDINGS if one.streaming and one.response.status == 200]
 every_recording = pytest.mark.parametrize("recording", RECORDINGS, ids=lambda recording: recording.id)
 every_stream = pytest.mark.parametrize("recording", STREAMS, ids=lambda recording: recording.id)
@@ -150,3 +151,11 @@ def test_the_official_sdk_sees_the_same_as_without_the_gateway(stage: Stage, rec
     direct = _sdk_sees(stage, (stage.replay.base_url(recording.id), "direct"), recording, place_of(recording).model)
     assert through == direct
     assert through
+
+
+def test_an_error_that_comes_first_in_a_list_is_told_in_its_own_words(stage: Stage) -> None:
+    path = f"/v1beta/models/{AT_ONCE}:streamGenerateContent"
+    answer = stage.caller().post(path, {"contents": [{"role": "user", "parts": [{"text": "Name a river."}]}]})
+    assert answer.status == 503
+    assert answer.json()[0]["error"]["message"] == "The model is overloaded."
+    assert stage.gateway.receipt(answer.request_id)["cost_nanousd"] == 0

@@ -458,5 +458,7 @@ def _only_data(run: bytes) -> bytes:
         return frames[-1].payload if frames else b""
     if run.lstrip().startswith(b"{"):
         return run
+    if (listed := run.strip()).startswith(b"["):  # which may not be closed yet
+        return listed if listed.endswith(b"]") else listed + b"]"
     lines = [line[5:].strip() for line in run.splitlines() if line.startswith(b"data:")]
     return next((line for line in reversed(lines) if b'"error"' in line), lines[-1] if lines else b"")
