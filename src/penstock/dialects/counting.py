@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import msgspec
-from msgspec import Raw
+from msgspec import Raw, structs
 
 from penstock.dialects.base import NO_ADDRESS, Address, Call, Dialect, Tee, encode_object, members_of, read_object
 from penstock.dialects.bedrock import ANTHROPIC_VERSION
@@ -77,13 +77,14 @@ def conversation_of(surface: str, call: Call) -> Request:
     elif surface == "countTokens":
         body = _inside(body, "generateContentRequest") if "generateContentRequest" in body else body
     elif surface == "converse.count_tokens":
-        asked = _inside(body, "input")
-        if "invokeModel" in asked:
-            where, body = "messages", _invoked(_inside(asked, "invokeModel"), call.model)
+        given = _inside(body, "input")
+        if "invokeModel" in given:
+            where, body = "messages", _invoked(_inside(given, "invokeModel"), call.model)
         else:
-            body = _inside(asked, "converse")
+            body = _inside(given, "converse")
     asked_of = Address(call.model) if where in ("generateContent", "converse") else NO_ADDRESS
-    return CODECS[where].decode_request(DIALECTS[where].parse(encode_object(body), asked_of))
+    asked = CODECS[where].decode_request(DIALECTS[where].parse(encode_object(body), asked_of))
+    return structs.replace(asked, max_output=None)  # nothing is put out
 
 
 def _inside(body: _Members, name: str) -> _Members:
