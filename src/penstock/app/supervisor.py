@@ -1,7 +1,7 @@
 """The supervisor: starts the control process and the workers of one box, and starts again whichever dies.
 
-One worker begins with the control process. The others wait until that says that it can be asked: they would only take
-turns with it on the processors, and calls are admitted as soon as one worker has been told what is in force.
+One worker begins with the control process. The others wait until that says that this one serves calls: they would only
+take turns with both on the processors.
 
 It is the parent that an operator's service manager knows. It binds the address of the data plane and does nothing else;
 it imports nothing but the standard library, and so stays at a few megabytes. Its children hold the read end of a pipe:
@@ -82,7 +82,7 @@ class Child:
 @dataclass
 class Supervisor:
     """`addresses`: the sockets that the workers listen on. `word`: the read end of a pipe, not blocking, into which the
-    control process writes when it can be asked."""
+    control process writes when it has a worker that serves."""
 
     control: Child
     workers: list[Child]

@@ -38,7 +38,7 @@ class DataInUse(PenstockError):
 class Options:
     """The command line. `parent_fd`: the read end of a pipe whose end means that the supervisor is gone. `workers`: how
     many the supervisor keeps alive, all of which a stop must reach; 0 where there is no supervisor to say so.
-    `word_fd`: the write end of a pipe on which it waits for the word that workers can ask; it may be full."""
+    `word_fd`: the write end of a pipe on which it waits for the word that a worker serves; it may be full."""
 
     config: Path
     data: Path

@@ -113,13 +113,15 @@ class Node:
 
 class Fleet:
     """`expected`: the nodes that should be there. `adjusted`: the number of the newest adjustment of a balance, which
-    every worker must come to. `reported` is set whenever `reports` says something new."""
+    every worker must come to. `reported` is set whenever `reports` says something new, `heard` once a worker has taken
+    up what it was given."""
 
     def __init__(self, answers: Answers, metrics: Metrics, expected: Iterable[str] = ()) -> None:
         self._answers = answers
         self._metrics = metrics
         self.adjusted = 0
         self.reported = asyncio.Event()
+        self.heard = asyncio.Event()
         self._nodes = {name: Node(name, Hello(name, 0), 0, 0, None) for name in expected}
         for name in self._nodes:
             metrics.worker_down(name)
@@ -283,6 +285,7 @@ class Fleet:
 
     def _hear(self, node: Node, message: Message) -> None:
         node.has_spoken = True
+        self.heard.set()
         if isinstance(message, Confirm):
             node.confirm(message.generation, message.streams_cut, time.time_ns())
             self.reported.set()

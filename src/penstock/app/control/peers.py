@@ -3,6 +3,8 @@
 What workers ask is answered here, and what is news on one side is told to the other.
 """
 
+import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
 
@@ -80,6 +82,12 @@ class Peers:
         if self.neighbours is not None:
             await self.neighbours.begin(is_alone=not parts.committer.any_live())
         await self.fleet.listen(parts.options.data / "control.sock")
+
+    async def meet(self, within_s: float) -> None:
+        """Returns when a worker serves calls, or after this time."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                await self.fleet.heard.wait()
 
     async def close(self) -> None:
         await self.fleet.close()

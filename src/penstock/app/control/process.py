@@ -40,6 +40,9 @@ from penstock.store.migrate import upgrade
 if TYPE_CHECKING:
     from penstock.app.control.administration import Administration
 
+FIRST_WORKER_WITHIN_S = 0.5
+"""For how long all else waits until a worker serves calls."""
+
 log = structlog.get_logger()
 
 
@@ -79,6 +82,8 @@ class Control:
         surface = Surface()
         self._listener = self._listen(surface)
         await self._peers.listen()
+        if parts.options.workers:
+            await self._peers.meet(FIRST_WORKER_WITHIN_S)
         _say_so(parts.options.word_fd)
         self._administration = await self._administer()
         surface.serve(self._administration.application())
@@ -172,7 +177,7 @@ async def serve(options: Options) -> None:
 
 
 def _say_so(word_fd: int | None) -> None:
-    """To the supervisor: it can be asked. One that has not listened to many words before has heard enough of them."""
+    """To the supervisor: a worker serves. One that has not listened to many words before has heard enough of them."""
     if word_fd is not None:
         with contextlib.suppress(BlockingIOError):
             os.write(word_fd, b".")
