@@ -177,7 +177,7 @@ def _supervisor(arguments: argparse.Namespace, addresses: list[list[socket.socke
     everyone = ["--data", arguments.data, "--parent-fd", str(read_end)]
     control = [*python, "penstock.app.control", "--config", arguments.config, "--workers", str(arguments.workers)]
     control += ["--word-fd", str(said), *everyone]
-    listening = [word for sockets in addresses for word in ("--listen", box.written(sockets))]
+    listening = [each for sockets in addresses for each in ("--listen", box.written(sockets))]
     descriptors = (read_end, *(place.fileno() for sockets in addresses for place in sockets))
     workers = []
     for number in range(arguments.workers):

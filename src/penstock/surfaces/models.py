@@ -39,8 +39,8 @@ class Asked(NamedTuple):
 
 class Style(NamedTuple):
     """How one vendor's clients are told. `one(alias, now_s)`: a model. `some(models, rest)`: a page of them, and
-    whether there are more. `size` and `after`: the parameters for how many, and behind which; `usual`: how many
-    without one."""
+    whether there are more. `size`, `after` and `before`: the parameters for how many, and behind or before which;
+    `usual`: how many without one. Without `size` there are no pages."""
 
     surface: str
     one: Callable[[Alias, float], dict[str, Any]]
@@ -48,6 +48,7 @@ class Style(NamedTuple):
     size: str = ""
     after: str = ""
     usual: int = 0
+    before: str = ""
 
 
 def asked_for(path: str, target: str, headers: Mapping[str, str]) -> Asked | None:
@@ -72,10 +73,19 @@ def told(asked: Asked, usable: Sequence[Alias], now_s: float) -> bytes:
             name = "".join(c if c.isprintable() else "?" for c in asked.name[:100])
             raise ModelNotFound(f"The model '{name}' does not exist here, or this key may not use it.")
         return msgspec.json.encode(style.one(found, now_s))
-    after = asked.query.get(style.after, "")
-    left = [alias for alias in usable if alias.name > after]
-    count = _count(asked) if style.size else len(left)
-    return msgspec.json.encode(style.some([style.one(alias, now_s) for alias in left[:count]], len(left) > count))
+    page, rest = _page(asked, usable) if style.size else (usable, False)
+    return msgspec.json.encode(style.some([style.one(alias, now_s) for alias in page], rest))
+
+
+def _page(asked: Asked, usable: Sequence[Alias]) -> tuple[Sequence[Alias], bool]:
+    """Those behind one name, or the last of those before another; and whether there are more on that way."""
+    style, count = asked.style, _count(asked)
+    before = asked.query.get(style.before, "") if style.before else ""
+    if before:
+        left = [alias for alias in usable if alias.name < before]
+        return left[-count:], len(left) > count
+    left = [alias for alias in usable if alias.name > asked.query.get(style.after, "")]
+    return left[:count], len(left) > count
 
 
 def _count(asked: Asked) -> int:
@@ -118,7 +128,7 @@ def _anthropic_page(models: Sequence[dict[str, Any]], rest: bool) -> dict[str, A
     return {"data": models, "has_more": rest, **ends}
 
 
-ANTHROPIC = Style("messages", _anthropic, _anthropic_page, "limit", "after_id", 20)
+ANTHROPIC = Style("messages", _anthropic, _anthropic_page, "limit", "after_id", 20, "before_id")
 
 
 # -- Gemini -----------------------------------------------------------------------------------------------------------

@@ -42,10 +42,16 @@ def test_a_page_says_whether_there_is_another() -> None:
         (False, "org/new", "org/new"),
     ]
     assert _told("/v1beta/models?pageSize=2")["nextPageToken"] == "old"
-    assert "nextPageToken" not in _told("/v1beta/models?pageToken=old")
+    assert "nextPageToken" not in _told("/v1beta/models?pageToken=old&=old")
+    assert len(_told("/v1beta/models?=bare")["models"]) == 3
     assert _told("/cohere/v1/models?page_size=1")["next_page_token"] == "bare/*"
     assert _told("/v1/models", {"anthropic-version": "x"})["has_more"] is False
-    assert len(_told("/v1/models?limit=1")["data"]) == 3, "OpenAI has no pages"
+    assert len(_told("/v1/models?limit=1&=old")["data"]) == 3, "OpenAI has no pages"
+
+
+def test_anthropics_clients_can_page_back() -> None:
+    pages = [_told(f"/v1/models?limit=1&before_id={name}", {"anthropic-version": "x"}) for name in ("org/new", "old")]
+    assert [(page["has_more"], page["first_id"]) for page in pages] == [(True, "old"), (False, "bare/*")]
 
 
 def test_a_name_may_have_slashes() -> None:
