@@ -12,7 +12,7 @@ def test_every_vendor_is_on_the_page_as_its_entry_says() -> None:
     for kind, entry in COMPATIBLE.items():
         row = (
             f"| `{kind}` | {entry.title} | {entry.base_url or 'state it'} | {', '.join(entry.paths)} | `{entry.cap}` "
-            f"| {entry.usage} | [{entry.read}]({entry.docs}) |"
+            f"| {entry.usage} | {entry.ending} | [{entry.read}]({entry.docs}) |"
         )
         missing += [] if row in PAGE else [row]
     assert missing == []

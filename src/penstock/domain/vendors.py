@@ -21,6 +21,7 @@ class CompatibleVendor(Struct, frozen=True, forbid_unknown_fields=True):
     auth: str = "bearer"
     cap: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     usage: Literal["asked", "always"] = "asked"
+    ending: Literal["done", "open"] = "open"
     lacks: tuple[str, ...] = ()
 
     @property

@@ -255,7 +255,7 @@ class Attempt:
                 out = tee.feed(data)
             rest, seen = tee.close()
             if not self._resolved:
-                if not seen and tee.reading.error is None:
+                if not self._is_whole(tee, seen) and tee.reading.error is None:
                     raise UpstreamReset("The provider's stream broke off before its end.")
                 self._complete(tee.reading, tee.counted_output)
             if rest:
@@ -275,6 +275,11 @@ class Attempt:
         finally:
             response.abort()
             self._gateway.live.pop(self._exchange.request_id, None)
+
+    def _is_whole(self, tee: Tee, seen: bool) -> bool:
+        """Whether a stream that has closed came to its end: a vendor that marks each ending is held to its mark."""
+        plan = self._plan
+        return seen and (tee.ended or plan.passage.dialect.surface not in plan.vendor.marks_end)
 
     async def _top_up(self, held: Ask, counted: int) -> None:
         """Holds another quantum on the metered limits when less than half of one is left of what is held, before what

@@ -224,7 +224,7 @@ class Chorused(Attempt):
                 out = tee.feed(data)
                 self._require_no_error(voice, tee.reading, b"")
             rest, was_seen = tee.close()
-            if not was_seen:
+            if not self._is_whole(tee, was_seen):
                 raise UpstreamReset("The provider's stream broke off before its end.")
             await pieces.put(rest)
             self._heard(voice, tee.reading, tee.counted_output())

@@ -10,7 +10,7 @@ from functools import lru_cache
 
 from penstock.domain.http import Headers, HttpRequest, Origin
 from penstock.domain.snapshot import Credential, Provider
-from penstock.providers.base import Outgoing, StopsBilling, origin_of
+from penstock.providers.base import NONE_MARKED, Outgoing, StopsBilling, origin_of
 
 BASE_URL = "https://api.anthropic.com"
 VERSION = "2023-06-01"
@@ -22,6 +22,7 @@ class Anthropic:
     kind = "anthropic"
     cancel_stops_billing: StopsBilling = "unknown"
     asks_usage = False
+    marks_end = NONE_MARKED
     forwards = frozenset({"anthropic-version", "anthropic-beta"})
 
     def surfaces(self, model: str) -> tuple[str, ...]:

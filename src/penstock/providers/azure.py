@@ -16,7 +16,7 @@ from penstock.domain.http import Headers, HttpRequest, Origin
 from penstock.domain.snapshot import Credential, Provider
 from penstock.providers.anthropic import VERSION
 from penstock.providers.base import Outgoing, StopsBilling, origin_of
-from penstock.providers.openai import OpenAI, addressed
+from penstock.providers.openai import MARKED, OpenAI, addressed
 
 PATHS = {
     "chat.completions": "/chat/completions",
@@ -32,6 +32,7 @@ class Azure:
     kind = "azure"
     cancel_stops_billing: StopsBilling = "unknown"
     asks_usage = True
+    marks_end = MARKED
     forwards = frozenset({"anthropic-version", "anthropic-beta"})
 
     def surfaces(self, model: str) -> tuple[str, ...]:

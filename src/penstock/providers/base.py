@@ -10,6 +10,9 @@ from penstock.domain.snapshot import Credential, Provider
 
 StopsBilling = Literal["yes", "no", "unknown"]
 
+NONE_MARKED: frozenset[str] = frozenset()
+"""`marks_end` of those that leave it open, or whose dialects have an ending that nobody leaves out."""
+
 FORWARDED_HEADERS = frozenset({"traceparent", "tracestate"})
 """Request headers of the caller that every provider may see. Everything else stays here, but for those of its dialect
 that a vendor's file names: callers' credentials, cookies and addresses are not the vendor's business, and an
@@ -36,6 +39,8 @@ class Vendor(Protocol):
 
     `cancel_stops_billing`: whether the vendor bills what it would have produced after the stream is closed.
     `asks_usage`: whether a usage report must be asked for in a stream (`stream_options.include_usage`).
+    `marks_end`: the surfaces whose streams always end with the dialect's mark here (`data: [DONE]`), where not all who
+    speak the dialect send one: without it such a stream was cut.
     `forwards`: names of the caller's request headers that the vendor sees besides `FORWARDED_HEADERS`, from callers
     that speak its dialect.
     """
@@ -43,6 +48,7 @@ class Vendor(Protocol):
     kind: str
     cancel_stops_billing: StopsBilling
     asks_usage: bool
+    marks_end: frozenset[str]
     forwards: frozenset[str]
 
     def surfaces(self, model: str) -> tuple[str, ...]:

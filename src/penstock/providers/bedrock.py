@@ -25,7 +25,7 @@ from penstock.dialects import eventstream
 from penstock.dialects.bedrock.invoke import ANTHROPIC_VERSION, Unpacked
 from penstock.domain.http import Headers, HttpRequest, Origin
 from penstock.domain.snapshot import Credential, Provider
-from penstock.providers.base import Outgoing, Reframer, StopsBilling, origin_of
+from penstock.providers.base import NONE_MARKED, Outgoing, Reframer, StopsBilling, origin_of
 from penstock.providers.sigv4 import AccessKey, Scope, sign
 
 _REGION = re.compile(r"bedrock-runtime(?:-fips)?\.([a-z0-9-]+)\.")
@@ -41,6 +41,7 @@ class Bedrock:
     kind = "bedrock"
     cancel_stops_billing: StopsBilling = "unknown"
     asks_usage = False
+    marks_end = NONE_MARKED
     forwards = frozenset(
         {"x-amzn-bedrock-guardrailidentifier", "x-amzn-bedrock-guardrailversion", "x-amzn-bedrock-trace"}
     )

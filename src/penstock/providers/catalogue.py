@@ -5,8 +5,8 @@ from functools import lru_cache
 from penstock.domain.http import Headers, HttpRequest, Origin
 from penstock.domain.snapshot import Credential, Provider
 from penstock.domain.vendors import CompatibleVendor
-from penstock.providers.base import Outgoing, StopsBilling, origin_of
-from penstock.providers.openai import addressed
+from penstock.providers.base import NONE_MARKED, Outgoing, StopsBilling, origin_of
+from penstock.providers.openai import MARKED, addressed
 
 STORED = "responses.stored"
 
@@ -20,6 +20,7 @@ class Catalogued:
     def __init__(self, kind: str, entry: CompatibleVendor) -> None:
         self.kind = kind
         self.asks_usage = entry.usage == "asked"
+        self.marks_end = MARKED if entry.ending == "done" else NONE_MARKED
         self._entry = entry
 
     def surfaces(self, model: str) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from functools import lru_cache
 
 from penstock.domain.http import HttpRequest, Origin
 from penstock.domain.snapshot import Credential, Provider
-from penstock.providers.base import Outgoing, StopsBilling, origin_of
+from penstock.providers.base import NONE_MARKED, Outgoing, StopsBilling, origin_of
 from penstock.providers.openai import headers
 
 BASE_URL = "https://api.cohere.com"
@@ -26,6 +26,7 @@ class Cohere:
     kind = "cohere"
     cancel_stops_billing: StopsBilling = "unknown"
     asks_usage = False
+    marks_end = NONE_MARKED
     forwards = frozenset({"x-client-name"})
 
     def surfaces(self, model: str) -> tuple[str, ...]:

@@ -4,11 +4,13 @@ Source: OpenAI API reference for the dialect; vLLM "OpenAI-Compatible Server" an
 name of the output cap (`max_tokens`, which all of them take in a chat).
 """
 
+from penstock.providers.base import NONE_MARKED
 from penstock.providers.openai import OTHERS, OpenAI
 
 
 class Compatible(OpenAI):
     kind = "compatible"
+    marks_end = NONE_MARKED
 
     def surfaces(self, model: str) -> tuple[str, ...]:
         """Most servers have Responses by now; where one answers that it has not, the call is translated."""

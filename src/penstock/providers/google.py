@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from penstock.domain.http import Headers, HttpRequest, Origin
 from penstock.domain.snapshot import Credential, Provider
-from penstock.providers.base import Outgoing, StopsBilling, origin_of
+from penstock.providers.base import NONE_MARKED, Outgoing, StopsBilling, origin_of
 
 BASE_URL = "https://generativelanguage.googleapis.com/v1beta"
 
@@ -21,6 +21,7 @@ class Google:
     kind = "google"
     cancel_stops_billing: StopsBilling = "unknown"
     asks_usage = False
+    marks_end = NONE_MARKED
     forwards = frozenset({"x-goog-api-client"})
 
     def surfaces(self, model: str) -> tuple[str, ...]:

@@ -33,6 +33,8 @@ _AT_RESPONSES_ALONE = re.compile(r"(o1|o3|gpt-[5-9][.\d]*)-pro|codex|.*-codex|co
 
 _CAPS = {"chat.completions": "max_completion_tokens", "responses": "max_output_tokens"}
 _WITH_RESPONSES = ("responses.compact", "responses.input_tokens", "responses.stored")
+MARKED = frozenset({"chat.completions", "completions"})
+"""The reference says of these that `data: [DONE]` ends each stream."""
 OTHERS = (*_WITH_RESPONSES, "completions", "embeddings", "moderations")
 
 
@@ -40,6 +42,7 @@ class OpenAI:
     kind = "openai"
     cancel_stops_billing: StopsBilling = "unknown"
     asks_usage = True
+    marks_end = MARKED
     forwards = frozenset({"openai-beta"})
 
     def surfaces(self, model: str) -> tuple[str, ...]:

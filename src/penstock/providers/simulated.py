@@ -21,7 +21,7 @@ from msgspec import Struct
 from penstock.dialects.base import encode_object
 from penstock.domain.http import Headers, HttpRequest
 from penstock.domain.snapshot import Credential, Provider
-from penstock.providers.base import Outgoing, StopsBilling
+from penstock.providers.base import NONE_MARKED, Outgoing, StopsBilling
 from penstock.providers.openai import target
 
 DEFAULT_TOKENS = 16
@@ -32,6 +32,7 @@ class Simulated:
     kind = "simulated"
     cancel_stops_billing: StopsBilling = "yes"
     asks_usage = True
+    marks_end = NONE_MARKED
     forwards: frozenset[str] = frozenset()
 
     def surfaces(self, model: str) -> tuple[str, ...]:

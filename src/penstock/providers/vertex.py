@@ -21,7 +21,7 @@ from msgspec import Struct
 from penstock.dialects.base import decode_reply, encode_object, members_of
 from penstock.domain.http import Headers, HttpRequest, Origin
 from penstock.domain.snapshot import Credential, Provider
-from penstock.providers.base import Outgoing, StopsBilling, origin_of
+from penstock.providers.base import NONE_MARKED, Outgoing, StopsBilling, origin_of
 from penstock.providers.google import method
 
 ANTHROPIC_VERSION = "vertex-2023-10-16"
@@ -55,6 +55,7 @@ class Vertex:
     kind = "vertex"
     cancel_stops_billing: StopsBilling = "unknown"
     asks_usage = False
+    marks_end = NONE_MARKED
     forwards = frozenset({"anthropic-beta"})
 
     def surfaces(self, model: str) -> tuple[str, ...]:

@@ -183,14 +183,16 @@ class KeyUses:
 class Caller:
     """One caller: it sends its body in one step, reads each chunk in another, and keeps what it was told."""
 
-    def __init__(self, steps: Steps, body: bytes, headers: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, steps: Steps, body: bytes, headers: dict[str, str] | None = None, path: str = "/v1/chat/completions"
+    ) -> None:
         self.steps = steps
         self.sent = body
         self.status = 0
         self.headers: dict[str, str] = {}
         self.body = b""
         self.ended = False
-        self.request = Request(self, "POST", "/v1/chat/completions", "/v1/chat/completions", {})
+        self.request = Request(self, "POST", path, path, {})
         self.request.headers = {"authorization": f"Bearer {SECRET}", **(headers or {})}
 
     def leave(self) -> None:
@@ -269,8 +271,8 @@ class Plane:
             if id in needed or id in mentioned
         ]
 
-    def caller(self, **members: Any) -> Caller:
-        return Caller(self.steps, body(**members))
+    def caller(self, *, path: str = "/v1/chat/completions", **members: Any) -> Caller:
+        return Caller(self.steps, body(**members), path=path)
 
     async def call(self, *answers: Answer, **members: Any) -> Caller:
         """One call to its end."""

@@ -13,7 +13,7 @@ from msgspec import structs
 from penstock.app.break_glass import seen_through
 from penstock.domain.journal import Hold
 from penstock.domain.policy import Limit
-from penstock.domain.snapshot import Alias, Deployment, Kill
+from penstock.domain.snapshot import Alias, Deployment, Kill, Provider
 from penstock.errors import UpstreamConnectFailed, UpstreamReset, UpstreamTimeout
 from penstock.testing.plane import (
     DONE,
@@ -369,6 +369,37 @@ async def test_streams_end_once_however_they_end(plane: Plane, ending: bytes) ->
     await plane.call(answer, stream=True)
     plane.check()
     assert plane.last().cause == "completed"
+
+
+def of_kind(kind: str) -> dict[str, Provider]:
+    return {name: Provider(name, kind, f"http://{name}.test/v1") for name in ("lab", "lab2")}
+
+
+@pytest.mark.parametrize(
+    ("kind", "is_held"), [("openai", True), ("mistral", True), ("vllm", False), ("compatible", False)]
+)
+@pytest.mark.parametrize("surface", ["/v1/chat/completions", "/v1/messages"])
+async def test_a_stream_without_its_mark_was_cut_where_the_vendor_marks_each_ending(
+    plane: Plane, kind: str, is_held: bool, surface: str
+) -> None:
+    plane.gateway.snapshot = world(providers=of_kind(kind))
+    caller = await plane.call(Answer(event("Hello", id="1"), FINISH), path=surface, stream=True)
+    assert caller.status == 200
+    assert (b"error" in caller.body) == is_held
+    plane.check()
+    told = ("failed", "upstream_reset") if is_held else ("completed", "")
+    assert (plane.last().cause, plane.last().error_code) == told
+    assert plane.last().cost_basis == "estimated"
+    whole = await plane.call(Answer(event("Hello", id="1"), FINISH, b"data: [DONE]"), path=surface, stream=True)
+    assert b"error" not in whole.body
+
+
+async def test_a_stream_that_is_cut_between_its_choices_is_held_to_its_mark_as_well(plane: Plane) -> None:
+    plane.gateway.snapshot = world(providers=of_kind("azure"))
+    each = [event(choices=[{"index": at, "delta": {"content": "x"}, "finish_reason": "stop"}]) for at in (0, 1)]
+    await plane.call(Answer(*each), stream=True, n=2)
+    plane.check()
+    assert plane.last().error_code == "upstream_reset"
 
 
 @pytest.mark.parametrize("stream", [False, True])

@@ -22,6 +22,7 @@ surfaces = { embeddings = "/vectors" }
 auth = "x-riverside-key"
 cap = "max_completion_tokens"
 usage = "always"
+ending = "done"
 docs = "https://riverside.example/docs"
 read = "2026-11-26"
 """
@@ -42,6 +43,7 @@ def test_a_new_vendor_is_one_entry() -> None:
     vendor = Catalogued("riverside", entry)
     assert vendor.surfaces("model-1") == ("chat.completions", "embeddings")
     assert not vendor.asks_usage
+    assert vendor.marks_end == {"chat.completions", "completions"}
     assert vendor.output_cap_field("chat.completions") == "max_completion_tokens"
     address, headers = sent(vendor)
     assert address == "https://api.riverside.example:443/openai/chat/completions"
