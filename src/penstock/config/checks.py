@@ -281,7 +281,8 @@ class _Known:
 
     names: Mapping[str, set[str]]
     environments: set[str]
-    users: set[str]
+    users: set[str] | None
+    """Those of the file's keys; None where signed claims say who a call's user is, which may be anybody."""
     organisations: Mapping[str, str]
     """Team -> whose it is."""
     projects: Mapping[str, DeclaredProject]
@@ -297,7 +298,9 @@ class _Known:
                 "organisation": {DEFAULT_ORGANISATION, *parsed.names("organisations")},
             },
             environments={item.environment for _, item in parsed.objects("projects")},
-            users={item.user for _, item in parsed.objects("keys") if item.user},
+            users=None
+            if parsed.contents.identity.names_users()
+            else {item.user for _, item in parsed.objects("keys") if item.user},
             organisations={item.name: item.organisation for _, item in parsed.objects("teams")},
             projects={item.name: item for _, item in parsed.objects("projects")},
             keys={item.name: item for item in _completed_keys(parsed)},
@@ -309,7 +312,7 @@ class _Known:
         for dimension, value in match.items():
             if dimension == "environment" and value not in self.environments:
                 yield dimension, f"no project has the environment {shown(value)}"
-            elif dimension == "user" and value not in self.users:
+            elif dimension == "user" and self.users is not None and value not in self.users:
                 yield dimension, f"no key is of the user {shown(value)}"
             elif dimension == "model" and not self.has_model(value):
                 yield dimension, f"there is no model {shown(value)}"
@@ -360,7 +363,7 @@ class _Known:
         ):
             return f"the team {shown(team)} has no project with the environment {shown(environment)}"
         asked = {name: match[name] for name in ("team", "project", "environment") if name in match}
-        if user and asked:
+        if user and asked and self.users is not None:
             theirs = [self._of_key(key) for key in self.keys.values() if key.user == user]
             if not any(asked.items() <= dimensions.items() for dimensions in theirs):
                 return f"no key of the user {shown(user)} has " + ", ".join(f"{n} {shown(v)}" for n, v in asked.items())

@@ -21,7 +21,9 @@ Spot = tuple[int, int]
 """Line and column, from 1."""
 
 _INTEGER = re.compile(r"[-+]?(0|[1-9][0-9_]*)")
-_FRACTION = re.compile(r"[-+]?[0-9][0-9_]*\.[0-9_]*")
+_FRACTION = re.compile(r"[-+]?(?:[0-9][0-9_]*(?:\.[0-9_]*)?|\.[0-9][0-9_]*)(?:[eE][-+]?[0-9]{1,2})?")
+"""As YAML 1.2 writes them, and as programs write small and large ones: `.5`, `1.0e-05`, `1e6`."""
+_POWER_OR_POINT = re.compile(r"[.eE]")
 _CORE = "tag:yaml.org,2002:"
 _PLAIN_TAGS = {_CORE + kind for kind in ("str", "int", "float", "bool", "null", "timestamp", "value")}
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -171,7 +173,7 @@ class _Builder:
             return text.lower() == "true"
         if len(text) <= 40 and _INTEGER.fullmatch(text):
             return int(text)
-        if len(text) <= 40 and _FRACTION.fullmatch(text):
+        if len(text) <= 40 and _POWER_OR_POINT.search(text) and _FRACTION.fullmatch(text):
             return Decimal(text)
         return text
 

@@ -124,6 +124,11 @@ class Identity(_Section):
                     raise ValueError(f"names the {field} {shown(one)} twice")
         return value
 
+    def names_users(self) -> bool:
+        """Whether somebody's signed word says who the user of a call is."""
+        told = [rule.user for issuer in self.issuers for rule in issuer.rules]
+        return any(told) or (self.gateway is not None and self.gateway.user is not None)
+
     def sources(self) -> list[str]:
         """Where keys are looked for, each once."""
         signers: list[Any] = [*self.issuers, *([self.gateway] if self.gateway else [])]

@@ -118,14 +118,22 @@ def _in_list(written: dict[str, Any], loc: Path) -> bool:
 
 def _fault(document: Document, detail: ErrorDetails) -> Fault:
     """A pydantic error as a fault of the file: never with the value, unless our own sentence repeats it."""
-    kind, path = detail["type"], tuple(step for step in detail["loc"] if step != "[key]")
-    if kind == "extra_forbidden":
+    path = place_of(detail)
+    if detail["type"] == "extra_forbidden":
         return document.fault(path, _unknown(path), at_key=True)
-    if kind == "value_error":
-        message = str(detail["ctx"]["error"])
-    else:
-        message = _SENTENCES.get(kind) or detail["msg"].replace("Input should be", "must be")
-    return document.fault(path, message, at_key="[key]" in detail["loc"])
+    return document.fault(path, sentence_of(detail), at_key="[key]" in detail["loc"])
+
+
+def place_of(detail: ErrorDetails) -> Path:
+    """Where a pydantic error lies: in a mapping, the name that is wrong stands for itself."""
+    return tuple(step for step in detail["loc"] if step != "[key]")
+
+
+def sentence_of(detail: ErrorDetails) -> str:
+    """A pydantic error as we say it, in a file or elsewhere."""
+    if detail["type"] == "value_error":
+        return str(detail["ctx"]["error"])
+    return _SENTENCES.get(detail["type"]) or detail["msg"].replace("Input should be", "must be")
 
 
 def _unknown(path: Path) -> str:

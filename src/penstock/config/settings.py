@@ -487,6 +487,14 @@ class MatchSettings(_Section):
     provider: Name | None = None
     tag: dict[Name, TagValue] = {}
 
+    @field_validator("tag")
+    @classmethod
+    def _of_one_customer(cls, value: dict[str, str], info: ValidationInfo) -> dict[str, str]:
+        named = info.data.get("customer")
+        if named is not None and value.get("customer", named) != named:
+            raise ValueError("can match nothing: `customer` is the tag `customer`, and another one is named there")
+        return value
+
     def pairs(self) -> dict[str, str]:
         """Sorted by dimension; tags as `tag:<name>`."""
         fields = {name: value for name in MATCHABLE if (value := getattr(self, name)) is not None}

@@ -17,6 +17,7 @@ from pydantic import AfterValidator, BeforeValidator, WithJsonSchema
 from penstock.config.environment import check_reference, vault_name
 from penstock.config.place import HOST, is_listen_address
 from penstock.domain.money import MAX_NANOUSD, NANO
+from penstock.domain.policy import MATCHABLE
 from penstock.domain.tags import MAX_TAG_VALUE, is_tag_name, is_tag_value
 from penstock.errors import ConfigError
 
@@ -26,8 +27,6 @@ MAX_GRACE_MS = 90 * MAX_DURATION_MS
 SHOWN_CHARACTERS = 60
 STORE_SETTINGS = ("host", "port", "sslmode", "sslrootcert", "sslcert", "sslkey", "connect_timeout")
 """What may stand behind the `?` of a PostgreSQL address; libpq's words."""
-
-EACH = ("team", "project", "key", "user", "customer", "model", "provider")
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _SPAN = re.compile(r"([0-9]{1,6})([hdw])", re.ASCII)
@@ -155,7 +154,9 @@ def amount_in(unit: object, value: object) -> int:
         raise ValueError("must be more than 0")
     if unit == "usd":
         return nanousd(amount)
-    if amount != amount.to_integral_value() or amount > MAX_NANOUSD:
+    if amount > MAX_NANOUSD:
+        raise ValueError(f"must be no more than {MAX_NANOUSD}")
+    if amount != amount.to_integral_value():
         raise ValueError("must be a whole number; only limits in usd have fractions")
     return int(amount)
 
@@ -316,8 +317,8 @@ def each_dimension(value: object) -> str:
     text = _text(value)
     if text.startswith("tag:") and is_tag_name(text[4:]):
         return text
-    if text not in EACH:
-        raise ValueError(f"{shown(text)} is not known here; available: {', '.join(EACH)}, tag:NAME")
+    if text not in MATCHABLE:
+        raise ValueError(f"{shown(text)} is not known here; available: {', '.join(MATCHABLE)}, tag:NAME")
     return text
 
 
@@ -402,5 +403,5 @@ PriceUsd = Annotated[Decimal, _by(price), WithJsonSchema(_USD)]
 Each = Annotated[
     str,
     _by(each_dimension),
-    WithJsonSchema({"type": "string", "pattern": f"^({'|'.join(EACH)}|tag:{_NAME.pattern})$"}),
+    WithJsonSchema({"type": "string", "pattern": f"^({'|'.join(MATCHABLE)}|tag:{_NAME.pattern})$"}),
 ]

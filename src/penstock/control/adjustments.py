@@ -100,10 +100,8 @@ def _place(limit: Limit, asked: Correction, now: int) -> Charge:
 
 
 def _amount(limit: Limit, written: Any) -> int:
-    negative = isinstance(written, str) and written.startswith("-")
     try:
-        exact = values.number(nouns.exact(written[1:] if negative else written, "amount"))
-        exact = -exact if negative else exact
+        exact = values.number(nouns.exact(written, "amount"))
         amount = values.nanousd(exact) if limit.unit == "usd" else int(exact)
     except ValueError as error:
         raise InvalidNoun(str(error), "amount") from None

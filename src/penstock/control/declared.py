@@ -310,7 +310,7 @@ async def _put_objects(write: Write, pepper: bytes, config: Config) -> None:
         await _put(write, teams.TEAM, await teams.columns(write, team))
     for project in config.projects:
         await _put(write, projects.PROJECT, project.model_dump())
-    for user in sorted({key.user for key in config.keys if key.user}):
+    for user in sorted(_users_of(config)):
         if not await references.is_known(write.conn, "user", user):
             await users.add(write, users.User(name=user))
     for key in parents_first(config.keys):
@@ -361,9 +361,16 @@ async def _refuse_strays(conn: AsyncConnection) -> None:
         )
 
 
+def _users_of(config: Config) -> set[str]:
+    """The file's users: those of its keys and, where signed claims say who calls, of its limits."""
+    return {key.user for key in config.keys if key.user} | {
+        it.match["user"] for it in config.limits if "user" in it.match
+    }
+
+
 async def _drop_unused_users(write: Write, config: Config) -> None:
-    """The file's users are those of its keys. One that a key of the API has taken up stays."""
-    wanted = {key.user for key in config.keys}
+    """One that a key or a limit of the API has taken up stays."""
+    wanted = _users_of(config)
     for row in await _file_rows(write.conn, users.USER):
         if row["name"] not in wanted and not await references.uses(write.conn, "user", row["name"]):
             await nouns.drop(write, users.USER, row)

@@ -251,6 +251,8 @@ async def _check_match(write: Write, match: Mapping[str, str]) -> None:
     for kind in _NAMED:
         if kind in match and not (kind == "team" and await _is_of_own_project(write, match)):
             await references.require(conn, kind, match[kind], f"match.{kind}", write.by.reach)
+    if "user" in match and not await _is_users_key(write, match["user"]):
+        await references.require(conn, "user", match["user"], "match.user", write.by.reach)
     if "environment" in match:
         known = select(exists().where(projects.c.environment == match["environment"]))
         if not (await conn.execute(known)).scalar():
@@ -278,11 +280,21 @@ async def _check_match(write: Write, match: Mapping[str, str]) -> None:
         _refuse_contradiction(match, f"project {match['project']!r}", facts)
     if "key" in match:
         _refuse_contradiction(match, f"key {match['key']!r}", await _facts_of_key(conn, match["key"]))
-        allowed = (await conn.execute(select(keys.c.allowed_tags).where(keys.c.name == match["key"]))).scalar_one()
-        for tag, values in allowed.items():
+        query = select(keys.c.allowed_tags, keys.c.models).where(keys.c.name == match["key"])
+        rights = (await conn.execute(query)).one()
+        if "model" in match and rights.models and not references.covered(match["model"], rights.models):
+            sentence = f"no call can match: key {match['key']!r} may not use the model {match['model']!r}"
+            raise InvalidNoun(sentence, "match.model")
+        for tag, values in rights.allowed_tags.items():
             if match.get(_TAG + tag, values[0]) not in values:
                 sentence = f"no call can match: key {match['key']!r} does not allow that value of the tag {tag!r}"
                 raise InvalidNoun(sentence, f"match.{_TAG}{tag}")
+
+
+async def _is_users_key(write: Write, user: str) -> bool:
+    """Whether a key within reach is of this user, who is then no news."""
+    known = select(exists().where(keys.c.user == user, visible("key", write.by.reach)))
+    return bool((await write.conn.execute(known)).scalar())
 
 
 async def _is_of_own_project(write: Write, match: Mapping[str, str]) -> bool:

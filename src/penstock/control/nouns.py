@@ -15,6 +15,7 @@ from sqlalchemy import Table, delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from penstock.config.document import dotted
+from penstock.config.loading import place_of, sentence_of
 from penstock.control import audit, references
 from penstock.control.paging import Listing, Page, cut
 from penstock.control.tenancy import tenant_of, visible
@@ -29,9 +30,7 @@ M = TypeVar("M", bound=BaseModel)
 MAX_DIGITS = 30
 MAX_REASON = 1_000
 
-_DECIMAL = re.compile(r"[0-9]{1,20}(\.[0-9]{1,20})?", re.ASCII)
-
-_SENTENCES = {"extra_forbidden": "there is no such field", "missing": "is missing"}
+_DECIMAL = re.compile(r"-?[0-9]{1,20}(\.[0-9]{1,20})?([eE][-+]?[0-9]{1,2})?", re.ASCII)
 
 
 class Noun(msgspec.Struct, frozen=True):
@@ -57,8 +56,8 @@ def validated(shape: type[M], fields: Mapping[str, Any]) -> M:
         return shape.model_validate(dict(fields))
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        sentence = _SENTENCES.get(first["type"]) or first["msg"].removeprefix("Value error, ")
-        raise InvalidNoun(sentence, dotted(first["loc"])) from None
+        sentence = "there is no such field" if first["type"] == "extra_forbidden" else sentence_of(first)
+        raise InvalidNoun(sentence, dotted(place_of(first))) from None
 
 
 def exact(amount: Any, place: str) -> Any:

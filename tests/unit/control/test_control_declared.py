@@ -195,6 +195,16 @@ async def test_a_user_whom_the_api_took_up_stays(plane: Any, file: File) -> None
     assert ("delete", "user", "ada") not in steps
 
 
+async def test_a_limit_may_name_a_user_whom_only_signed_claims_name(plane: Any, file: File) -> None:
+    front = "{header: x-who, issuer: 'https://i.test', audience: p, jwks: 'https://i.test/keys', keys: [ci], user: sub}"
+    text = FILE.replace("user: ada, ", "") + f"identity: {{gateway: {front}}}\n"
+    limit = "  - {match: {user: bob}, unit: requests, amount: 5, per: day}\n"
+    steps = await file.apply(text.replace("identity:", f"{limit}identity:"))
+    assert ("create", "user", "bob") in steps
+    assert ("user", "bob") in [pair for limit in _snapshot(plane).limits.values() for pair in limit.match]
+    assert ("delete", "user", "bob") in await file.apply(text)
+
+
 async def test_limits_of_the_api_may_stand_on_declared_objects(plane: Any, file: File) -> None:
     await file.apply(FILE)
     fields: dict[str, Any] = {"name": "extra", "match": {"key": "ci"}, "unit": "usd", "amount": 1, "per": "day"}

@@ -22,6 +22,7 @@ DAILY = {"name": "daily", "match": {"team": "growth"}, "unit": "usd", "amount": 
         ("0.1", 100_000_000, "0.1"),
         (0.1, 100_000_000, "0.1"),
         (Decimal("0.000000001"), 1, "0.000000001"),
+        ("1e-05", 10_000, "0.00001"),
         ("9223372036.854775807", 2**63 - 1, "9223372036.854775807"),
     ],
 )
@@ -61,6 +62,8 @@ async def test_a_limit_is_published_as_workers_match_it(plane: Any) -> None:
         ({"amount": "many"}, "amount"),
         ({"amount": True}, "amount"),
         ({"amount": "0.0000000001"}, "amount"),
+        ({"amount": "-5"}, "amount"),
+        ({"amount": "1e-10"}, "amount"),
         ({"amount": Decimal("1e999999")}, "amount"),
         ({"amount": Decimal("NaN")}, "amount"),
         ({"amount": 10**30}, "amount"),
@@ -75,6 +78,10 @@ async def test_a_limit_is_published_as_workers_match_it(plane: Any) -> None:
         ({"each": "colour"}, "each"),
         ({"match": {"team": "nobody"}}, "match.team"),
         ({"match": {"project": "nothing"}}, "match.project"),
+        ({"match": {"user": "nobody"}}, "match.user"),
+        ({"match": {"key": "ci", "model": "lab/other"}}, "match.model"),
+        ({"match": {"customer": "acme", "tag": {"customer": "zeta"}}}, "match.tag"),
+        ({"match": {"tag": {"bad name": "x"}}}, "match.tag.bad name"),
         ({"match": {"key": "nothing"}}, "match.key"),
         ({"match": {"provider": "nobody"}}, "match.provider"),
         ({"match": {"model": "big-2025"}}, "match.model"),
@@ -97,7 +104,7 @@ async def test_a_limit_that_breaks_a_rule_is_refused_with_its_place(
     plane: Any, fields: dict[str, Any], place: str
 ) -> None:
     await plane.seed()
-    await plane.change(keys.create, plane.pepper, {"name": "ci", "tags": {"feature": "search"}})
+    await plane.change(keys.create, plane.pepper, {"name": "ci", "tags": {"feature": "search"}, "models": ["big"]})
     await plane.change(teams.create, {"name": "other"})
     await plane.change(providers.create, {"name": "lab2", "kind": "simulated"})
     with pytest.raises(InvalidNoun) as refusal:
