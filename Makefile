@@ -12,6 +12,7 @@ help: ## what each target does
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/runtime.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@$(BIN)/python -m compileall -q src # else each process does it for itself where Python may not write
 	@touch $@
 
 .venv/.dev: .venv/.runtime requirements/dev.lock

@@ -84,7 +84,10 @@ def test_a_room_says_what_it_owns_and_exports_little(room: Path) -> None:
     ("process", "heavy"),
     [
         ("worker", {"fastapi", "sqlalchemy", "genai_prices", "pydantic", "typer", "rich", "alembic"}),
-        ("control.__main__", {"fastapi", "starlette", "typer", "rich", "alembic", "authlib", "joserfc"}),
+        (
+            "control.__main__",
+            {"fastapi", "starlette", "typer", "rich", "alembic", "authlib", "joserfc", "sqlalchemy.orm", "httpx2"},
+        ),
     ],
     ids=["a worker, none of the control plane", "a control process, before its workers are served, no admin surface"],
 )

@@ -14,11 +14,12 @@ from pathlib import Path
 # The process turns it on again when it is.
 gc.disable()
 
-# structlog looks for rich, to draw on a terminal. Nothing here does, and rich is a twentieth of the way.
-sys.modules["rich"] = None  # type: ignore[assignment]
-import structlog  # noqa: E402, F401
+from penstock.app.control.spared import spared  # noqa: E402
 
-del sys.modules["rich"]
+with spared():
+    import genai_prices  # noqa: F401
+    import sqlalchemy.ext.asyncio  # noqa: F401
+    import structlog  # noqa: F401
 
 import uvloop  # noqa: E402
 from sqlalchemy.exc import SQLAlchemyError  # noqa: E402

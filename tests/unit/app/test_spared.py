@@ -1,0 +1,50 @@
+"""What libraries bring and nothing here uses is not loaded, and is there for whoever asks for it later."""
+
+import subprocess
+import sys
+
+
+def _says(script: str) -> str:
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def test_an_engine_works_without_what_is_spared() -> None:
+    script = """
+import asyncio, sys
+from penstock.app.control.spared import spared
+with spared():
+    import sqlalchemy.ext.asyncio as aio
+from sqlalchemy import text
+async def main():
+    engine = aio.create_async_engine("sqlite+aiosqlite://")
+    async with engine.connect() as connection:
+        print((await connection.execute(text("select 6 * 7"))).scalar_one(), "sqlalchemy.orm" in sys.modules)
+    await engine.dispose()
+asyncio.run(main())
+"""
+    assert _says(script) == "42 False"
+
+
+def test_what_was_spared_can_be_had_afterwards() -> None:
+    script = """
+from penstock.app.control.spared import spared
+with spared():
+    import genai_prices, structlog, sqlalchemy.ext.asyncio
+from genai_prices.update_prices import UpdatePrices
+from sqlalchemy.ext.asyncio.session import AsyncSession
+import rich
+print(UpdatePrices.__name__, AsyncSession.__name__, rich.__name__)
+"""
+    assert _says(script) == "UpdatePrices AsyncSession rich"
+
+
+def test_what_is_loaded_already_stays_as_it_is() -> None:
+    script = """
+import rich, genai_prices.update_prices as before, sys
+from penstock.app.control.spared import spared
+with spared():
+    import genai_prices
+print(sys.modules["genai_prices.update_prices"] is before, sys.modules["rich"] is rich)
+"""
+    assert _says(script) == "True True"
