@@ -84,14 +84,14 @@ class Ledger:
 
         # The keys under one another share what each key is allowed.
         counted = dims if "root" not in dims else {**dims, "key": dims["root"]}
+        outcome = self._machine.reserve(limits, counted, ask, self._clock() // NS_PER_S)
+        if isinstance(outcome, Reservation):
+            return Admission(self, attempt_id, outcome)
 
         def attempt(final: bool) -> Reservation | Denial | Short:
             return self._machine.reserve(limits, counted, ask, self._clock() // NS_PER_S, final=final)
 
-        outcome = attempt(False)
-        if not isinstance(outcome, Reservation):
-            outcome = await self._obtain(outcome, attempt)
-        return Admission(self, attempt_id, outcome)
+        return Admission(self, attempt_id, await self._obtain(outcome, attempt))
 
     async def _obtain(self, outcome: Denial | Short, attempt: Callable[[bool], _Held | Denial | Short]) -> _Held:
         """What `attempt` holds with what more is leased for it. Raises what refuses it."""

@@ -141,7 +141,7 @@ class Machine:
         """What is asked on each line that is charged; and the lines that have less than that left, with what is asked
         there."""
         owed = ask.amounts()
-        amounts = [owed[line.unit] for line in lines.charged]
+        amounts = list(map(owed.__getitem__, lines.units))
         if ask.metered is not None and lines.has_metered:
             first = ask.metered.amounts()
             amounts = [

@@ -19,12 +19,11 @@ ONE_PLACE = 1
 
 
 class Line:
-    """One limit and the balance on which it counts a call, with the slice that is spent there, if one is. `is_whole`:
-    of a fixed window that this worker holds the whole of. `is_leased`: of one of which it spends a slice once. Of other
-    lines, shares and sliding windows, the balance knows better.
+    """One limit and the balance on which it counts a call. `slice`: what this worker may spend there, None where it
+    holds the whole of the limit; `spent`: the same where it is spent once, None for a share.
     """
 
-    __slots__ = ("balance", "book", "is_leased", "is_whole", "limit", "refuses", "slice", "unit")
+    __slots__ = ("balance", "book", "limit", "refuses", "slice", "spent", "unit")
 
     def __init__(self, limit: Limit, balance: Balance) -> None:
         self.limit = limit
@@ -33,13 +32,11 @@ class Line:
         self.balance = balance
         self.book = balance.book
         self.slice = balance.slice
-        self.is_whole = balance.slice is None and balance.trail is None
-        self.is_leased = balance.slice is not None and not balance.slice.stands and balance.trail is None
+        self.spent = None if balance.slice is None or balance.slice.stands else balance.slice
 
     def take(self, amount: int) -> None:
         """Holds this much for one call."""
-        balance = self.balance
-        balance.open += 1
+        self.balance.open += 1
         self.hold(amount)
 
     def hold(self, amount: int) -> None:
@@ -49,9 +46,8 @@ class Line:
         self.book.held += amount
         if balance.trail is not None:
             balance.trail.taken += amount
-        slice = self.slice
-        if slice is not None and not slice.stands:
-            slice.held += amount
+        if self.spent is not None:
+            self.spent.held += amount
 
     def settle(self, held: int, owed: int) -> None:
         """Turns what one call holds into what it owes."""
@@ -62,10 +58,9 @@ class Line:
         self.book.held -= held
         if balance.trail is not None:
             balance.trail.taken += owed - held
-        slice = self.slice
-        if slice is not None and not slice.stands:
-            slice.held -= held
-            slice.spend(owed)
+        if self.spent is not None:
+            self.spent.held -= held
+            self.spent.spend(owed)
         if not balance.settled:
             self.book.forget_if_empty(balance)
 
@@ -82,12 +77,16 @@ class Lines:
     order of the limits, and `places` among concurrent calls, which are not. `version`: of the layout in which they
     were found, 0 as long as balances are missing in it."""
 
-    __slots__ = ("_since_s", "_until_s", "_values", "charged", "has_metered", "limits", "places", "version", "where")
+    __slots__ = (
+        *("_since_s", "_until_s", "_values", "charged", "has_metered", "limits", "places", "units", "version"),
+        "where",
+    )
 
     def __init__(self, limits: Sequence[Limit], dims: Mapping[str, str], balances: Sequence[Balance]) -> None:
         lines = [Line(limit, balance) for limit, balance in zip(limits, balances, strict=True)]
         self.limits = limits
         self.charged = [line for line in lines if line.unit != "concurrent"]
+        self.units = [line.unit for line in self.charged]
         self.places = [line for line in lines if line.unit == "concurrent"]
         self.has_metered = any(line.limit.mode == "metered" for line in lines)
         self.where = packed([key_of(line) for line in self.charged])
@@ -99,18 +98,20 @@ class Lines:
     def lacking(self, amounts: Sequence[int]) -> list[tuple[Line, int]]:
         """The lines on which less is left than these amounts, beside `charged`, and a place; with what is asked there.
 
-        This and `take` are the two steps that every call takes for each limit: what most lines are is written out.
+        This and `take` are the two steps that every call takes for each limit, so what `Balance.left` and `Line.take`
+        do is written out.
         """
         found = []
         for line, amount in zip(self.charged, amounts, strict=True):
-            if line.is_whole:
-                balance = line.balance
-                lacks = balance.settled + balance.held + amount > line.limit.amount
-            elif line.is_leased:
-                slice = line.slice
-                lacks = amount > slice.amount - slice.held  # type: ignore[union-attr]
+            spent, balance = line.spent, line.balance
+            if spent is not None:
+                lacks = amount > spent.amount - spent.held
+            elif line.slice is None:
+                trail = balance.trail
+                used = balance.settled + balance.held if trail is None else trail.taken
+                lacks = used + amount > line.limit.amount
             else:
-                lacks = amount > line.balance.left(line.limit)
+                lacks = amount > balance.left(line.limit)
             if lacks and amount and line.refuses:
                 found.append((line, amount))
         for line in self.places:
@@ -121,15 +122,14 @@ class Lines:
     def take(self, amounts: Sequence[int]) -> None:
         """Holds these amounts, beside `charged`, and a place, for one call."""
         for line, amount in zip(self.charged, amounts, strict=True):
-            if line.is_whole or line.is_leased:
-                balance = line.balance
-                balance.open += 1
-                balance.held += amount
-                line.book.held += amount
-                if line.is_leased:
-                    line.slice.held += amount  # type: ignore[union-attr]
-            else:
-                line.take(amount)
+            balance, spent = line.balance, line.spent
+            balance.open += 1
+            balance.held += amount
+            line.book.held += amount
+            if balance.trail is not None:
+                balance.trail.taken += amount
+            if spent is not None:
+                spent.held += amount
         for line in self.places:
             line.take(ONE_PLACE)
 
