@@ -8,6 +8,8 @@
     |   |   |-- BodyTooLarge           413 request_too_large
     |   |   |-- InvalidTokenRequest    400 invalid_request   of a token; .error is RFC 6749's word for it
     |   |   |-- UnsupportedByTarget    400 unsupported_by_target
+    |   |   |   `-- ThreadUnsupported  400 unsupported_by_target   .details: what makes Anthropic's clients do without
+    |   |   |-- ContextTooLong         400 context_length_exceeded the provider says so
     |   |   |-- UnpricedModel          400 unpriced_model
     |   |   `-- NoOutputBound          400 invalid_request   a dollar limit applies and nothing caps the output
     |   |-- InternalError              500 internal_error        a fault of the gateway's own
@@ -110,6 +112,19 @@ class BodyTooLarge(InvalidRequest):
 
 class UnsupportedByTarget(InvalidRequest):
     code = "unsupported_by_target"
+
+
+class ThreadUnsupported(UnsupportedByTarget):
+    """A conversation that the vendor is to keep. `details` are those of Anthropic's own refusal, by which its clients
+    know that they must send the whole conversation (API reference, "Errors"; guide "Message threads")."""
+
+    details: ClassVar[dict[str, str]] = {"error_code": "thread_unsupported_request"}
+
+
+class ContextTooLong(InvalidRequest):
+    """What is asked does not fit into the model's context window."""
+
+    code = "context_length_exceeded"
 
 
 class UnpricedModel(InvalidRequest):

@@ -1,10 +1,12 @@
 """Google's own client against a model whose provider speaks OpenAI's dialect."""
 
+import base64
 import json
 from typing import Any
 
+import pytest
 from google import genai
-from google.genai import types
+from google.genai import errors, types
 
 from penstock.testing import scripted
 from penstock.testing.lab import Lab
@@ -48,3 +50,22 @@ def test_a_tool_is_called_and_its_result_goes_back(lab: Lab) -> None:
     assert asked["tool_calls"][0]["id"] == told["tool_call_id"] == "call_1"
     assert json.loads(asked["tool_calls"][0]["function"]["arguments"]) == {"river": "Po"}
     assert "2" in told["content"]
+
+
+def test_an_overloaded_provider_is_unavailable_in_the_status_that_googles_client_tries_again(lab: Lab) -> None:
+    lab.provider.on("lab-upstream", scripted.fails(529))
+    config = types.GenerateContentConfig(max_output_tokens=20)
+    with _client(lab) as client, pytest.raises(errors.ServerError) as told:
+        client.models.generate_content(model="lab-model", contents="Say hello.", config=config)
+    assert told.value.code == 503
+    assert told.value.status == "UNAVAILABLE"
+
+
+def test_an_image_reaches_another_vendor_as_it_was(lab: Lab) -> None:
+    pixels = bytes(range(200, 256)) * 3
+    config = types.GenerateContentConfig(max_output_tokens=20)
+    with _client(lab) as client:
+        shown: Any = types.Part.from_bytes(data=pixels, mime_type="image/png")
+        client.models.generate_content(model="lab-model", contents=["What is it?", shown], config=config)
+    sent = lab.provider.received[-1].json()["messages"][0]["content"][1]["image_url"]["url"]
+    assert base64.b64decode(sent.removeprefix("data:image/png;base64,"), validate=True) == pixels

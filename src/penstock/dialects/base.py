@@ -35,8 +35,8 @@ class Call(Struct):
 
     Of what the vendor keeps: `refers` has the ids that the call cannot do without, and the members that name them;
     `mentions` those beside which it brings something of its own. `keeps`: whether the vendor is to keep the answer.
-    `errand`: what is asked of something that is kept; `model` is empty until it is found. `cappable`: whether the
-    request has a member that caps the output.
+    `errand`: what is asked of something that is kept; `model` is empty until it is found. `threaded`: the vendor is to
+    keep the conversation, or has a part of it. `cappable`: whether the request has a member that caps the output.
     """
 
     fields: dict[str, Raw]
@@ -63,6 +63,7 @@ class Call(Struct):
     mentions: list[str] = []
     keeps: bool = False
     errand: Errand | None = None
+    threaded: bool = False
     cappable: bool = True
 
 

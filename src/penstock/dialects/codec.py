@@ -36,12 +36,14 @@ PLACES = frozenset({"instructions", "block", "json", "id"})
 
 class TargetFacts(NamedTuple):
     """What an encoder must know of the model that the request goes to. `max_output` and `context_window` in tokens,
-    None when not known. `lacks`: the features that the catalogue says the model does not have."""
+    None when not known: what goes where a caller has no cap. `lacks`: the features that the catalogue says the model
+    does not have. `most_output`: all that the model can put out."""
 
     model: str
     max_output: int | None = None
     context_window: int | None = None
     lacks: frozenset[str] = frozenset()
+    most_output: int | None = None
 
 
 class Encoded(NamedTuple):

@@ -18,8 +18,10 @@ from msgspec import Raw, structs
 from penstock.dialects.base import NO_ADDRESS, Address, Call, Dialect, Tee, encode_object, members_of, read_object
 from penstock.dialects.bedrock import ANTHROPIC_VERSION
 from penstock.dialects.codec import TargetFacts
+from penstock.dialects.fitting import fitted
 from penstock.dialects.refusals import refusal_as_told
 from penstock.dialects.registry import CODECS, DIALECTS
+from penstock.dialects.tool_names import plainly_named
 from penstock.domain.chat import Request
 from penstock.errors import InvalidRequest, UnsupportedByTarget, UpstreamMalformed
 
@@ -112,7 +114,11 @@ class Recounted:
 
     def __init__(self, caller: Dialect, request: Request, target: str, facts: TargetFacts) -> None:
         self._caller, self._count, self._told = caller, COUNTS[target], COUNTS[caller.surface]
-        encoded = CODECS[self._count.conversation].encode_request(request, facts)
+        where = self._count.conversation
+        if request.origin != DIALECTS[where].name:
+            request = fitted(request, where, facts).request
+            request, _ = plainly_named(request, where)
+        encoded = CODECS[where].encode_request(request, facts)
         question = encode_object(self._count.question(_object(encoded.body)))
         self.dialect: Dialect = DIALECTS[target]
         self.call = self.dialect.parse(question, Address(facts.model))

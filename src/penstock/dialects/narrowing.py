@@ -38,8 +38,12 @@ _SETTINGS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "penalties": (("presence_penalty", "frequency_penalty"), ("presence_penalty", "frequency_penalty")),
     "logprobs": (("logprobs", "top_logprobs"), ("logprobs",)),
     "logit_bias": (("logit_bias",), ("logit_bias",)),
+    "temperature": (("temperature",), ("temperature",)),
+    "top_p": (("top_p",), ("top_p",)),
 }
 """Capability -> the members of `Sampling` that need it, and the names under which they are dropped."""
+_SAYS_NOTHING = {"temperature": 1, "top_p": 1}
+"""What leaves everything as it is: it is left out, and nothing is lost."""
 
 
 def narrowed(request: Request, lacks: frozenset[str]) -> tuple[Request, tuple[str, ...]]:
@@ -84,7 +88,8 @@ def _sampling(sampling: Sampling, lacks: frozenset[str], dropped: dict[str, None
     for capability, (members, names) in _SETTINGS.items():
         for member, name in zip(members, (*names, *names[-1:]), strict=False):
             if capability in lacks and getattr(sampling, member) != getattr(plain, member):
-                dropped[name] = None
+                if getattr(sampling, member) != _SAYS_NOTHING.get(member):
+                    dropped[name] = None
                 sampling = structs.replace(sampling, **{member: getattr(plain, member)})
     return sampling
 

@@ -1,11 +1,13 @@
 """A provider's refusal in the words of another dialect."""
 
+import re
 from typing import Any
 
 import msgspec
 
 from penstock.errors import (
     BodyTooLarge,
+    ContextTooLong,
     GatewayError,
     InternalError,
     InvalidRequest,
@@ -34,10 +36,22 @@ _SAYING = ("error", "message", "Message", "detail", "errors", "msg", "base_resp"
 """Members that hold a message, or lead to it."""
 
 
+_TOO_LONG = re.compile(
+    r"context_length_exceeded|maximum context length|context (?:window|length|size)|prompt is too long"
+    r"|input is too long|input token count|too many (?:input )?tokens|maximum prompt length",
+    re.IGNORECASE,
+)
+"""How vendors say that a conversation does not fit: OpenAI and who follows it, Anthropic, Bedrock, Google, Cohere,
+xAI."""
+
+
 def refusal_as_told(body: bytes, status: int) -> GatewayError:
     """A provider's refusal as an error that every dialect can write: its own message, under the status's meaning."""
     meaning = _MEANINGS.get(status, InvalidRequest if status < 500 else InternalError)
-    return meaning(_message(body) or f"The provider answered {status}.")
+    message = _message(body)
+    if status in (400, 413, 422) and (_TOO_LONG.search(message) or b"context_length_exceeded" in body):
+        meaning = ContextTooLong
+    return meaning(message or f"The provider answered {status}.")
 
 
 def _message(body: bytes) -> str:

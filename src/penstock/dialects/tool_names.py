@@ -1,10 +1,11 @@
 """Names of tools that other dialects do not take: told to the target in letters that it takes, and to the caller as it
 wrote them.
 
-Source: Gemini API reference, `FunctionDeclaration` (dots and colons are allowed); OpenAI, Anthropic and Amazon Bedrock
-API references (letters, digits, `_` and `-`).
+Source: Gemini API reference, `FunctionDeclaration` (dots and colons are allowed, 128 characters); Anthropic API
+reference (letters, digits, `_` and `-`, 128 of them); OpenAI and Amazon Bedrock API references (the same, 64).
 """
 
+import hashlib
 import re
 
 from msgspec import structs
@@ -13,17 +14,17 @@ from penstock.dialects.codec import StreamDecoder
 from penstock.domain.chat import Answer, Message, Part, Request, ServerTool, ToolCall, ToolResult
 from penstock.domain.stream import Event, PartBegin
 
-TAKES_MORE = frozenset({"generateContent"})
-"""Surfaces that take what callers write."""
+_NOT_IN_A_NAME = {"generateContent": re.compile(r"[^a-zA-Z0-9_.:-]")}
+_NOT_IN_MOST_NAMES = re.compile(r"[^a-zA-Z0-9_-]")
+_MOST = {"generateContent": 128, "messages": 128}
+"""Characters, by the surface of the target; of the others, 64."""
 
-_NOT_IN_A_NAME = re.compile(r"[^a-zA-Z0-9_-]")
 
-
-def plainly_named(request: Request) -> tuple[Request, dict[str, str]]:
+def plainly_named(request: Request, surface: str) -> tuple[Request, dict[str, str]]:
     """The request with plain names, and what the caller calls each that was changed. Two tools whose plain names are
     the same keep theirs."""
     written = [tool.name for tool in request.tools if not isinstance(tool, ServerTool)]
-    plain = [_plain(name) for name in written]
+    plain = [_plain(name, surface) for name in written]
     names = {new: old for new, old in zip(plain, written, strict=True) if new != old and plain.count(new) == 1}
     if not names:
         return request, {}
@@ -39,8 +40,10 @@ def plainly_named(request: Request) -> tuple[Request, dict[str, str]]:
     return structs.replace(request, tools=tuple(tools), tool_choice=choice, messages=messages), names
 
 
-def _plain(name: str) -> str:
-    return _NOT_IN_A_NAME.sub("_", name)
+def _plain(name: str, surface: str) -> str:
+    """What is too long ends in a digest of the whole."""
+    plain, most = _NOT_IN_A_NAME.get(surface, _NOT_IN_MOST_NAMES).sub("_", name), _MOST.get(surface, 64)
+    return plain if len(plain) <= most else f"{plain[: most - 9]}_{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 def _message(message: Message, news: dict[str, str]) -> Message:

@@ -15,13 +15,14 @@ from penstock.dialects.base import Address, Call, Dialect, Reading, Tee
 from penstock.dialects.chorus import Chorus, alone, together, voices_for
 from penstock.dialects.codec import Codec, Heading, StreamDecoder, StreamEncoder, TargetFacts
 from penstock.dialects.counting import COUNTS, Recounted, conversation_of
+from penstock.dialects.fitting import fitted, lacks_schema
 from penstock.dialects.narrowing import AsText, as_text, is_answered_by_tool, narrowed
 from penstock.dialects.refusals import refusal_as_told
 from penstock.dialects.registry import CODECS, DIALECTS
-from penstock.dialects.tool_names import TAKES_MORE, AsNamed, as_named, plainly_named
+from penstock.dialects.tool_names import AsNamed, as_named, plainly_named
 from penstock.domain.chat import Answer, Request
 from penstock.domain.stream import Failed, events_of
-from penstock.errors import GatewayError, UnsupportedByTarget
+from penstock.errors import GatewayError, ThreadUnsupported, UnsupportedByTarget
 
 
 class Passage(Protocol):
@@ -72,11 +73,18 @@ class Translated:
         self._from: Codec = CODECS[target.surface]
         self._into: Codec = CODECS[caller.surface]
         self.voices = voices_for(heading.request, self._from, facts.lacks)
-        request, left_out = narrowed(heading.request if self.voices == 1 else alone(heading.request), facts.lacks)
+        request = heading.request if self.voices == 1 else alone(heading.request)
+        is_foreign = request.origin != target.name
+        lacks = facts.lacks
+        if is_foreign and lacks_schema(request, target.surface):
+            lacks = lacks | {"json_schema"}
+        request, left_out = narrowed(request, lacks)
         self._is_answered_by_tool = is_answered_by_tool(request)
         self._names: dict[str, str] = {}
-        if target.surface not in TAKES_MORE and request.origin != target.name:
-            request, self._names = plainly_named(request)
+        if is_foreign:
+            request, unfit = fitted(request, target.surface, facts)
+            left_out += unfit
+            request, self._names = plainly_named(request, target.surface)
         encoded = self._from.encode_request(request, facts)
         streaming = heading.request.streaming
         self.dialect = target
@@ -185,7 +193,10 @@ class Passages:
     def to(self, surfaces: Sequence[str], facts: TargetFacts) -> Passage:
         """The passage to a target that is served at `surfaces`. Raises `UnsupportedByTarget` when there is none."""
         is_fanned = self._call.choices > 1 and "n" in facts.lacks and self._dialect.surface in CODECS
-        if self._dialect.surface in surfaces and not is_fanned:
+        is_served = self._dialect.surface in surfaces
+        if self._call.threaded and ("threads" in facts.lacks or not is_served):
+            raise ThreadUnsupported("The model's provider keeps no threads: send the whole conversation.")
+        if is_served and not is_fanned:
             return Untouched(self._dialect, self._call)
         if self._dialect.surface in COUNTS:
             return self._counted(surfaces, facts)

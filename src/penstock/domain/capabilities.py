@@ -2,6 +2,6 @@
 
 CAPABILITIES = (
     *("image", "audio", "video", "document", "tools", "parallel_tools", "json", "json_schema", "reasoning"),
-    *("n", "seed", "stop", "top_k", "penalties", "logprobs", "logit_bias"),
+    *("n", "threads", "seed", "stop", "temperature", "top_p", "top_k", "penalties", "logprobs", "logit_bias"),
 )
 """By the names that the catalogue, its vendors and an alias's targets have for them."""

@@ -41,10 +41,13 @@ COMPATIBLE: dict[str, CompatibleVendor] = load(files("penstock.domain").joinpath
 
 def lacked_by(kind: str) -> frozenset[str]:
     """The capabilities that no model of this kind of provider has."""
-    return _LACKED.get(kind, frozenset())
+    lacked = _LACKED.get(kind, frozenset())
+    return lacked if kind in _KEEP_THREADS else lacked | {"threads"}
 
 
 _LACKED = {kind: frozenset(entry.lacks) for kind, entry in COMPATIBLE.items()}
+_KEEP_THREADS = ("anthropic", "azure")
+"""Who has Anthropic's message threads (platform.claude.com, "Message threads", read 2026-11-26)."""
 
 
 def needs_address(kind: str) -> bool:

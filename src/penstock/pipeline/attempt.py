@@ -42,6 +42,8 @@ from penstock.upstream.transport import UpstreamResponse
 UNUSED = Usage(requests=0)
 
 NOTHING_USED = Usage(requests=1)
+_AS_STATUS = {529: 503}
+"""Statuses of one vendor's, as clients of the others know them: they try again after 503 alone."""
 """What a dispatched attempt that the provider refused is charged: the request itself."""
 
 
@@ -226,7 +228,10 @@ class Attempt:
     def _told(self, error: UpstreamError) -> UpstreamError:
         """A provider's refusal with its body as the caller reads it."""
         if isinstance(error, UpstreamRefused):
-            error.body = self._plan.passage.refusal(error.body, error.upstream_status)
+            passage = self._plan.passage
+            error.body = passage.refusal(error.body, error.upstream_status)
+            if not isinstance(passage, Untouched):
+                error.upstream_status = _AS_STATUS.get(error.upstream_status, error.upstream_status)
         return error
 
     def _refused(self, reading: Reading, response: UpstreamResponse, body: bytes) -> UpstreamRefused:

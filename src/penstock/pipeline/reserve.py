@@ -87,7 +87,8 @@ def _passage(exchange: Exchange, passages: Passages, vendor: Vendor, target: Dep
     its caller wants all or nothing."""
     assert exchange.alias is not None
     lacks = lacked_by(vendor.kind).union(target.lacks)
-    facts = TargetFacts(target.model, exchange.alias.max_output or target.max_output, target.context_window, lacks)
+    cap = exchange.alias.max_output or target.max_output
+    facts = TargetFacts(target.model, cap, target.context_window, lacks, target.max_output)
     passage = passages.to(passages.served(target.provider, vendor.surfaces(target.model)), facts)
     if passage.dropped and exchange.headers.get(STRICT, "").lower() == "true":
         raise UnsupportedByTarget(f"The model's provider cannot be told: {', '.join(passage.dropped)}.")

@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Struct
 
 from penstock.dialects.base import encode_object
-from penstock.errors import GatewayError
+from penstock.errors import ContextTooLong, GatewayError, ThreadUnsupported
 
 TYPES = {
     400: "invalid_request_error",
@@ -46,8 +46,17 @@ def read_error(error: Any) -> tuple[str | None, int]:
     return message, STATUSES.get(kind, 0) if isinstance(kind, str) else 0
 
 
+TOO_LONG = "prompt is too long"
+"""How the vendor says that a conversation does not fit: clients look for it, and compact the conversation."""
+
+
 def error_body(error: GatewayError) -> bytes:
-    told = {"type": type_of(error.status), "message": error.message, "code": error.code}
+    message = error.message
+    if isinstance(error, ContextTooLong) and TOO_LONG not in message:
+        message = f"{TOO_LONG}: {message}"
+    told: dict[str, Any] = {"type": type_of(error.status), "message": message, "code": error.code}
+    if isinstance(error, ThreadUnsupported):
+        told["details"] = error.details
     return encode_object({"type": "error", "error": told, "request_id": None})
 
 

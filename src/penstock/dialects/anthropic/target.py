@@ -48,6 +48,8 @@ _TAKE_A_BUDGET = re.compile(r"claude-(?:3|(?:opus|sonnet|haiku)-4(?:[-.][015])?(
 
 _NOT_IN_AN_ID = re.compile(r"[^a-zA-Z0-9_-]")
 _IMAGES = frozenset({"image/jpeg", "image/png", "image/gif", "image/webp"})
+AS_REGISTERED = {"image/jpg": "image/jpeg"}
+"""Names of types that many write and no register has."""
 
 
 def encode_request(request: Request, target: TargetFacts) -> Encoded:
@@ -154,11 +156,11 @@ class _Writer:
         if isinstance(part, Thinking):
             return self._thinking(part)
         if isinstance(part, Refusal):
-            return {"type": "text", "text": part.text} if part.text else None
+            return {"type": "text", "text": part.text} if part.text.strip() else None
         return self._opaque(part)
 
     def _text(self, part: Text) -> Any:
-        if not part.text and not self.is_own:
+        if not self.is_own and not part.text.strip():
             return None
         block: dict[str, Any] = {"type": "text", "text": part.text}
         own = [citation.raw for citation in part.citations if citation.origin == NAME]
@@ -212,8 +214,9 @@ class _Writer:
 
     def _image(self, part: Media) -> dict[str, str] | None:
         self.drops.check(part.detail not in ("", "auto"), "image.detail")
-        if part.data and (self.is_own or part.mime in _IMAGES):
-            return {"type": "base64", "media_type": part.mime, "data": part.data}
+        mime = part.mime if self.is_own else AS_REGISTERED.get(part.mime, part.mime)
+        if part.data and (self.is_own or mime in _IMAGES):
+            return {"type": "base64", "media_type": mime, "data": part.data}
         return self._elsewhere(part)
 
     def _document(self, part: Media) -> dict[str, str] | None:
@@ -270,6 +273,8 @@ def _add_tools(fields: dict[str, Any], request: Request, writer: _Writer) -> Non
         offered = tuple(tool for tool in offered if isinstance(tool, ServerTool) or tool.name in choice.names)
     tools = [written for tool in offered if (written := _tool(tool, writer)) is not None]
     if not tools:
+        if not writer.is_own:
+            _add_called(fields)
         return
     fields["tools"] = tools
     told: dict[str, Any] = {}
@@ -283,6 +288,16 @@ def _add_tools(fields: dict[str, Any], request: Request, writer: _Writer) -> Non
         told["disable_parallel_tool_use"] = not request.parallel_tools
     if told:
         fields["tool_choice"] = told
+
+
+def _add_called(fields: dict[str, Any]) -> None:
+    """A conversation with calls in it must have tools: where a caller offers none any more, those that were called,
+    and none may be."""
+    blocks = [block for turn in fields["messages"] for block in turn["content"] if isinstance(block, dict)]
+    names = dict.fromkeys(block["name"] for block in blocks if block.get("type") == "tool_use")
+    if names:
+        fields["tools"] = [{"name": name, "input_schema": {"type": "object"}} for name in names]
+        fields["tool_choice"] = {"type": "none"}
 
 
 def _tool(tool: Tool | ServerTool, writer: _Writer) -> Any:
@@ -363,7 +378,7 @@ def _add_format(fields: dict[str, Any], request: Request, target: TargetFacts, d
     wanted = request.format
     if wanted is None or wanted.kind == "text":
         return
-    if wanted.kind == "json" or wanted.schema == NULL or "structured_output" in target.lacks:
+    if wanted.kind == "json" or wanted.schema == NULL:
         drops.add("response_format")
         return
     form = {"type": "json_schema", "schema": wanted.schema}

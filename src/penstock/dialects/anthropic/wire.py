@@ -171,6 +171,9 @@ def _bounded(fields: dict[str, Raw], head: _Head, address: Address) -> Call:
         call.input_bound += OVERHEAD_WITH_TOOLS
         for tool in head.tools:
             _read_tool(call, tool)
+    thread = bytes(fields.get("thread", NULL))
+    call.threaded = thread != b"null"
+    call.unseen = call.unseen or b"previous_message_id" in thread  # the vendor has the rest of the conversation
     if head.mcp_servers or head.container:
         call.unseen, call.rounds = True, MAX_ROUNDS
     call.rounds = min(call.rounds, MAX_ROUNDS)

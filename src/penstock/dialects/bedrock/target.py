@@ -10,15 +10,16 @@ Bedrock does not fetch, are left out.
 
 import base64
 import re
+from collections import Counter
 from typing import Any
 
 import msgspec
 from msgspec import Raw
 
-from penstock.dialects.anthropic.target import arguments
+from penstock.dialects.anthropic.target import AS_REGISTERED, arguments
 from penstock.dialects.bedrock.blocks import BLOCK, GUARDED, JSON, MIMES, NAME, NULL
 from penstock.dialects.bedrock.request import OWN_FIELDS
-from penstock.dialects.codec import Drops, Encoded, TargetFacts
+from penstock.dialects.codec import Drops, Encoded, TargetFacts, shortened
 from penstock.dialects.custom_tools import as_function, wrapped
 from penstock.domain.chat import (
     Cache,
@@ -39,7 +40,9 @@ from penstock.domain.chat import (
 )
 
 _NOT_IN_AN_ID = re.compile(r"[^a-zA-Z0-9_-]")
+_MAX_ID = 64
 _NOT_IN_A_NAME = re.compile(r"[^a-zA-Z0-9\s()\[\]-]+")
+_SPACES = re.compile(r"\s+")
 _FORMATS = {kind: {mime: form for form, mime in mimes.items()} for kind, mimes in MIMES.items()}
 _NAMES = {"audio": "input_audio"}
 _BUDGETS = {"minimal": 1024, "low": 4096, "medium": 12_288, "high": 24_576, "xhigh": 32_768, "max": 65_536}
@@ -118,6 +121,7 @@ class _Writer:
     def __init__(self, drops: Drops, *, is_own: bool) -> None:
         self.drops = drops
         self.is_own = is_own
+        self._documents: Counter[str] = Counter()
 
     def conversation(self, messages: tuple[Message, ...]) -> tuple[list[Any], list[dict[str, Any]]]:
         """The blocks of `system`, and the messages."""
@@ -167,14 +171,14 @@ class _Writer:
         if isinstance(part, Thinking):
             return self._thinking(part)
         if isinstance(part, Refusal):
-            return {"text": part.text} if part.text else None
+            return {"text": part.text} if part.text.strip() else None
         if part.origin == NAME:
             return part.raw
         self.drops.add(f"content.{part.kind}")
         return None
 
     def _text(self, part: Text) -> Any:
-        if not part.text and not self.is_own:
+        if not self.is_own and not part.text.strip():
             return None
         for kind in (JSON, GUARDED) if self.is_own else ():
             if kind in part.extras:
@@ -202,13 +206,18 @@ class _Writer:
         return {"toolResult": told}
 
     def id(self, text: str) -> str:
-        return text if self.is_own else _NOT_IN_AN_ID.sub("_", text)
+        return text if self.is_own else shortened(_NOT_IN_AN_ID.sub("_", text), _MAX_ID)
+
+    def _called(self, name: str) -> str:
+        """The name of a document, which no other of the conversation has."""
+        self._documents[name] += 1
+        return name if self._documents[name] == 1 else f"{name} ({self._documents[name]})"
 
     def _media(self, part: Media) -> Any:
         if self.is_own and BLOCK in part.extras:
             return part.extras[BLOCK]
         self.drops.check(part.detail not in ("", "auto"), "image.detail")
-        form, source = _FORMATS[part.kind].get(part.mime), None
+        form, source = _FORMATS[part.kind].get(AS_REGISTERED.get(part.mime, part.mime)), None
         if part.data and form:
             source = {"bytes": part.data}
         elif part.text and part.kind == "document":
@@ -221,7 +230,7 @@ class _Writer:
         told: dict[str, Any] = {"format": form, "source": source}
         if part.kind == "document":
             name = part.name if self.is_own else _NOT_IN_A_NAME.sub("-", part.name.rpartition(".")[0] or part.name)
-            told["name"] = name if self.is_own else name.strip() or "document"
+            told["name"] = name if self.is_own else self._called(_SPACES.sub(" ", name).strip() or "document")
         if self.is_own:
             told |= part.extras
         else:

@@ -78,7 +78,9 @@ class _Encoding:
         for at, message in enumerate(messages):
             self._drops.check(message.name, "messages.name")
             if message.role == "assistant":
-                written.append(self._assistant(message))
+                spoken = self._assistant(message)
+                if self._is_own or spoken.get("content") or "tool_calls" in spoken:
+                    written.append(spoken)
             else:
                 written += self._spoken(message, is_last=at == last)
         return written

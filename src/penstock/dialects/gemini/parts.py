@@ -120,12 +120,20 @@ def _outputs(raw: Raw) -> list[Text]:
 
 def _inline(blob: dict[str, Raw], extras: dict[str, Raw]) -> Media:
     mime, data, name = pop(blob, "mimeType", str, ""), pop(blob, "data", str, ""), pop(blob, "displayName", str, "")
-    kind = _kind(mime)
+    kind, data = _kind(mime), _standard(data)
     if mime.startswith("text/"):
         text = _text_in(data)
         if text is not None:
             return Media("document", mime, text=text, name=name, extras={**extras, **blob})
     return Media(kind, mime, data=data, name=name, extras={**extras, **blob})
+
+
+def _standard(data: str) -> str:
+    """Base64 in the alphabet that every vendor reads; Google's own clients write the one for URLs."""
+    if "-" not in data and "_" not in data:
+        return data
+    standard = data.replace("-", "+").replace("_", "/")
+    return standard + "=" * (-len(standard) % 4)
 
 
 def _text_in(data: str) -> str | None:

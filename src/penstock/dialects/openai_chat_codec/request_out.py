@@ -168,6 +168,8 @@ class _Encoding:
             own = self._own(part.extras, "content")
             return {"type": "text", "text": part.text, **self._cache(part.cache), **own}
         if isinstance(part, Media):
+            if part.kind == "document" and part.data and not (part.name or self._is_own):
+                part = structs.replace(part, name="document.pdf")  # a file must be called something
             written = media_part(structs.replace(part, extras=self._own(part.extras, "content")))
             is_elsewhere = bool(part.file) and not (part.url or part.data or part.text) and not self._is_own
             if written is None or is_elsewhere:
