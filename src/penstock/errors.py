@@ -9,7 +9,6 @@
     |   |   |-- InvalidTokenRequest    400 invalid_request   of a token; .error is RFC 6749's word for it
     |   |   |-- UnsupportedByTarget    400 unsupported_by_target
     |   |   |   `-- ThreadUnsupported  400 unsupported_by_target   .details: what makes Anthropic's clients do without
-    |   |   |-- ContextTooLong         400 context_length_exceeded the provider says so
     |   |   |-- UnpricedModel          400 unpriced_model
     |   |   `-- NoOutputBound          400 invalid_request   a dollar limit applies and nothing caps the output
     |   |-- InternalError              500 internal_error        a fault of the gateway's own
@@ -33,6 +32,7 @@
     |       |-- UpstreamReset          502 upstream_reset        the connection broke in the middle
     |       |-- UpstreamMalformed      502 upstream_malformed    not HTTP, or not what the dialect allows
     |       |-- UpstreamCredential     502 upstream_credential   the vendor rejected *our* key; never the caller's 401
+    |       |-- ContextTooLong         400 context_length_exceeded   the vendor says so
     |       `-- UpstreamRefused        the vendor's own status and body
     |-- ControlError                   refuses a change of the control plane; declares status and code, has a place
     |   |-- InvalidNoun                422 invalid
@@ -119,12 +119,6 @@ class ThreadUnsupported(UnsupportedByTarget):
     know that they must send the whole conversation (API reference, "Errors"; guide "Message threads")."""
 
     details: ClassVar[dict[str, str]] = {"error_code": "thread_unsupported_request"}
-
-
-class ContextTooLong(InvalidRequest):
-    """What is asked does not fit into the model's context window."""
-
-    code = "context_length_exceeded"
 
 
 class UnpricedModel(InvalidRequest):
@@ -244,6 +238,12 @@ class UpstreamCredential(UpstreamError):
     def __init__(self, message: str, headers: Headers) -> None:
         super().__init__(message)
         self.headers = headers
+
+
+class ContextTooLong(UpstreamError):
+    """The vendor says that what is asked does not fit into the model's context window."""
+
+    status, type, code = 400, "invalid_request_error", "context_length_exceeded"
 
 
 class UpstreamRefused(UpstreamError):

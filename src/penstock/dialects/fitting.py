@@ -40,9 +40,11 @@ class Fitted(NamedTuple):
 def lacks_schema(request: Request, surface: str) -> bool:
     """Whether the vendor cannot hold a model to the schema that is asked for."""
     wanted = request.format
-    if wanted is None or wanted.kind != "json_schema" or surface not in _HOLD_TO_CLOSED:
+    if wanted is None or wanted.kind != "json_schema" or not is_set(wanted.schema):
         return False
-    return is_set(wanted.schema) and schemas.closed(wanted.schema) is None
+    if surface in _HOLD_TO_CLOSED:
+        return schemas.closed(wanted.schema) is None
+    return surface == "cohere.chat" and not schemas.asks_for_something(wanted.schema)
 
 
 def fitted(request: Request, surface: str, target: TargetFacts) -> Fitted:

@@ -3,10 +3,11 @@
     of_function(schema)   the parameters of a function: an object with properties, and lists that say of what
     closed(schema)        what Anthropic and Bedrock hold an answer to; None where they cannot be told of it
     is_strict(schema)     whether OpenAI holds a model to it
+    asks_for_something(schema)   whether Cohere does
 
 Sources, read 2026-11: OpenAI, "Structured model outputs" (supported schemas) and "Function calling"; Anthropic,
 "Structured outputs" (JSON Schema limitations; what its SDKs do with what is not supported); Amazon Bedrock User Guide,
-"Structured output"; Gemini API reference, `Schema`.
+"Structured output"; Cohere, "Structured outputs"; Gemini API reference, `Schema`.
 """
 
 from collections.abc import Callable, Iterator
@@ -197,3 +198,15 @@ def _is_strict(schema: _Schema) -> bool:
     required, properties = schema.get("required", []), schema.get("properties", {})
     is_told = isinstance(required, list) and isinstance(properties, dict) and set(required) == properties.keys()
     return schema.get("additionalProperties") is False and is_told
+
+
+# -- Cohere -----------------------------------------------------------------------------------------------------------
+
+
+def asks_for_something(schema: Raw) -> bool:
+    """Whether every object in it has a member that must be there."""
+    try:
+        whole = _object(schema)
+    except (msgspec.DecodeError, RecursionError):
+        return False
+    return all(part.get("required") for part in _parts(whole) if _is_object(part))

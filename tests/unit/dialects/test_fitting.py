@@ -192,6 +192,14 @@ def test_an_answers_schema_is_told_as_anthropic_takes_it() -> None:
     assert sent("messages", response_format=asked(schema(city={"type": "string"})))[1] == ()
 
 
+def test_cohere_is_held_to_schemas_alone_whose_objects_ask_for_something() -> None:
+    assert "response_format" in sent("cohere.chat", response_format=asked(schema(city={"type": "string"})))[0]
+    optional = {"type": "object", "properties": {"city": {"type": "string"}}}
+    body, _ = sent("cohere.chat", response_format=asked(schema(place=optional)))
+    assert "response_format" not in body
+    assert body["tool_choice"] == "REQUIRED"
+
+
 @pytest.mark.parametrize("target", ["messages", "converse"])
 def test_an_answer_whose_schema_cannot_be_held_to_is_had_from_a_tool(target: str) -> None:
     body, dropped = sent(target, response_format=asked({"type": "object", "additionalProperties": {"type": "number"}}))
