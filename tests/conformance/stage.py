@@ -36,8 +36,9 @@ AWS_CREDENTIAL = "AKIAREPLAYCANARY00:replay/secret+canary"
 SERVED = {
     "anthropic": ("messages", "rawPredict", "streamRawPredict", "messages.count_tokens"),
     "bedrock": ("converse", "converse-stream", "invoke", "invoke-with-response-stream"),
-    "cohere": ("v2.chat", "v2.rerank", "v1.rerank"),
-    "google": ("generateContent", "streamGenerateContent", "countTokens"),
+    "cohere": ("v2.chat", "v2.embed", "v2.rerank", "v1.rerank"),
+    "google": ("generateContent", "streamGenerateContent", "countTokens", "embedContent", "batchEmbedContents"),
+    "vertex": ("predict",),
     "openai": ("responses", "responses.input_tokens"),
     "compatible": ("chat.completions", "embeddings", "completions", "moderations"),
 }
@@ -47,8 +48,8 @@ _KINDS = {surface: kind for kind, surfaces in SERVED.items() for surface in surf
 
 NOT_SERVED = frozenset(
     (
-        *("api.chat", "v1.chat", "interactions", "predict", "cachedContents", "ocr", "models", "apply-guardrail"),
-        *("embedContent", "batchEmbedContents", "v2.embed", "count-tokens", "responses.compact"),
+        *("api.chat", "v1.chat", "interactions", "cachedContents", "ocr", "models", "apply-guardrail"),
+        *("count-tokens", "responses.compact"),
         *("audio.speech", "audio.transcriptions", "images.edits", "images.generations"),
     )
 )
@@ -73,6 +74,8 @@ def place_of(recording: Recording) -> Place:
         return Place(vendor if is_listed else kind, str(recording.request.json.get("model") or "unnamed"))
     if vendor in ("azure", "voyage"):
         kind = vendor
+    if recording.surface in SERVED["vertex"]:
+        return Place(kind, recording.model or "text-embedding", {"project": "replay"})
     if recording.surface in SERVED["openai"]:
         return Place(kind, "codex-replay")  # served at Responses alone: what other callers say is translated
     return _at_azure(recording) if kind == "azure" else Place(kind, recording.model or "recorded")

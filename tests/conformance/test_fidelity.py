@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from penstock.dialects.registry import CONVERSATIONS
-from penstock.testing.fidelity import judge
+from penstock.testing.fidelity import judge, vectors
 from penstock.testing.fidelity.page import page
 
 PAGE = Path(__file__).parents[2] / "docs" / "fidelity.md"
@@ -12,6 +12,12 @@ PAGE = Path(__file__).parents[2] / "docs" / "fidelity.md"
 def test_nothing_of_a_request_is_lost_in_silence() -> None:
     judged = judge.requests()
     assert len(judged) > 30 * len(CONVERSATIONS)
+    assert [one for one in judged if one.verdict == "LOST"] == []
+
+
+def test_nothing_of_a_request_for_embeddings_is_lost_in_silence() -> None:
+    judged = vectors.requests()
+    assert len(judged) == len(vectors.TARGETS) * len(vectors.FEATURES)
     assert [one for one in judged if one.verdict == "LOST"] == []
 
 

@@ -37,6 +37,7 @@ class Call(Struct):
     `mentions` those beside which it brings something of its own. `keeps`: whether the vendor is to keep the answer.
     `errand`: what is asked of something that is kept; `model` is empty until it is found. `threaded`: the vendor is to
     keep the conversation, or has a part of it. `cappable`: whether the request has a member that caps the output.
+    `spoken`: the surface whose words these are, where the address has several (InvokeModel); empty: the address's own.
     """
 
     fields: dict[str, Raw]
@@ -65,6 +66,7 @@ class Call(Struct):
     errand: Errand | None = None
     threaded: bool = False
     cappable: bool = True
+    spoken: str = ""
 
 
 class Address(NamedTuple):

@@ -6,7 +6,12 @@ from penstock.dialects.base import Dialect
 from penstock.dialects.codec import Codec
 from penstock.dialects.cohere import CohereChat, Rerank
 from penstock.dialects.completions import Completions
-from penstock.dialects.embeddings import Embeddings
+from penstock.dialects.embeddings.codec import EmbeddingCaller, EmbeddingTarget
+from penstock.dialects.embeddings.cohere import CohereEmbed, InvokedCohere
+from penstock.dialects.embeddings.google import BatchEmbedContents, EmbedContent, Predict
+from penstock.dialects.embeddings.openai import Embeddings
+from penstock.dialects.embeddings.titan import InvokedTitan
+from penstock.dialects.invoked import Invoked
 from penstock.dialects.moderations import Moderations
 from penstock.dialects.openai_chat import ChatCompletions
 from penstock.dialects.openai_responses import Compaction, InputTokens, Responses, StoredResponses
@@ -25,12 +30,18 @@ DIALECTS: dict[str, Dialect] = {
         Messages(),
         CountTokens(),
         bedrock.Converse(),
-        bedrock.InvokeModel(),
+        Invoked(),
+        InvokedTitan(),
+        InvokedCohere(),
         bedrock.CountTokens(),
         bedrock.CountTokens("invoke.count_tokens"),
         gemini.GenerateContent(),
         gemini.CountTokens(),
+        EmbedContent(),
+        BatchEmbedContents(),
+        Predict(),
         CohereChat(),
+        CohereEmbed(),
         Rerank(),
     )
 }
@@ -48,3 +59,20 @@ CONVERSATIONS = tuple(_CONVERSATIONS)
 
 CODECS: dict[str, Codec] = {**_CONVERSATIONS, bedrock.InvokeModel.surface: bedrock.InvokeModel.codec}
 """Those of all conversations; what else is said is never translated. InvokeModel says what Messages says."""
+
+EMBEDDING_CALLERS: dict[str, EmbeddingCaller] = {
+    Embeddings.surface: Embeddings.codec,
+    EmbedContent.surface: EmbedContent.codec,
+    BatchEmbedContents.surface: BatchEmbedContents.codec,
+    CohereEmbed.surface: CohereEmbed.codec,
+    InvokedTitan.surface: InvokedTitan.codec,
+    InvokedCohere.surface: InvokedCohere.codec,
+}
+EMBEDDING_TARGETS: dict[str, EmbeddingTarget] = {
+    Embeddings.surface: Embeddings.codec,
+    BatchEmbedContents.surface: BatchEmbedContents.codec,
+    Predict.surface: Predict.codec,
+    CohereEmbed.surface: CohereEmbed.codec,
+    InvokedTitan.surface: InvokedTitan.codec,
+}
+"""Who asks for embeddings in which words, and who makes them."""

@@ -15,12 +15,14 @@ from penstock.dialects.base import Address, Call, Dialect, Reading, Tee
 from penstock.dialects.chorus import Chorus, alone, together, voices_for
 from penstock.dialects.codec import Codec, Heading, StreamDecoder, StreamEncoder, TargetFacts
 from penstock.dialects.counting import COUNTS, Recounted, conversation_of
+from penstock.dialects.embedded import Embedded
 from penstock.dialects.fitting import fitted, lacks_schema
 from penstock.dialects.narrowing import AsText, as_text, is_answered_by_tool, narrowed
 from penstock.dialects.refusals import refusal_as_told
-from penstock.dialects.registry import CODECS, DIALECTS
+from penstock.dialects.registry import CODECS, DIALECTS, EMBEDDING_CALLERS, EMBEDDING_TARGETS
 from penstock.dialects.tool_names import AsNamed, as_named, plainly_named
 from penstock.domain.chat import Answer, Request
+from penstock.domain.embeddings import EmbeddingRequest
 from penstock.domain.stream import Failed, events_of
 from penstock.errors import GatewayError, ThreadUnsupported, UnsupportedByTarget
 
@@ -34,7 +36,10 @@ class Passage(Protocol):
     content_type: str | None
     """Of what the caller gets; None: the provider's own."""
     voices: int
-    """How many times the call is sent at once, for as many choices."""
+    """How many calls are made of the one: a choice each, or a part of what is to be embedded."""
+
+    def said(self, number: int) -> Call:
+        """What is sent as the call of this number."""
 
     def answer(self, body: bytes) -> bytes:
         """A plain answer for the caller. Raises `UpstreamMalformed`."""
@@ -55,6 +60,9 @@ class Untouched:
     def __init__(self, dialect: Dialect, call: Call) -> None:
         self.dialect = dialect
         self.call = call
+
+    def said(self, number: int) -> Call:
+        return self.call
 
     def answer(self, body: bytes) -> bytes:
         return body
@@ -93,6 +101,9 @@ class Translated:
         is_events = streaming and heading.form != "list"
         self.content_type: str | None = self._into.stream_type if is_events else self._into.content_type
         self._caller, self._heading = caller, heading
+
+    def said(self, number: int) -> Call:
+        return self.call
 
     def answer(self, body: bytes) -> bytes:
         answer = self._read(body)
@@ -174,11 +185,12 @@ class Passages:
     and are called something, where the vendor's does not."""
 
     def __init__(self, dialect: Dialect, call: Call, created: int, id: str = "") -> None:
-        self._dialect = dialect
+        self._dialect = DIALECTS[call.spoken] if call.spoken else dialect
         self._call = call
         self._created = created
         self._id = id
         self._request: Request | None = None
+        self._embeddings: EmbeddingRequest | None = None
         self._lacking: set[str] = set()
 
     def translate_for(self, provider: str) -> None:
@@ -200,6 +212,8 @@ class Passages:
             return Untouched(self._dialect, self._call)
         if self._dialect.surface in COUNTS:
             return self._counted(surfaces, facts)
+        if self._dialect.surface in EMBEDDING_CALLERS:
+            return self._embedded(surfaces, facts)
         codec, target = CODECS.get(self._dialect.surface), next((name for name in surfaces if name in CODECS), None)
         if codec is None or target is None:
             raise UnsupportedByTarget(
@@ -219,6 +233,15 @@ class Passages:
         if self._request is None:
             self._request = conversation_of(self._dialect.surface, self._call)
         return Recounted(self._dialect, self._request, target, facts)
+
+    def _embedded(self, surfaces: Sequence[str], facts: TargetFacts) -> Passage:
+        """The passage of a request for embeddings to a vendor that makes them when it is asked in its own way."""
+        target = next((name for name in surfaces if name in EMBEDDING_TARGETS), None)
+        if target is None:
+            raise UnsupportedByTarget("The model's provider makes no embeddings.")
+        if self._embeddings is None:
+            self._embeddings = EMBEDDING_CALLERS[self._dialect.surface].decode_request(self._call)
+        return Embedded(self._dialect, self._embeddings, target, facts, self._id)
 
 
 def may_be_missing(surface: str, surfaces: Sequence[str]) -> bool:

@@ -17,8 +17,8 @@ SURFACES = (
     *("chat.completions", "responses", "responses.compact", "responses.input_tokens", "responses.stored"),
     *("completions", "embeddings", "moderations"),
     *("messages", "messages.count_tokens", "converse", "converse.count_tokens", "invoke"),
-    *("generateContent", "countTokens"),
-    *("cohere.chat", "rerank"),
+    *("generateContent", "countTokens", "embedContent", "batchEmbedContents"),
+    *("cohere.chat", "cohere.embed", "rerank"),
 )
 """The kinds of call that a key can be held to, by the name that usage events have for them."""
 

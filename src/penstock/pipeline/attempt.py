@@ -10,7 +10,7 @@ from msgspec import Struct, structs
 from penstock.admission import deprecation
 from penstock.catalog.cost import cost
 from penstock.dialects import eventstream
-from penstock.dialects.base import Reading, Tee
+from penstock.dialects.base import Call, Reading, Tee
 from penstock.dialects.translation import Untouched, may_be_missing
 from penstock.domain.events import AttemptRecord, CostBasis, UsageEvent
 from penstock.domain.exchange import Admitted, Exchange
@@ -97,10 +97,11 @@ def cut_usage(plan: Plan, ask: Ask, at: Progress, *, left_it_working: bool) -> U
     return estimate(plan, ask, 0)
 
 
-def estimate(plan: Plan, ask: Ask, output: int) -> Usage:
-    """What a call probably used that put out so much. An estimate never exceeds what is held, `ask`."""
+def estimate(plan: Plan, ask: Ask, output: int, said: Call | None = None) -> Usage:
+    """What a call probably used that put out so much; of several, what was `said` in this one. An estimate never
+    exceeds what is held, `ask`."""
     bound = output if ask.output_tokens is None else min(output, ask.output_tokens)
-    call = plan.passage.call
+    call = said or plan.passage.call
     probable = call.input_estimate + call.images * plan.target.image_tokens
     return Usage(input=min(probable, ask.input_tokens), output=bound)
 
@@ -125,17 +126,17 @@ class Attempt:
     async def answer(self) -> Reply:
         """Dispatches, and returns the reply: a plain one settled, a streamed one from its first event on. Raises
         `UpstreamError` with nothing resolved."""
-        response = await self._send(self._admission)
+        response = await self._send(self._admission, self._plan.passage.call)
         try:
             return await self._read(response)
         except BaseException:
             response.abort()
             raise
 
-    async def _send(self, admission: Admitted) -> UpstreamResponse:
+    async def _send(self, admission: Admitted, call: Call) -> UpstreamResponse:
         """Dispatches one request. Returns when the head of its answer is there."""
         plan, exchange = self._plan, self._exchange
-        dialect, call = plan.passage.dialect, plan.passage.call
+        dialect = plan.passage.dialect
         outgoing = Outgoing(
             dialect.surface,
             dialect.rebuild(call, plan.demand),

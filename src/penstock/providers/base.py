@@ -68,7 +68,7 @@ class TellsBadCredentials(Protocol):
 
 
 class Reframer(Protocol):
-    """Tells a stream in another framing, piece by piece. `content_type`: of what it tells."""
+    """Tells an answer in another form, piece by piece. `content_type`: of what it tells."""
 
     @property
     def content_type(self) -> str: ...
@@ -82,9 +82,10 @@ class Reframer(Protocol):
 
 @runtime_checkable
 class Reframes(Protocol):
-    """A vendor some of whose streams come in another framing than the dialect's."""
+    """A vendor some of whose answers come in another form than the dialect's: a stream in frames of its own, or what
+    the dialect has in the body in the `headers`."""
 
-    def reframer(self, outgoing: Outgoing, content_type: str) -> Reframer | None: ...
+    def reframer(self, outgoing: Outgoing, headers: Headers) -> Reframer | None: ...
 
 
 @runtime_checkable

@@ -1,16 +1,18 @@
 """Amazon Bedrock.
 
 Source: Amazon Bedrock API reference, "Converse", "ConverseStream", "InvokeModel", "InvokeModelWithResponseStream",
-"CountTokens"; User
-Guide, "Anthropic Claude Messages API" (`anthropic_version`, `anthropic_beta`), "Amazon Bedrock API keys". Read 2026-11.
+"CountTokens"; User Guide, "Anthropic Claude Messages API" (`anthropic_version`, `anthropic_beta`), "Amazon Titan
+Embeddings", "Cohere Embed v3", "Cohere Embed v4", "Amazon Bedrock API keys". Read 2026-11.
 
 A credential is an access key, `ID:SECRET` or `ID:SECRET:SESSION_TOKEN`, with which requests are signed, or an API key
 of Bedrock's, which is a bearer token. The region is the one in the base URL.
 
 Anthropic's models are served in their own dialect by InvokeModel, whose streams have each event of theirs, as base64,
 in a frame of Amazon's binary event stream; to callers of Messages they are told as the event stream that the dialect
-has. Everything else, and
-whoever speaks it, is served by Converse. The reference does not say whether closing a stream stops the bill.
+has. Models that make embeddings are served by InvokeModel as well, each in its maker's dialect: Amazon's Titan, and
+Cohere's, which count what they billed in a header (`x-amzn-bedrock-input-token-count`), from where it is told in the
+body as Cohere itself does. Everything else is served by Converse. The reference does not say whether closing a stream
+stops the bill.
 """
 
 import re
@@ -22,8 +24,9 @@ import msgspec
 from msgspec import Raw
 
 from penstock.dialects import eventstream
+from penstock.dialects.base import encode_object, members_of
 from penstock.dialects.bedrock.invoke import ANTHROPIC_VERSION, Unpacked
-from penstock.domain.http import Headers, HttpRequest, Origin
+from penstock.domain.http import Headers, HttpRequest, Origin, header
 from penstock.domain.snapshot import Credential, Provider
 from penstock.providers.base import NONE_MARKED, Outgoing, Reframer, StopsBilling, origin_of
 from penstock.providers.sigv4 import AccessKey, Scope, sign
@@ -33,6 +36,7 @@ DEFAULT_REGION = "us-east-1"
 _ACCESS_KEY = re.compile(r"(A[A-Z0-9]{15,127}):([^:\s]+)(?::(\S+))?")
 _NOT_TAKEN = (b"security token", b"signature", b"Signature", b"API Key is valid", b"API key is valid")
 """What Bedrock says of a credential that it does not take (AWS, "Common Errors")."""
+_BILLED = "x-amzn-bedrock-input-token-count"
 _NAMES_THE_CLIENT = "claude-code-"
 """How a beta begins that says who calls; Bedrock refuses what it does not know."""
 
@@ -49,6 +53,10 @@ class Bedrock:
     def surfaces(self, model: str) -> tuple[str, ...]:
         if "anthropic." in model:
             return ("messages", "converse", "invoke", "invoke.count_tokens", "converse.count_tokens")
+        if "cohere.embed" in model:
+            return ("cohere.embed", "invoke.cohere")
+        if "titan-embed-text" in model:
+            return ("invoke.titan",)
         return ("converse", "converse.count_tokens")
 
     def output_cap_field(self, surface: str) -> str:
@@ -57,7 +65,11 @@ class Bedrock:
     def request(self, provider: Provider, credential: Credential | None, outgoing: Outgoing) -> HttpRequest:
         origin, base, region = _target(provider.base_url)
         path = f"{base}/model/{quote(outgoing.model, safe='')}/{_operation(outgoing)}"
-        body = _invocation(outgoing) if outgoing.surface == "messages" else outgoing.body
+        body = outgoing.body
+        if outgoing.surface == "messages":
+            body = _invocation(outgoing)
+        elif outgoing.surface == "cohere.embed":
+            body = _embedding(outgoing)
         fields: Headers = [(name.lower(), value) for name, value in provider.headers.items()]
         fields.append(("content-type", "application/json"))
         if credential is not None:
@@ -75,11 +87,34 @@ class Bedrock:
         """The 403 of a key, a token or a signature that is not taken; any other speaks of a model or a right."""
         return status == 403 and any(mark in body for mark in _NOT_TAKEN)
 
-    def reframer(self, outgoing: Outgoing, content_type: str) -> Reframer | None:
-        """How a binary stream is told to a caller whose dialect has another; None where it is the dialect's own."""
-        if outgoing.surface == "messages" and content_type.startswith(eventstream.CONTENT_TYPE):
+    def reframer(self, outgoing: Outgoing, headers: Headers) -> Reframer | None:
+        """How a binary stream is told to a caller whose dialect has another, and what was billed where the dialect has
+        it in the body; None where the answer is the dialect's own."""
+        is_stream = (header(headers, "content-type") or "").startswith(eventstream.CONTENT_TYPE)
+        if outgoing.surface == "messages" and is_stream:
             return Unpacked()
+        if outgoing.surface in ("cohere.embed", "invoke.cohere") and (billed := header(headers, _BILLED)) is not None:
+            return Billed(billed)
         return None
+
+
+class Billed:
+    """An answer of Cohere's, which comes whole, with the tokens that a header says were billed."""
+
+    content_type = "application/json"
+
+    def __init__(self, tokens: str) -> None:
+        self._tokens = int(tokens) if tokens.isascii() and tokens.isdigit() and len(tokens) < 16 else None
+
+    def feed(self, data: bytes) -> bytes:
+        if self._tokens is None or b'"embeddings"' not in data:
+            return data
+        fields = members_of(data)
+        fields.setdefault("meta", Raw(encode_object({"billed_units": {"input_tokens": self._tokens}})))
+        return encode_object(fields)
+
+    def close(self) -> None:
+        """There is nothing that could be cut."""
 
 
 @lru_cache(maxsize=1024)
@@ -99,6 +134,8 @@ def _host(origin: Origin) -> str:
 def _operation(outgoing: Outgoing) -> str:
     if outgoing.surface.endswith("count_tokens"):
         return "count-tokens"
+    if outgoing.surface in ("cohere.embed", "invoke.cohere", "invoke.titan"):
+        return "invoke"
     if outgoing.surface in ("messages", "invoke"):
         return "invoke-with-response-stream" if outgoing.streaming else "invoke"
     return "converse-stream" if outgoing.streaming else "converse"
@@ -115,4 +152,19 @@ def _invocation(outgoing: Outgoing) -> bytes:
     betas = [beta for beta in named if beta and not beta.startswith(_NAMES_THE_CLIENT)]
     if betas and "anthropic_beta" not in fields:
         fields["anthropic_beta"] = betas
+    return msgspec.json.encode(fields)
+
+
+_CUTS = {b'"START"': Raw(b'"LEFT"'), b'"END"': Raw(b'"RIGHT"')}
+"""What Embed v4 calls the ends of an input that is too long."""
+
+
+def _embedding(outgoing: Outgoing) -> bytes:
+    """A body for Cohere as InvokeModel takes it: the model is in the address, and vectors come by their types where a
+    type is asked for."""
+    fields: dict[str, Any] = msgspec.json.decode(outgoing.body, type=dict[str, Raw])
+    fields.pop("model", None)
+    fields.setdefault("embedding_types", ["float"])
+    if "embed-v4" in outgoing.model and bytes(fields.get("truncate", b"")) in _CUTS:
+        fields["truncate"] = _CUTS[bytes(fields["truncate"])]
     return msgspec.json.encode(fields)

@@ -1,8 +1,8 @@
-"""Cohere. Source: Cohere API reference, "Chat V2", "Rerank V2"; guide "Compatibility API" (OpenAI's dialect, which is
-used for embeddings) (read 2026-11).
+"""Cohere. Source: Cohere API reference, "Chat V2", "Embed V2", "Rerank V2"; guide "Compatibility API" (read 2026-11).
 
 Callers of every other dialect are translated to its own Chat, which tells what is billed and has more than its Chat
-Completions (`k`, a budget for thinking, documents, citations, plans). The reference does not say that closing a stream
+Completions (`k`, a budget for thinking, documents, citations, plans), and to its own Embed, which tells what is billed
+and knows what a vector is for and how long it is to be. The reference does not say that closing a stream
 stops the bill.
 """
 
@@ -17,7 +17,7 @@ BASE_URL = "https://api.cohere.com"
 
 PATHS = {
     "cohere.chat": "/v2/chat",
-    "embeddings": "/compatibility/v1/embeddings",
+    "cohere.embed": "/v2/embed",
     "rerank": "/v2/rerank",
 }
 

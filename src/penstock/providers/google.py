@@ -1,8 +1,9 @@
-"""Google AI Studio. Source: "Gemini API reference" (`models.generateContent`, `models.countTokens`), "Using Gemini API
-keys", "OpenAI compatibility" (read 2026-11).
+"""Google AI Studio. Source: "Gemini API reference" (`models.generateContent`, `models.countTokens`,
+`models.batchEmbedContents`, `models.embedContent`), "Using Gemini API keys" (read 2026-11).
 
-The model and whether the answer streams are in the address. Embeddings go to Google's own address for OpenAI's dialect,
-which takes the same key as a bearer token. The reference does not say that closing a stream stops the bill.
+The model and whether the answer streams are in the address. Google's address for OpenAI's dialect is not used: it knows
+neither what a vector is for nor the title of a document. The reference does not say that closing a stream stops the
+bill.
 """
 
 from functools import lru_cache
@@ -14,7 +15,7 @@ from penstock.providers.base import NONE_MARKED, Outgoing, StopsBilling, origin_
 
 BASE_URL = "https://generativelanguage.googleapis.com/v1beta"
 
-SURFACES = ("generateContent", "countTokens", "embeddings")
+SURFACES = ("generateContent", "countTokens", "batchEmbedContents", "embedContent")
 
 
 class Google:
@@ -36,10 +37,8 @@ class Google:
 
     def request(self, provider: Provider, credential: Credential | None, outgoing: Outgoing) -> HttpRequest:
         origin, root = _root(provider.base_url or BASE_URL)
-        path = root + ("/openai/embeddings" if outgoing.surface == "embeddings" else model_path(outgoing))
-        return HttpRequest(
-            "POST", origin, path, _headers(provider, credential, outgoing), outgoing.body, provider.timeouts
-        )
+        fields = _headers(provider, credential)
+        return HttpRequest("POST", origin, root + model_path(outgoing), fields, outgoing.body, provider.timeouts)
 
 
 @lru_cache(maxsize=1024)
@@ -58,12 +57,10 @@ def method(outgoing: Outgoing) -> str:
     return "streamGenerateContent" if outgoing.form == "list" else "streamGenerateContent?alt=sse"
 
 
-def _headers(provider: Provider, credential: Credential | None, outgoing: Outgoing) -> Headers:
+def _headers(provider: Provider, credential: Credential | None) -> Headers:
     """The operator's headers, then ours: the credential is never overridden."""
     fields: Headers = [(name.lower(), value) for name, value in provider.headers.items()]
     fields.append(("content-type", "application/json"))
-    if credential is not None and outgoing.surface == "embeddings":
-        fields.append(("authorization", f"Bearer {credential.value.reveal()}"))
-    elif credential is not None:
+    if credential is not None:
         fields.append(("x-goog-api-key", credential.value.reveal()))
     return fields

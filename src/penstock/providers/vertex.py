@@ -1,7 +1,8 @@
 """Google Cloud Vertex AI. Source: Google Cloud, "Vertex AI REST: publishers.models" (`generateContent`,
-`streamGenerateContent`, `countTokens`, `rawPredict`, `streamRawPredict`), "Locations", "Use Claude models" (what its
-body has instead of a model), "Count tokens for Claude models", "Using OAuth 2.0 for server to server applications"
-(read 2026-11).
+`streamGenerateContent`, `countTokens`, `embedContent`, `batchEmbedContents`, `predict`, `rawPredict`,
+`streamRawPredict`), "Locations", "Use Claude models" (what its body has instead of a model), "Count tokens for Claude
+models", "Using OAuth 2.0 for server to server applications"; google-genai 3.6 (Gemini's models embed by `embedContent`
+and `batchEmbedContents`, the others by `predict`) (read 2026-11).
 
 Options: `project`, and `location`, which is `global` unless it is told. The model of a target is the publisher's name
 for it, Anthropic's where it begins with `claude`, else Google's, unless the publisher goes before it, as in
@@ -10,13 +11,14 @@ or an access token, or an API key. The reference does not say that closing a str
 """
 
 import base64
+from collections.abc import Mapping
 from functools import lru_cache
 from importlib import import_module
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
 import msgspec
-from msgspec import Struct
+from msgspec import Raw, Struct
 
 from penstock.dialects.base import decode_reply, encode_object, members_of
 from penstock.domain.http import Headers, HttpRequest, Origin
@@ -47,6 +49,11 @@ class _Token(Struct):
     expires_in: int = TOKEN_LIFETIME_S
 
 
+class _Batch(Struct):
+    requests: list[dict[str, Raw]]
+
+
+_requests_decoder = msgspec.json.Decoder(_Batch)
 _account_decoder = msgspec.json.Decoder(ServiceAccount)
 _token_decoder = msgspec.json.Decoder(_Token)
 
@@ -61,6 +68,8 @@ class Vertex:
     def surfaces(self, model: str) -> tuple[str, ...]:
         if _publisher(model)[0] == "anthropic":
             return ("messages", "messages.count_tokens")
+        if "embedding" in model:
+            return ("batchEmbedContents", "embedContent") if "gemini" in model else ("predict",)
         return ("generateContent", "countTokens")
 
     def output_cap_field(self, surface: str) -> str:
@@ -79,6 +88,10 @@ class Vertex:
             model, verb, body = "count-tokens", "rawPredict", _claude_body(body, model)
         elif outgoing.surface == "countTokens":
             body = _counted_body(body)
+        elif outgoing.surface == "embedContent":
+            body = encode_object(_embedded(members_of(body)))
+        elif outgoing.surface == "batchEmbedContents":
+            body = _batch_body(body)
         path = f"{place}/publishers/{publisher}/models/{quote(model, safe='')}:{verb}"
         return HttpRequest("POST", origin, path, _headers(provider, credential), body, provider.timeouts)
 
@@ -136,6 +149,22 @@ def _counted_body(body: bytes) -> bytes:
         return body
     inside = members_of(bytes(fields["generateContentRequest"]))
     return encode_object({name: inside[name] for name in _COUNTED if name in inside})
+
+
+_OF_AN_EMBEDDING = ("taskType", "title", "outputDimensionality", "autoTruncate")
+"""What AI Studio has beside the content to embed, and Vertex in a configuration."""
+
+
+def _embedded(request: Mapping[str, Any]) -> dict[str, Any]:
+    """A request for an embedding as Vertex takes it, without the model, which is in the address."""
+    own = {name: value for name, value in request.items() if name != "model"}
+    config = {name: own.pop(name) for name in _OF_AN_EMBEDDING if name in own and "embedContentConfig" not in request}
+    return {**own, "embedContentConfig": config} if config else own
+
+
+def _batch_body(body: bytes) -> bytes:
+    requests = decode_reply(_requests_decoder, body).requests
+    return encode_object({"requests": [_embedded(request) for request in requests]})
 
 
 def _headers(provider: Provider, credential: Credential | None) -> Headers:

@@ -33,6 +33,7 @@ ROUTES = (
     Route("/v1/moderations", "moderations"),
     Route("/v1/rerank", "rerank"),
     Route("/cohere/v2/chat", "cohere.chat"),
+    Route("/cohere/v2/embed", "cohere.embed"),
     Route("/cohere/v2/rerank", "rerank"),
     Route("/v1/messages", "messages"),
     Route("/v1/messages/count_tokens", "messages.count_tokens"),
@@ -61,6 +62,8 @@ ROUTES = (
             Route(f"/{version}/models/{{model}}:generateContent", "generateContent"),
             Route(f"/{version}/models/{{model}}:streamGenerateContent", "generateContent", streaming=True),
             Route(f"/{version}/models/{{model}}:countTokens", "countTokens"),
+            Route(f"/{version}/models/{{model}}:embedContent", "embedContent"),
+            Route(f"/{version}/models/{{model}}:batchEmbedContents", "batchEmbedContents"),
         )
     ),
 )

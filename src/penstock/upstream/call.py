@@ -54,7 +54,7 @@ class Upstream:
         request.headers.extend(forwarded(outgoing.headers, vendor.forwards))
         response = await self._transport(provider).send(request, lambda: admission.dispatch(draft()))
         if (reframing := REFRAMING.get(provider.kind)) is not None:
-            reframer = reframing.reframer(outgoing, header(response.headers, "content-type") or "")
+            reframer = reframing.reframer(outgoing, response.headers)
             return response if reframer is None else Reframed(response, reframer)
         return response
 

@@ -1,4 +1,4 @@
-"""A response whose stream comes in another framing than the dialect's: told in the dialect's own."""
+"""A response that comes in another form than the dialect's: told in the dialect's own."""
 
 from penstock.domain.http import Headers
 from penstock.providers.base import Reframer

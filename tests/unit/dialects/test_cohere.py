@@ -91,7 +91,7 @@ def test_search_units_count_as_requests_and_tokens_as_input() -> None:
     ("surface", "path"),
     [
         ("cohere.chat", "/v2/chat"),
-        ("embeddings", "/compatibility/v1/embeddings"),
+        ("cohere.embed", "/v2/embed"),
         ("rerank", "/v2/rerank"),
     ],
 )

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from penstock.dialects import embeddings
+from penstock.dialects.embeddings import openai as embeddings
 from penstock.errors import InvalidRequest, UpstreamMalformed
 
 

@@ -3,7 +3,7 @@
 import base64
 import json
 from typing import Any
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, quote
 
 import pytest
 from cryptography.hazmat.primitives import hashes, serialization
@@ -14,6 +14,7 @@ from penstock.domain.kept import Errand
 from penstock.domain.snapshot import Credential, Provider, Secret
 from penstock.providers.azure import Azure
 from penstock.providers.base import Outgoing, Vendor
+from penstock.providers.bedrock import Bedrock
 from penstock.providers.google import Google
 from penstock.providers.vertex import Vertex
 
@@ -89,10 +90,11 @@ def test_a_models_name_stays_one_segment_of_the_address() -> None:
     assert header(request.headers, "x-goog-api-key") == "key-1"
 
 
-def test_google_embeds_for_callers_of_openais_dialect() -> None:
-    request = sent(Google(), "embeddings", model="gemini-embedding-001")
-    assert request.path == "/v1beta/openai/embeddings"
-    assert header(request.headers, "authorization") == "Bearer key-1"
+@pytest.mark.parametrize("surface", ["embedContent", "batchEmbedContents"])
+def test_google_embeds_at_the_models_own_address(surface: str) -> None:
+    request = sent(Google(), surface, model="gemini-embedding-2")
+    assert request.path == f"/v1beta/models/gemini-embedding-2:{surface}"
+    assert header(request.headers, "x-goog-api-key") == "key-1"
 
 
 def test_a_stream_is_asked_for_in_the_form_that_the_caller_reads() -> None:
@@ -130,6 +132,76 @@ def test_vertex_has_a_host_for_each_location(location: str, host: str) -> None:
     place = f"/v1/projects/acme/locations/{location}/publishers/google/models/gemini-2.5-flash"
     assert request.path == f"{place}:generateContent"
     assert header(request.headers, "authorization") == "Bearer key-1"
+
+
+@pytest.mark.parametrize(
+    ("model", "surfaces"),
+    [
+        ("gemini-embedding-001", ("batchEmbedContents", "embedContent")),
+        ("text-embedding-005", ("predict",)),
+        ("text-multilingual-embedding-002", ("predict",)),
+        ("gemini-2.5-flash", ("generateContent", "countTokens")),
+    ],
+)
+def test_vertex_embeds_where_the_model_does(model: str, surfaces: tuple[str, ...]) -> None:
+    assert VERTEX.surfaces(model) == surfaces
+    if len(surfaces) == 1:
+        assert sent(VERTEX, "predict", model=model, project="acme").path.endswith(f"/models/{model}:predict")
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ({"model": "models/x", "content": {}}, {"content": {}}),
+        ({"content": {}, "title": "t", "new": 1}, {"content": {}, "new": 1, "embedContentConfig": {"title": "t"}}),
+        (
+            {"content": {}, "taskType": "CLUSTERING", "embedContentConfig": {"title": "t"}},
+            {"content": {}, "taskType": "CLUSTERING", "embedContentConfig": {"title": "t"}},
+        ),
+    ],
+)
+def test_vertex_has_in_a_configuration_what_ai_studio_has_beside_the_content(said: Any, told: Any) -> None:
+    provider = Provider("p", "vertex", "", options={"project": "acme"})
+
+    def body(surface: str, sent: Any) -> Any:
+        outgoing = Outgoing(surface, json.dumps(sent).encode(), "gemini-embedding-001")
+        return json.loads(VERTEX.request(provider, None, outgoing).body)
+
+    assert body("embedContent", said) == told
+    assert body("batchEmbedContents", {"requests": [said, said]}) == {"requests": [told, told]}
+
+
+# -- embeddings at bedrock --------------------------------------------------------------------------------------------
+
+BEDROCK = Bedrock()
+
+
+@pytest.mark.parametrize("model", ["cohere.embed-v4:0", "us.cohere.embed-v4:0", "cohere.embed-english-v3"])
+def test_coheres_models_at_bedrock_are_told_everything_but_their_name(model: str) -> None:
+    assert BEDROCK.surfaces(model) == ("cohere.embed", "invoke.cohere")
+    said = b'{"model":"x","texts":["a"],"input_type":"search_query","truncate":"END"}'
+    provider = Provider("p", "bedrock", "https://bedrock-runtime.eu-west-1.amazonaws.com")
+    request = BEDROCK.request(provider, CREDENTIAL, Outgoing("cohere.embed", said, model))
+    assert request.path == f"/model/{quote(model, safe='')}/invoke"
+    told = {"texts": ["a"], "input_type": "search_query", "embedding_types": ["float"]}
+    assert json.loads(request.body) == {**told, "truncate": "RIGHT" if "v4" in model else "END"}
+    own = b'{"texts":["a"],"input_type":"search_query"}'
+    assert BEDROCK.request(provider, CREDENTIAL, Outgoing("invoke.cohere", own, model)).body == own
+
+
+def test_what_a_header_says_was_billed_is_told_in_the_body() -> None:
+    outgoing = Outgoing("cohere.embed", b"{}", "cohere.embed-v4:0")
+    reframer = BEDROCK.reframer(outgoing, [("x-amzn-bedrock-input-token-count", "7")])
+    assert reframer is not None
+    told = json.loads(reframer.feed(b'{"embeddings":{"float":[[1]]}}'))
+    assert told["meta"] == {"billed_units": {"input_tokens": 7}}
+    assert reframer.feed(b'{"message":"no"}') == b'{"message":"no"}'
+    for hostile in ("-1", "1e3", "", "9" * 20):
+        doubtful = BEDROCK.reframer(outgoing, [("x-amzn-bedrock-input-token-count", hostile)])
+        assert doubtful is not None
+        assert doubtful.feed(b'{"embeddings":[]}') == b'{"embeddings":[]}'
+    assert BEDROCK.reframer(outgoing, []) is None
+    assert BEDROCK.reframer(Outgoing("invoke.titan", b"{}", "m"), [("x-amzn-bedrock-input-token-count", "7")]) is None
 
 
 @pytest.mark.parametrize(("streaming", "verb"), [(False, "rawPredict"), (True, "streamRawPredict")])

@@ -9,7 +9,7 @@ which an encoder of this dialect tells it from the content. A document is told t
 from typing import Any
 
 import msgspec
-from msgspec import Raw
+from msgspec import Raw, structs
 
 from penstock.dialects.codec import json_text
 from penstock.dialects.custom_tools import wrapped
@@ -45,22 +45,27 @@ def _part(one: Members) -> Part | None:
         thought = one.text("thinking")
         return Thinking(thought, origin=NAME, extras=one.rest()) if thought else None
     if kind == "image_url":
-        return _image(one)
+        return image_of(one)
     if kind == "document":
         return document_of(one.raw("document") or Raw(b"{}"), one)
     return Opaque(NAME, kind, whole)
 
 
-def _image(one: Members) -> Media:
+def image_of(one: Members) -> Media:
     """`{"url": ...}`, or the URL alone."""
     raw = one.raw("image_url") or Raw(b"{}")
     one.put("image_url", as_raw({"url": raw}) if bytes(raw).startswith(b'"') else raw)
     image = one.object("image_url")
     url, detail = image.text("url"), image.text("detail")
+    return structs.replace(image_at(url), detail=detail, extras=one.rest())
+
+
+def image_at(url: str) -> Media:
+    """The image at an address, which may be in it."""
     if not url.startswith("data:"):
-        return Media("image", url=url, detail=detail, extras=one.rest())
+        return Media("image", url=url)
     head, _, data = url[5:].partition(",")
-    return Media("image", head.split(";")[0], data, detail=detail, extras=one.rest())
+    return Media("image", head.split(";")[0], data)
 
 
 def document_of(raw: Raw, place: Members) -> Media:

@@ -109,15 +109,19 @@ class _Blob(Struct, rename="camel"):
 
 def _read_contents(call: Call, fields: dict[str, Raw]) -> int:
     """Counts the parts of all contents; returns the bytes of them that are encoded media and not text."""
-    media = 0
     contents = _listed(fields["contents"], "contents")
     if not contents:
         raise InvalidRequest("'contents' must not be empty.", param="contents")
     if "systemInstruction" in fields:
         contents = [*contents, fields["systemInstruction"]]
-    for content in contents:
-        for part in _listed(_object(content, "contents").get("parts", Raw(b"[]")), "contents.parts"):
-            media += _read_part(call, _object(part, "contents.parts"))
+    return sum([read_content(call, content, "contents") for content in contents])
+
+
+def read_content(call: Call, content: Raw, param: str) -> int:
+    """Counts the parts of one content; returns the bytes of them that are encoded media and not text."""
+    media = 0
+    for part in _listed(_object(content, param).get("parts", Raw(b"[]")), f"{param}.parts"):
+        media += _read_part(call, _object(part, f"{param}.parts"))
     return media
 
 

@@ -5,7 +5,7 @@ import sys
 from penstock.dialects.registry import CONVERSATIONS
 from penstock.domain.vendors import COMPATIBLE
 from penstock.providers.registry import VENDORS
-from penstock.testing.fidelity import judge
+from penstock.testing.fidelity import judge, vectors
 from penstock.testing.fidelity.features import FEATURES, TOLD
 from penstock.testing.fidelity.judge import Judged
 
@@ -39,6 +39,17 @@ fees by the piece beside the tokens, its own cost.
 
 """
 
+_EMBEDDINGS = """\
+## Embeddings
+
+What a vendor that is asked in each dialect is told of a request for embeddings that came in another one. Token numbers
+go to vendors of OpenAI's dialect alone (400 `unsupported_by_target` elsewhere). `base64` is packed by the gateway from
+the vendor's own digits, and more inputs than a vendor takes in one call go in several: see
+[api.md](api.md#embeddings). Vertex is asked in `batchEmbedContents` for Gemini's models and in `predict` for others,
+Bedrock in `cohere.embed` for Cohere's and in `invoke.titan` for Amazon's.
+
+"""
+
 
 def page() -> str:
     """The whole page."""
@@ -52,6 +63,9 @@ def page() -> str:
     told = {(one.caller, one.feature): one for one in judge.answers()}
     rows = [[t.name, *(_word(told[caller, t.name]) for caller in CONVERSATIONS)] for t in TOLD]
     parts.append(_ANSWERS + _table(["feature", *CONVERSATIONS], rows))
+    made = {(one.target, one.feature): one for one in vectors.requests()}
+    rows = [[f.name, *(_word(made[target, f.name]) for target in vectors.TARGETS)] for f in vectors.FEATURES]
+    parts.append(_EMBEDDINGS + _table(["feature", *vectors.TARGETS], rows))
     parts.append("## Who speaks what\n\n" + _table(["provider", "dialects"], _vendors()))
     return "\n".join(parts)
 
