@@ -5,7 +5,7 @@ from msgspec import structs
 
 from penstock.dialects.custom_tools import Wrapping
 from penstock.domain.chat import Media, Part, Text
-from penstock.domain.stream import PartBegin, PartDelta, PartEnd, PartEvent
+from penstock.domain.stream import PartBegin, PartDelta, PartEnd, PartEvent, PartMore
 
 
 def in_words(part: Part) -> Part:
@@ -14,7 +14,8 @@ def in_words(part: Part) -> Part:
 
 
 class InTurn:
-    """Of parts that overlap, the later ones wait until the one before them is whole."""
+    """Of parts that overlap, the later ones wait until the one before them is whole. What a text cites may be found out
+    when others have followed it: such a citation is told where it comes."""
 
     def __init__(self) -> None:
         self._open: int | None = None
@@ -23,14 +24,14 @@ class InTurn:
         self._wrapping = Wrapping()
 
     def take(self, event: PartEvent) -> list[PartEvent]:
-        """What can be told now. What comes of a part that has ended cannot be told any more."""
+        """What can be told now. Of a part that has ended nothing but what it cites can be told any more."""
         if event.index in self._ended:
-            return []
+            return [event] if isinstance(event, PartMore) and event.citation is not None else []
         if self._open is not None and event.index != self._open:
             self._waiting.append(event)
             return []
         told: list[PartEvent] = [event]
-        self._go_on(event)
+        self._go_on(event.index, told)
         while self._open is None and self._waiting:
             told += self._next()
         return [each for one in told for spoken in _spoken(one) for each in self._wrapping.take(spoken)]
@@ -42,13 +43,14 @@ class InTurn:
         told: list[PartEvent] = []
         for event in waiting:
             (told if event.index == self._open else self._waiting).append(event)
-        self._go_on(told[-1])
+        self._go_on(told[0].index, told)
         return told
 
-    def _go_on(self, last: PartEvent) -> None:
-        if isinstance(last, PartEnd):
-            self._ended.add(last.index)
-        self._open = None if isinstance(last, PartEnd) else last.index
+    def _go_on(self, index: int, told: list[PartEvent]) -> None:
+        self._open = index
+        if any(isinstance(event, PartEnd) for event in told):
+            self._ended.add(index)
+            self._open = None
 
 
 def _spoken(event: PartEvent) -> list[PartEvent]:

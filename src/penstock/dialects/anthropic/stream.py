@@ -26,7 +26,7 @@ from penstock.dialects.anthropic.usage import merge, normalise, report, served_t
 from penstock.dialects.codec import Heading
 from penstock.dialects.in_turn import InTurn
 from penstock.dialects.proofs import packed
-from penstock.domain.chat import Media, Opaque, Part, Refusal, Text, Thinking, ToolCall
+from penstock.domain.chat import Citation, Media, Opaque, Part, Refusal, Text, Thinking, ToolCall
 from penstock.domain.stream import (
     Begin,
     Ended,
@@ -103,6 +103,7 @@ class Decoder:
         self._finished = False
         self._over = False
         self._open: dict[int, _Open] = {}
+        self._said: dict[int, int] = {}
         self._parts = 0
         self._kept_bytes = 0
         self._reported: dict[str, Any] = {}
@@ -197,6 +198,9 @@ class Decoder:
         return block
 
     def _grow(self, event: _Event, told: list[Event]) -> None:
+        if event.index in self._said and event.index not in self._open:
+            self._cite_late(self._said[event.index], event.delta, told)
+            return
         block, delta = self._block(event.index), event.delta
         if delta is msgspec.UNSET:
             return
@@ -218,6 +222,13 @@ class Decoder:
         if delta.citation != NULL:
             told.append(PartMore(0, block.index, citation=decode_citation(delta.citation)))
 
+    @staticmethod
+    def _cite_late(part: int, delta: _Delta | UnsetType, told: list[Event]) -> None:
+        """What a text cites that is closed already: nothing else can come of it."""
+        if not isinstance(delta, _Delta) or delta.citation == NULL:
+            raise UpstreamMalformed("The provider's stream goes on with a block that it has closed.")
+        told.append(PartMore(0, part, citation=decode_citation(delta.citation)))
+
     def _keep(self, size: int) -> None:
         self._kept_bytes += size
         if self._kept_bytes > MAX_WHOLE_BLOCK_BYTES:
@@ -225,6 +236,8 @@ class Decoder:
 
     def _stop(self, block: _Open, wire_index: int, told: list[Event]) -> None:
         del self._open[wire_index]
+        if isinstance(block.part, Text):
+            self._said[wire_index] = block.index
         if block.part is None:
             told.append(PartBegin(0, block.index, decode_block(_whole(block), sealed=False)))
             self._kept_bytes = 0
@@ -291,6 +304,7 @@ class Encoder:
         self._in_turn = InTurn()
         self._part: Part | None = None
         self._is_told = False
+        self._texts: dict[int, int] = {}
         self._finished = Finished(0, "error")
         self._reported: Reported | None = None
 
@@ -344,6 +358,8 @@ class Encoder:
     def _write(self, event: PartEvent) -> bytes:
         if isinstance(event, PartBegin):
             return self._start_block(event)
+        if isinstance(event, PartMore) and event.citation is not None:
+            return self._cite(event.index, event.citation)
         if self._part is None:  # a part that the API has no block for
             return b""
         if isinstance(event, PartDelta):
@@ -355,8 +371,15 @@ class Encoder:
         part = event.part
         if isinstance(part, Thinking) and part.origin == NAME:
             return b""  # thinking, or redacted: what comes next says which
+        if isinstance(part, Text):
+            self._texts[event.index] = self._index + 1
         block = {"type": "thinking", "thinking": "", "signature": ""} if isinstance(part, Thinking) else None
         return self._tell(block or encode_part(part, is_own=self._begin.origin == NAME))
+
+    def _cite(self, index: int, citation: Citation) -> bytes:
+        """What a text cites, in its block, which may be closed by now: clients go by the number."""
+        at = self._texts.get(index)
+        return b"" if at is None else _DELTA % (at, b"citations_delta", b'"citation"', _json(encode_citation(citation)))
 
     def _tell(self, block: Any) -> bytes:
         if block is None:
@@ -387,9 +410,7 @@ class Encoder:
     def _add(self, more: PartMore) -> bytes:
         part = self._part
         assert part is not None
-        self._part = with_more(part, more) if not isinstance(part, Text) else part
-        if isinstance(part, Text) and more.citation is not None:
-            return _DELTA % (self._index, b"citations_delta", b'"citation"', _json(encode_citation(more.citation)))
+        self._part = with_more(part, more)
         if not isinstance(part, Thinking) or part.origin != NAME:
             return b""
         if more.sealed and not self._is_told:

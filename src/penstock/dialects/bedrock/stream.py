@@ -21,7 +21,7 @@ from penstock.dialects.codec import Heading
 from penstock.dialects.eventstream import Frame
 from penstock.dialects.in_turn import InTurn
 from penstock.dialects.proofs import packed
-from penstock.domain.chat import Media, Opaque, Part, Refusal, Text, Thinking, ToolCall
+from penstock.domain.chat import Citation, Media, Opaque, Part, Refusal, Text, Thinking, ToolCall
 from penstock.domain.stream import (
     Begin,
     Ended,
@@ -112,6 +112,7 @@ class Decoder:
         self._finished = False
         self._over = False
         self._open: dict[int, _Open] = {}
+        self._said: dict[int, int] = {}
         self._parts = 0
         self._kept_bytes = 0
 
@@ -184,6 +185,9 @@ class Decoder:
                 self._add(wire_index, None, kind, msgspec.json.decode(raw, type=dict[str, Raw]))
 
     def _grow(self, wire_index: int, delta: _Delta, told: list[Event]) -> None:
+        if delta.citation != NULL and wire_index in self._said and wire_index not in self._open:  # its text is closed
+            told.append(PartMore(0, self._said[wire_index], citation=decode_citation(delta.citation)))
+            return
         block = self._open.get(wire_index) or self._begin_block(wire_index, delta, told)
         if block.part is None:
             self._keep(block, delta)
@@ -231,6 +235,8 @@ class Decoder:
         block = self._open.pop(wire_index, None)
         if block is None:  # a block without a word
             return
+        if isinstance(block.part, Text):
+            self._said[wire_index] = block.index
         if block.part is None:
             if block.kind == "toolUse":
                 block.whole["input"] = arguments("".join(block.pieces))
@@ -276,6 +282,7 @@ class Encoder:
         self._origin = ""
         self._index = -1
         self._part: Part | None = None
+        self._texts: dict[int, int] = {}
         self._in_turn = InTurn()
         self._finished = Finished(0, "error")
         self._reported: Reported | None = None
@@ -305,18 +312,22 @@ class Encoder:
 
     def _write(self, event: PartEvent) -> bytes:
         if isinstance(event, PartBegin):
-            return self._start(event.part)
+            return self._start(event.index, event.part)
+        if isinstance(event, PartMore) and event.citation is not None:
+            return self._cite(event.index, event.citation)
         if self._part is None:  # a part that the API has no block for
             return b""
         if isinstance(event, PartDelta):
             return self._delta(_grown(self._part, event.text))
         return self._stop() if isinstance(event, PartEnd) else self._add(event)
 
-    def _start(self, part: Part) -> bytes:
+    def _start(self, index: int, part: Part) -> bytes:
         self._part = part
         if isinstance(part, Opaque | Media):
             return self._whole(part)
         self._index += 1
+        if isinstance(part, Text):
+            self._texts[index] = self._index
         if not isinstance(part, ToolCall):
             return b""
         named = {"toolUseId": part.id, "name": part.name}
@@ -338,13 +349,17 @@ class Encoder:
         began = _frame("contentBlockStart", {"start": {kind: start}, "contentBlockIndex": self._index})
         return began + (self._delta({kind: delta}) if delta else b"")
 
-    def _delta(self, delta: dict[str, Any]) -> bytes:
-        return _frame("contentBlockDelta", {"delta": delta, "contentBlockIndex": self._index})
+    def _delta(self, delta: dict[str, Any], at: int | None = None) -> bytes:
+        where = self._index if at is None else at
+        return _frame("contentBlockDelta", {"delta": delta, "contentBlockIndex": where})
+
+    def _cite(self, index: int, citation: Citation) -> bytes:
+        """What a text cites, in its block, which may be closed by now: clients go by the number."""
+        at = self._texts.get(index)
+        return b"" if at is None else self._delta({"citation": encode_citation(citation)}, at)
 
     def _add(self, more: PartMore) -> bytes:
         part = self._part
-        if isinstance(part, Text):
-            return self._delta({"citation": encode_citation(more.citation)}) if more.citation is not None else b""
         assert part is not None
         self._part = with_more(part, more)
         if not isinstance(part, Thinking) or part.origin != NAME:

@@ -62,6 +62,7 @@ class Decoder:
         self._over = False
         self._open: tuple[_Key, Part] | None = None
         self._parts = 0
+        self._texts: dict[_Key, int] = {}
 
     def feed(self, data: bytes) -> list[Event]:
         return self._read(self._splitter.feed(data))
@@ -131,6 +132,8 @@ class Decoder:
     def _start(self, key: _Key, part: Part, told: list[Event]) -> None:
         self._close_open(told)
         self._open = (key, part)
+        if isinstance(part, Text):
+            self._texts[key] = self._parts
         told.append(PartBegin(0, self._parts, part))
         self._parts += 1
 
@@ -150,9 +153,13 @@ class Decoder:
         told.append(PartDelta(0, self._parts - 1, text))
 
     def _cite(self, one: Members, told: list[Event]) -> None:
-        """A citation goes to the text that came last; of no text, it is none."""
-        if self._open is not None and isinstance(self._open[1], Text):
-            told += [PartMore(0, self._parts - 1, citation=citation) for citation in citations_of(one)[2]]
+        """A citation goes to the text that it names, else to the one that came last; of no text, it is none."""
+        at, is_of_plan, found = citations_of(one)
+        named = ("plan", 0) if is_of_plan else ("text", -1 if at is None else at)
+        last = max((part for key, part in self._texts.items() if key[0] == "text"), default=None)
+        part = self._texts.get(named, last)
+        if part is not None:
+            told += [PartMore(0, part, citation=citation) for citation in found]
 
     def _fail(self, message: str, told: list[Event]) -> None:
         self._over = True
@@ -186,6 +193,8 @@ class Encoder:
         self._is_told = False
         self._text: list[str] = []
         self._cited: list[Citation] = []
+        self._at = 0
+        self._said: dict[int, tuple[int, str]] = {}
         self._blocks = self._calls = self._citations = 0
         self._finished = Finished(0, "error")
         self._reported: Reported | None = None
@@ -223,6 +232,7 @@ class Encoder:
 
     def _write(self, event: PartEvent) -> bytes:
         if isinstance(event, PartBegin):
+            self._at = event.index
             return self._start_part(event.part)
         if isinstance(event, PartDelta):
             return self._grow(event.text)
@@ -268,19 +278,29 @@ class Encoder:
     def _cite(self, more: PartMore) -> bytes:
         """Kept until its text is whole: only then is it known which characters it bears on."""
         citation = more.citation
-        if citation is not None and is_whole(citation) and isinstance(self._part, Text) and not is_plan(self._part):
+        if citation is not None and more.index in self._said and is_whole(citation):
+            block, text = self._said[more.index]
+            return self._told(citation, text, block)
+        if (
+            citation is not None
+            and more.index == self._at
+            and is_whole(citation)
+            and isinstance(self._part, Text)
+            and not is_plan(self._part)
+        ):
             self._cited.append(citation)
         return b""
 
     def _citations_told(self) -> bytes:
         if not self._cited:
             return b""
-        told, text = self._started("text"), "".join(self._text)
-        for citation in self._cited:
-            index, self._citations = {"index": self._citations}, self._citations + 1
-            written = citation_object(citation, text, self._blocks - 1)
-            told += _event("citation-start", index, {"citations": written}) + _event("citation-end", index)
-        return told
+        started, text = self._started("text"), "".join(self._text)
+        return started + b"".join(self._told(citation, text, self._blocks - 1) for citation in self._cited)
+
+    def _told(self, citation: Citation, text: str, block: int) -> bytes:
+        index, self._citations = {"index": self._citations}, self._citations + 1
+        written = citation_object(citation, text, block)
+        return _event("citation-start", index, {"citations": written}) + _event("citation-end", index)
 
     def _logprob(self, raw: msgspec.Raw) -> bytes:
         """Of a token that was told already; none where there is no text that it could be of."""
@@ -294,6 +314,8 @@ class Encoder:
         self._part = None
         if isinstance(part, ToolCall):
             return self._event("tool-call-end")
+        if self._is_told and isinstance(part, Text):
+            self._said[self._at] = (self._blocks - 1, "".join(self._text))
         return cited + (self._event("content-end") if self._is_told else b"")
 
 

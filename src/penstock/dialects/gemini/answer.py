@@ -6,6 +6,7 @@ A plain answer is a stream of one piece: both are read by the same `Teller`, so 
 one text follow each other; a part of another kind ends it. Offsets into a text are in bytes there, in characters here.
 """
 
+from bisect import bisect_right
 from typing import Any
 
 import msgspec
@@ -71,7 +72,9 @@ class _Told:
         self._has_calls = False
         self._texts: dict[int, list[str]] = {}
         self._held_characters = 0
-        self._places: list[int] = []
+        self._places: list[tuple[int, int]] = []
+        self._said: list[int] = []
+        self._ends: list[int] = []
         self._waiting: list[tuple[int, Any, Citation]] = []
 
     def take(self, candidate: dict[str, Raw]) -> list[Event]:
@@ -87,7 +90,8 @@ class _Told:
             parts = self._joined(decode_part(raw))
             if not parts:
                 continue
-            self._places.append(self._next - 1 if self._goes_on(parts[0]) else self._next)
+            index = self._next - 1 if self._goes_on(parts[0]) else self._next
+            self._places.append((index, len(self._texts.get(index, ()))))
             for part in parts:
                 events += self._part(part)
         if logprobs is not None and (tokens := _tokens(logprobs)):
@@ -192,33 +196,49 @@ class _Told:
         )
         self._waiting.append((place if isinstance(place, int) else 0, segment, citation))
 
-    def _citations(self, index: int) -> list[Event]:
-        """Those of the text that ends. A place that is no text, such as a thought before it, means the first text."""
-        first = min(self._texts, default=index)
+    def _citations(self, index: int, *, is_last: bool = False) -> list[Event]:
+        """Those of the text that ends. `is_last`: no more parts come. A place that is no text, such as a thought before
+        it, means the first text; one behind the end of the first, as streams tell it, is in the texts together."""
         data = "".join(self._texts.get(index, ())).encode()
+        if not is_last:
+            self._said.append(index)
+            self._ends.append(len(data) + (self._ends[-1] if self._ends else 0))
         found, waiting = [], []
         for place, segment, citation in self._waiting:
-            meant = self._places[place] if 0 <= place < len(self._places) else first
-            meant = meant if meant in self._texts else first
-            if meant != index:
+            start = segment.get("startIndex") or 0
+            before = self._bytes_before(index, place, start, is_last=is_last)
+            if before is None:
                 waiting.append((place, segment, citation))
                 continue
-            start, end = _offset(data, segment.get("startIndex") or 0), _offset(data, segment.get("endIndex"))
-            placed = structs.replace(citation, start=start, end=end)
+            end = _offset(data, segment.get("endIndex"), before)
+            placed = structs.replace(citation, start=_offset(data, start, before), end=end)
             found.append(PartMore(self.number, index, citation=placed))
         self._waiting = waiting
         return list(found)
 
+    def _bytes_before(self, index: int, place: int, start: Any, *, is_last: bool) -> int | None:
+        """Where in this text, in bytes, the places of a citation count from; None where it is another's."""
+        if place >= len(self._places) and not is_last:
+            return None
+        meant, after = self._places[place] if place > 0 and place < len(self._places) else (-1, 0)
+        if meant in self._texts:
+            return len("".join(self._texts[meant][:after]).encode()) if meant == index else None
+        at = bisect_right(self._ends, start) if isinstance(start, int) else 0
+        if at == len(self._said) and not is_last:
+            return None
+        at = min(at, len(self._said) - 1)
+        return -(self._ends[at - 1] if at else 0) if self._said[at] == index else None
+
     def _late_citations(self) -> list[Event]:
         """Those that came when their text was closed already."""
-        return [event for index in sorted(self._texts) for event in self._citations(index)]
+        return [event for index in self._said if self._waiting for event in self._citations(index, is_last=True)]
 
 
-def _offset(data: bytes, place: Any) -> int:
-    """Characters of the text up to this byte; -1 where there is no such place."""
-    if not isinstance(place, int) or not 0 <= place <= len(data):
+def _offset(data: bytes, place: Any, before: int) -> int:
+    """Characters of the text up to this byte, counted from the byte `before`; -1 where there is no such place."""
+    if not isinstance(place, int) or not 0 <= before + place <= len(data):
         return -1
-    return len(data[:place].decode(errors="ignore"))
+    return len(data[: before + place].decode(errors="ignore"))
 
 
 def _merged(known: Raw, more: Raw) -> Raw:

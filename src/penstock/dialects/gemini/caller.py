@@ -191,7 +191,7 @@ class GeminiEncoder:
         self._texts: dict[tuple[int, int], list[str]] = {}
         self._starts: dict[tuple[int, int], int] = {}
         self._text_bytes: dict[int, int] = {}
-        self._cited: dict[int, list[_Cited]] = {}
+        self._said: dict[tuple[int, int], _Cited] = {}
         self._choices: dict[int, Choice] = {}
         self._reported: Reported | None = None
 
@@ -220,6 +220,9 @@ class GeminiEncoder:
             key = (event.choice, event.index)
             if key in self._open:
                 self._open[key] = with_more(self._open[key], event)
+            elif (said := self._said.get(key)) is not None and event.citation is not None:
+                cited = structs.replace(said.text, citations=(*said.text.citations, event.citation))
+                self._said[key] = said._replace(text=cited)
         elif isinstance(event, Reported):
             self._reported = event
         else:
@@ -255,10 +258,8 @@ class GeminiEncoder:
             proof = _thought(structs.replace(part, text="", summary=part.summary or bool(part.text)))
             return self._piece(choice, proof) if "thoughtSignature" in proof else b""
         if isinstance(part, Text):
-            text = "".join(self._texts.pop((choice, index), ()))
-            if part.citations:
-                cited = _Cited(structs.replace(part, text=text), before=self._starts[choice, index])
-                self._cited.setdefault(choice, []).append(cited)
+            whole = structs.replace(part, text="".join(self._texts.pop((choice, index), ())))
+            self._said[choice, index] = _Cited(whole, before=self._starts[choice, index])
             return b""
         written = None if part is None or isinstance(part, Refusal) else _part(part)
         return b"" if written is None else self._piece(choice, written)
@@ -274,8 +275,7 @@ class GeminiEncoder:
         is_own = begin.origin == NAME
         content = {"content": {"parts": [{"text": ""}], "role": "model"}}
         endings = [
-            {**content, **_ending(self._choices[key], key, is_own, self._cited.get(key, []))}
-            for key in sorted(self._choices)
+            {**content, **_ending(self._choices[key], key, is_own, self._cited(key))} for key in sorted(self._choices)
         ]
         usage, tier = (reported.usage, reported.service_tier) if reported is not None else (None, "")
         frame = {
@@ -284,6 +284,10 @@ class GeminiEncoder:
         }
         candidates = {} if "promptFeedback" in frame else {"candidates": endings}
         return left + self._framed({**candidates, **frame}) + self._close()
+
+    def _cited(self, choice: int) -> list[_Cited]:
+        """The texts of a candidate, in order, that cite something."""
+        return [self._said[key] for key in sorted(self._said) if key[0] == choice and self._said[key].text.citations]
 
     def _close(self) -> bytes:
         return b"\n]" if self._is_list else b""

@@ -166,9 +166,8 @@ def _parts(message: Members, unnamed: str, sources: list[Citation]) -> tuple[Par
         parts.append(Refusal(refusal))
     cited = [found for one in message.objects("annotations") if (found := citation_of(one)) is not None]
     calls = calls_of(message)
-    is_text = bool(parts) and isinstance(parts[-1], Text) and not calls
     sources = sources_within(message) or sources
-    _cite(parts, cited or (sources if is_text else []))
+    _cite(parts, cited or (sources if any(isinstance(part, Text) for part in parts) else []))
     parts += [tool_call_of(call, bare, f"{unnamed}_{number}") for number, call in enumerate(calls)]
     if (legacy := message.object("function_call")) and not legacy.is_empty():
         parts.append(tool_call_of(Members({"function": legacy.whole()}, message.fault), bare, f"{unnamed}_0"))

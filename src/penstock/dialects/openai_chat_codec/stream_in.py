@@ -110,6 +110,7 @@ class _Choice:
         self.open: Part | None = None
         self.open_at = 0
         self.thought: int | None = None
+        self.text: int | None = None
         self.calls: dict[int, _Call] = {}
         self.call_parts: list[int] = []
         self.audio: dict[str, str] = {}
@@ -134,6 +135,8 @@ class _Choice:
         if anew or type(self.open) is not type(part):
             self.close_open(out)
             self.open, self.open_at = part, self.begin(part, out)
+            if isinstance(part, Text):
+                self.text = self.open_at
         if text:
             out.append(PartDelta(self.number, self.open_at, text))
 
@@ -241,9 +244,7 @@ class ChatDecoder:
             choice.go_on(Refusal(""), refusal, out)
         for annotation in delta.objects("annotations"):
             if (citation := citation_of(annotation)) is not None:
-                choice.go_on(Text(""), "", out)
-                choice.is_cited = True
-                out.append(PartMore(choice.number, choice.open_at, citation=citation))
+                self._cite(citation, choice, out)
         choice.sources = sources_within(delta) or choice.sources
         for position, call in enumerate(calls_of(delta)):
             self._call(call, position, choice, out)
@@ -259,6 +260,14 @@ class ChatDecoder:
         if (end := end_of(one)) is not None:
             one.drop("message")
             choice.end, choice.extras = end, one.rest()
+
+    @staticmethod
+    def _cite(citation: Citation, choice: _Choice, out: list[Event]) -> None:
+        """An annotation is of the last text, which calls may have followed."""
+        if choice.text is None:
+            choice.go_on(Text(""), "", out)
+        choice.is_cited = True
+        out.append(PartMore(choice.number, choice.text or 0, citation=citation))
 
     @staticmethod
     def _think(number: int | None, told: Thinking, choice: _Choice, out: list[Event]) -> None:
@@ -318,9 +327,9 @@ class ChatDecoder:
             raise UpstreamReset("The provider's stream ended before it began.")
         for number in sorted(self._choices):
             choice = self._choices[number]
-            if isinstance(choice.open, Text) and not (choice.is_cited or choice.calls):
+            if choice.text is not None and not choice.is_cited:
                 sources = choice.sources or self._sources
-                out.extend(PartMore(number, choice.open_at, citation=source) for source in sources)
+                out.extend(PartMore(number, choice.text, citation=source) for source in sources)
             choice.close_open(out)
             if choice.audio:
                 told = choice.audio

@@ -67,7 +67,6 @@ class _Part:
     def __init__(self, index: int) -> None:
         self.index = index
         self.told = False
-        self.is_cited = False
         self.kind = ""
         self.paragraph = 0
 
@@ -79,7 +78,8 @@ class ResponsesDecoder:
         self._splitter = sse.Splitter()
         self._open: dict[_Key, _Part] = {}
         self._parts = 0
-        self._contents: set[_Key] = set()
+        self._contents: dict[_Key, int] = {}
+        self._cited: set[_Key] = set()
         self._calls = False
         self._begun = False
         self._over = False
@@ -143,7 +143,7 @@ class ResponsesDecoder:
         if self._parts >= _MAX_PARTS:
             raise UpstreamMalformed("The provider's answer has more parts than any answer.")
         self._open[key] = found = _Part(self._parts)
-        self._contents.add(key)
+        self._contents[key] = found.index
         self._parts += 1
         self._calls = self._calls or isinstance(part, ToolCall)
         out.append(PartBegin(0, found.index, part))
@@ -199,14 +199,16 @@ class ResponsesDecoder:
             whole = part_of(done)
             if not part.told:
                 self._say(key, whole, text_of(whole), out)
-            if isinstance(whole, Text) and not part.is_cited:
-                out.extend(PartMore(0, part.index, citation=citation) for citation in whole.citations)
+            self._cite_uncited(key, whole, out)
         self._finish(key, out)
 
     def _annotated(self, event: Members, out: list[Event]) -> None:
-        part = self._say(self._key(event, content=True), Text(""), "", out)
-        part.is_cited = True
-        out.append(PartMore(0, part.index, citation=citation_of(event.object("annotation"))))
+        """What a text cites, which may be done by now."""
+        key = self._key(event, content=True)
+        if (index := self._contents.get(key)) is None:
+            index = self._say(key, Text(""), "", out).index
+        self._cited.add(key)
+        out.append(PartMore(0, index, citation=citation_of(event.object("annotation"))))
 
     def _arguments_delta(self, event: Members, out: list[Event]) -> None:
         key = self._key(event, content=False)
@@ -259,13 +261,20 @@ class ResponsesDecoder:
             self._finish(open_key, out)
 
     def _message_done(self, place: int, item: Members, out: list[Event]) -> None:
-        """A message of which nothing was told before."""
-        if any(known == place for known, _ in self._contents):
-            return
+        """What of a message was not told before: all of it, or what its texts cite."""
         for at, told in enumerate(item_parts(item, [])):
+            if (place, at) in self._contents:
+                self._cite_uncited((place, at), told, out)
+                continue
             part = self._say((place, at), without_text(told), text_of(told), out)
             if isinstance(told, Text):
                 out += [PartMore(0, part.index, citation=citation) for citation in told.citations]
+
+    def _cite_uncited(self, key: _Key, whole: Part, out: list[Event]) -> None:
+        """What a text cites, where none of it was told."""
+        if isinstance(whole, Text) and whole.citations and key not in self._cited:
+            self._cited.add(key)
+            out += [PartMore(0, self._contents[key], citation=citation) for citation in whole.citations]
 
     def _reasoning_done(self, key: _Key, item: Members, part: _Part | None, out: list[Event]) -> None:
         found = reasoning_of(item, bare)

@@ -66,6 +66,8 @@ class _Open:
         self.id = id
         self.content = content
         self.begun = False
+        self.ended = False
+        self.annotated = 0
 
     def whole(self) -> Part:
         return with_text(self.part, "".join(self.pieces))
@@ -78,6 +80,7 @@ class ResponsesEncoder:
         self._output: list[Any] = []
         self._open: dict[int, _Open] = {}
         self._message: _Message | None = None
+        self._said: dict[int, tuple[int, int]] = {}
         self._echo: Echo | None = None
         self._logprobs: tuple[Raw, ...] = ()
         self._end = End("error")
@@ -226,23 +229,37 @@ class ResponsesEncoder:
         return told + self._event("response.reasoning_summary_text.delta", **where, delta=text)
 
     def _more(self, event: PartMore) -> bytes:
-        """A proof or a citation is told when its part is whole."""
+        """A proof or a citation is told when its part is whole; a citation that comes when its message is done, in the
+        message all the same, as the response at the end has it."""
         if found := self._open.get(event.index):
             found.part = with_more(found.part, event)
-        return b""
+            return self._annotated(found) if found.ended else b""
+        if event.citation is None or event.index not in self._said:
+            return b""
+        place, content = self._said[event.index]
+        item = self._output[place]
+        part = item["content"][content]
+        part["annotations"].append(annotation(event.citation, len(part["text"])))
+        return self._annotation(item["id"], (place, content), part["annotations"])
 
-    def _annotated(self, found: _Open, text: Text) -> bytes:
+    def _annotated(self, found: _Open) -> bytes:
         """What a text cites, when it is whole: only then is it known which characters these are."""
-        return b"".join(
-            self._event(
-                "response.output_text.annotation.added",
-                item_id=found.id,
-                output_index=found.place,
-                content_index=found.content,
-                annotation_index=at,
-                annotation=annotation(citation, len(text.text)),
-            )
-            for at, citation in enumerate(text.citations)
+        text = found.whole()
+        assert isinstance(text, Text)
+        told = [annotation(citation, len(text.text)) for citation in text.citations]
+        first, found.annotated = found.annotated, len(told)
+        where = (found.place, found.content)
+        return b"".join(self._annotation(found.id, where, told[: at + 1]) for at in range(first, len(told)))
+
+    def _annotation(self, id: str, where: tuple[int, int], told: list[Any]) -> bytes:
+        """The last of what is told of a text."""
+        return self._event(
+            "response.output_text.annotation.added",
+            item_id=id,
+            output_index=where[0],
+            content_index=where[1],
+            annotation_index=len(told) - 1,
+            annotation=told[-1],
         )
 
     # -- a part ends --------------------------------------------------------------------------------------------------
@@ -256,7 +273,8 @@ class ResponsesEncoder:
         if isinstance(part, Text | Refusal):
             if self._message is not None and self._message.place == found.place:
                 self._message.parts[found.content] = part
-            return self._annotated(found, part) if isinstance(part, Text) else b""
+            found.ended = True
+            return self._annotated(found) if isinstance(part, Text) else b""
         del self._open[index]
         if isinstance(part, Thinking):
             return self._thought_end(found, part)
@@ -311,8 +329,11 @@ class ResponsesEncoder:
         if message is None:
             return b""
         self._message = None
-        texts = [found for found in self._open.values() if found.place == message.place and found.id == message.id]
-        self._open = {index: found for index, found in self._open.items() if found not in texts}
+        texts = []
+        for index, found in list(self._open.items()):
+            if found.place == message.place and found.id == message.id:
+                texts.append(self._open.pop(index))
+                self._said[index] = (found.place, found.content)
         told = b""
         contents = []
         for found in sorted(texts, key=lambda text: text.content):
