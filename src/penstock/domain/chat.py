@@ -241,7 +241,8 @@ class Request(Struct, frozen=True):
 
 class Choice(Struct, frozen=True):
     """`native`: the reason in the vendor's own word; `stop_sequence`: the one that was met. `logprobs`: of the text and
-    of a refusal, each a token's object in OpenAI's chat form."""
+    of a refusal, each a token's object in OpenAI's chat form. `explanation`: what the vendor says of a refusal, a
+    filter or a fault, and not the model."""
 
     parts: tuple[Part, ...]
     finish: Finish = "stop"
@@ -250,6 +251,7 @@ class Choice(Struct, frozen=True):
     logprobs: tuple[Raw, ...] = ()
     refusal_logprobs: tuple[Raw, ...] = ()
     extras: Extras = field(default_factory=dict)
+    explanation: str = ""
 
 
 class Answer(Struct, frozen=True):

@@ -82,6 +82,7 @@ class Finished(Struct, frozen=True, tag=True):
     native: str = ""
     stop_sequence: str = ""
     extras: Extras = field(default_factory=dict)
+    explanation: str = ""
 
 
 class Reported(Struct, frozen=True, tag=True):
@@ -157,7 +158,7 @@ def events_of(answer: Answer) -> Iterator[Event]:
             yield PartEnd(number, index)
         if choice.logprobs or choice.refusal_logprobs:
             yield Logprobs(number, choice.logprobs, choice.refusal_logprobs)
-        yield Finished(number, choice.finish, choice.native, choice.stop_sequence, choice.extras)
+        yield Finished(number, choice.finish, choice.native, choice.stop_sequence, choice.extras, choice.explanation)
     if answer.usage is not None:
         yield Reported(answer.usage, answer.service_tier)
     yield Ended()
@@ -186,9 +187,8 @@ class _Growing:
     def choice(self) -> Choice:
         end = self.finished
         parts = tuple(with_text(self.parts[index], "".join(self.texts[index])) for index in sorted(self.parts))
-        return Choice(
-            parts, end.finish, end.native, end.stop_sequence, self.logprobs, self.refusal_logprobs, end.extras
-        )
+        told = (end.finish, end.native, end.stop_sequence)
+        return Choice(parts, *told, self.logprobs, self.refusal_logprobs, end.extras, end.explanation)
 
 
 class Collector:

@@ -196,6 +196,8 @@ class Attempt:
         reading = passage.dialect.read(body)
         if reading.error is not None:
             raise self._told(self._refused(reading, response, body))
+        self._at.reported = reading.usage  # owed, whether or not the answer can be told
+        self._tier = reading.service_tier or self._tier
         answer = passage.answer(body)
         self._complete(reading, -(-len(body) // 4))
         headers = self._headers(response)
@@ -368,8 +370,11 @@ class Attempt:
         if not self._admission.dispatched:
             self._void(error.code, final=final)
         elif not is_refusal:
-            left_it_working = isinstance(error, UpstreamTimeout)
-            self._settle(self._cut_usage(left_it_working), "estimated", error_code=error.code, final=final)
+            used: Usage | None = self._at.reported
+            basis: CostBasis = "computed"
+            if used is None or self._at.tee is not None:
+                used, basis = self._cut_usage(isinstance(error, UpstreamTimeout)), "estimated"
+            self._settle(used, basis, error_code=error.code, final=final)
         elif final or self._at.reported is not None:
             self._settle(self._at.reported or NOTHING_USED, "computed", error_code=error.code, final=final)
         else:

@@ -371,6 +371,19 @@ async def test_streams_end_once_however_they_end(plane: Plane, ending: bytes) ->
     assert plane.last().cause == "completed"
 
 
+FELL = {"message": {"content": "Ra"}, "finish_reason": "network_error"}
+
+
+async def test_an_answer_that_cannot_be_told_is_an_error_and_owes_what_it_reports(plane: Plane) -> None:
+    caller = await plane.call(plain(id="1", choices=[FELL]), path="/v1/messages")
+    assert (caller.status, json.loads(caller.body)["error"]["type"]) == (502, "api_error")
+    assert b"network_error" in caller.body
+    plane.check()
+    event = plane.last()
+    assert (event.cause, event.error_code, event.cost_basis) == ("failed", "upstream_malformed", "computed")
+    assert (event.usage.input, event.usage.output) == (10, 5)
+
+
 def of_kind(kind: str) -> dict[str, Provider]:
     return {name: Provider(name, kind, f"http://{name}.test/v1") for name in ("lab", "lab2")}
 

@@ -7,12 +7,14 @@ several, the first is told. Images that a model made have no block, and are left
 from typing import Any
 
 import msgspec
+from msgspec import Raw
 
 from penstock.dialects.anthropic.blocks import NAME, NULL, decode_blocks, members, rest
 from penstock.dialects.anthropic.target import arguments, cache_control
 from penstock.dialects.anthropic.usage import normalise, report, served_tier
 from penstock.dialects.codec import Heading, seal
 from penstock.dialects.custom_tools import wrapped
+from penstock.dialects.endings import fault_of, stop_met
 from penstock.dialects.in_turn import in_words
 from penstock.dialects.members import pop
 from penstock.dialects.proofs import packed, proof_of
@@ -25,10 +27,12 @@ from penstock.domain.chat import (
     Opaque,
     Part,
     Refusal,
+    Request,
     Text,
     Thinking,
     ToolCall,
 )
+from penstock.domain.stream import Finished
 from penstock.domain.usage import Usage
 from penstock.errors import InvalidRequest, UpstreamMalformed
 
@@ -77,21 +81,32 @@ def _decode(body: bytes) -> Answer:
     met = pop(fields, "stop_sequence", str, "")
     reported = pop(fields, "usage", dict[str, Any], {})
     at_end = {name: fields.pop(name) for name in OF_THE_END if name in fields}
-    choice = Choice(parts, FINISHES.get(native, "stop"), native, met, extras=rest(at_end))
+    finish, explanation = FINISHES.get(native, "stop"), explanation_of(at_end)
+    choice = Choice(parts, finish, native, met, extras=rest(at_end), explanation=explanation)
     usage = normalise(reported) if reported else None
     return Answer(NAME, id_, model, (choice,), 0, usage, served_tier(reported), rest(fields))
 
 
+def explanation_of(at_end: dict[str, Raw]) -> str:
+    """What `stop_details` says in words; they stay where they are."""
+    details = members(at_end.get("stop_details", NULL)) if at_end.get("stop_details", NULL) != NULL else {}
+    return pop(details, "explanation", str, "")
+
+
 def encode_answer(answer: Answer, heading: Heading) -> bytes:
+    """Raises `UpstreamMalformed` for an answer that ended in a fault, for which the API has no reason to stop."""
     choice = answer.choices[0] if answer.choices else Choice(())
     is_own = answer.origin == NAME
+    if is_fault(choice, has_content=bool(choice.parts)):
+        raise UpstreamMalformed(fault_of(choice))
+    refusal = [part.text for part in choice.parts if isinstance(part, Refusal)]
     written = {
         "id": answer.id or heading.id,
         "type": "message",
         "role": "assistant",
         "model": heading.model,
         "content": [block for part in choice.parts for block in _blocks_of(part, is_own=is_own)],
-        **stop_of(choice.finish, choice.native, choice.stop_sequence, choice.extras if is_own else {}),
+        **stop_of(choice, heading.request, choice.extras if is_own else {}, refusal),
         **(answer.extras if is_own else {}),
         "usage": report(answer.usage or Usage(), answer.service_tier),
     }
@@ -110,10 +125,21 @@ def proof_block(call: ToolCall) -> dict[str, Any]:
     return {"type": "redacted_thinking", "data": packed(proof_of(call), NAME)}
 
 
-def stop_of(finish: Finish, native: str, stop_sequence: str, extras: Extras) -> dict[str, Any]:
-    """The members that say why it ended."""
-    is_own = FINISHES.get(native) == finish
-    return {"stop_reason": native if is_own else _REASONS[finish], "stop_sequence": stop_sequence or None, **extras}
+def is_fault(end: Choice | Finished, *, has_content: bool) -> bool:
+    """Whether the vendor says that the answer failed, or there is none. Some servers give no reason at all to have
+    stopped: their answers are taken for whole."""
+    return end.finish == "error" and bool(end.native or end.explanation or not has_content)
+
+
+def stop_of(end: Choice | Finished, request: Request, extras: Extras, refusal: list[str]) -> dict[str, Any]:
+    """The members that say why it ended. `refusal`: what the model said instead of an answer, in pieces, where its
+    dialect tells that apart."""
+    is_own = FINISHES.get(end.native) == end.finish
+    reason = end.native if is_own else "refusal" if refusal and end.finish == "stop" else _REASONS[end.finish]
+    told: dict[str, Any] = {"stop_reason": reason, "stop_sequence": stop_met(end, request) or None}
+    if reason == "refusal" and (said := end.explanation or "".join(refusal)):
+        told["stop_details"] = {"type": "refusal", "category": None, "explanation": said}
+    return {**told, **extras}
 
 
 def encode_part(part: Part, *, is_own: bool) -> Any:

@@ -8,11 +8,20 @@ anywhere; an `error` event where it breaks. New types of events are passed over,
 from typing import Any
 
 import msgspec
-from msgspec import Raw, Struct, UnsetType
+from msgspec import Raw, Struct, UnsetType, structs
 
 from penstock.dialects import sse
 from penstock.dialects.anthropic import errors
-from penstock.dialects.anthropic.answer import FINISHES, OF_THE_END, encode_citation, encode_part, proof_block, stop_of
+from penstock.dialects.anthropic.answer import (
+    FINISHES,
+    OF_THE_END,
+    encode_citation,
+    encode_part,
+    explanation_of,
+    is_fault,
+    proof_block,
+    stop_of,
+)
 from penstock.dialects.anthropic.blocks import (
     NAME,
     NULL,
@@ -24,6 +33,7 @@ from penstock.dialects.anthropic.blocks import (
 from penstock.dialects.anthropic.target import arguments
 from penstock.dialects.anthropic.usage import merge, normalise, report, served_tier
 from penstock.dialects.codec import Heading
+from penstock.dialects.endings import fault_of
 from penstock.dialects.in_turn import InTurn
 from penstock.dialects.proofs import packed
 from penstock.domain.chat import Citation, Media, Opaque, Part, Refusal, Text, Thinking, ToolCall
@@ -254,7 +264,8 @@ class Decoder:
             at_end = {"stop_details": delta.stop_details, "container": delta.container}
             at_end["context_management"] = event.context_management
             finish = FINISHES.get(delta.stop_reason, "stop")
-            told.append(Finished(0, finish, delta.stop_reason, delta.stop_sequence or "", rest(at_end)))
+            end = Finished(0, finish, delta.stop_reason, delta.stop_sequence or "", rest(at_end))
+            told.append(structs.replace(end, explanation=explanation_of(at_end)))
         if event.usage is not None:
             self._reported = merge(self._reported, event.usage)
         usage = normalise(self._reported) if self._reported else None
@@ -305,6 +316,7 @@ class Encoder:
         self._part: Part | None = None
         self._is_told = False
         self._texts: dict[int, int] = {}
+        self._refusal: list[str] = []
         self._finished = Finished(0, "error")
         self._reported: Reported | None = None
 
@@ -319,8 +331,7 @@ class Encoder:
         elif isinstance(event, Reported):
             self._reported = event
         elif isinstance(event, Failed):
-            told = {"type": errors.type_of(event.status or 500), "message": event.message}
-            return _event_of("error", {"type": "error", "error": told})
+            return _failure(event.message, event.status)
         elif isinstance(event, Ended):
             return self._end_message()
         return b""
@@ -342,12 +353,14 @@ class Encoder:
 
     def _end_message(self) -> bytes:
         end, reported = self._finished, self._reported
+        if is_fault(end, has_content=self._index >= 0):
+            return _failure(fault_of(end), 500)
         extras = dict(end.extras) if self._begin.origin == NAME else {}
         managed = {"context_management": extras.pop("context_management")} if "context_management" in extras else {}
         usage = report(reported.usage, reported.service_tier) if reported else report(self._begin.usage or Usage())
         told = {
             "type": "message_delta",
-            "delta": stop_of(end.finish, end.native, end.stop_sequence, extras),
+            "delta": stop_of(end, self._heading.request, extras, self._refusal),
             "usage": usage,
             **managed,
         }
@@ -397,6 +410,8 @@ class Encoder:
             kind, name = b"thinking_delta", b'"thinking"'
         elif isinstance(part, Text | Refusal):
             kind, name = b"text_delta", b'"text"'
+            if isinstance(part, Refusal):
+                self._refusal.append(text)
         else:
             return b""
         return self._told_thinking() + _DELTA % (self._index, kind, name, _json(text))
@@ -428,6 +443,10 @@ class Encoder:
         if isinstance(part, ToolCall) and part.signature:
             stopped += self._tell(proof_block(part)) + _STOP % self._index
         return stopped
+
+
+def _failure(message: str, status: int) -> bytes:
+    return _event_of("error", {"type": "error", "error": {"type": errors.type_of(status or 500), "message": message}})
 
 
 def _event_of(name: str, told: dict[str, Any]) -> bytes:

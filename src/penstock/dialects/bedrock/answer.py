@@ -14,6 +14,7 @@ from penstock.dialects.anthropic.target import arguments
 from penstock.dialects.bedrock.blocks import MIMES, NAME, NULL, decode_blocks, members, raw_list, wrapped
 from penstock.dialects.bedrock.usage import normalise, report
 from penstock.dialects.codec import Heading
+from penstock.dialects.endings import refused_in_words
 from penstock.dialects.in_turn import in_words
 from penstock.dialects.members import pop
 from penstock.dialects.proofs import packed, proof_of
@@ -81,11 +82,24 @@ def _decode(body: bytes) -> Answer:
     usage = normalise(pop(fields, "usage", dict[str, Any], {}))
     tier = pop(pop(fields, "serviceTier", dict[str, Raw], {}), "type", str, "")
     extras = {name: fields[name] for name in OF_THE_END if name in fields}
-    return Answer(NAME, "", "", (Choice(parts, FINISHES.get(native, "stop"), native, extras=extras),), 0, usage, tier)
+    finish, met = FINISHES.get(native, "stop"), met_of(extras.get(OF_THE_END[0], NULL))
+    return Answer(NAME, "", "", (Choice(parts, finish, native, met, extras=extras),), 0, usage, tier)
+
+
+def met_of(own: Raw) -> str:
+    """The stop sequence among the members of the model's own answer that were asked for."""
+    if own == NULL:
+        return ""
+    try:
+        met = msgspec.json.decode(own, type=dict[str, Any])
+    except msgspec.ValidationError:
+        return ""
+    found = met.get("stop_sequence")
+    return found if isinstance(found, str) else ""
 
 
 def encode_answer(answer: Answer, heading: Heading) -> bytes:
-    choice = answer.choices[0] if answer.choices else Choice(())
+    choice = refused_in_words(answer.choices[0]) if answer.choices else Choice(())
     is_own = answer.origin == NAME
     content = [block for part in choice.parts for block in encode_part(in_words(part))]
     written = {

@@ -14,10 +14,19 @@ from msgspec import Raw, Struct
 from penstock.dialects import eventstream
 from penstock.dialects.anthropic.target import arguments
 from penstock.dialects.bedrock import errors
-from penstock.dialects.bedrock.answer import FINISHES, encode_citation, encode_part, proof_block, report_of, stop_of
+from penstock.dialects.bedrock.answer import (
+    FINISHES,
+    encode_citation,
+    encode_part,
+    met_of,
+    proof_block,
+    report_of,
+    stop_of,
+)
 from penstock.dialects.bedrock.blocks import NAME, NULL, decode_blocks, decode_citation
 from penstock.dialects.bedrock.usage import normalise
 from penstock.dialects.codec import Heading
+from penstock.dialects.endings import refusal_events
 from penstock.dialects.eventstream import Frame
 from penstock.dialects.in_turn import InTurn
 from penstock.dialects.proofs import packed
@@ -162,7 +171,8 @@ class Decoder:
             extras = {"additionalModelResponseFields": event.additionalModelResponseFields}
             finish = FINISHES.get(event.stopReason, "stop")
             own = {name: value for name, value in extras.items() if value != NULL}
-            told.append(Finished(0, finish, event.stopReason, extras=own))
+            met = met_of(event.additionalModelResponseFields)
+            told.append(Finished(0, finish, event.stopReason, met, own))
         elif kind == "metadata":
             self._end(event, told)
 
@@ -296,6 +306,7 @@ class Encoder:
         if isinstance(event, Finished):
             if event.choice == 0:
                 self._finished = event
+                return b"".join(map(self._write, refusal_events(event)))
         elif isinstance(event, Reported):
             self._reported = event
         elif isinstance(event, Failed):

@@ -25,6 +25,7 @@ from penstock.dialects.cohere.parts import (
     tool_call_of,
 )
 from penstock.dialects.cohere.usage import Reported, normalise, report
+from penstock.dialects.endings import refused_in_words
 from penstock.dialects.in_turn import in_words
 from penstock.dialects.members import Members, reply_members
 from penstock.domain.chat import Answer, Choice, Citation, Finish, Part, Refusal, Text, Thinking, ToolCall
@@ -112,7 +113,7 @@ def _cite(parts: list[Part], first: int, message: Members) -> None:
 
 
 def encode_answer(answer: Answer, heading: Heading) -> bytes:
-    choice = answer.choices[0] if answer.choices else Choice(())
+    choice = refused_in_words(answer.choices[0]) if answer.choices else Choice(())
     is_own = answer.origin == NAME
     members: dict[str, Any] = {
         "id": answer.id or heading.id,

@@ -26,6 +26,7 @@ from penstock.dialects.cohere.parts import (
     tool_call_of,
 )
 from penstock.dialects.cohere.usage import report
+from penstock.dialects.endings import refusal_events
 from penstock.dialects.in_turn import InTurn
 from penstock.dialects.members import Members, reply_members
 from penstock.domain.chat import Citation, Part, Text, Thinking, ToolCall
@@ -209,6 +210,7 @@ class Encoder:
         if isinstance(event, Finished):
             if event.choice == 0:
                 self._finished = event
+                return b"".join(map(self._write, refusal_events(event)))
         elif isinstance(event, Reported):
             self._reported = event
         elif isinstance(event, Failed):

@@ -15,7 +15,7 @@ from msgspec import Raw, structs
 from penstock.dialects.base import encode_object, members_of
 from penstock.dialects.codec import json_text
 from penstock.dialects.gemini.errors import read_error
-from penstock.dialects.gemini.names import FINISH_REASONS, NAME, elements, in_camel, pop, word
+from penstock.dialects.gemini.names import FINISH_REASONS, NAME, NULL, elements, in_camel, pop, word
 from penstock.dialects.gemini.partial import PartialCall, is_partial
 from penstock.dialects.gemini.parts import decode_part, is_bare_proof, made_id
 from penstock.dialects.gemini.usage import Metadata, normalise
@@ -63,6 +63,7 @@ class _Told:
     def __init__(self, number: int, scope: str) -> None:
         self.number = number
         self.native = ""
+        self.explanation = ""
         self.extras: Extras = {}
         self._scope = scope
         self._next = 0
@@ -82,6 +83,7 @@ class _Told:
         content = in_camel(_members_decoder.decode(candidate.pop("content", b"{}")))
         candidate.pop("index", None)
         reason = candidate.pop("finishReason", None)
+        self.explanation = pop(candidate, "finishMessage", str, "") or self.explanation
         logprobs = candidate.pop("logprobsResult", None)
         self._find_citations(candidate)
         for name, value in candidate.items():
@@ -120,7 +122,7 @@ class _Told:
         events = self._part(self._partial.call()) if self._partial else []
         events += [*self._close(), *self._late_citations()]
         finish = finish_of(self.native, has_calls=self._has_calls)
-        return [*events, Finished(self.number, finish, self.native, "", self.extras)]
+        return [*events, Finished(self.number, finish, self.native, "", self.extras, self.explanation)]
 
     def _goes_on(self, part: Part) -> bool:
         """Whether this is more of the part that is open."""
@@ -288,6 +290,7 @@ class Teller:
         self._extras: Extras = {}
         self._told: dict[int, _Told] = {}
         self._block = ""
+        self._why_blocked = ""
         self._scope = ""
         self._reported: Reported | None = None
 
@@ -311,7 +314,8 @@ class Teller:
         """The ending. A candidate without a reason to have finished ends in `error`."""
         events = [event for number in sorted(self._told) for event in self._told[number].end()]
         if not self._told:
-            events.append(Finished(0, "content_filter" if self._block else "error", self._block))
+            finish: Finish = "content_filter" if self._block else "error"
+            events.append(Finished(0, finish, self._block, explanation=self._why_blocked))
         if self._reported is not None:
             events.append(self._reported)
         return [*events, Ended()]
@@ -325,8 +329,9 @@ class Teller:
         if (metadata := reply.pop("usageMetadata", None)) is not None:
             self._report(metadata)
         if (feedback := reply.get("promptFeedback")) is not None:
-            reason = msgspec.json.decode(feedback, type=dict[str, Any]).get("blockReason")
-            self._block = word(reason, {}) or self._block
+            told_of = in_camel(_members_decoder.decode(feedback))
+            self._block = word(msgspec.json.decode(told_of.get("blockReason", NULL)), {}) or self._block
+            self._why_blocked = pop(told_of, "blockReasonMessage", str, "") or self._why_blocked
         self._scope = self._scope or msgspec.json.decode(reply.get("responseId", b'""'), type=str)
         events: list[Event] = [] if self._begun else [self._begin(reply)]
         for raw in candidates:

@@ -87,6 +87,8 @@ def _ending(choice: Choice, number: int, is_own: bool, cited: list[_Cited]) -> d
         "finishReason": choice.native if is_own and choice.native else _REASONS[choice.finish],
         "index": number,
     }
+    if choice.explanation:
+        told["finishMessage"] = choice.explanation
     if choice.logprobs:
         told["logprobsResult"] = _logprobs(choice.logprobs)
     if is_own:
@@ -230,7 +232,13 @@ class GeminiEncoder:
             if isinstance(event, Logprobs):
                 known = structs.replace(known, logprobs=known.logprobs + event.content)
             else:
-                known = structs.replace(known, finish=event.finish, native=event.native, extras=event.extras)
+                known = structs.replace(
+                    known,
+                    finish=event.finish,
+                    native=event.native,
+                    extras=event.extras,
+                    explanation=event.explanation,
+                )
             self._choices[event.choice] = known
 
     def _part_begin(self, event: PartBegin) -> bytes:

@@ -7,6 +7,7 @@ from msgspec import Raw, structs
 from penstock.dialects.base import encode_object
 from penstock.dialects.codec import Heading
 from penstock.dialects.custom_tools import is_unknown, restored, wrapped
+from penstock.dialects.endings import refused_in_words, stop_met
 from penstock.dialects.members import Members, reply_members
 from penstock.dialects.openai_chat_codec import functions
 from penstock.dialects.openai_chat_codec.parts import (
@@ -68,10 +69,13 @@ class End(NamedTuple):
 
 
 def end_of(choice: Members) -> End | None:
-    """How a choice ended, None while it goes on. `stop_reason` is vLLM's: the stop sequence that was met."""
-    word, native, stopped = choice.text("finish_reason"), choice.text("native_finish_reason"), choice.raw("stop_reason")
+    """How a choice ended, None while it goes on. `stop_reason` (vLLM), `matched_stop` (SGLang): the stop sequence that was
+    met."""
+    word, native = choice.text("finish_reason"), choice.text("native_finish_reason")
+    stopped = choice.raw("stop_reason")
     if not word:
         return None
+    stopped = stopped or choice.raw("matched_stop")
     sequence = ""
     if stopped is not None and bytes(stopped).startswith(b'"'):
         choice.put("stop_reason", stopped)
@@ -233,13 +237,14 @@ def _choice_told(choice: Choice, heading: Heading, index: int, is_own: bool) -> 
 
 def _restored(choice: Choice, heading: Heading, is_own: bool) -> Choice:
     """The choice with its calls as the caller knows the tools."""
+    choice = refused_in_words(choice)
     parts = [restored(part, heading.request) for part in choice.parts]
     if not is_own:
         parts = [
             wrapped(part) if isinstance(part, ToolCall) and is_unknown(part, heading.request) else part
             for part in parts
         ]
-    return structs.replace(choice, parts=tuple(parts))
+    return structs.replace(choice, parts=tuple(parts), stop_sequence=stop_met(choice, heading.request))
 
 
 def _choice_object(choice: Choice, index: int, is_own: bool) -> dict[str, Any]:

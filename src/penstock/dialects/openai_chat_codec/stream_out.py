@@ -7,6 +7,7 @@ from msgspec import structs
 
 from penstock.dialects.codec import Heading
 from penstock.dialects.custom_tools import Wrapping, is_emulated, is_unknown, unwrapped
+from penstock.dialects.endings import refusal_events, stop_met
 from penstock.dialects.openai_chat_codec import functions
 from penstock.dialects.openai_chat_codec.answer import End, end_members, logprobs_object, media_members
 from penstock.dialects.openai_chat_codec.parts import (
@@ -95,9 +96,10 @@ class ChatEncoder:
             told = logprobs_object(event.content, event.refusal)
             return self._opening(event.choice) + self._chunk(event.choice, {}, {"logprobs": told})
         if isinstance(event, Finished):
-            end = End(event.finish, event.native, event.stop_sequence)
+            end = End(event.finish, event.native, stop_met(event, self._heading.request))
             own = event.extras if self._is_own else {}
-            return self._opening(event.choice) + self._chunk(event.choice, {}, {**end_members(end), **own})
+            refused = b"".join(map(self._tell, refusal_events(event)))
+            return self._opening(event.choice) + refused + self._chunk(event.choice, {}, {**end_members(end), **own})
         if isinstance(event, Reported):
             self._reported = event
             return b""

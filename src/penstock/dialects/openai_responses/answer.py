@@ -9,6 +9,7 @@ from msgspec import Raw, structs
 from penstock.dialects.base import encode_object
 from penstock.dialects.codec import Heading, TargetFacts
 from penstock.dialects.custom_tools import restored
+from penstock.dialects.endings import refused_in_words
 from penstock.dialects.members import Members, reply_members
 from penstock.dialects.openai_responses.items import (
     NAME,
@@ -46,6 +47,7 @@ class End(NamedTuple):
 
     finish: Finish
     native: str = ""
+    explanation: str = ""
 
 
 _REASONS: dict[str, Finish] = {"max_output_tokens": "length", "content_filter": "content_filter"}
@@ -198,8 +200,8 @@ def encode_answer(answer: Answer, heading: Heading) -> bytes:
     """The caller's plain answer: one choice, which is all that the dialect has."""
     id = response_id(answer.id or heading.id, answer.origin)
     echo = Echo(id, answer.model or heading.model, answer.created or heading.created, heading.request)
-    choice = answer.choices[0] if answer.choices else Choice((), "error")
-    end = End(choice.finish, choice.native)
+    choice = refused_in_words(answer.choices[0]) if answer.choices else Choice((), "error")
+    end = End(choice.finish, choice.native, choice.explanation)
     parts = [media_of_own(restored(part, heading.request), answer.origin == NAME) for part in choice.parts]
     choice = structs.replace(choice, parts=tuple(parts))
     items = _items(choice, echo, "incomplete" if end.finish in _INCOMPLETE else "completed")
@@ -216,7 +218,8 @@ def ending(end: End, usage: Usage | None, completed: int) -> dict[str, Any]:
     if end.finish in _INCOMPLETE:
         told = {"status": "incomplete", "incomplete_details": {"reason": _INCOMPLETE[end.finish]}}
     elif end.finish == "error":
-        told = {"status": "failed", "error": {"code": "server_error", "message": "The model's answer broke off."}}
+        message = end.explanation or "The model's answer broke off."
+        told = {"status": "failed", "error": {"code": "server_error", "message": message}}
     return told | ({"usage": response_usage(usage)} if usage is not None else {})
 
 

@@ -15,6 +15,7 @@ from msgspec import Raw, structs
 
 from penstock.dialects.codec import Heading
 from penstock.dialects.custom_tools import is_emulated, unwrapped
+from penstock.dialects.endings import refusal_events
 from penstock.dialects.openai_responses.answer import (
     Echo,
     End,
@@ -113,8 +114,8 @@ class ResponsesEncoder:
         if isinstance(event, Logprobs):
             self._logprobs += event.content
             return b""
-        self._end = End(event.finish, event.native)
-        return self._close_message()
+        self._end = End(event.finish, event.native, event.explanation)
+        return b"".join(map(self._part_event, refusal_events(event))) + self._close_message()
 
     def _event(self, kind: str, **members: Any) -> bytes:
         number, self._number = self._number, self._number + 1

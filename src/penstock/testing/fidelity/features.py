@@ -349,6 +349,14 @@ TOLD: tuple[Told, ...] = (
         lambda a: _first(Refusal, "text")(a) or _first(Text, "text")(a),
     ),
     Told(
+        "why an answer was refused",
+        _answer(finish="refusal", explanation="This was declined by policy."),
+        lambda a: (
+            [choice.explanation for choice in a.choices if choice.explanation]
+            or [text for ((text),) in _first(Refusal, "text")(a) or _first(Text, "text")(a)]
+        ),
+    ),
+    Told(
         "citations",
         _answer(Text("Rain.", (Citation("https://example.com", "Weather", "rain", 0, 5),))),
         lambda a: [

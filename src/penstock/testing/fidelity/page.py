@@ -33,7 +33,7 @@ _ANSWERS = """\
 What a caller of each dialect is told of an answer that has the feature, whoever gave it; `-`: its dialect has no member
 for it. The headers of an answer leave before it is known what is in it, so they do not name what is left out. What only
 one vendor says is told to callers of its own dialect alone: what tools did that it ran itself (searches, code, fetched
-pages, MCP), the details of a refusal, containers and edits of the context, the queries and the widget of a search,
+pages, MCP), the category of a refusal, containers and edits of the context, the queries and the widget of a search,
 safety ratings and the verdicts of content filters, a guardrail's trace, `system_fingerprint`, `x_groq`, `timings`,
 fees by the piece beside the tokens, its own cost.
 
