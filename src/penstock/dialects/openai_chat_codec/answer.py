@@ -69,8 +69,8 @@ class End(NamedTuple):
 
 
 def end_of(choice: Members) -> End | None:
-    """How a choice ended, None while it goes on. `stop_reason` (vLLM), `matched_stop` (SGLang): the stop sequence that was
-    met."""
+    """How a choice ended, None while it goes on. `stop_reason` (vLLM), `matched_stop` (SGLang): the stop sequence that
+    was met."""
     word, native = choice.text("finish_reason"), choice.text("native_finish_reason")
     stopped = choice.raw("stop_reason")
     if not word:
