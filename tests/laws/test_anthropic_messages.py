@@ -167,7 +167,7 @@ def asked(draw: st.DrawFn) -> Request:
             | st.builds(Reasoning, budget=st.just(-1), show=st.sampled_from([None, True, False])),
             streaming=st.booleans(),
             user=st.just("") | NAMES,
-            service_tier=st.sampled_from(["", "auto", "standard_only"]),
+            service_tier=st.sampled_from(["", "auto", "default"]),
             extras=st.dictionaries(st.sampled_from(["context_management", "inference_geo"]), RAW_OBJECTS, max_size=2),
         )
     )

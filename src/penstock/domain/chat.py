@@ -213,7 +213,8 @@ class Sampling(Struct, frozen=True):
 
 
 class Request(Struct, frozen=True):
-    """What a caller asks of a model. `max_output`: tokens of one choice. `user`: an end user's id at the vendor."""
+    """What a caller asks of a model. `max_output`: tokens of one choice. `user`: an end user's id at the vendor.
+    `service_tier`: in OpenAI's words."""
 
     origin: str
     model: str
@@ -255,7 +256,8 @@ class Choice(Struct, frozen=True):
 
 
 class Answer(Struct, frozen=True):
-    """`created`: Unix seconds, 0 when not told. `usage` None: none was reported that can be believed."""
+    """`created`: Unix seconds, 0 when not told. `usage` None: none was reported that can be believed. `service_tier`:
+    in OpenAI's words."""
 
     origin: str
     id: str

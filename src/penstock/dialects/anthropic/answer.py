@@ -18,6 +18,7 @@ from penstock.dialects.endings import fault_of, stop_met
 from penstock.dialects.in_turn import in_words
 from penstock.dialects.members import pop
 from penstock.dialects.proofs import packed, proof_of
+from penstock.dialects.tiers import in_openais_words
 from penstock.domain.chat import (
     Answer,
     Choice,
@@ -84,7 +85,7 @@ def _decode(body: bytes) -> Answer:
     finish, explanation = FINISHES.get(native, "stop"), explanation_of(at_end)
     choice = Choice(parts, finish, native, met, extras=rest(at_end), explanation=explanation)
     usage = normalise(reported) if reported else None
-    return Answer(NAME, id_, model, (choice,), 0, usage, served_tier(reported), rest(fields))
+    return Answer(NAME, id_, model, (choice,), 0, usage, in_openais_words(served_tier(reported)), rest(fields))
 
 
 def explanation_of(at_end: dict[str, Raw]) -> str:

@@ -25,6 +25,9 @@ from penstock.domain.chat import (
 )
 from penstock.errors import InvalidRequest
 
+STANDARD_ONLY = "standard_only"
+"""How `default` is asked for."""
+
 _ROLES: dict[str, Role] = {"user": "user", "assistant": "assistant", "system": "system"}
 
 
@@ -50,7 +53,7 @@ def decode_request(call: Call) -> Request:
         reasoning=reasoning,
         streaming=call.streaming,
         user=_checked(fields, "metadata", lambda raw: _user(fields, raw), ""),
-        service_tier=_value(fields, "service_tier", str, ""),
+        service_tier=_tier(_value(fields, "service_tier", str, "")),
         extras=rest(fields),
     )
 
@@ -168,6 +171,10 @@ def _sampling(fields: dict[str, Raw]) -> Sampling:
         top_k=_value(fields, "top_k", int, None),
         stop=tuple(_value(fields, "stop_sequences", list[str], [])),
     )
+
+
+def _tier(asked: str) -> str:
+    return "default" if asked == STANDARD_ONLY else asked
 
 
 def _user(fields: dict[str, Raw], raw: Raw) -> str:

@@ -36,6 +36,7 @@ from penstock.dialects.codec import Heading
 from penstock.dialects.endings import fault_of
 from penstock.dialects.in_turn import InTurn
 from penstock.dialects.proofs import packed
+from penstock.dialects.tiers import in_openais_words
 from penstock.domain.chat import Citation, Media, Opaque, Part, Refusal, Text, Thinking, ToolCall
 from penstock.domain.stream import (
     Begin,
@@ -270,7 +271,7 @@ class Decoder:
             self._reported = merge(self._reported, event.usage)
         usage = normalise(self._reported) if self._reported else None
         if usage is not None:
-            told.append(Reported(usage, served_tier(self._reported)))
+            told.append(Reported(usage, in_openais_words(served_tier(self._reported))))
 
     def _end(self, told: list[Event]) -> None:
         if not self._finished or self._open:

@@ -16,6 +16,7 @@ import msgspec
 from msgspec import Raw, structs
 
 from penstock.dialects.anthropic.blocks import BLOCK, NAME, NULL
+from penstock.dialects.anthropic.request import STANDARD_ONLY
 from penstock.dialects.codec import Drops, Encoded, TargetFacts, json_text
 from penstock.dialects.custom_tools import as_function, wrapped
 from penstock.domain.chat import (
@@ -69,8 +70,8 @@ def encode_request(request: Request, target: TargetFacts) -> Encoded:
     if request.user:
         fields["metadata"] = _with(fields.get("metadata"), {"user_id": request.user})
     if request.service_tier:
-        tier = {"default": "standard_only"}.get(request.service_tier, request.service_tier)
-        if writer.is_own or tier in ("auto", "standard_only"):
+        tier = {"default": STANDARD_ONLY}.get(request.service_tier, request.service_tier)
+        if writer.is_own or tier in ("auto", STANDARD_ONLY):
             fields["service_tier"] = tier
         else:
             drops.add("service_tier")

@@ -10,6 +10,7 @@ replaces the earlier one, and one that is null or absent leaves it as it was.
 from typing import Any
 
 from penstock.dialects.base import believed
+from penstock.dialects.tiers import TOLD_BY_ANTHROPIC, in_others_words
 from penstock.domain.usage import Usage
 
 _ADDED = frozenset({"compaction", "advisor_message"})
@@ -73,7 +74,7 @@ def _written(creation: Any) -> dict[str, int] | None:
 
 
 def report(usage: Usage, service_tier: str = "") -> dict[str, Any]:
-    """The usage as the API tells it. Audio, which has no class there, is told as text."""
+    """A conversation's usage and tier as the API tells them. Audio, which has no class there, is told as text."""
     written = usage.cache_write
     told: dict[str, Any] = {
         "input_tokens": usage.input + usage.audio_in,
@@ -88,8 +89,8 @@ def report(usage: Usage, service_tier: str = "") -> dict[str, Any]:
     told["output_tokens"] = usage.output + usage.audio_out
     if usage.reasoning:
         told["output_tokens_details"] = {"thinking_tokens": usage.reasoning}
-    if service_tier in ("standard", "priority", "batch"):
-        told["service_tier"] = service_tier
+    if service_tier in TOLD_BY_ANTHROPIC:
+        told["service_tier"] = in_others_words(service_tier)
     elif service_tier == "fast":
         told["speed"] = service_tier
     return told

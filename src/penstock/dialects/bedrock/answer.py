@@ -18,6 +18,7 @@ from penstock.dialects.endings import refused_in_words
 from penstock.dialects.in_turn import in_words
 from penstock.dialects.members import pop
 from penstock.dialects.proofs import packed, proof_of
+from penstock.dialects.tiers import TOLD_BY_BEDROCK
 from penstock.domain.chat import (
     Answer,
     Choice,
@@ -117,7 +118,7 @@ def stop_of(finish: Finish, native: str, extras: Extras) -> dict[str, Any]:
 
 def report_of(usage: Usage | None, service_tier: str) -> dict[str, Any]:
     """The members that say what was used."""
-    tier = {"serviceTier": {"type": service_tier}} if service_tier in ("priority", "default", "flex") else {}
+    tier = {"serviceTier": {"type": service_tier}} if service_tier in TOLD_BY_BEDROCK else {}
     return {"usage": report(usage or Usage()), "metrics": {"latencyMs": 0}, **tier}
 
 

@@ -27,6 +27,8 @@ from penstock.domain.chat import (
 from penstock.errors import InvalidRequest
 
 _ROLES: dict[str, Role] = {"user": "user", "assistant": "assistant", "system": "system"}
+_USUAL_LATENCY = b'{"latency":"standard"}'
+"""Of `performanceConfig`: what it is without."""
 OWN_FIELDS = "additionalModelRequestFields"
 
 
@@ -40,6 +42,8 @@ def decode_request(call: Call) -> Request:
     reasoning, top_k = _checked(fields, OWN_FIELDS, lambda raw: _own_fields(fields, raw), (None, None))
     effort, format_ = _checked(fields, "outputConfig", _output, ("", None))
     tier = _checked(fields, "serviceTier", lambda raw: pop(members(raw), "type", str, ""), "")
+    if bytes(fields.get("performanceConfig", b"")).replace(b" ", b"") == _USUAL_LATENCY:
+        del fields["performanceConfig"]
     if effort:
         reasoning = structs.replace(reasoning or Reasoning(), effort=effort)
     return Request(

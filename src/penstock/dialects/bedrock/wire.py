@@ -3,7 +3,8 @@
 Source: Amazon Bedrock API reference, "Converse", "ConverseStream"; User Guide, "Inference request parameters", "Prompt
 caching". The model is in the address.
 
-What costs extra and is not priced: guardrails, by the text that they look at, and latency-optimised inference.
+What costs extra and is not priced: guardrails, by the text that they look at, latency-optimised inference, and the
+premium of the `priority` tier: the price list has none of Bedrock's tiers, which are billed at the standard rates.
 """
 
 from typing import Any

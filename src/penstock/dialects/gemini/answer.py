@@ -19,6 +19,7 @@ from penstock.dialects.gemini.names import FINISH_REASONS, NAME, NULL, elements,
 from penstock.dialects.gemini.partial import PartialCall, is_partial
 from penstock.dialects.gemini.parts import decode_part, is_bare_proof, made_id
 from penstock.dialects.gemini.usage import Metadata, normalise
+from penstock.dialects.tiers import in_openais_words
 from penstock.domain.chat import Answer, Citation, Extras, Finish, Part, Text, Thinking, ToolCall
 from penstock.domain.stream import (
     Begin,
@@ -353,7 +354,7 @@ class Teller:
             return
         if metadata.is_told() and (usage := normalise(metadata)) is not None:
             tier = metadata.service_tier if isinstance(metadata.service_tier, str) else ""
-            self._reported = Reported(usage, {"standard": "default", "unspecified": ""}.get(tier, tier))
+            self._reported = Reported(usage, "" if tier == "unspecified" else in_openais_words(tier))
 
 
 _ANSWERS = (b'"candidates"', b'"usageMetadata"', b'"usage_metadata"', b'"promptFeedback"', b'"prompt_feedback"')

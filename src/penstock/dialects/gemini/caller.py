@@ -16,6 +16,7 @@ from penstock.dialects.gemini.errors import error_object
 from penstock.dialects.gemini.names import NAME
 from penstock.dialects.gemini.parts import arguments, is_bare_proof, is_made, media_part, packed, sealed
 from penstock.dialects.gemini.usage import metadata_of
+from penstock.dialects.tiers import TOLD_BY_GOOGLE, in_others_words
 from penstock.domain.chat import Answer, Choice, Citation, Media, Opaque, Part, Refusal, Text, Thinking, ToolCall
 from penstock.domain.stream import (
     Begin,
@@ -36,7 +37,6 @@ from penstock.domain.stream import (
 
 _REASONS = {"stop": "STOP", "stop_sequence": "STOP", "tool_calls": "STOP", "length": "MAX_TOKENS", "pause": "STOP"}
 _REASONS |= {"context": "MAX_TOKENS", "content_filter": "SAFETY", "refusal": "SAFETY", "error": "OTHER"}
-_TIERS = {"default": "standard"}
 
 
 # -- a plain answer ---------------------------------------------------------------------------------------------------
@@ -55,8 +55,8 @@ def _frame(answer: Answer, heading: Heading) -> dict[str, Any]:
     told: dict[str, Any] = {}
     if answer.usage is not None:
         told["usageMetadata"] = metadata_of(answer.usage)
-        if answer.service_tier:
-            told["usageMetadata"]["serviceTier"] = _TIERS.get(answer.service_tier, answer.service_tier)
+        if answer.service_tier in TOLD_BY_GOOGLE:
+            told["usageMetadata"]["serviceTier"] = in_others_words(answer.service_tier)
     told["modelVersion"] = answer.model or heading.model
     if answer.id:
         told["responseId"] = answer.id

@@ -14,6 +14,7 @@ from msgspec import Raw, structs
 from penstock.dialects.base import Call, encode_object
 from penstock.dialects.gemini.names import NAME, camel_members, elements, maybe, pop
 from penstock.dialects.gemini.parts import decode_part, is_bare_proof, made_id
+from penstock.dialects.tiers import in_openais_words
 from penstock.domain.chat import (
     Format,
     Message,
@@ -32,7 +33,6 @@ from penstock.domain.chat import (
 )
 from penstock.errors import InvalidRequest
 
-TIERS = {"standard": "default"}
 _JSON = "application/json"
 _TYPES = {1: "string", 2: "number", 3: "integer", 4: "boolean", 5: "array", 6: "object", 7: "null"}
 _NUMERAL = re.compile(r"^-?\d+$")
@@ -64,7 +64,7 @@ def _decoded(call: Call, members: dict[str, Raw]) -> Request:
         tool_choice=choice,
         max_output=call.max_output,
         streaming=call.streaming,
-        service_tier="" if tier == "unspecified" else TIERS.get(tier, tier),
+        service_tier="" if tier == "unspecified" else in_openais_words(tier),
         store=store,
         extras=members,
         **given,

@@ -25,6 +25,7 @@ from penstock.dialects.gemini.parts import (
     media_part,
     response_of,
 )
+from penstock.dialects.tiers import TOLD_BY_GOOGLE, in_others_words
 from penstock.domain.chat import (
     Extras,
     Format,
@@ -50,7 +51,6 @@ _BEFORE_3 = re.compile(r"(?:.*/)?gemini-(?:1|2)[.-]")
 _DOES_NOT_THINK = re.compile(r"(?:.*/)?gemini-(?:1|2\.0)[.-]")
 _BUDGETS = {"none": 0, "minimal": 1024, "low": 1024, "medium": 8192, "high": 24_576, "xhigh": 24_576, "max": 24_576}
 _LEVELS = {"none": "minimal", "xhigh": "high", "max": "high"}
-_TIERS = {"default": "standard", "standard": "standard", "flex": "flex", "priority": "priority"}
 
 
 def encode_request(request: Request, target: TargetFacts) -> Encoded:
@@ -65,8 +65,8 @@ def encode_request(request: Request, target: TargetFacts) -> Encoded:
     config = {**_object(fields.pop("generationConfig", None)), **_config(request, target, drops)}
     if config:
         fields["generationConfig"] = config
-    if request.service_tier in _TIERS:
-        fields["serviceTier"] = _TIERS[request.service_tier]
+    if request.service_tier in TOLD_BY_GOOGLE:
+        fields["serviceTier"] = in_others_words(request.service_tier)
     else:
         drops.check(request.service_tier not in ("", "auto"), "service_tier")
     if request.store is not None and writer.is_own:

@@ -28,6 +28,7 @@ from penstock.dialects.openai_chat_codec.parts import (
 )
 from penstock.dialects.openai_errors import fault_of, read_error
 from penstock.dialects.openai_usage import ChatUsage, chat_usage, normalise
+from penstock.dialects.tiers import TOLD_BY_OPENAI
 from penstock.domain.chat import Answer, Choice, Citation, Finish, Media, Part, Refusal, Text, Thinking, ToolCall
 from penstock.domain.usage import Usage
 from penstock.errors import UpstreamMalformed
@@ -223,7 +224,7 @@ def encode_answer(answer: Answer, heading: Heading) -> bytes:
     }
     if answer.usage is not None:
         members["usage"] = chat_usage(answer.usage)
-    if answer.service_tier and is_own:
+    if answer.service_tier and (is_own or answer.service_tier in TOLD_BY_OPENAI):
         members["service_tier"] = answer.service_tier
     return encode_object(members | (answer.extras if is_own else {}))
 

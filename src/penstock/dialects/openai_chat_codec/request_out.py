@@ -16,6 +16,7 @@ from penstock.dialects.openai_chat_codec.parts import (
     reasoning_members,
     tool_call_object,
 )
+from penstock.dialects.tiers import ASKED_OF_OPENAI
 from penstock.domain.chat import (
     Cache,
     Extras,
@@ -39,7 +40,6 @@ from penstock.domain.chat import (
 _MAX_ID = 40
 """Characters of a call's id that OpenAI takes."""
 
-_TIERS = ("auto", "default", "flex", "priority", "scale")
 
 _EFFORT_BUDGETS = (("low", 2_048), ("medium", 8_192))
 """An effort for a budget in tokens, where the target takes no budgets: the first that it fits."""
@@ -294,13 +294,13 @@ class _Encoding:
         and other stores."""
         request = self._request
         tier = request.service_tier
-        self._drops.check(tier and tier not in _TIERS and not self._is_own, "service_tier")
+        self._drops.check(tier and tier not in ASKED_OF_OPENAI and not self._is_own, "service_tier")
         self._drops.check(request.store and not self._is_own, "store")
         self._drops.check(is_set(request.metadata) and not self._is_own, "metadata")
         members: dict[str, Any] = {
             "user": request.user or None,
             "metadata": request.metadata if self._is_own else None,
-            "service_tier": tier if tier and (self._is_own or tier in _TIERS) else None,
+            "service_tier": tier if tier and (self._is_own or tier in ASKED_OF_OPENAI) else None,
             "verbosity": request.verbosity or None,
             "prompt_cache_key": request.cache_key or None,
             "store": request.store if self._is_own else None,

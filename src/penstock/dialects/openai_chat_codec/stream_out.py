@@ -18,6 +18,7 @@ from penstock.dialects.openai_chat_codec.parts import (
     tool_call_object,
 )
 from penstock.dialects.openai_usage import chat_usage
+from penstock.dialects.tiers import TOLD_BY_OPENAI
 from penstock.domain.chat import Citation, Extras, Media, Part, Refusal, Text, Thinking, ToolCall
 from penstock.domain.stream import (
     Begin,
@@ -244,8 +245,8 @@ class ChatEncoder:
         if not self._heading.wants_usage or self._reported is None:
             return b"data: [DONE]\n\n"
         told: dict[str, Any] = {"usage": chat_usage(self._reported.usage)}
-        if self._is_own and self._reported.service_tier:
-            told["service_tier"] = self._reported.service_tier
+        if (tier := self._reported.service_tier) and (self._is_own or tier in TOLD_BY_OPENAI):
+            told["service_tier"] = tier
         return self._head + b"]," + _encode(told)[1:] + b"\n\ndata: [DONE]\n\n"
 
 

@@ -25,6 +25,7 @@ from penstock.dialects.openai_responses.items import (
 )
 from penstock.dialects.openai_responses.request_out import encode_request
 from penstock.dialects.openai_responses.usage import ResponseUsage, normalise, response_usage
+from penstock.dialects.tiers import TOLD_BY_OPENAI
 from penstock.domain.chat import (
     Answer,
     Choice,
@@ -206,7 +207,7 @@ def encode_answer(answer: Answer, heading: Heading) -> bytes:
     choice = structs.replace(choice, parts=tuple(parts))
     items = _items(choice, echo, "incomplete" if end.finish in _INCOMPLETE else "completed")
     told = ending(end, answer.usage, answer.created or heading.created)
-    if answer.service_tier and answer.origin == NAME:
+    if answer.service_tier and (answer.origin == NAME or answer.service_tier in TOLD_BY_OPENAI):
         told["service_tier"] = answer.service_tier
     own = answer.extras if answer.origin == NAME else {}
     return encode_object({**echo.response(output=items, **told), **own})

@@ -20,6 +20,7 @@ from penstock.dialects.openai_responses.items import (
     text_part,
 )
 from penstock.dialects.openai_responses.request_in import INSTRUCTIONS
+from penstock.dialects.tiers import ASKED_OF_OPENAI
 from penstock.domain.chat import (
     Cache,
     Extras,
@@ -44,7 +45,6 @@ LEAST_OUTPUT = 16
 """Tokens: the smallest cap that the vendor takes."""
 
 _MAX_ID = 64
-_TIERS = ("auto", "default", "flex", "priority", "scale")
 _EFFORT_BUDGETS = (("low", 2_048), ("medium", 8_192))
 
 
@@ -283,12 +283,12 @@ class _Encoding:
         """What bears on the vendor's account and not on the answer."""
         request = self._request
         tier = request.service_tier
-        self._drops.check(tier and tier not in _TIERS and not self._is_own, "service_tier")
+        self._drops.check(tier and tier not in ASKED_OF_OPENAI and not self._is_own, "service_tier")
         self._drops.check(request.store and not self._is_own, "store")
         members: dict[str, Any] = {
             "user": request.user or None,
             "metadata": request.metadata,
-            "service_tier": tier if tier and (self._is_own or tier in _TIERS) else None,
+            "service_tier": tier if tier and (self._is_own or tier in ASKED_OF_OPENAI) else None,
             "prompt_cache_key": request.cache_key or None,
             "store": request.store if self._is_own else False,
         }

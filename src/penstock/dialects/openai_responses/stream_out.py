@@ -27,6 +27,7 @@ from penstock.dialects.openai_responses.answer import (
     response_id,
 )
 from penstock.dialects.openai_responses.items import NAME, annotation, call_item, call_proof_item, reasoning_item
+from penstock.dialects.tiers import TOLD_BY_OPENAI
 from penstock.domain.chat import Part, Refusal, Text, Thinking, ToolCall
 from penstock.domain.stream import (
     Begin,
@@ -360,7 +361,7 @@ class ResponsesEncoder:
         for index in sorted(self._open):
             told += self._part_end(index)
         told_of_end = ending(self._end, self._usage, self._heading.created)
-        if self._tier and self._is_own:
+        if self._tier and (self._is_own or self._tier in TOLD_BY_OPENAI):
             told_of_end["service_tier"] = self._tier
         response = self._echo.response(output=self._output, **told_of_end)
         return told + self._event(f"response.{response['status']}", response=response)

@@ -387,6 +387,11 @@ TOLD: tuple[Told, ...] = (
         Answer("", "id_1", MODEL, (Choice((Text("Rain."),)), Choice((Text("Sun."),))), usage=Usage(input=12, output=9)),
         _first(Text, "text"),
     ),
+    Told(
+        "the service tier that served it",
+        structs.replace(_answer(Text("Rain.")), service_tier="priority"),
+        lambda a: a.service_tier,
+    ),
     Told("tokens in and out", _used(), lambda a: a.usage and (a.usage.total_input, a.usage.total_output)),
     Told("tokens read from the cache", _used(cache_read=7), _usage("cache_read")),
     Told(
