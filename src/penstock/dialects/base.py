@@ -92,10 +92,12 @@ class Demand(NamedTuple):
 
 
 class Reading(NamedTuple):
-    """What a provider's answer says about itself. `usage` None: it reported none that can be believed. `error`: the
-    message of an error that came with a success status; `error_status` what it says its status is. `service_tier`: the
-    one that served the call, which decides its price. `kept`: the ids under which the vendor may keep the answer and
-    its parts."""
+    """What a provider's answer says about itself. `usage` None: it reported none that can be believed. `hostile`: it
+    reported what cannot be true, or nothing of what went in, or of what came out; `usage` is then the rest, or what it
+    had reported before. `error`: the message of an error that came with a success status; `error_status` what it says
+    its status is. `service_tier`: the one that served the call, which decides its price. `kept`: the ids under which
+    the vendor may keep the answer and its parts.
+    """
 
     usage: Usage | None = None
     finish_reason: str = ""
@@ -104,6 +106,11 @@ class Reading(NamedTuple):
     hostile: bool = False
     service_tier: str = ""
     kept: tuple[str, ...] = ()
+
+
+def stays_hostile(known: Reading, new: Reading) -> bool:
+    """Whether the report of a stream is not to be believed after one more piece: the last one counts."""
+    return new.hostile or (known.hostile and new.usage is None)
 
 
 class Tee(Protocol):

@@ -27,10 +27,11 @@ from penstock.dialects.base import (
     is_not_json,
     members_of,
     read_object,
+    stays_hostile,
 )
 from penstock.dialects.openai_chat_codec import ChatCodec
 from penstock.dialects.openai_errors import envelope, error_body, fault_of
-from penstock.dialects.openai_usage import ChatUsage, normalise
+from penstock.dialects.openai_usage import ChatUsage, normalise, tells_half
 from penstock.dialects.passed import Passed
 from penstock.errors import GatewayError, InvalidRequest, UpstreamMalformed
 
@@ -311,7 +312,8 @@ def read(body: bytes) -> Reading:
     usage = normalise(reported) if reported is not None else None
     finish = _finish(reply.choices)
     tier = reply.service_tier if isinstance(reply.service_tier, str) else ""
-    return Reading(usage, finish, fault.message, fault.status, reported is not None and usage is None, tier)
+    hostile = reported is not None and (usage is None or tells_half(reported))
+    return Reading(usage, finish, fault.message, fault.status, hostile, tier)
 
 
 def _finish(choices: Sequence[_Choice | _BareChoice] | None) -> str:
@@ -499,7 +501,7 @@ class ChatTee:
             new.finish_reason or known.finish_reason,
             new.error or known.error,
             new.error_status or known.error_status,
-            new.hostile or known.hostile,
+            stays_hostile(known, new),
             new.service_tier or known.service_tier,
         )
 

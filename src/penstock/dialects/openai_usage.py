@@ -35,6 +35,11 @@ class ChatUsage(Struct):
     citation_tokens: Any = None  # Perplexity
 
 
+def tells_half(reported: ChatUsage) -> bool:
+    """Whether nothing is told of what came out, neither by itself nor within the total."""
+    return reported.completion_tokens is None and reported.total_tokens is None
+
+
 def normalise(reported: ChatUsage) -> Usage | None:
     """The vendor's counts in disjoint classes; None when they cannot be true.
 

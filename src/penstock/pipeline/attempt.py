@@ -106,6 +106,16 @@ def estimate(plan: Plan, ask: Ask, output: int, said: Call | None = None) -> Usa
     return Usage(input=min(probable, ask.input_tokens), output=bound)
 
 
+def at_least(reported: Usage | None, counted: Usage, ask: Ask) -> Usage:
+    """What an answer is charged whose report is missing, or cannot be believed as a whole: what was counted, or more
+    where the believable part of the report says so. Never more than is held, `ask`."""
+    if reported is None or not 0 < reported.total_input <= ask.input_tokens:
+        return counted
+    if ask.output_tokens is not None and reported.total_output > ask.output_tokens:
+        return counted
+    return _no_less(reported, counted.output)
+
+
 class Attempt:
     """One try at one target, from dispatch to the one resolution of its hold."""
 
@@ -345,16 +355,13 @@ class Attempt:
             exchange.kept = self._kept(reading.kept)
         if reading.error is not None:
             exchange.cause, exchange.error_code = "failed", "upstream_error"
-        if reading.usage is not None:
+        if reading.usage is not None and not reading.hostile:
             self._settle(reading.usage, "computed")
             return
         exchange.flags.add("hostile_usage" if reading.hostile else "usage_missing")
-        self._settle(
-            estimate(
-                self._plan, self._plan.ask, counted_output if isinstance(counted_output, int) else counted_output()
-            ),
-            "estimated",
-        )
+        counted = counted_output if isinstance(counted_output, int) else counted_output()
+        probable = estimate(self._plan, self._plan.ask, counted)
+        self._settle(at_least(reading.usage, probable, self._plan.ask), "estimated")
 
     def _kept(self, ids: tuple[str, ...]) -> Kept:
         principal, credential = self._exchange.principal, self._plan.credential

@@ -19,7 +19,7 @@ from penstock.domain.policy import Charges
 from penstock.domain.usage import Usage
 from penstock.errors import UpstreamError, UpstreamRefused, UpstreamTimeout
 from penstock.ledger.ledger import Admission, Ask
-from penstock.pipeline.attempt import NOTHING_USED, UNUSED, Attempt, Progress, Share, cut_usage, estimate, tell
+from penstock.pipeline.attempt import NOTHING_USED, UNUSED, Attempt, Progress, Share, at_least, cut_usage, estimate, tell
 from penstock.pipeline.gateway import Gateway, Reply
 from penstock.pipeline.reserve import Plan
 from penstock.upstream.call import MAX_PLAIN_BODY_BYTES
@@ -141,12 +141,13 @@ class Several(Attempt):
         """One answer has come to its end: what it reports is owed, else what was counted."""
         self._exchange.finish_reason = reading.finish_reason
         tier = reading.service_tier or self._tier
-        if reading.usage is not None:
+        if reading.usage is not None and not reading.hostile:
             voice.owes = Share(reading.usage, "computed", tier)
             return
         self._exchange.flags.add("hostile_usage" if reading.hostile else "usage_missing")
         said = self._passage.said(voice.number)
-        voice.owes = Share(estimate(self._plan, self._each, counted_output, said), "estimated", tier)
+        counted = estimate(self._plan, self._each, counted_output, said)
+        voice.owes = Share(at_least(reading.usage, counted, self._each), "estimated", tier)
 
     # -- the resolution of the hold -----------------------------------------------------------------------------------
 

@@ -278,6 +278,20 @@ def test_a_stream_that_lies_about_its_usage_is_not_believed() -> None:
     assert tee.reading.hostile
 
 
+@pytest.mark.parametrize("last", [None, {}, {"input_tokens": 9}, "many", 7])
+def test_a_stream_that_tells_no_output_at_its_end_is_not_believed_as_a_whole(last: Any) -> None:
+    tee = DIALECT.tee(parse(stream=True), asked_usage=False)
+    tee.feed(START + event("message_delta", delta={"stop_reason": "end_turn"}, usage=last) + STOP)
+    assert tee.ended
+    assert tee.reading.hostile
+    assert tee.reading.usage is not None and tee.reading.usage.total_input > 0
+
+
+@pytest.mark.parametrize("told", [{"input_tokens": 9}, {"output_tokens": 9}])
+def test_half_a_report_is_not_believed_as_a_whole(told: dict[str, int]) -> None:
+    assert DIALECT.read(json.dumps({"usage": told}).encode()).hostile
+
+
 # -- errors -----------------------------------------------------------------------------------------------------------
 
 

@@ -109,6 +109,10 @@ def test_usage_is_told_in_disjoint_classes_or_not_believed(told: Any, usage: Usa
     assert reading.hostile == (usage is None)
 
 
+def test_half_a_report_is_not_believed_as_a_whole() -> None:
+    assert DIALECT.read(b'{"usage": {"inputTokens": 5}}').hostile
+
+
 def test_an_exception_in_a_stream_is_read_with_its_status() -> None:
     tee = DIALECT.tee(parse(), asked_usage=False)
     tee.feed(encode(Frame("throttlingException", b'{"message":"Slow down."}', is_exception=True)))

@@ -58,6 +58,7 @@ def test_what_is_billed_is_what_is_owed() -> None:
     assert (reading.usage, reading.finish_reason) == (Usage(input=62, output=38), "TOOL_CALL")
     assert CHAT.read(b'{"message": "no such model"}').error == "no such model"
     assert CHAT.read(b'{"usage": {"billed_units": {"input_tokens": -1}}}').hostile
+    assert CHAT.read(b'{"usage": {"billed_units": {"input_tokens": 5}}}').hostile
 
 
 @pytest.mark.parametrize("size", [1, 7, 10_000])

@@ -178,6 +178,16 @@ def test_a_hostile_count_is_not_believed(count: Any) -> None:
     assert (reading.usage, reading.hostile) == (None, True)
 
 
+def test_half_a_report_is_not_believed_as_a_whole_unless_more_comes() -> None:
+    half = '{"usageMetadata": {"promptTokenCount": 5}}'
+    assert DIALECT.read(half.encode()).hostile
+    assert not DIALECT.read(b'{"usageMetadata": {"promptTokenCount": 5, "totalTokenCount": 5}}').hostile
+    whole = '{"usageMetadata": {"promptTokenCount": 5, "candidatesTokenCount": 2}}'
+    reading = DIALECT.read(f"[{half}, {whole}]".encode())
+    assert (reading.usage, reading.hostile) == (Usage(input=5, output=2), False)
+    assert DIALECT.read(f"[{whole}, {half}]".encode()).hostile
+
+
 def test_a_report_without_a_count_is_none() -> None:
     reading = DIALECT.read(b'{"usageMetadata": {"trafficType": "ON_DEMAND"}}')
     assert (reading.usage, reading.hostile) == (None, False)

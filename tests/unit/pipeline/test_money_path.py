@@ -261,6 +261,10 @@ async def test_an_empty_stream_is_a_failure_that_the_next_target_may_cure(plane:
         {"prompt_tokens": "9", "completion_tokens": None},
         {"prompt_tokens": 1, "prompt_tokens_details": []},
         {"prompt_tokens": True},
+        {"prompt_tokens": 5},
+        {"prompt_tokens": 5, "completion_tokens": None, "total_tokens": None},
+        {"completion_tokens": 1},
+        {"prompt_tokens": None, "completion_tokens": 1},
     ],
 )
 @pytest.mark.parametrize("stream", [False, True])
@@ -274,6 +278,27 @@ async def test_a_report_that_cannot_be_true_is_not_believed_and_the_answer_passe
     plane.check()
     assert plane.last().cost_basis == "estimated"
     assert plane.last().cost_nanousd > 0
+
+
+async def test_of_the_reports_along_a_stream_the_last_one_counts(plane: Plane) -> None:
+    def report(prompt: int, completion: int) -> bytes:
+        return event("Hello", usage={"prompt_tokens": prompt, "completion_tokens": completion})
+
+    asked = {"stream": True, "stream_options": {"include_usage": True}}
+    await plane.call(Answer(report(-1, 1), report(9, 3), FINISH, DONE), **asked)
+    assert (plane.last().cost_basis, plane.last().usage.output) == ("computed", 3)
+    await plane.call(Answer(report(9, 1), *[event("Hello")] * 4, report(9, -7), FINISH, DONE), **asked)
+    assert (plane.last().cost_basis, plane.last().flags) == ("estimated", ("hostile_usage",))
+    assert (plane.last().usage.input, plane.last().usage.output) == (9, 6)
+    plane.check()
+
+
+async def test_half_a_report_is_charged_with_what_was_counted_for_the_other_half(plane: Plane) -> None:
+    await plane.call(plain(usage={"prompt_tokens": 9}))
+    assert plane.last().usage.input == 9 and plane.last().usage.output > 0
+    await plane.call(plain(usage={"prompt_tokens": 10**8}))
+    assert plane.last().usage.input < 10**4
+    plane.check()
 
 
 @pytest.mark.parametrize(

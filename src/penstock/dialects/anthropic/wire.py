@@ -273,11 +273,12 @@ def read(body: bytes) -> Reading:
 
 def _reading(reported: dict[str, Any], finish: Any, error: Any, is_told: bool) -> Reading:
     usage = normalise(reported) if reported else None
+    is_whole = usage is not None and None not in (reported.get("input_tokens"), reported.get("output_tokens"))
     return Reading(
         usage,
         finish if isinstance(finish, str) else "",
         *errors.read_error(error),
-        is_told and usage is None,
+        is_told and not is_whole,
         served_tier(reported),
     )
 
@@ -334,6 +335,7 @@ class MessagesTee:
         self._splitter = sse.Splitter()
         self._reported: dict[str, Any] = {}
         self._is_told = False
+        self._is_counted = False
         self._passed = _Passed()
 
     def feed(self, data: bytes) -> bytes:
@@ -371,9 +373,13 @@ class MessagesTee:
             return
         if event.type == "message_stop":
             self.ended = True
+            if self._is_told and not self._is_counted:  # the beginning cannot know what comes out
+                self.reading = self.reading._replace(hostile=True)
         elif event.type == "message_start":
             self._take(event.message.usage if event.message else None, None)
         elif event.type == "message_delta":
+            if event.usage is not None:
+                self._is_counted = isinstance(event.usage, dict) and event.usage.get("output_tokens") is not None
             self._take(event.usage, event.delta.stop_reason if event.delta else None)
         elif event.error:
             message, status = errors.read_error(event.error)

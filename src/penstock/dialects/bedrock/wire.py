@@ -196,7 +196,7 @@ def _reading(reply: _Reply) -> Reading:
     usage = normalise(reply.usage) if reply.usage is not None else None
     finish = reply.stopReason if isinstance(reply.stopReason, str) else ""
     tier = reply.serviceTier.get("type") if isinstance(reply.serviceTier, dict) else ""
-    is_hostile = reply.usage is not None and usage is None
+    is_hostile = reply.usage is not None and (usage is None or reply.usage.get("outputTokens") is None)
     return Reading(usage, finish, hostile=is_hostile, service_tier=tier if isinstance(tier, str) else "")
 
 

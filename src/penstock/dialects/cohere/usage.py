@@ -37,6 +37,11 @@ def normalise(reported: Reported) -> Usage | None:
     return Usage(input=input_, output=output, reasoning=min(reasoning, output))
 
 
+def tells_half(reported: Reported) -> bool:
+    """Whether nothing is told of what came out."""
+    return all(units is None or units.output_tokens is None for units in (reported.billed_units, reported.tokens))
+
+
 def whole(count: Any) -> Any:
     return int(count) if isinstance(count, float) and count.is_integer() else count
 

@@ -28,7 +28,7 @@ from penstock.dialects.base import (
     read_object,
 )
 from penstock.dialects.cohere.codec import ChatCodec
-from penstock.dialects.cohere.usage import Reported, Units, normalise, whole
+from penstock.dialects.cohere.usage import Reported, Units, normalise, tells_half, whole
 from penstock.dialects.passed import Passed
 from penstock.domain.usage import Usage
 from penstock.errors import GatewayError, InvalidRequest
@@ -113,7 +113,8 @@ def read(body: bytes) -> Reading:
 
 def _reading(reported: Reported | None, finish: Any) -> Reading:
     usage = normalise(reported) if reported is not None else None
-    return Reading(usage, finish if isinstance(finish, str) else "", hostile=reported is not None and usage is None)
+    hostile = reported is not None and (usage is None or tells_half(reported))
+    return Reading(usage, finish if isinstance(finish, str) else "", hostile=hostile)
 
 
 # -- the stream -------------------------------------------------------------------------------------------------------

@@ -37,6 +37,11 @@ class Metadata(Struct, rename="camel"):
         """Whether there is a count in it; the first pieces of a stream may have none (Vertex)."""
         return self.prompt_token_count is not None or self.total_token_count is not None
 
+    def tells_half(self) -> bool:
+        """Whether nothing is told of what came out, neither by itself nor within the total."""
+        out = (self.candidates_token_count, self.thoughts_token_count, self.total_token_count)
+        return all(count is None for count in out)
+
 
 def normalise(reported: Metadata) -> Usage | None:
     """The vendor's counts in disjoint classes; None when they cannot be true."""

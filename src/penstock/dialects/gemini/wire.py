@@ -29,6 +29,7 @@ from penstock.dialects.base import (
     field,
     members_of,
     read_object,
+    stays_hostile,
 )
 from penstock.dialects.gemini import errors
 from penstock.dialects.gemini.codec import GeminiCodec
@@ -269,7 +270,7 @@ def after(known: Reading, new: Reading) -> Reading:
         new.finish_reason or known.finish_reason,
         new.error or known.error,
         new.error_status or known.error_status,
-        new.hostile or known.hostile,
+        stays_hostile(known, new),
         new.service_tier or known.service_tier,
     )
 
@@ -293,7 +294,7 @@ def _read_one(body: bytes) -> Reading:
         finish,
         message,
         status,
-        is_told and usage is None,
+        reported is not None and is_told and (usage is None or reported.tells_half()),
         tier if isinstance(tier, str) and tier not in ("unspecified", "standard") else "",
     )
 

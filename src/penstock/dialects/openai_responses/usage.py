@@ -31,6 +31,11 @@ class ResponseUsage(Struct):
     output_tokens_details: _OutputDetails | None = None
 
 
+def tells_half(reported: ResponseUsage) -> bool:
+    """Whether nothing is told of what came out, neither by itself nor within the total."""
+    return reported.output_tokens is None and reported.total_tokens is None
+
+
 def normalise(reported: ResponseUsage) -> Usage | None:
     """The vendor's counts in disjoint classes; None when they cannot be true."""
     into, out = reported.input_tokens_details or _InputDetails(), reported.output_tokens_details or _OutputDetails()

@@ -42,7 +42,7 @@ from penstock.dialects.openai_responses.references import (
     refer_by_item,
     refer_by_tools,
 )
-from penstock.dialects.openai_responses.usage import ResponseUsage, normalise
+from penstock.dialects.openai_responses.usage import ResponseUsage, normalise, tells_half
 from penstock.dialects.passed import Passed
 from penstock.domain.usage import Usage
 from penstock.errors import GatewayError, InvalidRequest, UpstreamMalformed
@@ -253,8 +253,8 @@ def read(body: bytes) -> Reading:
 def _reading(response: _Response) -> Reading:
     try:
         reported = decode_reply(_usage_decoder, bytes(response.usage))
-        usage, hostile = (normalise(reported), False) if reported is not None else (None, False)
-        hostile = reported is not None and usage is None
+        usage = normalise(reported) if reported is not None else None
+        hostile = reported is not None and (usage is None or tells_half(reported))
     except UpstreamMalformed:
         usage, hostile = None, True
     reason = response.incomplete_details.reason if response.incomplete_details else None
