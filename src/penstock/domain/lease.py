@@ -27,12 +27,13 @@ class Place(NamedTuple):
 
 class Want(Struct, frozen=True, array_like=True):
     """What a worker lacks at one place for the calls that wait there: `total` for all of them, `least` for the one that
-    asks for the least. `at_s`: the worker's clock, Unix seconds."""
+    asks for the least, which is `asked` in all. `at_s`: the worker's clock, Unix seconds."""
 
     place: Place
     total: int
     least: int
     at_s: int
+    asked: int = 0
 
 
 class Given(Struct, frozen=True, array_like=True):
@@ -47,9 +48,12 @@ class Given(Struct, frozen=True, array_like=True):
 class Granted(Struct, frozen=True, array_like=True):
     """The answer to one want. `amount`: what the worker has more now, 0 for nothing. `settled`: in the window, as far
     as the store knows; `leased`: what all workers have of the place and have not spent, the asker's part and `amount`
-    included. `since`, of a share: in which window of the worker's own it may use it first."""
+    included. `since`, of a share: in which window of the worker's own it may use it first. `fits_at_s`, of a sliding
+    window: when so much of what is settled has left it that the least of what was asked would fit beside the rest; 0
+    where that bars nothing, or waiting cannot help."""
 
     amount: int
     settled: int
     leased: int
     since: int = 0
+    fits_at_s: int = 0

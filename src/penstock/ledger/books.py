@@ -9,7 +9,7 @@ from typing import Final
 
 from penstock.domain.policy import Charge, Limit
 from penstock.ledger.slices import Slice, place_of, stands
-from penstock.ledger.windows import BUCKETS, FOREVER_S, SLIDING_S, Windows, bucket, span_of
+from penstock.ledger.windows import FOREVER_S, SLIDING_S, Windows, bucket, leaves_at_s, span_of
 
 OTHERS: Final = "*"
 """The value that stands for all values of an `each` that came after the first `max_values`."""
@@ -247,8 +247,7 @@ class SlidingBook(Book):
                 yield from (part for part in newest.trail.buckets if part.window_start >= oldest_s)
 
     def leaves_at_s(self, balance: Balance) -> int:
-        length_s = SLIDING_S[self.span]
-        return balance.window_start + length_s + length_s // BUCKETS
+        return leaves_at_s(self.span, balance.window_start)
 
     def over(self, now_s: int) -> bool:
         return self.end + SLIDING_S[self.span] <= now_s

@@ -193,7 +193,14 @@ def _require_amounts(asked: _Asked) -> None:
     amounts = [
         number
         for want in asked.wants
-        for number in (want.place.window_start, want.at_s, want.least - 1, want.total - want.least, want.total)
+        for number in (
+            want.place.window_start,
+            want.at_s,
+            want.least - 1,
+            want.total - want.least,
+            want.total,
+            want.asked,
+        )
     ]
     amounts += [number for given in asked.given for number in (given.place.window_start, given.amount, given.since)]
     if any(not 0 <= number <= MAX_NANOUSD for number in amounts):

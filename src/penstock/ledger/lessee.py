@@ -173,7 +173,7 @@ class Lessee:
         now_s = self._clock() // 1_000_000_000
         return tuple(
             [
-                Want(place, sum(amounts) - left[place], min(amounts) - left[place], now_s)
+                Want(place, sum(amounts) - left[place], min(amounts) - left[place], now_s, min(amounts))
                 for place, amounts in asked.items()
             ]
         )

@@ -285,6 +285,7 @@ class Machine:
             if slice.place == place:
                 slice.grow(granted, book.start)
                 slice.settled, slice.leased, slice.told_s = granted.settled, granted.leased, self._now_s
+                slice.fits_at_s = granted.fits_at_s
                 self._idle.touch(slice)
                 return
         self._returns.add(place, granted.amount, granted.since)
@@ -456,17 +457,19 @@ def _denied(limit: Limit, balance: Balance, more: int, now_s: int, held: int = 0
     asked = held + more
     left, settled = balance.left(limit) + held, balance.settled_in_window()
     if slice is not None:
-        left += limit.amount - slice.settled - slice.leased
         settled = max(settled, slice.settled)
     held_by_others = limit.unit != "requests" and settled + asked <= limit.amount
+    if slice is not None:  # what others were leased and have not spent is in nobody's way when all is too little
+        left = left + limit.amount - slice.settled - slice.leased if held_by_others else limit.amount - settled
     retry_after_s: float | None
     if asked > limit.amount:
         retry_after_s = None
     elif held_by_others:
         retry_after_s = HELD_RETRY_S
     elif slice is not None and limit.window == "sliding":
-        # What others used, and when, is not known here: something is free again with the next bucket.
-        retry_after_s = float(SLIDING_S[balance.book.span] // BUCKETS)
+        # What others used, and when, the control process knows; where it is too long ago, the next bucket is.
+        width_s = SLIDING_S[balance.book.span] // BUCKETS
+        retry_after_s = float(slice.fits_at_s - now_s if slice.fits_at_s > now_s else width_s)
     else:
         fits_at_s = balance.fits_at_s(limit, more)
         retry_after_s = None if fits_at_s == FOREVER_S else float(fits_at_s - now_s)

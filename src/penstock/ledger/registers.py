@@ -12,7 +12,7 @@ from penstock.domain.lease import Given, Granted, Place, Want
 from penstock.domain.money import MAX_NANOUSD
 from penstock.domain.policy import Limit
 from penstock.ledger.slices import place_of, stands
-from penstock.ledger.windows import FOREVER_S, SHORT, SLIDING_S, oldest_open, span_of
+from penstock.ledger.windows import FOREVER_S, SHORT, SLIDING_S, leaves_at_s, oldest_open, span_of
 
 _PART = 8
 """Beyond what it asked for, a worker gets at most this part of what all living workers could share."""
@@ -80,7 +80,20 @@ class Register:
         mine.granted += amount
         change.added += amount
         since = max([0, *(each.usable_since(self._now_s) for other, each in self._rows.items() if other != epoch)])
-        return Granted(amount, settled, min(leased + amount, MAX_NANOUSD), since)
+        fits_at_s = self._fits_at_s(settled + want.asked - limit.amount, want.at_s)
+        return Granted(amount, settled, min(leased + amount, MAX_NANOUSD), since, fits_at_s)
+
+    def _fits_at_s(self, over: int, at_s: int) -> int:
+        """When so much as is too much has left a sliding window; 0 when nothing is, or it never does."""
+        span = self.place.per
+        if over <= 0 or span not in SLIDING_S:
+            return 0
+        oldest = oldest_open(span, min(self._now_s, at_s))
+        for start in sorted(start for start in self._settled if start >= oldest):
+            over -= self._settled[start]
+            if over <= 0:
+                return leaves_at_s(span, start)
+        return 0
 
     def in_the_way(self, epoch: int, want: Want, granted: Granted, limit: Limit | None) -> list[int]:
         """The epochs whose unused slices this want lacks: what is settled alone would admit more than it got."""

@@ -30,10 +30,10 @@ class Slice:
     """`amount`: what was granted and is not spent; of a share, what it grants in every window. `held`: what open
     reservations hold of it, shares left out. `later`: more of a share, from the window on that begins with it.
 
-    `settled`, `leased` and `told_s` are what the control process last said of the whole place, and when.
+    `settled`, `leased`, `fits_at_s` and `told_s` are what the control process last said of the whole place, and when.
     """
 
-    __slots__ = ("amount", "held", "later", "leased", "place", "settled", "stands", "told_s", "touched")
+    __slots__ = ("amount", "fits_at_s", "held", "later", "leased", "place", "settled", "stands", "told_s", "touched")
 
     def __init__(self, place: Place, *, stands: bool) -> None:
         self.place = place
@@ -43,6 +43,7 @@ class Slice:
         self.later: tuple[int, int] | None = None
         self.settled = 0
         self.leased = 0
+        self.fits_at_s = 0
         self.told_s = 0
         self.touched = 0
 

@@ -104,6 +104,11 @@ def bucket(span: Span, at_s: int) -> tuple[int, int]:
     return start, start + width_s
 
 
+def leaves_at_s(span: Span, start: int) -> int:
+    """When all of the bucket that begins at `start` has left its sliding window."""
+    return start + SLIDING_S[span] + SLIDING_S[span] // BUCKETS
+
+
 def oldest_open(span: Span, at_s: int) -> int:
     """No window, and no bucket, that began before this counts at `at_s`, whatever the time zone. For sliding windows,
     and for fixed ones that are the same in every zone, it is exactly the oldest that counts."""

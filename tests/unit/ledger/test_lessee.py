@@ -67,11 +67,11 @@ async def test_calls_that_come_together_ask_together_and_later_ones_wait_for_the
     first = [asyncio.ensure_future(worker.call(MONEY, usd)) for usd in (100, 40)]
     await settle()
     later = await worker.begin(MONEY, 7)
-    assert worker.said == [(1, (Want(OF_MONEY, 140, 40, NOW),), ())]
+    assert worker.said == [(1, (Want(OF_MONEY, 140, 40, NOW, 40),), ())]
     worker.lessee.answered(1, (Granted(140, 0, 140),))
     for task in first:
         await held(task)
-    assert worker.said[1] == (2, (Want(OF_MONEY, 7, 7, NOW),), ())
+    assert worker.said[1] == (2, (Want(OF_MONEY, 7, 7, NOW, 7),), ())
     worker.lessee.answered(2, (Granted(50, 0, 190),))
     await held(later)
     assert isinstance(worker.try_to(MONEY, 43), Reservation)
@@ -83,13 +83,23 @@ async def test_of_too_little_those_take_that_it_suffices_for_in_their_order() ->
     calls = [await worker.begin(MONEY, 60) for _ in range(3)]
     worker.lessee.answered(1, (Granted(60, 0, 60),))
     await held(calls[0])
-    assert worker.said[1] == (2, (Want(OF_MONEY, 120, 60, NOW),), ())
+    assert worker.said[1] == (2, (Want(OF_MONEY, 120, 60, NOW, 60),), ())
     worker.lessee.answered(2, (Granted(100, 950, 160),))
     await held(calls[1])
     denial = await calls[2]
     assert isinstance(denial, Denial)
     assert not denial.held_by_others
     assert denial.left < denial.asked
+
+
+async def test_a_denial_says_what_is_unspent_and_when_enough_has_left_what_slides() -> None:
+    worker = Worker()
+    sliding = Limit("slides", "slides", "usd", 1_000, "hour", window="sliding")
+    task = await worker.begin(sliding, 300)
+    worker.lessee.answered(1, (Granted(0, 800, 100, 0, NOW + 1_234),))
+    denial = await task
+    assert isinstance(denial, Denial)
+    assert (denial.left, denial.retry_after_s) == (200, 1_234)
 
 
 async def test_what_was_settled_is_spent_and_what_was_held_beyond_it_is_free_again() -> None:
@@ -135,7 +145,7 @@ async def test_a_lost_request_is_said_again_with_its_number_and_obeyed_once() ->
     worker = Worker()
     task = await worker.begin(MONEY, 100)
     worker.lessee.linked()
-    assert worker.said == [(1, (Want(OF_MONEY, 100, 100, NOW),), ())] * 2
+    assert worker.said == [(1, (Want(OF_MONEY, 100, 100, NOW, 100),), ())] * 2
     worker.lessee.answered(1, (Granted(100, 0, 100),))
     worker.lessee.answered(1, (Granted(100, 0, 100),))
     await held(task)
@@ -239,7 +249,7 @@ async def test_a_lowered_limit_gives_back_what_is_unused() -> None:
     await held(task)
     lowered = Limit("usd", "usd", "usd", 500, "day")
     task = await worker.begin(lowered, 50)
-    assert worker.said[1] == (2, (Want(OF_MONEY, 50, 50, NOW),), (Given(OF_MONEY, 200),))
+    assert worker.said[1] == (2, (Want(OF_MONEY, 50, 50, NOW, 50),), (Given(OF_MONEY, 200),))
     task.cancel()
 
 
@@ -306,7 +316,7 @@ async def test_an_extension_asks_for_what_it_lacks_and_holds_it_when_it_is_grant
     reservation = await stream(worker, METER, Granted(150, 0, 150))
     assert isinstance(try_to_extend(worker, reservation, 150), Extended)
     task = await begin_extension(worker, reservation, 400)
-    assert worker.said[-1] == (2, (Want(OF_METER, 250, 250, NOW),), ())
+    assert worker.said[-1] == (2, (Want(OF_METER, 250, 250, NOW, 250),), ())
     worker.lessee.answered(2, (Granted(300, 0, 450),))
     assert isinstance(await task, Extended)
     assert worker.machine.held() == {"meter": 400}
@@ -353,7 +363,7 @@ async def test_a_stream_that_outlives_its_window_is_granted_more_of_the_next() -
     worker.now += 86_400
     task = await begin_extension(worker, reservation, 400)
     tomorrow = Place("meter", DAY + 86_400, "", "day")
-    assert worker.said[-1] == (2, (Want(tomorrow, 300, 300, NOW + 86_400),), ())
+    assert worker.said[-1] == (2, (Want(tomorrow, 300, 300, NOW + 86_400, 300),), ())
     worker.lessee.answered(2, (Granted(350, 0, 350),))
     assert isinstance(await task, Extended)
     worker.machine.settle(reservation, reservation.shared_out(amounts_owed(250, Usage())))

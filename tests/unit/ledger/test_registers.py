@@ -120,3 +120,12 @@ def test_a_bucket_counts_until_it_has_left_the_window_here_and_at_the_worker() -
     ):
         place = Register(hourly, buckets, {}, NOW_S + here_s)
         assert place.grant(8, Want(hourly, 1, 1, NOW_S + there_s), limit, 1).settled == settled
+
+
+def test_what_slides_says_when_so_much_has_left_that_the_ask_fits() -> None:
+    hourly = Place("hourly", 0, "", "sliding-hour")
+    limit = Limit("hourly", "hourly", "usd", 1_000, "hour", window="sliding")
+    register = Register(hourly, {NOW_S - 60: 300, NOW_S: 600}, {8: Row(20)}, NOW_S + 60)
+    for asked, fits_at_s in ((100, 0), (101, NOW_S + 3_600), (400, NOW_S + 3_600), (401, NOW_S + 3_660), (1_001, 0)):
+        want = Want(hourly, asked - 20, asked - 20, NOW_S + 60, asked)
+        assert register.grant(8, want, limit, 1).fits_at_s == fits_at_s
