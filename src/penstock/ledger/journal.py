@@ -22,6 +22,8 @@ from penstock.errors import JournalDamaged, StoreUnavailable
 from penstock.ledger.frames import VERSION, Header, frame_of, header_of
 
 PART_BYTES = 64 * 1024 * 1024
+ROOM_BYTES = 1024 * 1024
+"""What must be free on a disk that was full before its journal counts as one that can be written again."""
 _NAME = re.compile(r"(\d+)-(\d+)\.journal")
 
 
@@ -63,12 +65,18 @@ class Journal:
         self._dirty = True
         self._directory_dirty = True
         self._failing_sync = False
+        self._refused = False
         self._retired: list[int] = []
         self._syncing = threading.Lock()
 
     @property
     def epoch(self) -> int:
         return self._header.epoch
+
+    @property
+    def is_failing(self) -> bool:
+        """Whether the disk did not take what was last written or synced, and nothing speaks for it since."""
+        return self._failing_sync or self._refused or bool(self._kept)
 
     def append(self, record: Record) -> None:
         """Writes one record. Raises `StoreUnavailable`, with nothing written, when the disk does not take it; records
@@ -115,6 +123,12 @@ class Journal:
             for descriptor in retired:
                 os.close(descriptor)
 
+    def _look_for_room(self) -> None:
+        """Nobody may be sending calls to a box that refuses them, so the disk is looked at without one."""
+        found = os.statvfs(self._directory)
+        if found.f_bavail * found.f_frsize >= ROOM_BYTES and not found.f_flag & os.ST_RDONLY:
+            self._refused = False
+
     async def keep_synced(self, interval_s: float = 1.0) -> None:
         """Syncs once per interval, in a thread, whenever something was written. Runs until it is cancelled; a disk that
         fails is tried again in the next interval, and the calls it concerns have been refused by then."""
@@ -123,9 +137,11 @@ class Journal:
             await asyncio.sleep(interval_s)
             try:
                 self.retry_kept()
+                if self._refused:
+                    self._look_for_room()
                 if self._dirty:
                     await loop.run_in_executor(None, self.sync)
-            except StoreUnavailable:
+            except (StoreUnavailable, OSError):
                 continue
 
     def close(self) -> None:
@@ -141,6 +157,7 @@ class Journal:
 
     def _write(self, records: Sequence[Record]) -> None:
         """In one write, so that all of them are written or none."""
+        self._refused = True
         try:
             if self._torn:
                 self._mend()
@@ -160,6 +177,7 @@ class Journal:
             raise StoreUnavailable("The journal's disk is full. Try again.", retry_after_s=1)
         self._size += written
         self._dirty = True
+        self._refused = False
 
     def _mend(self) -> None:
         """Cuts off the piece of a frame that a failed write left."""

@@ -113,6 +113,11 @@ class Ledger:
         elif not self._journal.append_or_keep(note):
             raise StoreUnavailable("The journal cannot be written. Try again.", retry_after_s=1)
 
+    def require_journal(self) -> None:
+        """Raises `StoreUnavailable` as long as it is known that no call can be journaled."""
+        if self._journal.is_failing:
+            raise StoreUnavailable("The journal cannot be written. Try again.", retry_after_s=1)
+
     def held(self) -> dict[str, int]:
         """Limit id -> what is held now, over all values and windows."""
         return self._machine.held()

@@ -16,7 +16,6 @@ from penstock.dialects.base import Dialect, Spoken
 from penstock.dialects.registry import DIALECTS
 from penstock.domain.events import Cause
 from penstock.domain.exchange import Exchange
-from penstock.domain.policy import Denial
 from penstock.domain.trust import Exchanged
 from penstock.errors import (
     GatewayError,
@@ -34,6 +33,7 @@ from penstock.errors import (
 from penstock.pipeline import Gateway, Reply, serve
 from penstock.surfaces import models, tokens
 from penstock.surfaces.http1.request import HeaderList, Request
+from penstock.surfaces.limit_headers import limit_headers
 from penstock.surfaces.request_id import new_request_id
 from penstock.surfaces.routes import methods_at, route
 from penstock.upstream.call import passed_on
@@ -117,7 +117,7 @@ class Inference:
         except GatewayError as error:
             exchange.cut = None
             self.refused_strangers += isinstance(error, InvalidApiKey)
-            _refuse(request, error, dialect, request_id, len(exchange.attempts))
+            _refuse(request, error, dialect, request_id, len(exchange.attempts), now_ns=self._gateway.clock())
         except asyncio.CancelledError:
             if exchange.cut_by is None:
                 raise
@@ -193,6 +193,7 @@ class Inference:
         if path == "/readyz":
             self._gateway.require_ready()
             self._gateway.require_glass()
+            self._gateway.ledger.require_journal()
             return 200, b'{"status":"ready"}'
         if asked is None and not path.startswith("/v1/receipts/"):
             raise NotFound(f"There is no '{_shown(path)}' here.")
@@ -252,7 +253,9 @@ async def _end_early(request: Request, reply: Reply, error: GatewayError | None)
         request.abort()
 
 
-def _refuse(request: Request, error: GatewayError, dialect: Dialect, request_id: str, attempts: int = 0) -> None:
+def _refuse(
+    request: Request, error: GatewayError, dialect: Dialect, request_id: str, attempts: int = 0, *, now_ns: int = 0
+) -> None:
     """An error in the surface's own envelope, with the headers that tell a client what to do."""
     headers: HeaderList = [(b"x-request-id", request_id.encode()), (b"x-penstock-error", error.code.encode()), _JSON]
     if attempts:
@@ -272,21 +275,10 @@ def _refuse(request: Request, error: GatewayError, dialect: Dialect, request_id:
         else:
             headers.append((b"x-should-retry", b"false"))
         if error.denial is not None:
-            headers += _limit_headers(error.denial)
+            headers += limit_headers(error.denial, dialect.surface, now_ns)
         if isinstance(error, IdempotencyConflict):
             headers.append((b"x-penstock-first-request-id", error.first_request_id.encode()))
     request.respond(status, headers, body)
-
-
-def _limit_headers(denial: Denial) -> HeaderList:
-    """Our own limits under OpenAI's names (API reference, "Rate limits"); limits in dollars have no name there."""
-    unit = {"requests": "requests", "tokens": "tokens"}.get(denial.limit.unit)
-    if unit is None:
-        return []
-    fields = [("limit", str(denial.limit.amount)), ("remaining", str(max(0, denial.left)))]
-    if denial.retry_after_s is not None:
-        fields.append(("reset", f"{denial.retry_after_s:.0f}s"))
-    return [(f"x-ratelimit-{name}-{unit}".encode(), value.encode()) for name, value in fields]
 
 
 def _shown(text: str) -> str:

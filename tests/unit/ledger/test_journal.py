@@ -19,6 +19,7 @@ from penstock.errors import JournalDamaged, StoreUnavailable
 from penstock.ledger import journal as journals
 from penstock.ledger.frames import after_damage, frame_of, header_of, scan
 from penstock.ledger.journal import Journal, create, lock
+from penstock.testing.wire import eventually
 
 MakeEvent = Callable[..., UsageEvent]
 CHARGES = Charges.of([Charge("l", 0, "", 5)])
@@ -197,12 +198,15 @@ def test_the_lock_ends_with_the_process_and_not_with_its_children(path: Path) ->
 def test_a_full_disk_refuses_leaves_no_trace_and_recovers(journal: Journal, path: Path, event: MakeEvent) -> None:
     journal.append(Note(1, event("a")))
     size = path.stat().st_size
+    assert not journal.is_failing
     with room_for(size + 40):
         for _ in range(3):
             with pytest.raises(StoreUnavailable):
                 journal.append(Note(2, event("b")))
             assert path.stat().st_size == size
+            assert journal.is_failing
     journal.append(Note(3, event("c")))
+    assert not journal.is_failing
     assert [record.at for record in read(path)] == [1, 3]
 
 
@@ -265,6 +269,20 @@ async def test_what_was_written_is_brought_to_the_disk_in_the_background(
     journal.append(Note(2, event("b")))
     await asyncio.sleep(0.1)
     assert len(synced) == 2
+    keeper.cancel()
+
+
+async def test_a_disk_that_has_room_again_is_found_without_a_call(
+    journal: Journal, path: Path, event: MakeEvent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as full:
+        full.setattr(journals, "ROOM_BYTES", 2**80)
+        with room_for(path.stat().st_size), pytest.raises(StoreUnavailable):
+            journal.append(Note(1, event("a")))
+        keeper = asyncio.create_task(journal.keep_synced(0.01))
+        await asyncio.sleep(0.1)
+        assert journal.is_failing
+    await asyncio.to_thread(eventually, lambda: not journal.is_failing, 5)
     keeper.cancel()
 
 
