@@ -19,7 +19,17 @@ from penstock.domain.policy import Charges
 from penstock.domain.usage import Usage
 from penstock.errors import UpstreamError, UpstreamRefused, UpstreamTimeout
 from penstock.ledger.ledger import Admission, Ask
-from penstock.pipeline.attempt import NOTHING_USED, UNUSED, Attempt, Progress, Share, at_least, cut_usage, estimate, tell
+from penstock.pipeline.attempt import (
+    NOTHING_USED,
+    UNUSED,
+    Attempt,
+    Progress,
+    Share,
+    at_least,
+    cut_usage,
+    estimate,
+    tell,
+)
 from penstock.pipeline.gateway import Gateway, Reply
 from penstock.pipeline.reserve import Plan
 from penstock.upstream.call import MAX_PLAIN_BODY_BYTES

@@ -5,8 +5,9 @@ Sources: OpenAI API reference, "Rate limits" (`x-ratelimit-...`; how long until 
 calls have no names there.
 """
 
+from time import gmtime, strftime
+
 from penstock.domain.policy import Denial
-from penstock.records.receipts import rfc3339
 from penstock.surfaces.http1.request import HeaderList
 
 _OPENAI = {"requests": "requests", "tokens": "tokens"}
@@ -22,7 +23,7 @@ def limit_headers(denial: Denial, surface: str, now_ns: int) -> HeaderList:
             return []
         fields = {"limit": str(limit), "remaining": str(remaining)}
         if wait_s is not None:
-            fields["reset"] = rfc3339(now_ns // 10**9 * 10**9 + int(wait_s) * 10**9)
+            fields["reset"] = strftime("%Y-%m-%dT%H:%M:%SZ", gmtime(now_ns // 10**9 + int(wait_s)))
         return [(f"anthropic-ratelimit-{name}-{field}".encode(), value.encode()) for field, value in fields.items()]
     if (name := _OPENAI.get(denial.limit.unit)) is None:
         return []
