@@ -22,6 +22,7 @@ KEYS = {
     "loner": {"team": "growth"},
     "loner-2": {"team": "growth"},
     "narrow": {"team": "growth", "project": "search", "models": ["azure"]},
+    "sole": {"team": "growth", "project": "search", "models": ["open", "azure"]},
 }
 SECRETS = {name: new_secret() for name in KEYS}
 STRANGERS = ("mail", "rival", "loner")
@@ -49,10 +50,10 @@ class Keeper(WireServer):
         body = reply.received.json()
         before = body.get("previous_response_id")
         if before is not None and (account, before) not in self.kept:
-            await _say(reply, 400, {"error": {"message": f"Previous response with id '{before}' not found."}})
+            await say(reply, 400, {"error": {"message": f"Previous response with id '{before}' not found."}})
             return
         if place:
-            await _say(reply, 200, {"object": "response.input_tokens", "input_tokens": 7})
+            await say(reply, 200, {"object": "response.input_tokens", "input_tokens": 7})
             return
         made = self._made(body)
         if body.get("store") is not False:
@@ -60,7 +61,7 @@ class Keeper(WireServer):
         if body.get("stream"):
             await self._stream(reply, made)
         else:
-            await _say(reply, 200, made)
+            await say(reply, 200, made)
 
     def _made(self, body: dict[str, Any]) -> dict[str, Any]:
         number = next(self._numbers)
@@ -92,20 +93,20 @@ class Keeper(WireServer):
     async def _look_up(self, reply: Reply, account: str, place: list[str]) -> None:
         found = self.kept.get((account, place[0]))
         if found is None:
-            await _say(reply, 404, {"error": {"message": f"Response with id '{place[0]}' not found."}})
+            await say(reply, 404, {"error": {"message": f"Response with id '{place[0]}' not found."}})
         elif reply.received.method == "DELETE":
             del self.kept[account, place[0]]
-            await _say(reply, 200, {"id": place[0], "object": "response", "deleted": True})
+            await say(reply, 200, {"id": place[0], "object": "response", "deleted": True})
         elif place[1:] == ["cancel"]:
-            await _say(reply, 400, {"error": {"message": "Cannot cancel a synchronous response."}})
+            await say(reply, 400, {"error": {"message": "Cannot cancel a synchronous response."}})
         elif place[1:] == ["input_items"]:
             item = {"type": "message", "id": "msg_in", "role": "user", "content": [], "status": "completed"}
-            await _say(reply, 200, {"object": "list", "data": [item], "has_more": False, "first_id": "", "last_id": ""})
+            await say(reply, 200, {"object": "list", "data": [item], "has_more": False, "first_id": "", "last_id": ""})
         else:
-            await _say(reply, 200, found)
+            await say(reply, 200, found)
 
 
-async def _say(reply: Reply, status: int, body: dict[str, Any]) -> None:
+async def say(reply: Reply, status: int, body: dict[str, Any]) -> None:
     await reply.whole(status, [("content-type", "application/json")], json.dumps(body).encode())
 
 
@@ -282,7 +283,7 @@ def test_what_an_item_brings_needs_no_owner(stage: Stage) -> None:
     assert stage.ask("search", input=items, store=False).status == 200
 
 
-def test_conversations_are_refused_because_nobody_can_have_made_one(stage: Stage) -> None:
+def test_conversations_that_nobody_has_made_are_refused(stage: Stage) -> None:
     for conversation in ("conv_1", {"id": "conv_1"}):
         stage.is_refused(stage.ask("search", conversation=conversation), "conversation")
     assert not stage.sent()

@@ -14,7 +14,7 @@ from penstock.dialects.embeddings.titan import InvokedTitan
 from penstock.dialects.invoked import Invoked
 from penstock.dialects.moderations import Moderations
 from penstock.dialects.openai_chat import ChatCompletions
-from penstock.dialects.openai_responses import Compaction, InputTokens, Responses, StoredResponses
+from penstock.dialects.openai_responses import Compaction, Conversations, InputTokens, Responses, StoredResponses
 
 DIALECTS: dict[str, Dialect] = {
     dialect.surface: dialect
@@ -24,6 +24,7 @@ DIALECTS: dict[str, Dialect] = {
         InputTokens(),
         Compaction(),
         StoredResponses(),
+        Conversations(),
         Completions(),
         Embeddings(),
         Moderations(),

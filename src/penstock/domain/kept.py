@@ -39,7 +39,7 @@ class Keeper(Struct, frozen=True):
 
 class Errand(NamedTuple):
     """What is asked of one thing that is kept: an HTTP method, its id, what of it is meant (`input_items`) or is to be
-    done (`cancel`), empty for itself; and the query."""
+    done (`cancel`), empty for itself; and the query. Without an id, a new one is asked for."""
 
     method: str
     id: str
@@ -49,7 +49,7 @@ class Errand(NamedTuple):
     @property
     def path(self) -> str:
         """Below the address of all such things, without the query."""
-        return f"/{quote(self.id, safe='')}" + (f"/{self.verb}" if self.verb else "")
+        return "".join(f"/{part}" for part in (quote(self.id, safe=""), self.verb) if part)
 
 
 def owner_of(principal: Principal) -> str:

@@ -15,6 +15,7 @@ DEFAULT_ORGANISATION = "default"
 
 SURFACES = (
     *("chat.completions", "responses", "responses.compact", "responses.input_tokens", "responses.stored"),
+    "conversations",
     *("completions", "embeddings", "moderations"),
     *("messages", "messages.count_tokens", "converse", "converse.count_tokens", "invoke"),
     *("generateContent", "countTokens", "embedContent", "batchEmbedContents"),

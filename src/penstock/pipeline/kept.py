@@ -5,14 +5,17 @@ before anything is held, that all that the call names is its own project's; it t
 with the same credential. What nobody here is known to own is refused as what is another's: in the same words.
 """
 
-from penstock.admission.admit import may_use, refuse_killed
+from penstock.admission.admit import find_alias, may_use, refuse_killed
 from penstock.dialects.base import Call
 from penstock.domain.exchange import Exchange
 from penstock.domain.kept import Keeper, is_id, owner_of
 from penstock.domain.money import RateCard
-from penstock.domain.snapshot import Alias, Credential, Deployment, Provider
+from penstock.domain.snapshot import Alias, Credential, Deployment, Provider, Snapshot
+from penstock.domain.tenancy import Principal
 from penstock.errors import InvalidRequest, NotFound, NotPermitted, UnsupportedByTarget
 from penstock.pipeline.gateway import Gateway
+from penstock.providers.openai import CONVERSATIONS
+from penstock.providers.registry import provider_for
 
 MAX_NAMED = 1_000
 FREE = RateCard({}, "free of charge")
@@ -67,15 +70,40 @@ def _unknown(id: str, member: str) -> NotFound:
 
 async def alias_that_made(gateway: Gateway, exchange: Exchange, call: Call) -> Alias:
     """The model under which that was made of which something is asked, with its keeper as the one target: also when the
-    alias has other targets by now, or is gone. Raises what `keeper_of` does, `NotPermitted` and `Killed`."""
+    alias has other targets by now, or is gone. Of something new, which goes on with nothing, the one that it is for.
+    Raises what `keeper_of` does, `NotPermitted` and `Killed`, and what `_place_for_new` does."""
     keeper = await keeper_of(gateway, exchange, call)
     principal = exchange.principal
-    assert keeper is not None and principal is not None
-    exchange.dims["model"] = keeper.alias
+    assert principal is not None
+    name, target = (keeper.alias, keeper) if keeper is not None else _place_for_new(gateway.snapshot, principal, call)
+    exchange.dims["model"] = name
     refuse_killed(gateway.snapshot, exchange.dims)
-    if not may_use(principal, keeper.alias):
-        raise NotPermitted(f"The API key '{principal.key}' may not use the model '{keeper.alias}', which made it.")
-    return Alias(keeper.alias, (Deployment(keeper.provider, keeper.model, FREE),))
+    if not may_use(principal, name):
+        raise NotPermitted(f"The API key '{principal.key}' may not use the model '{name}', which made it.")
+    return Alias(name, (Deployment(target.provider, target.model, FREE),))
+
+
+def _place_for_new(snapshot: Snapshot, principal: Principal, call: Call) -> tuple[str, Deployment]:
+    """Where something new is to be kept: with the model that the call names, else where all models lie that the caller
+    may use and that can go on with it. Raises `InvalidRequest` where that is not one provider, `UnsupportedByTarget`
+    where it is none, and what `find_alias` does."""
+    if call.model:
+        models = [find_alias(snapshot, principal, call.model)]
+    else:
+        models = [alias for name, alias in snapshot.aliases.items() if may_use(principal, name)]
+    places: dict[str, tuple[str, Deployment]] = {}
+    for alias in models:
+        for target in alias.targets:
+            provider = snapshot.providers.get(target.provider)
+            if provider is not None and CONVERSATIONS in provider_for(provider.kind).surfaces(target.model):
+                places.setdefault(provider.name, (alias.name, target))
+    if not places:
+        raise UnsupportedByTarget("No provider of a model that this key may use keeps conversations.", param="model")
+    if len(places) > 1 and not call.model:
+        raise InvalidRequest(
+            "Several providers could keep the conversation: name in 'model' the model that it is for.", param="model"
+        )
+    return next(iter(places.values()))
 
 
 async def credential_for(

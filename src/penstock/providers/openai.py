@@ -1,4 +1,5 @@
-"""OpenAI. Source: OpenAI API reference, "Authentication", "Responses", "Chat", "Embeddings", "Models" (read 2026-11).
+"""OpenAI. Source: OpenAI API reference, "Authentication", "Responses", "Conversations", "Chat", "Embeddings",
+"Models" (read 2026-11).
 
 A stream is closed by closing the connection; the reference does not say that this stops the bill.
 """
@@ -20,6 +21,7 @@ PATHS = {
     "responses.compact": "/responses/compact",
     "responses.input_tokens": "/responses/input_tokens",
     "responses.stored": "/responses",
+    "conversations": "/conversations",
     "completions": "/completions",
     "embeddings": "/embeddings",
     "moderations": "/moderations",
@@ -35,6 +37,7 @@ _CAPS = {"chat.completions": "max_completion_tokens", "responses": "max_output_t
 _WITH_RESPONSES = ("responses.compact", "responses.input_tokens", "responses.stored")
 MARKED = frozenset({"chat.completions", "completions"})
 """The reference says of these that `data: [DONE]` ends each stream."""
+CONVERSATIONS = "conversations"
 OTHERS = (*_WITH_RESPONSES, "completions", "embeddings", "moderations")
 
 
@@ -48,10 +51,10 @@ class OpenAI:
     def surfaces(self, model: str) -> tuple[str, ...]:
         """Chat Completions has stop sequences, seeds and several choices; Responses keeps reasoning."""
         if _AT_RESPONSES_ALONE.match(model):
-            return ("responses", *_WITH_RESPONSES)
+            return ("responses", *_WITH_RESPONSES, CONVERSATIONS)
         if _REASONS.match(model):
-            return ("responses", "chat.completions", *OTHERS)
-        return ("chat.completions", "responses", *OTHERS)
+            return ("responses", "chat.completions", *OTHERS, CONVERSATIONS)
+        return ("chat.completions", "responses", *OTHERS, CONVERSATIONS)
 
     def output_cap_field(self, surface: str) -> str:
         """In chats `max_tokens` is deprecated, and refused by reasoning models."""

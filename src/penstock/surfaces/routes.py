@@ -1,12 +1,12 @@
 """Which address is written to in which dialect.
 
 A route is a path as the reference shows it. `{model}` stands for the model's name, which may have slashes in it,
-`{id}` for that of something that a provider keeps.
+`{id}` for that of something that a provider keeps, `{item}` for that of an item in it.
 """
 
 import re
 from typing import NamedTuple
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, quote, urlsplit
 
 from penstock.dialects.base import Address, Spoken
 from penstock.dialects.registry import DIALECTS
@@ -52,6 +52,16 @@ ROUTES = (
         for base in ("/v1", "/openai/v1")
         for method, path in (("GET", ""), ("DELETE", ""), ("POST", "/cancel"), ("GET", "/input_items"))
     ),
+    Route("/v1/conversations", "conversations"),
+    *(Route("/v1/conversations/{id}", "conversations", method=method) for method in ("GET", "POST", "DELETE")),
+    *(
+        Route("/v1/conversations/{id}/items", "conversations", method=method, verb="items")
+        for method in ("GET", "POST")
+    ),
+    *(
+        Route("/v1/conversations/{id}/items/{item}", "conversations", method=method, verb="items")
+        for method in ("GET", "DELETE")
+    ),
     Route("/openai/deployments/{model}/chat/completions", "chat.completions"),
     Route("/openai/deployments/{model}/completions", "completions"),
     Route("/openai/deployments/{model}/embeddings", "embeddings"),
@@ -73,8 +83,9 @@ _PLAIN = {route.path: Spoken(DIALECTS[route.surface]) for route in ROUTES if "{"
 
 
 def _pattern(path: str) -> re.Pattern[str]:
-    model, id = (re.escape(name) for name in ("{model}", "{id}"))
-    return re.compile(re.escape(path).replace(model, "(?P<model>[^/].*)").replace(id, "(?P<id>[^/]+)"))
+    pattern = re.escape(path).replace(re.escape("{model}"), "(?P<model>[^/].*)")
+    pattern = pattern.replace(re.escape("{id}"), "(?P<id>[^/]+)")
+    return re.compile(pattern.replace(re.escape("{item}"), r"(?P<item>(?!\.{1,2}$)[^/]+)"))  # never a step up
 
 
 _PATTERNS = [(_pattern(route.path), route) for route in ROUTES if "{" in route.path]
@@ -89,8 +100,10 @@ def route(path: str, target: str, method: str = "POST") -> Spoken | None:
     for pattern, found in _PATTERNS:
         if found.method == method and (match := pattern.fullmatch(path)) is not None:
             query = urlsplit(target).query
-            if "id" in match.groupdict():
-                return Spoken(DIALECTS[found.surface], Address(errand=Errand(method, match["id"], found.verb, query)))
+            named = match.groupdict()
+            if "id" in named:
+                verb = "/".join((found.verb, quote(named["item"], safe=""))) if "item" in named else found.verb
+                return Spoken(DIALECTS[found.surface], Address(errand=Errand(method, named["id"], verb, query)))
             form = parse_qs(query).get("alt", [""])[-1]
             return Spoken(DIALECTS[found.surface], Address(match["model"], found.streaming, form))
     return None

@@ -10,11 +10,12 @@ from penstock.surfaces.routes import ROUTES, methods_at, route
 
 def test_every_route_leads_to_a_dialect() -> None:
     for known in ROUTES:
-        path = known.path.replace("{model}", "gpt-4.1").replace("{id}", "resp_1")
+        path = known.path.replace("{model}", "gpt-4.1").replace("{id}", "resp_1").replace("{item}", "msg_1")
         spoken = route(path, path, known.method)
         assert spoken is not None, path
         assert spoken.dialect is DIALECTS[known.surface]
-        errand = Errand(known.method, "resp_1", known.verb) if "{id}" in known.path else None
+        verb = f"{known.verb}/msg_1" if "{item}" in known.path else known.verb
+        errand = Errand(known.method, "resp_1", verb) if "{id}" in known.path else None
         assert spoken.address.errand == errand
         assert errand or spoken.address == NO_ADDRESS or spoken.address.model == "gpt-4.1"
         assert known.method in methods_at(path)
@@ -28,6 +29,15 @@ def test_a_model_in_the_address_may_have_slashes() -> None:
     )
     assert spoken is not None
     assert spoken.address.model == "lab/gpt-4.1"
+
+
+def test_an_item_is_no_step_up_and_stays_one_segment() -> None:
+    for item in (".", "..", "a/b", ""):
+        assert route(f"/v1/conversations/conv_1/items/{item}", "", "GET") is None
+    spoken = route("/v1/conversations/conv_1/items/a?b#%2F", "", "GET")
+    assert spoken is not None
+    assert spoken.address.errand is not None
+    assert spoken.address.errand.path == "/conv_1/items/a%3Fb%23%252F"
 
 
 @pytest.mark.parametrize(

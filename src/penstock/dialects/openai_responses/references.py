@@ -136,9 +136,9 @@ class _Made(Struct):
 _made_decoder = msgspec.json.Decoder(list[_Made])
 
 
-def kept_by(id: Any, output: Raw) -> tuple[str, ...]:
-    """The ids under which the vendor keeps a response and what is in it; the response's own is the first. None of them
-    where it has none."""
+def kept_by(id: Any, output: Raw, conversation: Any) -> tuple[str, ...]:
+    """The ids under which the vendor keeps a response and what is in it, and the conversation that it was added to; the
+    response's own is the first. None of them where it has none."""
     if not is_id(id):
         return ()
     try:
@@ -146,6 +146,8 @@ def kept_by(id: Any, output: Raw) -> tuple[str, ...]:
     except (msgspec.DecodeError, RecursionError):
         made = []
     found = dict.fromkeys([id])
+    if isinstance(conversation, dict) and is_id(conversation.get("id")):
+        found[conversation["id"]] = None
     for item in made:
         places = _containers((item.container_id, item.environment))
         found |= dict.fromkeys([each for each in (item.id, *places) if is_id(each)])

@@ -232,6 +232,7 @@ class _Incomplete(Struct):
 class _Response(Struct):
     id: Any = None
     store: Any = None
+    conversation: Any = None
     output: Raw = NULL
     status: Any = None
     usage: Raw = NULL
@@ -261,7 +262,7 @@ def _reading(response: _Response) -> Reading:
     finish = reason if isinstance(reason, str) else response.status if isinstance(response.status, str) else ""
     message, status = read_response_error(response.error)
     tier = response.service_tier if isinstance(response.service_tier, str) else ""
-    kept = () if response.store is False else kept_by(response.id, response.output)
+    kept = () if response.store is False else kept_by(response.id, response.output, response.conversation)
     return Reading(usage, finish, message, status, hostile, tier, kept)
 
 
