@@ -42,6 +42,7 @@ USAGES = st.builds(
     audio_out=TOKENS,
     images=st.integers(0, 20),
     requests=st.integers(0, 1),
+    web_searches=st.integers(0, 40),
 )
 
 
@@ -53,6 +54,7 @@ def bounds_of(usage: Usage) -> Bounds:
         usage.images,
         audio_in=usage.audio_in > 0,
         audio_out=usage.audio_out > 0,
+        web_searches=usage.web_searches,
     )
 
 

@@ -45,6 +45,7 @@ USAGES = st.builds(
     cache_write=st.dictionaries(st.sampled_from(["5m", "1h", "24h"]), COUNTS),
     audio_in=COUNTS,
     audio_out=COUNTS,
+    web_searches=st.one_of(st.just(0), st.integers(1, 300)),
 )
 
 
@@ -61,6 +62,7 @@ def in_list_terms(usage: Usage) -> ListUsage:
         output_audio_tokens=usage.audio_out,
         cache_audio_read_tokens=0,
         cache_audio_write_tokens=0,
+        web_searches=usage.web_searches,
     )
 
 
@@ -95,7 +97,9 @@ def check(vendor: Vendor, model: ModelInfo, usage: Usage, at: datetime, tier: st
         slack += Decimal(usage.total_input + usage.total_output) / 10**6
     assert total >= theirs
     assert total == theirs or total - theirs < slack, f"{vendor.id}/{model.id} {tier}: {total} against {theirs}"
-    bounds = Bounds(usage.total_input, usage.total_output, audio_in=True, audio_out=True)
+    bounds = Bounds(
+        usage.total_input, usage.total_output, audio_in=True, audio_out=True, web_searches=usage.web_searches
+    )
     assert total <= worst_cost(card, bounds, (tier,))
     assert total <= worst_cost(card, bounds, None)
 
@@ -120,7 +124,7 @@ def test_any_usage_in_any_listed_service_tier_costs_what_the_list_says(
 @pytest.mark.parametrize("at", [MOMENTS[0], MOMENTS[2], MOMENTS[4], MOMENTS[-1]], ids=str)
 def test_every_listed_model_costs_what_the_list_says_below_and_above_its_price_steps(at: datetime) -> None:
     usages = [
-        Usage(input=7, output=3, cache_read=5, cache_write={"5m": 2, "1h": 1}),
+        Usage(input=7, output=3, cache_read=5, cache_write={"5m": 2, "1h": 1}, web_searches=3),
         Usage(input=300_001, output=1_021, cache_read=17, cache_write={"5m": 11, "24h": 13}, audio_in=5, audio_out=9),
     ]
     for vendor, model in MODELS:

@@ -17,18 +17,20 @@ REQUESTS = "requests"
 """The meter of the line for the flat charge per call; its unit price, too, is per million."""
 
 _OUTPUT_METERS = ("output", "audio_out")
+_BY_THE_PIECE = ("images", "web_searches")
 
 
 class Bounds(Struct, frozen=True):
     """The most that a call can use: tokens in and out of all classes together, and `images` that a vendor bills
-    apiece (an image part that is billed in tokens belongs in `input_tokens`). `audio_in`, `audio_out`: whether any of
-    the tokens can be audio."""
+    apiece (an image part that is billed in tokens belongs in `input_tokens`), and `web_searches`. `audio_in`,
+    `audio_out`: whether any of the tokens can be audio."""
 
     input_tokens: int
     output_tokens: int
     images: int = 0
     audio_in: bool = False
     audio_out: bool = False
+    web_searches: int = 0
 
 
 def cost(card: RateCard | None, usage: Usage, tier: str = "") -> tuple[int, tuple[CostLine, ...]]:
@@ -92,10 +94,11 @@ def _worst_at(rates: dict[str, Rate], bounds: Bounds) -> int:
     input_tokens = bounds.input_tokens
     dearest_in = dearest_out = 0
     rounding_in = rounding_out = 0
-    images_nanousd = 0
+    pieces_nanousd = 0
     for meter, rate in rates.items():
-        if meter == "images":
-            images_nanousd = line_cost_nanousd(bounds.images, rate.worst(input_tokens))
+        if meter in _BY_THE_PIECE:
+            pieces = bounds.images if meter == "images" else bounds.web_searches
+            pieces_nanousd += line_cost_nanousd(pieces, rate.worst(input_tokens)) if pieces else 0
             continue
         if (meter == "audio_in" and not bounds.audio_in) or (meter == "audio_out" and not bounds.audio_out):
             continue
@@ -116,7 +119,7 @@ def _worst_at(rates: dict[str, Rate], bounds: Bounds) -> int:
     return (
         _dearest_split(input_tokens, dearest_in, rounding_in)
         + _dearest_split(bounds.output_tokens, dearest_out, rounding_out)
-        + images_nanousd
+        + pieces_nanousd
     )
 
 

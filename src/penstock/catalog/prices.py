@@ -9,11 +9,12 @@ How a price is found, in this order:
    accident of its name, what a vendor asks for it. The operator states a price.
 
 What is carried: tokens of input, output, cache reads, cache writes (with their lifetimes) and audio, all price steps,
-and charges per request, at the vendor's standard service and, as the card's variants, in its other service tiers
-(batch, flex, priority, fast). What genai-prices knows and is not carried: image, video, reasoning and citation tokens
-with prices of their own and cached audio (they are billed as the class that they are a kind of), characters, seconds,
-pixels, pages, messages, searches and code runs, and the variants for a re-seller's route and a kind of search. A model
-that is priced in such meters alone, and one without any price, is unknown and never free.
+charges per request and per search of the web, at the vendor's standard service and, as the card's variants, in its
+other service tiers (batch, flex, priority, fast). What genai-prices knows and is not carried: image, video, reasoning
+and citation tokens with prices of their own and cached audio (they are billed as the class that they are a kind of),
+characters, seconds, pixels, pages, messages, searches of storage and code runs, and the variants for a re-seller's
+route and a kind of search. A model that is priced in such meters alone, and one without any price, is unknown and never
+free.
 
 Prices are rounded up to whole nano-USD per million; all but some re-sold prices are whole already.
 """
@@ -69,6 +70,9 @@ METER_PRICES = {
 }
 """Our meters and the prices of genai-prices that apply to them, the first that exists: there, too, a class without a
 price of its own is billed as the class that it is a kind of."""
+
+WEB_SEARCHES = "web_searches"
+"""Listed per thousand; like any rate, ours is per million."""
 
 TIER_SELECTORS = ("service_tier", "speed", "processing")
 """What selects a service tier in the price list; the value that selects it is the tier's name on the wire:
@@ -183,6 +187,9 @@ def _rates(prices: ModelPrice) -> dict[str, Rate]:
         price = next((price for name in names if (price := getattr(prices, name)) is not None), None)
         if price is not None:
             rates[meter] = _rate(price)
+    searches = prices.web_searches_kcount
+    if rates and searches is not None:
+        rates[WEB_SEARCHES] = Rate(_rate(searches).worst(MAX_NANOUSD) * 1_000)
     return rates
 
 

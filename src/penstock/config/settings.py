@@ -323,7 +323,8 @@ class DeclaredTarget(_Section):
 
 
 class DeclaredPrice(_Section):
-    """USD per million units; `request` in USD per call. None: not written, and priced as the meter it is part of."""
+    """USD per million units; `request` in USD per call, `web_search` in USD per search. None: not written, and priced
+    as the meter it is part of."""
 
     input: PriceUsd
     output: PriceUsd
@@ -333,6 +334,7 @@ class DeclaredPrice(_Section):
     audio_in: PriceUsd | None = None
     audio_out: PriceUsd | None = None
     request: PriceUsd | None = None
+    web_search: PriceUsd | None = None
 
 
 class DeclaredModel(_Section):

@@ -30,7 +30,8 @@ class Call(Struct):
     `max_output`: the caller's cap in tokens for one choice, None without one; `cap_name`: the member it came in.
     `input_bound`: the most tokens the text of the request can be (its UTF-8 bytes plus the documented overhead);
     `images` and `documents` are counted, never measured by their encoded size. `unseen`: there is content elsewhere (a
-    file's id, a film's URL) that only the model's context window bounds. `predicted`: output tokens that can be billed
+    file's id, a film's URL) that only the model's context window bounds. `web_searches`: the most that the vendor is
+    taken to run for each choice; it charges them apiece. `predicted`: output tokens that can be billed
     on top of the cap of each choice. `input_estimate`: what the text probably is, for calls that are cut.
 
     Of what the vendor keeps: `refers` has the ids that the call cannot do without, and the members that name them;
@@ -52,6 +53,7 @@ class Call(Struct):
     images: int = 0
     unseen: bool = False
     rounds: int = 1
+    web_searches: int = 0
     predicted: int = 0
     audio_in: bool = False
     audio_out: bool = False

@@ -33,6 +33,7 @@ class ChatUsage(Struct):
     cached_tokens: Any = None  # Together, Moonshot
     reasoning_tokens: Any = None  # SGLang, Perplexity
     citation_tokens: Any = None  # Perplexity
+    num_search_queries: Any = None  # Perplexity
 
 
 def tells_half(reported: ChatUsage) -> bool:
@@ -57,7 +58,7 @@ def normalise(reported: ChatUsage) -> Usage | None:
     written = _written(into)
     counts = (
         *(prompt, completion, total, cached, reported.citation_tokens, reported.reasoning_tokens),
-        *(into.audio_tokens, out.audio_tokens, out.reasoning_tokens, *written.values()),
+        *(into.audio_tokens, out.audio_tokens, out.reasoning_tokens, *written.values(), reported.num_search_queries),
     )
     if not believed(*counts) or (prompt is None and total is None):
         return None
@@ -85,6 +86,7 @@ def normalise(reported: ChatUsage) -> Usage | None:
         reasoning=reasoning,
         audio_in=audio_in,
         audio_out=audio_out,
+        web_searches=reported.num_search_queries or 0,
     )
 
 

@@ -54,12 +54,13 @@ class RateCard(Struct, frozen=True):
 
 
 class PriceOverride(Struct, frozen=True):
-    """The operator's own price of a model, in USD per million tokens (`request`: USD per call).
+    """The operator's own price of a model, in USD per million tokens (`request`: USD per call, `web_search`: USD per
+    search).
 
     It replaces the catalogue's price entirely. A meter left out falls back to what it is a kind of, so that nothing is
-    free by omission: cache reads and writes and audio input to `input`, audio output to `output`, one-hour cache
-    writes to `cache_write`. Zero is free. It has no variants: it is the price in every service tier, so an operator
-    whose callers use a dearer one states the dearer price.
+    free by omission: cache reads and writes and audio input to `input`, audio output to `output`, one-hour cache writes
+    to `cache_write`; only searches, which are a kind of nothing, are. Zero is free. It has no variants: it is the price
+    in every service tier, so an operator whose callers use a dearer one states the dearer price.
     """
 
     input: Decimal
@@ -70,6 +71,7 @@ class PriceOverride(Struct, frozen=True):
     audio_in: Decimal | None = None
     audio_out: Decimal | None = None
     request: Decimal | None = None
+    web_search: Decimal | None = None
 
 
 class CostLine(Struct, frozen=True, array_like=True):

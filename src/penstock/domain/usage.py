@@ -17,12 +17,14 @@ METERS = (
     "output",
     "audio_out",
     "images",
+    "web_searches",
 )
 """The meters a rate card can price. A cache write of another lifetime is metered as `cache_write:<lifetime>`."""
 
 
 class Usage(Struct, frozen=True, omit_defaults=True):
-    """Counts in tokens (`images` and `requests` in pieces), all >= 0."""
+    """Counts in tokens (`images`, `requests` and `web_searches` in pieces), all >= 0. `web_searches`: those that the
+    vendor ran and charges apiece."""
 
     input: int = 0
     output: int = 0
@@ -33,6 +35,7 @@ class Usage(Struct, frozen=True, omit_defaults=True):
     audio_out: int = 0
     images: int = 0
     requests: int = 1
+    web_searches: int = 0
 
     @property
     def total_input(self) -> int:
@@ -58,6 +61,7 @@ class Usage(Struct, frozen=True, omit_defaults=True):
             audio_out=self.audio_out + other.audio_out,
             images=self.images + other.images,
             requests=self.requests + other.requests,
+            web_searches=self.web_searches + other.web_searches,
         )
 
     def metered(self) -> Iterator[tuple[str, int]]:
@@ -77,3 +81,5 @@ class Usage(Struct, frozen=True, omit_defaults=True):
             yield "audio_out", self.audio_out
         if self.images:
             yield "images", self.images
+        if self.web_searches:
+            yield "web_searches", self.web_searches

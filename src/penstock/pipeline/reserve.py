@@ -101,7 +101,13 @@ def ask_of(call: Call, target: Deployment, tokens: tuple[int, int | None], voice
     worst, (input_tokens, output_tokens) = None, tokens
     if target.price is not None:
         each_in, each_out = -(-input_tokens // voices), -(-(output_tokens or 0) // voices)
-        bounds = Bounds(each_in, each_out, audio_in=call.audio_in, audio_out=call.audio_out)
+        bounds = Bounds(
+            each_in,
+            each_out,
+            audio_in=call.audio_in,
+            audio_out=call.audio_out,
+            web_searches=call.web_searches * call.choices,
+        )
         worst = voices * worst_cost(target.price, bounds, (call.service_tier,) if call.service_tier else ())
         worst = min(worst, MAX_NANOUSD)
     return Ask(worst, input_tokens, output_tokens)

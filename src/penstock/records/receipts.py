@@ -47,8 +47,11 @@ def public(event: UsageEvent) -> dict[str, Any]:
 
 
 def public_usage(usage: Usage) -> dict[str, Any]:
-    """Every class with its count, also the empty ones."""
-    return {name: getattr(usage, name) for name in Usage.__struct_fields__}
+    """Every class with its count, also the empty ones; searches only where there were any."""
+    shown = {name: getattr(usage, name) for name in Usage.__struct_fields__}
+    if not usage.web_searches:
+        del shown["web_searches"]
+    return shown
 
 
 async def receipt(conn: AsyncConnection, request_id: str, reach: Reach = EVERYTHING) -> dict[str, Any] | None:

@@ -34,7 +34,7 @@ def chat(model: str = "lab-model", **more: Any) -> dict[str, Any]:
 def lab_config(provider: ScriptedProvider) -> dict[str, Any]:
     """The configuration of the lab, without keys and limits. Aliases: `lab-model`; `pair` and `trio`, which try
     several targets; `hasty`, `hasty-pair` with short timeouts; `nowhere`, where nobody
-    listens; `unpriced`; `embed`."""
+    listens; `searching`, where a search of the web has a price; `unpriced`; `embed`."""
     (closed_port,) = free_ports(1)
     credentials = [{"name": "main", "value": "env:LAB_KEY"}]
     compatible = {"kind": "compatible", "credentials": credentials}
@@ -58,6 +58,7 @@ def lab_config(provider: ScriptedProvider) -> dict[str, Any]:
             alias("embed", ("lab", "embed-upstream"), price=usd_price(0.1, 0)),
             alias("pair", ("lab", "pair-first"), ("lab", "pair-second")),
             alias("trio", ("gone", "trio-first"), ("lab", "trio-second"), ("lab", "trio-third")),
+            alias("searching", ("lab", "searching-upstream"), price={**PRICE, "web_search": 1}),
             alias("hasty", ("hasty", "hasty-upstream")),
             alias("hasty-pair", ("hasty", "hasty-upstream"), ("lab", "lab-upstream")),
             alias("nowhere", ("gone", "nowhere-upstream")),

@@ -32,6 +32,14 @@ def test_a_cache_write_for_an_hour_falls_back_to_the_cache_write() -> None:
     assert override_card(priced(cache_write="2.5", cache_write_1h="4")).rates["cache_write:1h"].base == 4_000_000_000
 
 
+def test_a_search_has_a_price_of_its_own_and_none_where_none_is_stated() -> None:
+    searched = Usage(input=1_000_000, web_searches=3)
+    assert cost(override_card(priced(web_search="0.01")), searched)[0] == 2_000_000_000 + 30_000_000
+    assert cost(override_card(priced()), searched)[0] == 2_000_000_000
+    with pytest.raises(ConfigError, match="at most 1000 dollars per search"):
+        override_card(priced(web_search="1000.01"))
+
+
 def test_every_class_of_tokens_is_priced() -> None:
     everything = Usage(input=1, output=1, cache_read=1, cache_write={"5m": 1, "2h": 1}, audio_in=1, audio_out=1)
     total, lines = cost(override_card(priced()), everything)

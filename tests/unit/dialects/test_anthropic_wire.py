@@ -111,8 +111,10 @@ def test_what_lies_elsewhere_is_bounded_by_the_context_window(block: dict[str, A
 def test_tools_that_the_vendor_runs_read_the_context_again_in_every_round() -> None:
     assert parse(tools=[{"name": "f", "input_schema": {}}]).rounds == 1
     limited = parse(tools=[{"type": "web_search_20250305", "name": "web_search", "max_uses": 3}])
-    assert (limited.rounds, limited.unseen) == (4, True)
+    assert (limited.rounds, limited.unseen, limited.web_searches) == (4, True, 3)
+    assert parse(tools=[{"type": "web_search_20260209", "name": "web_search"}]).web_searches == MAX_ROUNDS
     assert parse(tools=[{"type": "web_fetch_20250910", "name": "web_fetch"}]).rounds == MAX_ROUNDS
+    assert parse(tools=[{"type": "web_fetch_20250910", "name": "web_fetch"}]).web_searches == 0
     assert parse(mcp_servers=[{"type": "url", "url": "https://example.com", "name": "m"}]).rounds == MAX_ROUNDS
     compacted = parse(context_management={"edits": [{"type": "compact_20260112"}]})
     assert (compacted.rounds, compacted.unseen, compacted.predicted) == (2, True, 100)
@@ -181,6 +183,11 @@ ITERATIONS = [
             Usage(203_000, 4_500, 0, {"5m": 4}),
         ),
         ({"input_tokens": 5, "output_tokens": 1, "iterations": ITERATIONS[1:]}, Usage(5, 1)),
+        (
+            {"input_tokens": 5, "output_tokens": 1, "server_tool_use": {"web_search_requests": 2}},
+            Usage(5, 1, web_searches=2),
+        ),
+        ({"input_tokens": 5, "output_tokens": 1, "server_tool_use": None}, Usage(5, 1)),
     ],
 )
 def test_usage_is_told_in_disjoint_classes(reported: dict[str, Any], usage: Usage) -> None:
@@ -198,6 +205,7 @@ def test_usage_is_told_in_disjoint_classes(reported: dict[str, Any], usage: Usag
         {"input_tokens": 1, "output_tokens": True},
         {"input_tokens": 1, "output_tokens": 1, "cache_creation": {"ephemeral_5m_input_tokens": "7"}},
         {"input_tokens": 1, "output_tokens": 1, "iterations": [{"type": "compaction", "input_tokens": -5}]},
+        {"input_tokens": 1, "output_tokens": 1, "server_tool_use": {"web_search_requests": -1}},
         {},
         [3],
     ],

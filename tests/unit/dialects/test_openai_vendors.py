@@ -85,7 +85,7 @@ def test_what_alibaba_writes_to_its_cache_is_a_class_of_its_own() -> None:
 
 def test_what_perplexity_read_and_thought_for_its_research_is_billed_beside_the_total() -> None:
     apart = {"citation_tokens": 20, "reasoning_tokens": 3, "num_search_queries": 2}
-    assert used({**USAGE, **apart}) == Usage(input=30, output=8, reasoning=3)
+    assert used({**USAGE, **apart}) == Usage(input=30, output=8, reasoning=3, web_searches=2)
 
 
 def test_reasoning_beside_the_details_is_a_part_of_the_completion() -> None:
@@ -93,7 +93,7 @@ def test_reasoning_beside_the_details_is_a_part_of_the_completion() -> None:
     assert used({**USAGE, "reasoning_tokens": 3}) == Usage(input=10, output=5, reasoning=3)
 
 
-@pytest.mark.parametrize("name", ["citation_tokens", "reasoning_tokens"])
+@pytest.mark.parametrize("name", ["citation_tokens", "reasoning_tokens", "num_search_queries"])
 @pytest.mark.parametrize("count", [-1, 10**18, "7", 1.5])
 def test_counts_of_a_vendors_own_are_not_believed_when_they_cannot_be_true(name: str, count: Any) -> None:
     assert used({**USAGE, name: count}) is None

@@ -9,6 +9,8 @@ replaces the earlier one, and one that is null or absent leaves it as it was.
 
 from typing import Any
 
+from msgspec import structs
+
 from penstock.dialects.base import believed
 from penstock.dialects.tiers import TOLD_BY_ANTHROPIC, in_others_words
 from penstock.domain.usage import Usage
@@ -40,7 +42,7 @@ def normalise(reported: dict[str, Any]) -> Usage | None:
             if more is None:
                 return None
             usage = usage.plus(more)
-    return Usage(usage.input, usage.output, usage.cache_read, usage.cache_write, usage.reasoning)
+    return structs.replace(usage, requests=1)
 
 
 def _count(counts: dict[str, Any]) -> Usage | None:
@@ -55,8 +57,13 @@ def _count(counts: dict[str, Any]) -> Usage | None:
     if rest > 0:  # told in the total alone: as long-lived, and so as dear, as any that is told apart
         lifetime = "1h" if "1h" in by_lifetime else DEFAULT_LIFETIME
         by_lifetime[lifetime] = by_lifetime.get(lifetime, 0) + rest
+    ran = counts.get("server_tool_use")
+    searches = ran.get("web_search_requests") if isinstance(ran, dict) else None
+    if not believed(searches):
+        return None
     output = out or 0
-    return Usage(into or 0, output, read or 0, by_lifetime, min(thought or 0, output))
+    thinking = min(thought or 0, output)
+    return Usage(into or 0, output, read or 0, by_lifetime, thinking, web_searches=searches or 0)
 
 
 def _written(creation: Any) -> dict[str, int] | None:
@@ -89,6 +96,8 @@ def report(usage: Usage, service_tier: str = "") -> dict[str, Any]:
     told["output_tokens"] = usage.output + usage.audio_out
     if usage.reasoning:
         told["output_tokens_details"] = {"thinking_tokens": usage.reasoning}
+    if usage.web_searches:
+        told["server_tool_use"] = {"web_search_requests": usage.web_searches}
     if service_tier in TOLD_BY_ANTHROPIC:
         told["service_tier"] = in_others_words(service_tier)
     elif service_tier == "fast":

@@ -3,9 +3,10 @@
 Source: Anthropic API reference, "Create a Message", "Streaming messages", "Count tokens in a Message"; guides "Vision",
 "PDF support", "Tool use" (the instructions that tools add), "Server tools" (the sampling loop and its ten rounds).
 
-What cannot be bounded or priced from the request, and is not: the flat charge for each search of the web, the hours of
-a container, the surcharge for inference in one country, and that the compaction's summary may be longer than the cap.
-What would be answered by another model than the one that was priced and allowed is refused: `fallbacks`, an advisor.
+What cannot be bounded or priced from the request, and is not: searches of the web over the ten of a tool without
+`max_uses`, the hours of a container, the surcharge for inference in one country, and that the compaction's summary may
+be longer than the cap. What would be answered by another model than the one that was priced and allowed is refused:
+`fallbacks`, an advisor.
 """
 
 import re
@@ -112,6 +113,11 @@ _VENDORS_TOOLS = ("web_search_", "web_fetch_", "code_execution_", "mcp_toolset",
 """How the types of the tools begin that the vendor runs itself, in rounds of one request."""
 
 
+WEB_SEARCH = "web_search_"
+MAX_SEARCHES = 1_000
+"""Of one tool; a `max_uses` above it is no bound."""
+
+
 def parse(body: bytes, address: Address = NO_ADDRESS) -> Call:
     """A caller's request; `InvalidRequest` names the member at fault."""
     fields = read_object(body)
@@ -190,7 +196,9 @@ def _read_tool(call: Call, tool: _Tool) -> None:
     call.input_bound += OVERHEAD_WITH_TOOLS
     if kind.startswith(_VENDORS_TOOLS):
         call.unseen = True
-        call.rounds += tool.max_uses if tool.max_uses is not None and tool.max_uses >= 0 else MAX_ROUNDS
+        uses = tool.max_uses if tool.max_uses is not None and tool.max_uses >= 0 else MAX_ROUNDS
+        call.rounds += uses
+        call.web_searches += min(uses, MAX_SEARCHES) if kind.startswith(WEB_SEARCH) else 0
 
 
 def _read_blocks(call: Call, content: Raw | None, param: str) -> int:

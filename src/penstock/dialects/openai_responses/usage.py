@@ -1,11 +1,13 @@
 """The usage object of a response, read into disjoint classes and written from them.
 
-Source: OpenAI API reference, "The response object". It counts as a chat completion's does, under other names.
+Source: OpenAI API reference, "The response object"; guide "Web search" (only the action `search` is charged). It counts
+as a chat completion's does, under other names.
 """
 
 from typing import Any
 
-from msgspec import Struct
+import msgspec
+from msgspec import Raw, Struct
 
 from penstock.dialects import openai_usage
 from penstock.dialects.openai_usage import ChatUsage
@@ -48,6 +50,31 @@ def normalise(reported: ResponseUsage) -> Usage | None:
             openai_usage.Details(audio_tokens=out.audio_tokens, reasoning_tokens=out.reasoning_tokens),
         )
     )
+
+
+class _Action(Struct):
+    type: Any = None
+
+
+class _Made(Struct):
+    type: Any = None
+    action: _Action | None = None
+
+
+_made_decoder = msgspec.json.Decoder(list[_Made])
+
+
+def searches_in(output: Raw) -> int:
+    """How often the vendor searched the web, by the items that it put out. To open a page, or to find something in it,
+    is no search."""
+    if b"web_search_call" not in bytes(output):
+        return 0
+    try:
+        made = _made_decoder.decode(output)
+    except (msgspec.DecodeError, RecursionError):
+        return 0
+    searches = [item.action for item in made if item.type == "web_search_call"]
+    return sum(1 for action in searches if action is None or action.type in (None, "search"))
 
 
 def response_usage(usage: Usage) -> dict[str, Any]:

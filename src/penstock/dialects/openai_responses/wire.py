@@ -3,16 +3,17 @@
 Source: OpenAI API reference, "Create a model response", "Streaming events" and "Get input token counts"; guides
 "Conversation state" and "Background mode".
 
-What cannot be bounded or priced from the request, and is not: the flat charges of hosted tools (each search of the web
-or of files, the hours of a container, each image that is made), and that tools which the vendor runs itself may have it
-sample more often than `MAX_ROUNDS`. A call in the background ends where nobody sees it, so it is refused.
+What cannot be bounded or priced from the request, and is not: the flat charges of hosted tools (each search of files,
+the hours of a container, each image that is made), searches of the web over the ten of a call without `max_tool_calls`,
+and that tools which the vendor runs itself may have it sample more often than `MAX_ROUNDS`. A call in the background
+ends where nobody sees it, so it is refused.
 """
 
 import re
 from typing import Any
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Raw, Struct, structs
 
 from penstock.dialects import sse
 from penstock.dialects.base import (
@@ -42,13 +43,19 @@ from penstock.dialects.openai_responses.references import (
     refer_by_item,
     refer_by_tools,
 )
-from penstock.dialects.openai_responses.usage import ResponseUsage, normalise, tells_half
+from penstock.dialects.openai_responses.usage import ResponseUsage, normalise, searches_in, tells_half
 from penstock.dialects.passed import Passed
 from penstock.domain.usage import Usage
 from penstock.errors import GatewayError, InvalidRequest, UpstreamMalformed
 
 MAX_ROUNDS = 10
 """How often the vendor is taken to sample, at most, where it runs tools itself; `max_tool_calls` says less."""
+
+MAX_SEARCHES = 1_000
+"""A `max_tool_calls` above it is no bound."""
+
+WEB_SEARCH = "web_search"
+"""How the types of the tool begin; the older ones end in `_preview` and a date."""
 
 _CALLERS_TOOLS = frozenset({"function", "custom"})
 
@@ -129,6 +136,7 @@ def parse(body: bytes, address: Address = NO_ADDRESS) -> Call:
         if isinstance(items, list):
             text_bytes -= sum(_read_item(call, item) for item in items)
     call.rounds = _rounds(head)
+    call.web_searches = _web_searches(head)
     call.unseen = call.unseen or call.rounds > 1 or bool(call.refers)
     call.input_bound += text_bytes + OVERHEAD_PER_REQUEST + (OVERHEAD_WITH_TOOLS if head.tools else 0)
     call.input_estimate = -(-text_bytes // 3)
@@ -174,6 +182,14 @@ def _rounds(head: _Head) -> int:
         return 1
     calls = head.max_tool_calls
     return MAX_ROUNDS if calls is None or calls < 0 else min(calls + 1, MAX_ROUNDS)
+
+
+def _web_searches(head: _Head) -> int:
+    """How often the vendor may search the web for this call."""
+    if not any(tool.type.startswith(WEB_SEARCH) for tool in head.tools or ()):
+        return 0
+    calls = head.max_tool_calls
+    return MAX_ROUNDS if calls is None or calls < 0 else min(calls, MAX_SEARCHES)
 
 
 def _read_item(call: Call, item: Item) -> int:
@@ -256,6 +272,8 @@ def _reading(response: _Response) -> Reading:
         reported = decode_reply(_usage_decoder, bytes(response.usage))
         usage = normalise(reported) if reported is not None else None
         hostile = reported is not None and (usage is None or tells_half(reported))
+        if usage is not None and (searches := searches_in(response.output)):
+            usage = structs.replace(usage, web_searches=searches)
     except UpstreamMalformed:
         usage, hostile = None, True
     reason = response.incomplete_details.reason if response.incomplete_details else None
