@@ -1,10 +1,11 @@
-"""Fixtures of all tests: the two databases that the store can be in."""
+"""Of all tests: the two databases that the store can be in, and no hurry."""
 
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 from sqlalchemy import text
 from sqlalchemy.engine import URL
 
@@ -12,6 +13,10 @@ from penstock.store.engine import committer_engine, database_url
 from penstock.store.migrate import newest_revision, upgrade_to
 from penstock.store.tables.schema import metadata
 from penstock.testing.postgres import CannotRun, Postgres
+
+# A law says nothing of time, and a machine that is busy must not break it.
+settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("unhurried")
 
 
 @pytest.fixture(scope="session")
