@@ -147,6 +147,26 @@ def test_an_answer_by_a_schema_is_had_from_a_tool(stage: tuple[ScriptedProvider,
 
 
 @pytest.mark.parametrize("stream", [False, True])
+def test_an_answer_by_a_schema_is_had_from_a_tool_among_others(
+    stage: tuple[ScriptedProvider, Gateway], stream: bool
+) -> None:
+    provider, gateway = stage
+    provider.forget()
+    provider.on("formless-upstream", _streams_a_call if stream else plain(_called("formless-upstream")))
+    tools = [{"name": "look", "input_schema": {"type": "object", "properties": {}}}]
+    form = {"format": {"type": "json_schema", "schema": SCHEMA}}
+    answer = ask(gateway, "formless", tools=tools, output_config=form, stream=stream)
+    told = answer.body.decode().replace("\\", "")
+    assert "tool_use" not in told
+    assert "end_turn" in told
+    assert stream or json.loads(answer.json()["content"][0]["text"]) == {"depth": 7}
+    sent = provider.calls("formless-upstream")[0].json()
+    assert [tool["function"]["name"] for tool in sent["tools"]] == ["look", "answer_in_json"]
+    assert sent["tool_choice"] == "required"
+    assert "x-penstock-dropped" not in answer.headers
+
+
+@pytest.mark.parametrize("stream", [False, True])
 def test_a_vendor_that_gives_one_choice_is_asked_several_times_by_its_own_callers_too(
     stage: tuple[ScriptedProvider, Gateway], stream: bool
 ) -> None:

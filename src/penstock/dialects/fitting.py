@@ -1,7 +1,8 @@
 """A request as the vendors take it that speak a dialect: what they would refuse is written so that it says the same.
 
-A conversation begins with the user; a function's parameters are an object; a model is held to a schema of the form that
-the vendor has for it. What cannot be had so is left out and named. What came in the dialect itself is not looked at.
+A conversation begins with the user, and the calls of one turn stand together; a function's parameters are an object; a
+model is held to a schema of the form that the vendor has for it. What cannot be had so is left out and named. What came
+in the dialect itself is not looked at.
 
 Sources, read 2026-11: OpenAI, Anthropic, Gemini and Amazon Bedrock API references; see `schemas`; Anthropic,
 "Strict tool use" (how many tools of a request can be strict); OpenAI, "Using GPT-5" (what does not go with reasoning).
@@ -14,8 +15,9 @@ from msgspec import structs
 
 from penstock.dialects import schemas
 from penstock.dialects.codec import TargetFacts
+from penstock.dialects.gemini.target import BEFORE_3
 from penstock.dialects.members import is_set
-from penstock.domain.chat import Format, Message, Request, ServerTool, Text, Tool
+from penstock.domain.chat import Format, Message, Request, ServerTool, Text, Tool, ToolCall
 
 _BEGIN_WITH_THE_USER = frozenset({"messages", "converse"})
 _HAVE_A_USER = _BEGIN_WITH_THE_USER | {"generateContent"}
@@ -37,19 +39,31 @@ class Fitted(NamedTuple):
     dropped: tuple[str, ...]
 
 
-def lacks_schema(request: Request, surface: str) -> bool:
-    """Whether the vendor cannot hold a model to the schema that is asked for."""
+_EITHER = frozenset({"json", "json_schema"})
+
+
+def forms_lacked(request: Request, surface: str, model: str) -> frozenset[str]:
+    """The forms of an answer that the vendor cannot hold a model to in this request."""
     wanted = request.format
-    if wanted is None or wanted.kind != "json_schema" or not is_set(wanted.schema):
-        return False
+    if wanted is None or wanted.kind == "text":
+        return frozenset()
+    is_alone = surface == "cohere.chat" or (surface == "generateContent" and BEFORE_3.match(model) is not None)
+    if is_alone and any(not isinstance(tool, ServerTool) for tool in request.tools):
+        return _EITHER
+    if not is_set(wanted.schema):
+        return frozenset()
     if surface in _HOLD_TO_CLOSED:
-        return schemas.closed(wanted.schema) is None
-    return surface == "cohere.chat" and not schemas.asks_for_something(wanted.schema)
+        is_held = schemas.closed(wanted.schema) is not None
+    else:
+        is_held = surface != "cohere.chat" or schemas.asks_for_something(wanted.schema)
+    return frozenset() if is_held else frozenset({"json_schema"})
 
 
 def fitted(request: Request, surface: str, target: TargetFacts) -> Fitted:
     """The request for a target that is served at `surface`."""
     dropped: dict[str, None] = {}
+    if surface != "responses":  # its items are no turns
+        request = _joined(request)
     if surface in _HAVE_A_USER:
         request = _begun(request, surface, dropped)
     if request.tools:
@@ -61,6 +75,22 @@ def fitted(request: Request, surface: str, target: TargetFacts) -> Fitted:
     if request.max_output is not None and target.most_output is not None and request.max_output > target.most_output:
         request = structs.replace(request, max_output=target.most_output)  # all that it can put out
     return Fitted(request, tuple(dropped))
+
+
+def _joined(request: Request) -> Request:
+    """The calls of one turn in one message, with what is said between them."""
+    messages: list[Message] = []
+    for message in request.messages:
+        last = messages[-1] if messages else None
+        if last is not None and message.role == last.role == "assistant" and (_calls(message) or _calls(last)):
+            messages[-1] = structs.replace(last, parts=(*last.parts, *message.parts))
+        else:
+            messages.append(message)
+    return request if len(messages) == len(request.messages) else structs.replace(request, messages=tuple(messages))
+
+
+def _calls(message: Message) -> bool:
+    return any(isinstance(part, ToolCall) for part in message.parts)
 
 
 def _begun(request: Request, surface: str, dropped: dict[str, None]) -> Request:
@@ -105,7 +135,7 @@ def _format(wanted: Format, dropped: dict[str, None]) -> Format:
     if wanted.kind != "json_schema" or not is_set(wanted.schema):
         return wanted
     form = schemas.closed(wanted.schema)
-    if form is None:  # there was no other way to have it: see `lacks_schema`
+    if form is None:  # there was no other way to have it: see `forms_lacked`
         return wanted
     if not form[1]:
         dropped["response_format.bounds"] = None

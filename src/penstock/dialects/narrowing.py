@@ -2,7 +2,7 @@
 means where these come to the same.
 
 An answer by a JSON Schema is had from a tool whose arguments the schema describes, which the model must call; its call
-is told as the answer's text. Where the request has tools of its own that is not the same, and the schema is left out.
+is told as the answer's text. Where the request has tools of its own, the model must call one of them or this.
 """
 
 from collections.abc import Iterable
@@ -98,19 +98,37 @@ def _format(request: Request, lacks: frozenset[str], dropped: dict[str, None]) -
     wanted = request.format
     if wanted is None or wanted.kind not in lacks:
         return request
-    if wanted.kind == "json_schema" and not request.tools and "tools" not in lacks:
-        tool = Tool(ANSWERING, wanted.description or "Gives the answer.", wanted.schema, wanted.strict)
+    choice = request.tool_choice
+    is_call_forced = choice is not None and (choice.mode in ("required", "tool") or choice.required)
+    if wanted.kind == "json_schema" and "tools" not in lacks:
+        if is_call_forced:  # whatever comes is no answer yet
+            return structs.replace(request, format=None)
+        is_only = not request.tools or (choice is not None and choice.mode == "none")
+        told = wanted.description or ("Gives the answer." if is_only else "Gives the answer, when all is known for it.")
+        tool = Tool(ANSWERING, told, wanted.schema, wanted.strict)
         return structs.replace(
-            request, format=None, tools=(tool,), tool_choice=ToolChoice("tool", (ANSWERING,)), parallel_tools=None
+            request,
+            format=None,
+            tools=(*request.tools, tool),
+            tool_choice=ToolChoice("tool", (ANSWERING,)) if is_only else _any_of(choice),
+            parallel_tools=request.parallel_tools if request.tools else None,
         )
     dropped["response_format"] = None
     has_json = wanted.kind == "json_schema" and "json" not in lacks
     return structs.replace(request, format=Format("json") if has_json else None)
 
 
+def _any_of(choice: ToolChoice | None) -> ToolChoice:
+    """A call of one of the tools that may be called, or the answer."""
+    if choice is None or choice.mode != "allowed":
+        return ToolChoice("required")
+    return ToolChoice("allowed", (*choice.names, ANSWERING), required=True)
+
+
 def is_answered_by_tool(request: Request) -> bool:
-    """Whether what is asked for as text comes as the call of a tool."""
-    return request.tool_choice == ToolChoice("tool", (ANSWERING,))
+    """Whether what is asked for as text may come as the call of a tool."""
+    last = request.tools[-1] if request.tools else None
+    return isinstance(last, Tool) and last.name == ANSWERING
 
 
 def as_text(answer: Answer) -> Answer:
@@ -120,7 +138,8 @@ def as_text(answer: Answer) -> Answer:
 
 def _told(choice: Choice) -> Choice:
     parts = tuple(Text(part.arguments) if _is_answer(part) else part for part in choice.parts)  # type: ignore[union-attr]
-    if parts == choice.parts or choice.finish != "tool_calls":
+    goes_on = any(isinstance(part, ToolCall) for part in parts)
+    if parts == choice.parts or choice.finish != "tool_calls" or goes_on:
         return structs.replace(choice, parts=parts)
     return structs.replace(choice, parts=parts, finish="stop", native="")
 
@@ -135,6 +154,7 @@ class AsText:
     def __init__(self, decoder: StreamDecoder) -> None:
         self._decoder = decoder
         self._answers: set[tuple[int, int]] = set()
+        self._going_on: set[int] = set()
 
     def feed(self, data: bytes) -> list[Event]:
         return [told for event in self._decoder.feed(data) if (told := self._told(event)) is not None]
@@ -146,8 +166,11 @@ class AsText:
         if isinstance(event, PartBegin) and _is_answer(event.part):
             self._answers.add((event.choice, event.index))
             return structs.replace(event, part=Text(event.part.arguments))  # type: ignore[union-attr]
+        if isinstance(event, PartBegin) and isinstance(event.part, ToolCall):
+            self._going_on.add(event.choice)
         if isinstance(event, PartMore) and (event.choice, event.index) in self._answers:
             return None  # the proof of a call, which this is no more
-        if isinstance(event, Finished) and event.finish == "tool_calls" and self._answers:
+        is_done = isinstance(event, Finished) and self._answers and event.choice not in self._going_on
+        if isinstance(event, Finished) and event.finish == "tool_calls" and is_done:
             return structs.replace(event, finish="stop", native="")
         return event

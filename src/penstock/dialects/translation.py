@@ -16,7 +16,7 @@ from penstock.dialects.chorus import Chorus, alone, together, voices_for
 from penstock.dialects.codec import Codec, Heading, StreamDecoder, StreamEncoder, TargetFacts
 from penstock.dialects.counting import COUNTS, Recounted, conversation_of
 from penstock.dialects.embedded import Embedded
-from penstock.dialects.fitting import fitted, lacks_schema
+from penstock.dialects.fitting import fitted, forms_lacked
 from penstock.dialects.narrowing import AsText, as_text, is_answered_by_tool, narrowed
 from penstock.dialects.refusals import refusal_as_told
 from penstock.dialects.registry import CODECS, DIALECTS, EMBEDDING_CALLERS, EMBEDDING_TARGETS
@@ -84,8 +84,8 @@ class Translated:
         request = heading.request if self.voices == 1 else alone(heading.request)
         is_foreign = request.origin != target.name
         lacks = facts.lacks
-        if is_foreign and lacks_schema(request, target.surface):
-            lacks = lacks | {"json_schema"}
+        if is_foreign and request.format is not None:
+            lacks = lacks | forms_lacked(request, target.surface, facts.model)
         request, left_out = narrowed(request, lacks)
         self._is_answered_by_tool = is_answered_by_tool(request)
         self._names: dict[str, str] = {}

@@ -127,6 +127,17 @@ def test_a_document_without_a_name_is_called_something_where_it_must_be() -> Non
     assert message["content"][0]["file"]["filename"] == "document.pdf"
 
 
+def test_calls_of_one_turn_that_were_told_in_several_messages_stand_together() -> None:
+    def called(id: str) -> dict[str, Any]:
+        call = {"id": id, "type": "function", "function": {"name": "look", "arguments": "{}"}}
+        return {"role": "assistant", "content": "So.", "tool_calls": [call]}
+
+    results = [{"role": "tool", "tool_call_id": id, "content": "12.4 m"} for id in ("c1", "c2")]
+    body, _ = sent("generateContent", messages=[*HELLO, called("c1"), called("c2"), *results])
+    assert [turn["role"] for turn in body["contents"]] == ["user", "model", "user"]
+    assert len(body["contents"][1]["parts"]) == 4
+
+
 # -- tools ------------------------------------------------------------------------------------------------------------
 
 
@@ -207,6 +218,40 @@ def test_an_answer_whose_schema_cannot_be_held_to_is_had_from_a_tool(target: str
     assert "outputConfig" not in body
     assert "answer_in_json" in json.dumps(body)
     assert dropped == ("tools.strict",)
+
+
+WEATHER = function("look", schema(city={"type": "string"}))
+
+
+@pytest.mark.parametrize(
+    ("target", "model"), [("generateContent", "gemini-2.5-pro"), ("cohere.chat", "m"), ("converse", "m")]
+)
+def test_an_answer_in_a_form_beside_tools_is_had_from_one_more_tool(target: str, model: str) -> None:
+    lacks = frozenset({"json_schema"}) if target == "converse" else frozenset()
+    wanted = asked(schema(depth={"type": "number"}))
+    body, dropped = sent(target, TargetFacts(model, lacks=lacks), response_format=wanted, tools=[WEATHER])
+    text = json.dumps(body)
+    assert '"look"' in text
+    assert '"answer_in_json"' in text
+    assert not {"response_format", "outputConfig"} & body.keys()
+    assert "responseMimeType" not in text
+    assert any(word in text for word in ('"REQUIRED"', '"mode": "ANY"', '"any": {}'))
+    assert set(dropped) <= {"tools.strict"}
+
+
+def test_newer_models_of_google_answer_in_a_form_beside_tools() -> None:
+    wanted = asked(schema(depth={"type": "number"}))
+    body, _ = sent("generateContent", TargetFacts("gemini-3-pro"), response_format=wanted, tools=[WEATHER])
+    assert "responseJsonSchema" in body["generationConfig"]
+    assert "answer_in_json" not in json.dumps(body)
+
+
+def test_a_call_that_is_forced_is_no_answer_yet() -> None:
+    wanted = asked(schema(depth={"type": "number"}))
+    more = {"response_format": wanted, "tools": [WEATHER], "tool_choice": "required"}
+    body, dropped = sent("cohere.chat", **more)
+    assert [tool["function"]["name"] for tool in body["tools"]] == ["look"]
+    assert not dropped
 
 
 # -- the rest ---------------------------------------------------------------------------------------------------------

@@ -47,7 +47,7 @@ from penstock.domain.chat import (
 )
 
 MAX_STOPS = 5
-_BEFORE_3 = re.compile(r"(?:.*/)?gemini-(?:1|2)[.-]")
+BEFORE_3 = re.compile(r"(?:.*/)?gemini-(?:1|2)[.-]")
 _DOES_NOT_THINK = re.compile(r"(?:.*/)?gemini-(?:1|2\.0)[.-]")
 _BUDGETS = {"none": 0, "minimal": 1024, "low": 1024, "medium": 8192, "high": 24_576, "xhigh": 24_576, "max": 24_576}
 _LEVELS = {"none": "minimal", "xhigh": "high", "max": "high"}
@@ -99,7 +99,7 @@ class _Writer:
     def __init__(self, drops: Drops, model: str, *, is_own: bool) -> None:
         self.drops = drops
         self.is_own = is_own
-        self.is_before_3 = _BEFORE_3.match(model) is not None
+        self.is_before_3 = BEFORE_3.match(model) is not None
         self._names: dict[str, str] = {}
 
     def conversation(self, messages: tuple[Message, ...]) -> tuple[list[Any], list[dict[str, Any]]]:
@@ -312,7 +312,7 @@ def _thinking(reasoning: Reasoning, target: TargetFacts, drops: Drops) -> dict[s
     config: dict[str, Any] = {}
     if reasoning.budget is not None:
         config["thinkingBudget"] = reasoning.budget
-    elif reasoning.effort and _BEFORE_3.match(model):
+    elif reasoning.effort and BEFORE_3.match(model):
         cannot_stop = wants_none and "pro" in model
         drops.check(cannot_stop, "reasoning")
         config["thinkingBudget"] = 128 if cannot_stop else _BUDGETS.get(reasoning.effort, -1)
