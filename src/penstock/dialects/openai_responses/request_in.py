@@ -141,8 +141,8 @@ class _Turns:
         kind = raw_kind(item)
         if kind == "item_reference":
             raise UnsupportedByTarget(
-                "An item that is kept by OpenAI is referred to, and the model's provider is another. Send the item itself:"
-                " clients do so where 'store' is false.",
+                "An item that is kept by OpenAI is referred to, and the model's provider is another. Send the item"
+                " itself, as clients do where 'store' is false.",
                 param="input",
             )
         if kind == "message":
