@@ -29,7 +29,7 @@ from penstock.dialects.openai_chat_codec.parts import (
 from penstock.dialects.openai_errors import fault_of, read_error
 from penstock.dialects.openai_usage import ChatUsage, chat_usage, normalise
 from penstock.dialects.tiers import TOLD_BY_OPENAI
-from penstock.domain.chat import Answer, Choice, Citation, Finish, Media, Part, Refusal, Text, Thinking, ToolCall
+from penstock.domain.chat import Answer, Choice, Citation, Finish, Media, Part, Refusal, Text, ToolCall
 from penstock.domain.usage import Usage
 from penstock.errors import UpstreamMalformed
 
@@ -265,7 +265,7 @@ def _message(parts: tuple[Part, ...], *, is_own: bool) -> dict[str, Any]:
     refusal = "".join(part.text for part in parts if isinstance(part, Refusal))
     text = "".join(part.text for part in texts)
     message: dict[str, Any] = {"role": "assistant", "content": text or None, "refusal": refusal or None}
-    message |= reasoning_members([part for part in parts if isinstance(part, Thinking)])
+    message |= reasoning_members(parts)
     message["annotations"] = _annotations(texts, is_own=is_own)
     if calls := [tool_call_object(_plain_call(part, is_own)) for part in parts if isinstance(part, ToolCall)]:
         message["tool_calls"] = calls

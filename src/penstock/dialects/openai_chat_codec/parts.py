@@ -16,6 +16,7 @@ from msgspec import Raw, structs
 
 from penstock.dialects.codec import seal
 from penstock.dialects.members import Members, as_raw, is_set, is_string, providers_fault
+from penstock.dialects.openai_chat_codec.places import FIRST, Place, placed, places_in
 from penstock.domain.chat import Cache, Citation, Extras, Media, Opaque, Part, Refusal, Text, Thinking, ToolCall
 
 NAME = "openai_chat"
@@ -210,12 +211,14 @@ def is_proven(thinking: Thinking) -> bool:
     )
 
 
-def details_of(thinking: Thinking, index: int) -> list[dict[str, Any]]:
-    """Reasoning as entries of `reasoning_details`."""
+def details_of(thinking: Thinking, index: int, place: Place = FIRST) -> list[dict[str, Any]]:
+    """Reasoning as entries of `reasoning_details`. `place`: of another dialect's, where it stood."""
     origin = thinking.origin or NAME
     own: Extras = thinking.extras if origin == NAME else {"format": as_raw(_FORMATS.get(origin, "unknown"))}
     shared: dict[str, Any] = {**({"id": thinking.id} if thinking.id else {}), **own, "index": index}
     signature, sealed = seal(origin, thinking.signature, NAME), seal(origin, thinking.sealed, NAME)
+    if place != FIRST and origin != NAME:
+        signature, sealed = placed(signature, place), placed(sealed, place)
     entries: list[dict[str, Any]] = []
     if thinking.text or signature or not sealed:
         told = {"type": "reasoning.summary" if thinking.summary else "reasoning.text"}
@@ -226,14 +229,19 @@ def details_of(thinking: Thinking, index: int) -> list[dict[str, Any]]:
     return entries
 
 
-def reasoning_members(thoughts: list[Thinking]) -> dict[str, Any]:
-    """What a message says of its reasoning."""
+def reasoning_members(parts: tuple[Part, ...]) -> dict[str, Any]:
+    """What a message says of the reasoning among its parts."""
+    thoughts = [part for part in parts if isinstance(part, Thinking)]
+    if not thoughts:
+        return {}
     members: dict[str, Any] = {}
     if text := "".join(thinking.text for thinking in thoughts):
         members["reasoning_content"] = text
     if len(thoughts) > 1 or any(map(is_proven, thoughts)):
         members["reasoning_details"] = [
-            entry for index, thinking in enumerate(thoughts) for entry in details_of(thinking, index)
+            entry
+            for index, (thinking, place) in enumerate(zip(thoughts, places_in(parts), strict=True))
+            for entry in details_of(thinking, index, place)
         ]
     return members
 

@@ -11,9 +11,10 @@ from penstock.dialects.openai_chat_codec.parts import (
     cache_of,
     content_of,
     flat_format,
-    thinking_of,
+    numbered_thinking,
     tool_call_of,
 )
+from penstock.dialects.openai_chat_codec.places import in_place, take_places
 from penstock.domain.chat import (
     Extras,
     Format,
@@ -109,12 +110,14 @@ def _spoken(one: Members, role: str) -> Message:
 
 
 def _assistant(one: Members, number: int) -> Message:
-    parts: list[Part] = [*thinking_of(one, opened)]
-    parts += [part for part in content_of(one) if part != Text("")]
+    places = take_places(one)
+    thoughts = numbered_thinking(one, opened)
+    said = [part for part in content_of(one) if part != Text("")]
     if refusal := one.text("refusal"):
-        parts.append(Refusal(refusal))
-    calls = one.objects("tool_calls")
-    parts += [tool_call_of(call, opened, f"call_{number}_{index}") for index, call in enumerate(calls)]
+        said.append(Refusal(refusal))
+    told = one.objects("tool_calls")
+    calls: list[Part] = [tool_call_of(call, opened, f"call_{number}_{index}") for index, call in enumerate(told)]
+    parts = in_place(thoughts, places, said, calls) if places else [*(each for _, each in thoughts), *said, *calls]
     if audio := one.object("audio").text("id"):
         parts.append(Media("audio", file=audio))
     parts += functions.called(one, f"call_{number}_0")

@@ -119,12 +119,12 @@ class _Encoding:
 
     def _assistant(self, message: Message) -> dict[str, Any]:
         parts = message.parts
-        thoughts = [part for part in parts if isinstance(part, Thinking) and part.origin in ("", NAME)]
+        told = tuple([part for part in parts if not isinstance(part, Thinking) or part.origin in ("", NAME)])
         self._drops.check(any(isinstance(p, Thinking) and p.origin not in ("", NAME) for p in parts), "thinking")
         calls = [part for part in parts if isinstance(part, ToolCall)]
         content = tuple(part for part in parts if isinstance(part, Text | Opaque))
         written: dict[str, Any] = {"role": "assistant", "content": self._content(content) if content else None}
-        written |= reasoning_members(thoughts)
+        written |= reasoning_members(told)
         if refusal := "".join(part.text for part in parts if isinstance(part, Refusal)):
             written["refusal"] = refusal
         if calls:

@@ -17,6 +17,7 @@ from penstock.dialects.openai_chat_codec.parts import (
     signature_member,
     tool_call_object,
 )
+from penstock.dialects.openai_chat_codec.places import Place
 from penstock.dialects.openai_usage import chat_usage
 from penstock.dialects.tiers import TOLD_BY_OPENAI
 from penstock.domain.chat import Citation, Extras, Media, Part, Refusal, Text, Thinking, ToolCall
@@ -46,6 +47,7 @@ class _Choice:
     def __init__(self) -> None:
         self.parts: dict[int, Part] = {}
         self.places: dict[int, int] = {}
+        self.stood: dict[int, Place] = {}
         self.calls = 0
         self.thoughts = 0
         self.named: set[int] = set()
@@ -152,6 +154,7 @@ class ChatEncoder:
             return opening + self._chunk(event.choice, {"tool_calls": [call]})
         if isinstance(part, Thinking):
             choice.places[event.index], choice.thoughts = choice.thoughts, choice.thoughts + 1
+            choice.stood[event.index] = Place(choice.characters, choice.calls)
             delta = self._thought(choice, event.index, part) if part != structs.replace(part, text="") else {}
             return opening + (self._chunk(event.choice, delta) if delta else b"")
         if isinstance(part, Media):
@@ -197,7 +200,7 @@ class ChatEncoder:
         """An id is told once: clients put texts together that come again."""
         told = structs.replace(told, id="") if index in choice.named else told
         choice.named.add(index)
-        return details_of(told, choice.places[index])
+        return details_of(told, choice.places[index], choice.stood[index])
 
     def _proof(self, event: PartMore) -> bytes:
         choice = self._choices[event.choice]

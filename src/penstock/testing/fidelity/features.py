@@ -123,6 +123,22 @@ def _with_thinking() -> Request:
     return _answered(_result(Text("Rain.")), called=(thought, CALLED))
 
 
+def _thinking_between() -> Request:
+    """A model that thinks again between its words and its call."""
+    first, then = Thinking("They ask.", signature="Zmlyc3Q="), Thinking("I must look.", signature="c2Vjb25k")
+    return _answered(_result(Text("Rain.")), called=(first, Text("Let me see."), then, CALLED))
+
+
+def _turn(request: Request) -> Any:
+    """The order of what the model said and did, and its proofs."""
+    turns = [message for message in request.messages if message.role == "assistant"]
+    return [
+        part.signature or part.sealed if isinstance(part, Thinking) else type(part).__name__
+        for message in turns
+        for part in message.parts
+    ]
+
+
 def _proofs(request: Request) -> Any:
     """What proves the reasoning that is sent back."""
     thoughts = [part for message in request.messages for part in message.parts if isinstance(part, Thinking)]
@@ -262,6 +278,7 @@ FEATURES: tuple[Feature, ...] = (
         _member("reasoning"),
     ),
     Feature("reasoning sent back", _with_thinking(), _proofs, ("thinking",)),
+    Feature("reasoning between words and calls", _thinking_between(), _turn, ("thinking",)),
     Feature(
         "marks for the cache",
         _said(Text("A long text.", cache=Cache()), Text("Sum it up.")),
