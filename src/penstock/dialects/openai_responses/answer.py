@@ -20,8 +20,8 @@ from penstock.dialects.openai_responses.items import (
     part_of,
     raw_kind,
     reasoning_item,
-    reasoning_of,
     text_part,
+    thoughts_of,
 )
 from penstock.dialects.openai_responses.request_out import encode_request
 from penstock.dialects.openai_responses.usage import ResponseUsage, normalise, response_usage
@@ -126,9 +126,9 @@ def item_parts(item: Members, logprobs: list[Raw]) -> Iterator[Part]:
             logprobs += part.take("logprobs", list[Raw]) or []
             yield part_of(part)
     elif kind == "reasoning":
-        found = reasoning_of(item, bare)
+        found = thoughts_of(item, bare)
         if not isinstance(found, CallProof):
-            yield found
+            yield from found
     elif kind in ("function_call", "custom_tool_call"):
         yield call_of(item)
     elif kind == "image_generation_call" and (data := item.peek("result")):

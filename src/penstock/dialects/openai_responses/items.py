@@ -138,24 +138,32 @@ class CallProof(Struct, frozen=True):
     signature: str
 
 
-def reasoning_of(item: Members, opened: Opened) -> Thinking | CallProof:
-    """A reasoning item: its summary, else its text, and the proof."""
+def thoughts_of(item: Members, opened: Opened) -> list[Thinking] | CallProof:
+    """A reasoning item: its text, its summary, or both as thoughts that share the item's id and its proof."""
     item.drop("type", "status")
     summary = SUMMARY_BREAK.join(part.text("text") for part in item.objects("summary"))
-    text = summary or "".join(part.text("text") for part in item.objects("content"))
+    text = "".join(part.text("text") for part in item.objects("content"))
     id = item.text("id")
     origin, proof = opened(item.text("encrypted_content"))
     if origin == NAME:
-        return Thinking(text, bool(summary), "", proof, NAME, id, item.rest())
+        told = [(text, False)] if text or not summary else []
+        told += [(summary, True)] if summary else []
+        return [Thinking(each, is_summary, "", proof, NAME, id, item.rest()) for each, is_summary in told]
     try:
         packed = _packed_decoder.decode(proof)
     except (msgspec.DecodeError, RecursionError):
         raise item.fault("encrypted_content") from None
     if packed.call:
         return CallProof(packed.call, origin, packed.signature)
-    return Thinking(
-        packed.text or text, packed.summary, packed.signature, packed.sealed, origin, packed.id, packed.extras
-    )
+    told_as = packed.text or summary or text
+    return [Thinking(told_as, packed.summary, packed.signature, packed.sealed, origin, packed.id, packed.extras)]
+
+
+def are_of_one_item(thinking: Thinking, following: Part) -> bool:
+    """Whether the reasoning and the summary of it that follows came as one item."""
+    if not isinstance(following, Thinking) or thinking.summary or not following.summary or not thinking.id:
+        return False
+    return following == structs.replace(thinking, text=following.text, summary=True)
 
 
 def encrypted(thinking: Thinking) -> str:
@@ -179,11 +187,13 @@ def call_proof_item(call: ToolCall, id: str) -> dict[str, Any]:
     }
 
 
-def reasoning_item(thinking: Thinking, id: str) -> dict[str, Any]:
-    """Reasoning as an item. What another dialect's model thought is told as a summary: that is what callers show."""
+def reasoning_item(thinking: Thinking, id: str, summarised: str = "") -> dict[str, Any]:
+    """Reasoning as an item. What another dialect's model thought is told as a summary: that is what callers show.
+    `summarised`: the summary of it, where there is one besides."""
     item: dict[str, Any] = {"id": id} if id else {}
     is_content = thinking.origin in ("", NAME) and not thinking.summary
-    summary = [] if is_content or not thinking.text else [{"type": "summary_text", "text": thinking.text}]
+    shown = summarised if is_content else thinking.text
+    summary = [{"type": "summary_text", "text": shown}] if shown else []
     item |= {"type": "reasoning", "summary": summary}
     if is_content and thinking.text:
         item["content"] = [{"type": "reasoning_text", "text": thinking.text}]

@@ -12,7 +12,7 @@ from penstock.dialects.openai_responses.items import (
     is_callers,
     parts_of,
     raw_kind,
-    reasoning_of,
+    thoughts_of,
 )
 from penstock.domain.chat import (
     Extras,
@@ -152,11 +152,12 @@ class _Turns:
             self._custom |= {call.id} if call.custom else set()
             self._add("assistant", call)
         elif kind == "reasoning":
-            found = reasoning_of(item, opened)
+            found = thoughts_of(item, opened)
             if isinstance(found, CallProof):
                 self._proofs[found.call] = found
             else:
-                self._add("assistant", found)
+                for thinking in found:
+                    self._add("assistant", thinking)
         elif kind in ("function_call_output", "custom_tool_call_output"):
             self._add("user", _result(item, custom=kind.startswith("custom")))
         elif kind:

@@ -14,6 +14,7 @@ from penstock.dialects.members import is_set
 from penstock.dialects.openai_chat_codec.parts import cache_member
 from penstock.dialects.openai_responses.items import (
     NAME,
+    are_of_one_item,
     call_item,
     media_part,
     reasoning_item,
@@ -88,7 +89,7 @@ class _Encoding:
         """The items of one message: texts that stand together are one, every other part is its own."""
         run: list[Part] = []
         is_assistant = message.role == "assistant"
-        for part in message.parts:
+        for part, before, after in _with_neighbours(message.parts):
             if isinstance(part, Text | Refusal | Media):
                 run.append(part)
                 continue
@@ -99,7 +100,9 @@ class _Encoding:
             elif isinstance(part, ToolCall):
                 yield self._call(part)
             elif isinstance(part, Thinking):
-                yield from self._thinking(part)
+                if not (isinstance(before, Thinking) and are_of_one_item(before, part)):
+                    summary = after if after is not None and are_of_one_item(part, after) else None
+                    yield from self._thinking(part, summary.text if isinstance(summary, Thinking) else "")
             elif isinstance(part, Opaque) and part.origin == NAME:
                 yield part.raw
             elif isinstance(part, Opaque):
@@ -177,11 +180,11 @@ class _Encoding:
     def _id(self, call: str) -> str:
         return call if self._is_own else shortened(call, _MAX_ID)
 
-    def _thinking(self, thinking: Thinking) -> Iterator[dict[str, Any]]:
+    def _thinking(self, thinking: Thinking, summary: str) -> Iterator[dict[str, Any]]:
         """What the vendor can tell for its own; what another's model thought stays behind."""
         if thinking.origin == NAME and (thinking.sealed or self._is_own):
             self._thinks = True
-            yield reasoning_item(thinking, thinking.id)
+            yield reasoning_item(thinking, thinking.id, summary)
         else:
             self._drops.add("thinking")
 
@@ -293,6 +296,12 @@ class _Encoding:
             "store": request.store if self._is_own else False,
         }
         return {name: value for name, value in members.items() if value is not None}
+
+
+def _with_neighbours(parts: tuple[Part, ...]) -> Iterator[tuple[Part, Part | None, Part | None]]:
+    """Each part with the one before it and the one behind it."""
+    for at, part in enumerate(parts):
+        yield part, parts[at - 1] if at else None, parts[at + 1] if at + 1 < len(parts) else None
 
 
 def _format(form: Format) -> dict[str, Any]:

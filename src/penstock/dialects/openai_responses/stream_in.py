@@ -16,11 +16,12 @@ from penstock.dialects.openai_responses.answer import bare, decode_answer, end_o
 from penstock.dialects.openai_responses.items import (
     NAME,
     SUMMARY_BREAK,
+    CallProof,
     call_of,
     citation_of,
     part_of,
     raw_kind,
-    reasoning_of,
+    thoughts_of,
 )
 from penstock.domain.chat import Part, Refusal, Text, Thinking, ToolCall
 from penstock.domain.stream import (
@@ -58,16 +59,15 @@ class _Delta(Struct):
 _delta_decoder = msgspec.json.Decoder(_Delta)
 
 _Key = tuple[int, int]
-"""An item's place in the output, and a content's in the item (-1: the item itself)."""
+"""An item's place in the output, and a content's in the item (-1: the item itself; -2: the summary of reasoning)."""
 
 
 class _Part:
-    """A part while it comes. `kind`: of a thought, whether it is the summary or the text that is told."""
+    """A part while it comes. `paragraph`: of a summary."""
 
     def __init__(self, index: int) -> None:
         self.index = index
         self.told = False
-        self.kind = ""
         self.paragraph = 0
 
 
@@ -228,15 +228,13 @@ class ResponsesDecoder:
         self._think("text", 0, event, out)
 
     def _think(self, kind: str, paragraph: int, event: Members, out: list[Event]) -> None:
-        """More of a thought. Where its summary and its text are both told, the first to come is."""
-        key, delta = self._key(event, content=False), event.text("delta")
+        """More of a thought: of its text, or of its summary, which is a part of its own."""
+        key, delta = _thought_key(self._key(event, content=False), kind), event.text("delta")
         part = self._open.get(key)
         if part is None:
             start = Thinking(summary=kind == "summary", origin=NAME, id=event.text("item_id"))
             part = self._start(key, start, out)
-            part.kind, part.paragraph = kind, paragraph
-        if part.kind != kind:
-            return
+            part.paragraph = paragraph
         if paragraph != part.paragraph:
             part.paragraph, delta = paragraph, SUMMARY_BREAK + delta
         self._say(key, Text(""), delta, out)
@@ -246,7 +244,7 @@ class ResponsesDecoder:
         key, item = self._key(event, content=False), event.object("item")
         kind, part = raw_kind(item), self._open.get(key)
         if kind == "reasoning":
-            self._reasoning_done(key, item, part, out)
+            self._reasoning_done(key, item, out)
         elif kind in ("function_call", "custom_tool_call"):
             call = call_of(item)
             part = part or self._start(key, structs.replace(call, arguments=""), out)
@@ -276,15 +274,19 @@ class ResponsesDecoder:
             self._cited.add(key)
             out += [PartMore(0, self._contents[key], citation=citation) for citation in whole.citations]
 
-    def _reasoning_done(self, key: _Key, item: Members, part: _Part | None, out: list[Event]) -> None:
-        found = reasoning_of(item, bare)
-        if not isinstance(found, Thinking):
+    def _reasoning_done(self, key: _Key, item: Members, out: list[Event]) -> None:
+        found = thoughts_of(item, bare)
+        if isinstance(found, CallProof):
             return
-        part = part or self._start(key, structs.replace(found, text="", sealed=""), out)
-        if not part.told:
-            self._say(key, found, found.text, out)
-        if found.sealed:
-            out.append(PartMore(0, part.index, sealed=found.sealed))
+        told = [open_key for open_key in self._open if open_key[0] == key[0]]
+        for thinking in found:
+            at = _thought_key(key, "summary" if thinking.summary else "text")
+            at = told[0] if len(told) == len(found) == 1 else at
+            part = self._open.get(at) or self._start(at, structs.replace(thinking, text="", sealed=""), out)
+            if not part.told:
+                self._say(at, thinking, thinking.text, out)
+            if thinking.sealed:
+                out.append(PartMore(0, part.index, sealed=thinking.sealed))
 
     # -- the end ------------------------------------------------------------------------------------------------------
 
@@ -305,6 +307,10 @@ class ResponsesDecoder:
         end = end_of(response, self._calls)
         out.append(Finished(0, end.finish, end.native))
         out.append(Ended())
+
+
+def _thought_key(item: _Key, kind: str) -> _Key:
+    return (item[0], -2 if kind == "summary" else -1)
 
 
 def _status_of(code: str) -> int:
