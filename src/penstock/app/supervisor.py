@@ -26,7 +26,7 @@ WATCHED = {signal.SIGCHLD, signal.SIGTERM, signal.SIGINT}
 STABLE_AFTER_S = 5.0
 FIRST_PAUSE_S = 0.05
 LONGEST_PAUSE_S = 1.0
-WORD_WITHIN_S = 2.0
+WORD_WITHIN_S = 10.0
 """Without a word of the control process the other workers begin after this time."""
 _LOOK_S = 0.02
 STOP_WITHIN_S = 900.0
