@@ -443,8 +443,9 @@ def test_an_answer_that_is_none_is_a_typed_error_and_settles(stage: Stage, model
     makers.begin(bad=told)
     answer = _ask(gateway, model, "bad", encoding_format="base64")
     assert (answer.status, answer.headers["x-penstock-error"]) == (502, "upstream_malformed")
-    receipt = gateway.receipt(answer.request_id)
-    assert (receipt["cause"], receipt["cost_basis"]) == ("failed", "estimated")
+    receipt, is_reported = gateway.receipt(answer.request_id), "Count" in told
+    assert (receipt["cause"], receipt["cost_basis"]) == ("failed", "computed" if is_reported else "estimated")
+    assert not is_reported or receipt["cost_nanousd"] == EACH_NANOUSD
 
 
 @pytest.mark.parametrize(
