@@ -79,6 +79,8 @@ def fitted(request: Request, surface: str, target: TargetFacts) -> Fitted:
 
 def _joined(request: Request) -> Request:
     """The calls of one turn in one message, with what is said between them."""
+    if [message.role for message in request.messages].count("assistant") < 2:
+        return request
     messages: list[Message] = []
     for message in request.messages:
         last = messages[-1] if messages else None

@@ -23,6 +23,8 @@ _MOST = {"generateContent": 128, "messages": 128}
 def plainly_named(request: Request, surface: str) -> tuple[Request, dict[str, str]]:
     """The request with plain names, and what the caller calls each that was changed. Two tools whose plain names are
     the same keep theirs."""
+    if not request.tools:
+        return request, {}
     written = [tool.name for tool in request.tools if not isinstance(tool, ServerTool)]
     plain = [_plain(name, surface) for name in written]
     names = {new: old for new, old in zip(plain, written, strict=True) if new != old and plain.count(new) == 1}

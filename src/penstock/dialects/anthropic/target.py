@@ -164,10 +164,17 @@ class _Writer:
         if not self.is_own and not part.text.strip():
             return None
         block: dict[str, Any] = {"type": "text", "text": part.text}
-        own = [citation.raw for citation in part.citations if citation.origin == NAME]
-        self.drops.check(len(own) < len(part.citations), "citations")
-        if own:
-            block["citations"] = own
+        if part.citations:
+            own = [citation.raw for citation in part.citations if citation.origin == NAME]
+            self.drops.check(len(own) < len(part.citations), "citations")
+            if own:
+                block["citations"] = own
+        return self._with_rest(block, part)
+
+    def _with_rest(self, block: dict[str, Any], part: Text | ToolCall | ToolResult | Media) -> dict[str, Any]:
+        """The block with what any kind of part can have."""
+        if part.cache is None and not part.extras:
+            return block
         return block | cache_control(part.cache) | self.extras(part.extras, "content")
 
     def _thinking(self, part: Thinking) -> Any:
@@ -182,7 +189,7 @@ class _Writer:
         self.drops.check(part.signature, "thinking")
         given = arguments(wrapped(part).arguments)
         block = {"type": "tool_use", "id": self._id(part.id), "name": part.name, "input": given}
-        return block | cache_control(part.cache) | self.extras(part.extras, "content")
+        return self._with_rest(block, part)
 
     def _tool_result(self, part: ToolResult) -> Any:
         block: dict[str, Any] = {"type": "tool_result", "tool_use_id": self._id(part.call)}
@@ -190,7 +197,7 @@ class _Writer:
             block["content"] = content
         if part.is_error:
             block["is_error"] = True
-        return block | cache_control(part.cache) | self.extras(part.extras, "content")
+        return self._with_rest(block, part)
 
     def _id(self, call: str) -> str:
         return call if self.is_own else _NOT_IN_AN_ID.sub("_", call)
@@ -211,7 +218,7 @@ class _Writer:
         block: dict[str, Any] = {"type": part.kind, "source": source}
         if part.name and part.kind == "document":
             block["title"] = part.name
-        return block | cache_control(part.cache) | self.extras(part.extras, "content")
+        return self._with_rest(block, part)
 
     def _image(self, part: Media) -> dict[str, str] | None:
         self.drops.check(part.detail not in ("", "auto"), "image.detail")
@@ -392,17 +399,16 @@ def _with_members(config: Any, form: dict[str, Any]) -> dict[str, Any]:
 
 def _add_sampling(fields: dict[str, Any], request: Request, target: TargetFacts, drops: Drops) -> None:
     sampling = request.sampling
-    if request.origin != NAME:
-        sampling = structs.replace(sampling, **_unfit(request, fields, target, drops))
+    if request.origin != NAME and (changed := _unfit(request, fields, target, drops)):
+        sampling = structs.replace(sampling, **changed)
     for name in ("temperature", "top_p", "top_k"):
         if (value := getattr(sampling, name)) is not None:
             fields[name] = value
-    stops = sampling.stop
-    if request.origin != NAME:
-        stops = tuple(stop for stop in stops if stop.strip())
+    if sampling.stop:
+        stops = sampling.stop if request.origin == NAME else [stop for stop in sampling.stop if stop.strip()]
         drops.check(len(stops) < len(sampling.stop), "stop")
-    if stops:
-        fields["stop_sequences"] = list(stops)
+        if stops:
+            fields["stop_sequences"] = list(stops)
 
 
 def _unfit(request: Request, fields: dict[str, Any], target: TargetFacts, drops: Drops) -> dict[str, Any]:
