@@ -273,6 +273,11 @@ def believed(*counts: object) -> bool:
     return True
 
 
+def as_whole(count: Any) -> Any:
+    """A provider's count as a whole number, also where it was written with a fraction of zero."""
+    return int(count) if isinstance(count, float) and count.is_integer() else count
+
+
 def first_count(*counts: object) -> int:
     """The first count that is there and not zero; 0 when there is none."""
     return next((count for count in counts if isinstance(count, int) and count), 0)

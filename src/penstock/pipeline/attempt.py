@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from msgspec import Struct, structs
 
@@ -38,6 +38,8 @@ from penstock.providers.base import Outgoing
 from penstock.records.draft import draft_of, event_of
 from penstock.upstream.call import MAX_PLAIN_BODY_BYTES, linger, passed_on, refusal, retry_after_s
 from penstock.upstream.transport import UpstreamResponse
+
+_Read = TypeVar("_Read")
 
 UNUSED = Usage(requests=0)
 
@@ -114,6 +116,16 @@ def at_least(reported: Usage | None, counted: Usage, ask: Ask) -> Usage:
     if ask.output_tokens is not None and reported.total_output > ask.output_tokens:
         return counted
     return _no_less(reported, counted.output)
+
+
+BESIDE_BYTES = 256 * 1024
+"""An answer of this size takes some milliseconds to be written in another dialect."""
+
+
+async def beside(size: int, write: Callable[[_Read], bytes], read: _Read) -> bytes:
+    """An answer for the caller, of `size` bytes from the provider. A large one is written on a thread of its own, so
+    that the streams of other calls go on meanwhile."""
+    return write(read) if size < BESIDE_BYTES else await asyncio.to_thread(write, read)
 
 
 class Attempt:
@@ -208,7 +220,7 @@ class Attempt:
             raise self._told(self._refused(reading, response, body))
         self._at.reported = reading.usage  # owed, whether or not the answer can be told
         self._tier = reading.service_tier or self._tier
-        answer = passage.answer(body)
+        answer = await beside(len(body), passage.answer, body)
         self._complete(reading, -(-len(body) // 4))
         headers = self._headers(response)
         headers.append((b"x-penstock-cost-usd", usd(self._exchange.cost_nanousd).encode()))
@@ -377,10 +389,7 @@ class Attempt:
         if not self._admission.dispatched:
             self._void(error.code, final=final)
         elif not is_refusal:
-            used: Usage | None = self._at.reported
-            basis: CostBasis = "computed"
-            if used is None or self._at.tee is not None:
-                used, basis = self._cut_usage(isinstance(error, UpstreamTimeout)), "estimated"
+            used, basis = self._owed(isinstance(error, UpstreamTimeout))
             self._settle(used, basis, error_code=error.code, final=final)
         elif final or self._at.reported is not None:
             self._settle(self._at.reported or NOTHING_USED, "computed", error_code=error.code, final=final)
@@ -398,12 +407,16 @@ class Attempt:
             exchange.cause = "refused" if error.denial is not None else "failed"
         with suppress(StoreUnavailable):  # the journal keeps the record, and nobody waits for an ending any more
             if self._admission.dispatched:
-                self._settle(self._cut_usage(left_it_working=True), "estimated", error_code=exchange.error_code)
+                used, basis = self._owed(left_it_working=True)
+                self._settle(used, basis, error_code=exchange.error_code)
             else:
                 self._void(exchange.cause, final=True)
 
-    def _cut_usage(self, left_it_working: bool) -> Usage:
-        return cut_usage(self._plan, self._plan.ask, self._at, left_it_working=left_it_working)
+    def _owed(self, left_it_working: bool) -> tuple[Usage, CostBasis]:
+        """What a call that has no end is charged: what a plain answer reported, else what was counted."""
+        if self._at.reported is not None and self._at.tee is None:
+            return self._at.reported, "computed"
+        return cut_usage(self._plan, self._plan.ask, self._at, left_it_working=left_it_working), "estimated"
 
     def _shares(self, usage: Usage, basis: CostBasis) -> list[Share]:
         """What is owed, request by request, each of which is priced for itself."""

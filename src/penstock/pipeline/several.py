@@ -26,6 +26,7 @@ from penstock.pipeline.attempt import (
     Progress,
     Share,
     at_least,
+    beside,
     cut_usage,
     estimate,
     tell,
@@ -85,7 +86,8 @@ class Several(Attempt):
         """What one request is held at."""
 
     async def answer(self) -> Reply:
-        answer = self._passage.answer_of_all(await self._all(self._whole))
+        bodies = await self._all(self._whole)
+        answer = await beside(sum(map(len, bodies)), self._passage.answer_of_all, bodies)
         self._settle_all()
         cost = (b"x-penstock-cost-usd", usd(self._exchange.cost_nanousd).encode())
         return Reply(200, [*self._own_headers(), cost], answer)

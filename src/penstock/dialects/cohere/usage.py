@@ -8,7 +8,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from penstock.dialects.base import believed
+from penstock.dialects.base import as_whole, believed
 from penstock.domain.usage import Usage
 
 
@@ -30,7 +30,7 @@ def normalise(reported: Reported) -> Usage | None:
     units, tokens = reported.billed_units or Units(), reported.tokens or Units()
     into = tokens.input_tokens if units.input_tokens is None else units.input_tokens
     out = tokens.output_tokens if units.output_tokens is None else units.output_tokens
-    counts = [whole(count) for count in (into, out, tokens.reasoning_tokens)]
+    counts = [as_whole(count) for count in (into, out, tokens.reasoning_tokens)]
     if not believed(*counts) or counts[0] is None:
         return None
     input_, output, reasoning = (count or 0 for count in counts)
@@ -40,10 +40,6 @@ def normalise(reported: Reported) -> Usage | None:
 def tells_half(reported: Reported) -> bool:
     """Whether nothing is told of what came out."""
     return all(units is None or units.output_tokens is None for units in (reported.billed_units, reported.tokens))
-
-
-def whole(count: Any) -> Any:
-    return int(count) if isinstance(count, float) and count.is_integer() else count
 
 
 def report(usage: Usage) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from penstock.dialects.base import (
     Call,
     Demand,
     Reading,
+    as_whole,
     believed,
     checked_model,
     decode_reply,
@@ -28,7 +29,7 @@ from penstock.dialects.base import (
     read_object,
 )
 from penstock.dialects.cohere.codec import ChatCodec
-from penstock.dialects.cohere.usage import Reported, Units, normalise, tells_half, whole
+from penstock.dialects.cohere.usage import Reported, Units, normalise, tells_half
 from penstock.dialects.passed import Passed
 from penstock.domain.usage import Usage
 from penstock.errors import GatewayError, InvalidRequest
@@ -299,7 +300,7 @@ class Rerank:
         if isinstance(reply.message, str):
             return Reading(error=reply.message[:1000])
         units = reply.meta.billed_units if reply.meta is not None else None
-        searches = whole(units.search_units) if units is not None else None
+        searches = as_whole(units.search_units) if units is not None else None
         tokens = reply.usage.get("total_tokens") if isinstance(reply.usage, dict) else None
         if searches is None and tokens is None:
             through = reply.tokens or (reply.meta.tokens if reply.meta is not None else None)

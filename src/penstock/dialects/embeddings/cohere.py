@@ -18,6 +18,7 @@ from penstock.dialects.base import (
     Call,
     Demand,
     Reading,
+    as_whole,
     believed,
     checked_model,
     decode_reply,
@@ -29,7 +30,6 @@ from penstock.dialects.base import (
 from penstock.dialects.bedrock import errors
 from penstock.dialects.codec import Drops, Encoded, TargetFacts
 from penstock.dialects.cohere.parts import image_at, image_of
-from penstock.dialects.cohere.usage import whole
 from penstock.dialects.cohere.wire import envelope, error_body
 from penstock.dialects.embeddings.codec import (
     OVERHEAD_PER_INPUT,
@@ -127,7 +127,7 @@ def read(body: bytes) -> Reading:
     if meta.billed_units is None:
         return Reading()
     units = meta.billed_units
-    text, image, images = (whole(count) for count in (units.input_tokens, units.image_tokens, units.images))
+    text, image, images = (as_whole(count) for count in (units.input_tokens, units.image_tokens, units.images))
     if not believed(text, image, images) or (text is None and image is None):
         return Reading(hostile=True)
     return Reading(Usage(input=(text or 0) + (image or 0), images=images or 0))

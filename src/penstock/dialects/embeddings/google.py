@@ -20,6 +20,7 @@ from penstock.dialects.base import (
     Call,
     Demand,
     Reading,
+    as_whole,
     believed,
     checked_model,
     decode_reply,
@@ -27,7 +28,6 @@ from penstock.dialects.base import (
     read_object,
 )
 from penstock.dialects.codec import Drops, Encoded, TargetFacts
-from penstock.dialects.cohere.usage import whole
 from penstock.dialects.embeddings.codec import (
     OVERHEAD_PER_INPUT,
     is_stream,
@@ -354,7 +354,9 @@ class Predict(_Google):
         reply = decode_reply(_predicted_decoder, body)
         message, status = errors.read_error(reply.error)
         counts = [
-            whole(one.embeddings.statistics.token_count) for one in reply.predictions or () if one.embeddings.statistics
+            as_whole(one.embeddings.statistics.token_count)
+            for one in reply.predictions or ()
+            if one.embeddings.statistics
         ]
         if not counts or None in counts:
             return Reading(error=message, error_status=status)
