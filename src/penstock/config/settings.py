@@ -148,9 +148,10 @@ class Stop(_Section):
 
 
 class Retention(_Section):
-    """How long records stay. The ledger, the roll-ups and the audit log have no end."""
+    """How long records stay. The roll-ups, the audit log and what balances come to have no end."""
 
     usage_events_days: int = Field(default=90, ge=1, le=36_500)
+    ledger_entries_days: int = Field(default=400, ge=31, le=36_500)
 
 
 class TransitSettings(_Section):

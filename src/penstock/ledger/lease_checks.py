@@ -51,6 +51,14 @@ class LeaseChecks:
             if held is None or number >= len(held) or charge.amount > held[number].amount:
                 self._excused.add(place)
 
+    def carry(self, epoch: int, charge: Charge, *, exceeded: bool) -> None:
+        """What entries charged that are no longer there one by one, and whether one of them was over its hold."""
+        place = _place(charge)
+        if (place, epoch) in self._settled:
+            self._settled[place, epoch] += charge.amount
+        if exceeded:
+            self._excused.add(place)
+
     def faults(self) -> Iterator[Fault]:
         outstanding: defaultdict[Place, int] = defaultdict(int)
         for place, epoch, granted, posted, until_s, state in self._rows:

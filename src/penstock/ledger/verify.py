@@ -5,7 +5,8 @@ What is checked of the invariants:
     I1  amounts are whole numbers and none is negative. (Whether settled and held ever passed a limit's amount cannot be
         seen afterwards, since amounts change and a provider may bill more than it was bound to; the worker sees to it.)
         What is leased beyond that is seen, with the rest that must be true of leases, by `lease_checks`.
-    I2  what is settled on each balance is the sum of its entries. Shares are overwritten and have no entries to sum.
+    I2  what is settled on each balance is the sum of its entries, and of those that were carried forward. Shares are
+        overwritten and have no entries to sum.
     I3  an attempt has at most one hold and one resolution.
     I4  whatever is resolved was held before, on the same balances; whatever is held and not resolved is an open hold.
         An extension is of a hold, raises it on its balances, and may add balances of later windows.
@@ -37,6 +38,7 @@ from penstock.store.engine import reading
 
 _ENTRIES = "SELECT attempt_id, step, kind, epoch, charges, actor FROM entries ORDER BY attempt_id, step"
 _BALANCES = "SELECT limit_id, window_start, value, per, settled FROM balances"
+_CARRIED = "SELECT limit_id, window_start, value, per, epoch, settled, exceeded FROM carried"
 _SHARES = "SELECT limit_id, value, settled FROM shares"
 _OPEN_HOLDS = """
     SELECT open_holds.attempt_id, journals.state FROM open_holds
@@ -82,6 +84,7 @@ def _faults(connection: Connection, ends_at: float | None) -> Iterator[Fault]:
     leased = LeaseChecks(connection)
     open_holds: dict[str, str | None] = {row[0]: row[1] for row in run(connection, _OPEN_HOLDS)}
     yield from _stray_hold_faults(open_holds)
+    yield from _carried_faults(connection, sums, leased)
     # Closed here also where the time is up: on PostgreSQL the cursor is the server's.
     with closing(run(connection, _ENTRIES)) as rows:
         attempts = groupby(rows, key=lambda row: row[0])
@@ -178,6 +181,16 @@ def _stray_hold_faults(open_holds: dict[str, str | None]) -> Iterator[Fault]:
     for attempt, state in open_holds.items():
         if state not in {"open", "lost"}:
             yield Fault("hold_stranded", f"attempt {attempt} has an open hold and its journal is finished")
+
+
+def _carried_faults(connection: Connection, sums: defaultdict[BalanceKey, int], leased: LeaseChecks) -> Iterator[Fault]:
+    """What old entries came to; sums it up."""
+    for limit, start, value, per, epoch, settled, exceeded in run(connection, _CARRIED):
+        if type(settled) is not int or settled < 0:
+            yield Fault("carried_damaged", f"{_named(limit, start, value)}: {settled} was carried of epoch {epoch}")
+            continue
+        sums[(limit, start, value, per)] += settled
+        leased.carry(epoch, Charge(limit, start, value, settled, per), exceeded=bool(exceeded))
 
 
 def _balance_faults(connection: Connection, sums: defaultdict[BalanceKey, int]) -> Iterator[Fault]:

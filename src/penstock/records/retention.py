@@ -1,4 +1,4 @@
-"""How long usage events are kept, and what is known of what providers keep. Roll-ups and the ledger stay."""
+"""How long usage events are kept, and what is known of what providers keep. Roll-ups stay."""
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 

@@ -18,6 +18,7 @@ from penstock.control import break_glass as glass_log
 from penstock.control import key_activity, replays, roll
 from penstock.control.rotations import LOOK_S as ROTATIONS_S
 from penstock.control.sign_in import TOLD_EVERY_S
+from penstock.ledger.carrying import carry_forward
 from penstock.records import retention
 
 OUTSIDE_S = 60.0
@@ -100,6 +101,7 @@ class Chores:
         async with self._parts.engine.begin() as conn:
             await key_activity.prune(conn)
         await retention.prune(self._parts.engine, now, self._parts.config.retention.usage_events_days)
+        await carry_forward(self._parts.engine, now, self._parts.config.retention.ledger_entries_days)
         await key_uses.prune(self._parts.engine, now)
         await replays.prune(self._parts.engine, now)
         if self._parts.box.id:

@@ -1,6 +1,7 @@
 """The ledger's tables. Every amount is a whole number.
 
-`entries` is the ledger: rows are added and never changed. The rest follows from it (`balances`), stands beside it
+`entries` is the ledger: rows are added and never changed, and summed up when they are old (`carried`). The rest follows
+from it (`balances`), stands beside it
 (`shares`, for windows too short for a ledger), or says how far the journals have been read (`journals`, `open_holds`)
 and what workers may spend from memory (`leases`, `lease_requests`).
 """
@@ -55,6 +56,21 @@ balances = Table(
 )
 """What is settled per limit and window of an hour or longer, for a sliding one per bucket: the sum of the entries, kept
 as they are added."""
+
+carried = Table(
+    "carried",
+    metadata,
+    Column("limit_id", Text, nullable=False),
+    Column("window_start", _Int64, nullable=False),
+    Column("value", Text, nullable=False),
+    Column("per", Text, nullable=False),
+    Column("epoch", _Int64, nullable=False, doc="the journal that they came from"),
+    Column("settled", _Int64, nullable=False),
+    Column("exceeded", _Int16, nullable=False, doc="1: a bill among them was over its hold"),
+    PrimaryKeyConstraint("limit_id", "value", "window_start", "epoch"),
+    sqlite_with_rowid=False,
+)
+"""The sums of entries that are too old to be kept one by one, per balance."""
 
 shares = Table(
     "shares",
