@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Raw, structs
-from tests.laws.conversations import JSON_OBJECTS, NAMES, WORDS, unhurried, usages
+from tests.laws.conversations import JSON_OBJECTS, NAMES, WORDS, compact, unhurried, usages
 
 from penstock.dialects.codec import Heading
 from penstock.dialects.registry import CODECS, CONVERSATIONS, DIALECTS
@@ -15,6 +15,7 @@ from penstock.domain.chat import (
     Choice,
     Citation,
     Finish,
+    Media,
     Message,
     Part,
     Refusal,
@@ -23,22 +24,33 @@ from penstock.domain.chat import (
     Thinking,
     ToolCall,
 )
-from penstock.domain.stream import Event, Finished, PartEnd, PartMore, collect, events_of
+from penstock.domain.stream import Event, Failed, Finished, PartEnd, PartMore, collect, events_of
+from penstock.errors import UpstreamMalformed
 
 FINISHES: list[Finish] = [
-    *("stop", "stop_sequence", "length", "tool_calls", "content_filter", "refusal", "pause", "context")  # type: ignore[list-item]
+    *("stop", "stop_sequence", "length", "tool_calls", "content_filter", "refusal", "pause", "context", "error")  # type: ignore[list-item]
 ]
 CITATIONS = st.builds(
     lambda number, quote: Citation(f"https://example.com/{number}", f"Page {number}", quote),
     st.integers(0, 9),
     st.just("") | WORDS,
 )
+PIXEL = "iVBORw0KGgo="
+LOGPROBS = st.builds(
+    lambda token: Raw(compact({"token": token, "logprob": -0.5, "bytes": None, "top_logprobs": []}).encode()), WORDS
+)
 TEXTS: st.SearchStrategy[Part] = st.builds(Text, WORDS, st.lists(CITATIONS, max_size=2).map(tuple))
 THOUGHTS: st.SearchStrategy[Part] = st.builds(
     Thinking, WORDS, signature=st.sampled_from(["", "c2lnbmVk"]), origin=st.sampled_from(["elsewhere", "gemini_like"])
 )
 PARTS: st.SearchStrategy[list[Part]] = st.lists(
-    TEXTS | THOUGHTS | st.builds(ToolCall, st.just(""), NAMES, JSON_OBJECTS) | st.builds(Refusal, WORDS), max_size=5
+    TEXTS
+    | THOUGHTS
+    | st.builds(ToolCall, st.just(""), NAMES, JSON_OBJECTS)
+    | st.builds(ToolCall, st.just(""), NAMES, WORDS, st.just(True))
+    | st.builds(Refusal, WORDS)
+    | st.just(Media("image", "image/png", PIXEL)),
+    max_size=5,
 )
 
 
@@ -50,7 +62,10 @@ def choices(draw: st.DrawFn) -> Choice:
     ]
     finish = draw(st.sampled_from(FINISHES))
     met = draw(st.sampled_from(["", "END"])) if finish == "stop_sequence" else ""
-    return Choice(tuple(parts), finish, "", met)
+    said = draw(st.sampled_from(["", "Declined."])) if finish in ("refusal", "content_filter", "error") else ""
+    is_text = bool(parts) and isinstance(parts[-1], Text)
+    logprobs = draw(st.lists(LOGPROBS, max_size=2).map(tuple)) if is_text else ()
+    return Choice(tuple(parts), finish, "", met, logprobs, explanation=said)
 
 
 ANSWERS = st.builds(
@@ -81,13 +96,6 @@ def as_told_late(answer: Answer) -> list[Event]:
 
 def heading(surface: str) -> Heading:
     return Heading("model-1", True, structs.replace(REQUEST, origin=DIALECTS[surface].name), 1_700_000_000, "id_2")
-
-
-def streamed(surface: str, events: Iterable[Event]) -> Answer:
-    codec = CODECS[surface]
-    encoder, decoder = codec.encoder(heading(surface)), codec.decoder()
-    told = decoder.feed(b"".join(map(encoder.encode, events)))
-    return collect([*told, *decoder.close()])
 
 
 def _together(parts: list[Part]) -> list[Part]:
@@ -128,11 +136,28 @@ def as_kept(surface: str, answer: Answer) -> Answer:
     return structs.replace(answer, choices=(structs.replace(choice, parts=tuple(parts), extras={}),))
 
 
+def plain(surface: str, answer: Answer) -> Answer | str:
+    """What a plain answer tells; of one that the dialect has no words for, the error's."""
+    codec = CODECS[surface]
+    try:
+        return as_kept(surface, codec.decode_answer(codec.encode_answer(answer, heading(surface))))
+    except UpstreamMalformed as error:
+        return error.message
+
+
+def streamed(surface: str, events: Iterable[Event]) -> Answer | str:
+    """What a stream tells."""
+    codec = CODECS[surface]
+    encoder, decoder = codec.encoder(heading(surface)), codec.decoder()
+    told = decoder.feed(b"".join(map(encoder.encode, events)))
+    told += decoder.close()
+    failed = [event.message for event in told if isinstance(event, Failed)]
+    return failed[0] if failed else as_kept(surface, collect(told))
+
+
 @pytest.mark.parametrize("surface", CONVERSATIONS)
 @unhurried
 @given(answer=ANSWERS)
 def test_a_stream_tells_what_a_plain_answer_tells(surface: str, answer: Answer) -> None:
-    codec = CODECS[surface]
-    plain = as_kept(surface, codec.decode_answer(codec.encode_answer(answer, heading(surface))))
-    assert as_kept(surface, streamed(surface, events_of(answer))) == plain
-    assert as_kept(surface, streamed(surface, as_told_late(answer))) == plain
+    assert streamed(surface, events_of(answer)) == plain(surface, answer)
+    assert streamed(surface, as_told_late(answer)) == plain(surface, answer)

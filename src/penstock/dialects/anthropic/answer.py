@@ -7,7 +7,7 @@ several, the first is told. Images that a model made have no block, and are left
 from typing import Any
 
 import msgspec
-from msgspec import Raw
+from msgspec import Raw, Struct
 
 from penstock.dialects.anthropic.blocks import NAME, NULL, decode_blocks, members, rest
 from penstock.dialects.anthropic.target import arguments, cache_control
@@ -71,27 +71,43 @@ def decode_answer(body: bytes) -> Answer:
         raise UpstreamMalformed("The provider's answer is not what its API allows.") from None
 
 
+class _Message(Struct):
+    """The members that every answer has."""
+
+    type: str | None = None
+    role: Any = None
+    id: str | None = None
+    model: str | None = None
+    content: Raw = NULL
+    stop_reason: str | None = None
+    stop_sequence: str | None = None
+    usage: dict[str, Any] | None = None
+
+
+_message_decoder = msgspec.json.Decoder(_Message)
+_KNOWN = frozenset((*_Message.__struct_fields__, *OF_THE_END))
+
+
 def _decode(body: bytes) -> Answer:
-    fields = members(body)
-    if pop(fields, "type", str, "") != "message":
+    told = _message_decoder.decode(body)
+    if told.type != "message":
         raise UpstreamMalformed("The provider's answer is not a message.")
-    fields.pop("role", None)
-    id_, model = pop(fields, "id", str, ""), pop(fields, "model", str, "")
-    parts = decode_blocks(fields.pop("content", NULL), sealed=False)
-    native = pop(fields, "stop_reason", str, "")
-    met = pop(fields, "stop_sequence", str, "")
-    reported = pop(fields, "usage", dict[str, Any], {})
-    at_end = {name: fields.pop(name) for name in OF_THE_END if name in fields}
+    fields = members(body)
+    parts = decode_blocks(told.content, sealed=False)
+    native, reported = told.stop_reason or "", told.usage or {}
+    at_end = {name: fields[name] for name in OF_THE_END if name in fields}
     finish, explanation = FINISHES.get(native, "stop"), explanation_of(at_end)
-    choice = Choice(parts, finish, native, met, extras=rest(at_end), explanation=explanation)
+    choice = Choice(parts, finish, native, told.stop_sequence or "", extras=rest(at_end), explanation=explanation)
     usage = normalise(reported) if reported else None
-    return Answer(NAME, id_, model, (choice,), 0, usage, in_openais_words(served_tier(reported)), rest(fields))
+    tier = in_openais_words(served_tier(reported))
+    extras = {name: value for name, value in fields.items() if name not in _KNOWN and value != NULL}
+    return Answer(NAME, told.id or "", told.model or "", (choice,), 0, usage, tier, extras)
 
 
 def explanation_of(at_end: dict[str, Raw]) -> str:
     """What `stop_details` says in words; they stay where they are."""
-    details = members(at_end.get("stop_details", NULL)) if at_end.get("stop_details", NULL) != NULL else {}
-    return pop(details, "explanation", str, "")
+    raw = at_end.get("stop_details", NULL)
+    return "" if raw == NULL else pop(members(raw), "explanation", str, "")
 
 
 def encode_answer(answer: Answer, heading: Heading) -> bytes:

@@ -209,10 +209,10 @@ class Decoder:
         return block
 
     def _grow(self, event: _Event, told: list[Event]) -> None:
-        if event.index in self._said and event.index not in self._open:
-            self._cite_late(self._said[event.index], event.delta, told)
+        block, delta = self._open.get(event.index), event.delta
+        if block is None:
+            self._cite_late(event, told)
             return
-        block, delta = self._block(event.index), event.delta
         if delta is msgspec.UNSET:
             return
         assert isinstance(delta, _Delta)
@@ -233,11 +233,11 @@ class Decoder:
         if delta.citation != NULL:
             told.append(PartMore(0, block.index, citation=decode_citation(delta.citation)))
 
-    @staticmethod
-    def _cite_late(part: int, delta: _Delta | UnsetType, told: list[Event]) -> None:
+    def _cite_late(self, event: _Event, told: list[Event]) -> None:
         """What a text cites that is closed already: nothing else can come of it."""
-        if not isinstance(delta, _Delta) or delta.citation == NULL:
-            raise UpstreamMalformed("The provider's stream goes on with a block that it has closed.")
+        part, delta = self._said.get(event.index), event.delta
+        if part is None or not isinstance(delta, _Delta) or delta.citation == NULL:
+            raise UpstreamMalformed("The provider's stream goes on with a block that is not open.")
         told.append(PartMore(0, part, citation=decode_citation(delta.citation)))
 
     def _keep(self, size: int) -> None:

@@ -20,6 +20,7 @@ from penstock.dialects.openai_responses.answer import (
     Echo,
     End,
     ending,
+    logprob,
     media_of_own,
     message_item,
     output_part,
@@ -338,8 +339,9 @@ class ResponsesEncoder:
                 self._said[index] = (found.place, found.content)
         told = b""
         contents = []
+        last = max((found.content for found in texts if isinstance(found.part, Text)), default=-1)
         for found in sorted(texts, key=lambda text: text.content):
-            is_last = found.content == len(message.parts) - 1
+            is_last = found.content == last
             part = output_part(found.whole(), self._logprobs if is_last else ())
             self._logprobs = () if is_last else self._logprobs
             contents.append(part)
@@ -360,11 +362,19 @@ class ResponsesEncoder:
         told = self._close_message()
         for index in sorted(self._open):
             told += self._part_end(index)
+        self._give_logprobs()
         told_of_end = ending(self._end, self._usage, self._heading.created)
         if self._tier and (self._is_own or self._tier in TOLD_BY_OPENAI):
             told_of_end["service_tier"] = self._tier
         response = self._echo.response(output=self._output, **told_of_end)
         return told + self._event(f"response.{response['status']}", response=response)
+
+    def _give_logprobs(self) -> None:
+        """Log-probabilities that came when all messages were done: the response has them with its last text."""
+        told = [self._output[place]["content"][content] for place, content in self._said.values()]
+        texts = [part for part in told if part["type"] == "output_text"]
+        if self._logprobs and texts:
+            texts[-1]["logprobs"] = [*texts[-1]["logprobs"], *map(logprob, self._logprobs)]
 
     def _fail(self, event: Failed) -> bytes:
         code = event.kind or "server_error"
