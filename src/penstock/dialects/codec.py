@@ -100,7 +100,8 @@ class Codec(Protocol):
     def decode_answer(self, body: bytes) -> Answer:
         """Raises `UpstreamMalformed`."""
 
-    def encode_answer(self, answer: Answer, heading: Heading) -> bytes: ...
+    def encode_answer(self, answer: Answer, heading: Heading) -> bytes:
+        """Raises `UpstreamMalformed` for an answer that failed, where the dialect has no word for that."""
 
     def decoder(self) -> StreamDecoder: ...
 

@@ -32,7 +32,13 @@ def refusal_events(end: Finished) -> Iterator[PartEvent]:
         yield PartEnd(end.choice, _BEHIND_ALL)
 
 
-def fault_of(end: Choice | Finished) -> str:
+def is_fault(end: Choice | Finished, *, has_content: bool) -> bool:
+    """Whether the vendor says that the answer failed, or there is none. Some servers give no reason at all to have
+    stopped: their answers are taken for whole."""
+    return end.finish == "error" and bool(end.native or end.explanation or not has_content)
+
+
+def fault_told(end: Choice | Finished) -> str:
     """What is told of an answer that ended in a fault: the vendor's words, else its word for it."""
     return end.explanation or "The model's answer ended in a fault" + (f" ({end.native})." if end.native else ".")
 

@@ -142,6 +142,18 @@ def test_an_answer_that_ended_in_a_fault_is_an_error_to_callers_of_messages() ->
     assert told == {"type": "error", "error": {"type": "api_error", "message": message}}
 
 
+def test_an_answer_that_is_nothing_but_a_fault_is_an_error_to_callers_of_chat() -> None:
+    answer = CODECS["generateContent"].decode_answer(json.dumps(MALFORMED).encode())
+    codec = CODECS["chat.completions"]
+    with pytest.raises(UpstreamMalformed, match=r"Malformed function call: look\("):
+        codec.encode_answer(answer, heading("chat.completions"))
+    encoder = codec.encoder(heading("chat.completions"))
+    stream = b"".join(map(encoder.encode, events_of(answer)))
+    told = json.loads(stream.split(b"data: ")[-1])
+    assert told["error"]["message"] == "Malformed function call: look("
+    assert b"[DONE]" not in stream
+
+
 @pytest.mark.parametrize("caller", ["chat.completions", "responses", "converse", "generateContent", "cohere.chat"])
 def test_a_fault_is_told_in_its_words_where_the_dialect_has_one(caller: str) -> None:
     answer = Answer("elsewhere", "1", "m", (Choice((Text("Ra"),), "error", "FELL", explanation="It fell."),))

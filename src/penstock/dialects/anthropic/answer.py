@@ -14,7 +14,7 @@ from penstock.dialects.anthropic.target import arguments, cache_control
 from penstock.dialects.anthropic.usage import normalise, report, served_tier
 from penstock.dialects.codec import Heading, seal
 from penstock.dialects.custom_tools import wrapped
-from penstock.dialects.endings import fault_of, stop_met
+from penstock.dialects.endings import fault_told, is_fault, stop_met
 from penstock.dialects.in_turn import in_words
 from penstock.dialects.members import pop
 from penstock.dialects.proofs import packed, proof_of
@@ -115,7 +115,7 @@ def encode_answer(answer: Answer, heading: Heading) -> bytes:
     choice = answer.choices[0] if answer.choices else Choice(())
     is_own = answer.origin == NAME
     if is_fault(choice, has_content=bool(choice.parts)):
-        raise UpstreamMalformed(fault_of(choice))
+        raise UpstreamMalformed(fault_told(choice))
     refusal = [part.text for part in choice.parts if isinstance(part, Refusal)]
     written = {
         "id": answer.id or heading.id,
@@ -140,12 +140,6 @@ def _blocks_of(part: Part, *, is_own: bool) -> list[Any]:
 def proof_block(call: ToolCall) -> dict[str, Any]:
     """Another family's proof on a call."""
     return {"type": "redacted_thinking", "data": packed(proof_of(call), NAME)}
-
-
-def is_fault(end: Choice | Finished, *, has_content: bool) -> bool:
-    """Whether the vendor says that the answer failed, or there is none. Some servers give no reason at all to have
-    stopped: their answers are taken for whole."""
-    return end.finish == "error" and bool(end.native or end.explanation or not has_content)
 
 
 def stop_of(end: Choice | Finished, request: Request, extras: Extras, refusal: list[str]) -> dict[str, Any]:

@@ -18,7 +18,6 @@ from penstock.dialects.anthropic.answer import (
     encode_citation,
     encode_part,
     explanation_of,
-    is_fault,
     proof_block,
     stop_of,
 )
@@ -33,7 +32,7 @@ from penstock.dialects.anthropic.blocks import (
 from penstock.dialects.anthropic.target import arguments
 from penstock.dialects.anthropic.usage import merge, normalise, report, served_tier
 from penstock.dialects.codec import Heading
-from penstock.dialects.endings import fault_of
+from penstock.dialects.endings import fault_told, is_fault
 from penstock.dialects.in_turn import InTurn
 from penstock.dialects.proofs import packed
 from penstock.dialects.tiers import in_openais_words
@@ -355,7 +354,7 @@ class Encoder:
     def _end_message(self) -> bytes:
         end, reported = self._finished, self._reported
         if is_fault(end, has_content=self._index >= 0):
-            return _failure(fault_of(end), 500)
+            return _failure(fault_told(end), 500)
         extras = dict(end.extras) if self._begin.origin == NAME else {}
         managed = {"context_management": extras.pop("context_management")} if "context_management" in extras else {}
         usage = report(reported.usage, reported.service_tier) if reported else report(self._begin.usage or Usage())

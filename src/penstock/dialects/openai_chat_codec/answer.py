@@ -7,7 +7,7 @@ from msgspec import Raw, structs
 from penstock.dialects.base import encode_object
 from penstock.dialects.codec import Heading
 from penstock.dialects.custom_tools import is_unknown, restored, wrapped
-from penstock.dialects.endings import refused_in_words, stop_met
+from penstock.dialects.endings import fault_told, is_fault, refused_in_words, stop_met
 from penstock.dialects.members import Members, reply_members
 from penstock.dialects.openai_chat_codec import functions
 from penstock.dialects.openai_chat_codec.parts import (
@@ -213,8 +213,12 @@ def audio_of(audio: Members) -> Media:
 
 
 def encode_answer(answer: Answer, heading: Heading) -> bytes:
-    """The caller's plain answer."""
+    """The caller's plain answer. Raises `UpstreamMalformed` for one without a word that ended in a fault, for which the
+    dialect has no reason to finish."""
     is_own = answer.origin == NAME
+    first = answer.choices[0] if len(answer.choices) == 1 else None
+    if first is not None and not first.parts and is_fault(first, has_content=True):
+        raise UpstreamMalformed(fault_told(first))
     members: dict[str, Any] = {
         "id": answer.id or heading.id,
         "object": "chat.completion",

@@ -7,7 +7,7 @@ from msgspec import structs
 
 from penstock.dialects.codec import Heading
 from penstock.dialects.custom_tools import Wrapping, is_emulated, is_unknown, unwrapped
-from penstock.dialects.endings import refusal_events, stop_met
+from penstock.dialects.endings import fault_told, is_fault, refusal_events, stop_met
 from penstock.dialects.openai_chat_codec import functions
 from penstock.dialects.openai_chat_codec.answer import End, end_members, logprobs_object, media_members
 from penstock.dialects.openai_chat_codec.parts import (
@@ -70,6 +70,8 @@ class ChatEncoder:
         self._choices: dict[int, _Choice] = {}
         self._reported: Reported | None = None
         self._is_own = False
+        self._is_one = heading.request.sampling.choices == 1
+        self._failed = False
         self._wrappings: dict[tuple[int, int], Wrapping] = {}
 
     def encode(self, event: Event) -> bytes:
@@ -99,6 +101,9 @@ class ChatEncoder:
             told = logprobs_object(event.content, event.refusal)
             return self._opening(event.choice) + self._chunk(event.choice, {}, {"logprobs": told})
         if isinstance(event, Finished):
+            if self._is_one and event.choice not in self._choices and is_fault(event, has_content=True):
+                self._failed = True
+                return _failure(Failed(fault_told(event)))
             end = End(event.finish, event.native, stop_met(event, self._heading.request))
             own = event.extras if self._is_own else {}
             refused = b"".join(map(self._tell, refusal_events(event)))
@@ -108,7 +113,7 @@ class ChatEncoder:
             return b""
         if isinstance(event, Failed):
             return _failure(event)
-        return self._ending() if isinstance(event, Ended) else b""
+        return self._ending() if isinstance(event, Ended) and not self._failed else b""
 
     def _begin(self, event: Begin) -> None:
         """What every chunk says."""
