@@ -17,6 +17,7 @@ from penstock.dialects.codec import Codec, Heading, StreamDecoder, StreamEncoder
 from penstock.dialects.counting import COUNTS, Recounted, conversation_of
 from penstock.dialects.embedded import Embedded
 from penstock.dialects.fitting import fitted, forms_lacked
+from penstock.dialects.last_words import END_WITH_WORDS, EndingWithWords, ending_with_words
 from penstock.dialects.narrowing import AsText, as_text, is_answered_by_tool, narrowed
 from penstock.dialects.refusals import refusal_as_told
 from penstock.dialects.registry import CODECS, DIALECTS, EMBEDDING_CALLERS, EMBEDDING_TARGETS
@@ -100,6 +101,7 @@ class Translated:
         self.dropped = tuple(dict.fromkeys((*left_out, *encoded.dropped)))
         is_events = streaming and heading.form != "list"
         self.content_type: str | None = self._into.stream_type if is_events else self._into.content_type
+        self._ends_with_words = caller.surface in END_WITH_WORDS and target.surface == "generateContent"
         self._caller, self._heading = caller, heading
 
     def said(self, number: int) -> Call:
@@ -114,11 +116,14 @@ class Translated:
 
     def _read(self, body: bytes) -> Answer:
         answer = self._from.decode_answer(body)
+        answer = ending_with_words(answer) if self._ends_with_words else answer
         answer = as_named(answer, self._names) if self._names else answer
         return as_text(answer) if self._is_answered_by_tool else answer
 
     def _decoder(self) -> StreamDecoder:
         decoder: StreamDecoder = self._from.decoder()
+        if self._ends_with_words:
+            decoder = EndingWithWords(decoder)
         if self._names:
             decoder = AsNamed(decoder, self._names)
         return AsText(decoder) if self._is_answered_by_tool else decoder
