@@ -33,21 +33,22 @@ def wrapped(call: ToolCall) -> ToolCall:
 
 
 class Wrapping:
-    """The events of one part after the other, with calls of free text as calls of functions."""
+    """The events of one part after the other, with calls of free text as calls of functions. `is_within`: such a call
+    is being told."""
 
     def __init__(self) -> None:
-        self._is_within = False
+        self.is_within = False
 
     def take(self, event: PartEvent) -> list[PartEvent]:
         if isinstance(event, PartBegin) and isinstance(event.part, ToolCall) and event.part.custom:
-            self._is_within = True
+            self.is_within = True
             begun = structs.replace(event.part, arguments="", custom=False)
             opening = f'{{"{INPUT}":"{json_text(event.part.arguments)[1:-1]}'
             return [PartBegin(event.choice, event.index, begun), PartDelta(event.choice, event.index, opening)]
-        if self._is_within and isinstance(event, PartDelta):
+        if self.is_within and isinstance(event, PartDelta):
             return [structs.replace(event, text=json_text(event.text)[1:-1])]
-        if self._is_within and isinstance(event, PartEnd):
-            self._is_within = False
+        if self.is_within and isinstance(event, PartEnd):
+            self.is_within = False
             return [PartDelta(event.choice, event.index, '"}'), event]
         return [event]
 

@@ -25,13 +25,15 @@ class InTurn:
 
     def take(self, event: PartEvent) -> list[PartEvent]:
         """What can be told now. Of a part that has ended nothing but what it cites can be told any more."""
+        if isinstance(event, PartDelta) and event.index == self._open and not self._wrapping.is_within:
+            return [event]  # nearly all are
         if event.index in self._ended:
             return [event] if isinstance(event, PartMore) and event.citation is not None else []
         if self._open is not None and event.index != self._open:
             self._waiting.append(event)
             return []
         told: list[PartEvent] = [event]
-        self._go_on(event.index, told)
+        self._go_on(event.index, is_over=isinstance(event, PartEnd))
         while self._open is None and self._waiting:
             told += self._next()
         return [each for one in told for spoken in _spoken(one) for each in self._wrapping.take(spoken)]
@@ -39,18 +41,17 @@ class InTurn:
     def _next(self) -> list[PartEvent]:
         """What has come of the part that is next in turn."""
         waiting, self._waiting = self._waiting, []
-        self._open = waiting[0].index
+        index = waiting[0].index
         told: list[PartEvent] = []
         for event in waiting:
-            (told if event.index == self._open else self._waiting).append(event)
-        self._go_on(told[0].index, told)
+            (told if event.index == index else self._waiting).append(event)
+        self._go_on(index, is_over=any(isinstance(event, PartEnd) for event in told))
         return told
 
-    def _go_on(self, index: int, told: list[PartEvent]) -> None:
-        self._open = index
-        if any(isinstance(event, PartEnd) for event in told):
+    def _go_on(self, index: int, *, is_over: bool) -> None:
+        self._open = None if is_over else index
+        if is_over:
             self._ended.add(index)
-            self._open = None
 
 
 def _spoken(event: PartEvent) -> list[PartEvent]:

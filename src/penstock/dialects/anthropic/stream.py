@@ -369,14 +369,14 @@ class Encoder:
     # -- blocks -----------------------------------------------------------------------------------------------------
 
     def _write(self, event: PartEvent) -> bytes:
+        if isinstance(event, PartDelta):
+            return self._grow(event.text)
         if isinstance(event, PartBegin):
             return self._start_block(event)
         if isinstance(event, PartMore) and event.citation is not None:
             return self._cite(event.index, event.citation)
         if self._part is None:  # a part that the API has no block for
             return b""
-        if isinstance(event, PartDelta):
-            return self._grow(event.text)
         return self._stop_block() if isinstance(event, PartEnd) else self._add(event)
 
     def _start_block(self, event: PartBegin) -> bytes:
@@ -404,15 +404,16 @@ class Encoder:
 
     def _grow(self, text: str) -> bytes:
         part = self._part
+        if isinstance(part, Text):  # nearly all are
+            return _DELTA % (self._index, b"text_delta", b'"text"', _json(text))
         if isinstance(part, ToolCall):
             kind, name = b"input_json_delta", b'"partial_json"'
         elif isinstance(part, Thinking):
             kind, name = b"thinking_delta", b'"thinking"'
-        elif isinstance(part, Text | Refusal):
+        elif isinstance(part, Refusal):
             kind, name = b"text_delta", b'"text"'
-            if isinstance(part, Refusal):
-                self._refusal.append(text)
-        else:
+            self._refusal.append(text)
+        else:  # a part that the API has no block for
             return b""
         return self._told_thinking() + _DELTA % (self._index, kind, name, _json(text))
 

@@ -322,14 +322,14 @@ class Encoder:
         return _frame("messageStop", stop) + _frame("metadata", report_of(usage, tier))
 
     def _write(self, event: PartEvent) -> bytes:
+        if isinstance(event, PartDelta):
+            return b"" if self._part is None else self._delta(_grown(self._part, event.text))
         if isinstance(event, PartBegin):
             return self._start(event.index, event.part)
         if isinstance(event, PartMore) and event.citation is not None:
             return self._cite(event.index, event.citation)
         if self._part is None:  # a part that the API has no block for
             return b""
-        if isinstance(event, PartDelta):
-            return self._delta(_grown(self._part, event.text))
         return self._stop() if isinstance(event, PartEnd) else self._add(event)
 
     def _start(self, index: int, part: Part) -> bytes:
