@@ -218,7 +218,8 @@ class Attempt:
         reading = passage.dialect.read(body)
         if reading.error is not None:
             raise self._told(self._refused(reading, response, body))
-        self._at.reported = reading.usage  # owed, whether or not the answer can be told
+        if not reading.hostile:
+            self._at.reported = reading.usage  # owed, whether or not the answer can be told
         self._tier = reading.service_tier or self._tier
         answer = await beside(len(body), passage.answer, body)
         self._complete(reading, -(-len(body) // 4))
