@@ -172,6 +172,7 @@ def test_migrate_says_what_it_did_and_what_there_is_to_do(
     run = Gateway(tmp_path, {}).run
     behind = run("migrate", "--check", "-c", str(file))
     assert (behind.returncode, behind.stdout) == (1, "") and behind.stderr.startswith("penstock: the store is ")
+    assert behind.stderr.rstrip().endswith(("penstock migrate brings it there", "and so does penstock serve"))
     done = run("migrate", "-c", str(file))
     assert (done.returncode, done.stdout) == (0, f"the store is at revision {newest_revision()}; it was empty\n"), (
         done.stderr

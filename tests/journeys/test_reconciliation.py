@@ -58,6 +58,7 @@ def test_what_cannot_be_reconciled_is_a_usage_error(lab: Lab) -> None:
         (["export.csv", "--provider", "lab", "--format", "openai"], "this is no openai export"),
         (["export.csv", "--provider", "lab", "--tolerance", "-1"], "--tolerance takes"),
         (["export.csv", "--provider", "lab", "--rename", "big"], "--rename takes"),
+        (["export.csv", "--provider", "leb"], "there is no provider 'leb'"),
     ):
         refused = lab.gateway.run("ledger", "reconcile", *words)
         assert refused.returncode == 2, words

@@ -16,7 +16,7 @@ from penstock.config.loading import load
 from penstock.errors import ConfigFaults
 from penstock.store.claim import reason
 from penstock.store.engine import control_engine, database_url
-from penstock.store.migrate import newest_revision, revision, upgrade
+from penstock.store.migrate import newest_revision, require_known, revision, upgrade
 
 EXIT_FAULTY = 2
 
@@ -44,7 +44,9 @@ def migrate(
     except (SQLAlchemyError, OSError) as error:
         raise CommandFailed(f"the store cannot be used: {reason(error)}") from None
     if check and before != after:
-        raise CommandFailed(f"the store is {_at(before)}, this release is at revision {after}")
+        raise CommandFailed(
+            f"the store is {_at(before)}, this release is at revision {after}: penstock migrate brings it there"
+        )
     print_line(f"the store is at revision {after}" + ("" if before == after else f"; it was {_at(before)}"))
 
 
@@ -53,6 +55,7 @@ async def _migrate(url: URL, check: bool) -> tuple[str | None, str]:
     engine = control_engine(url)
     try:
         before = await revision(engine)
+        require_known(before)
         return before, newest_revision() if check else await upgrade(engine)
     finally:
         await engine.dispose()

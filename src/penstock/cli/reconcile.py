@@ -60,7 +60,10 @@ def reconcile(
     client = AdminClient.from_environment()
     rows = client.get("/usage", query)["rows"]
     known = rows if last else [row for row in rows if row["day"] <= days[-1]]
-    found = compare(read_usage(known, provider, chosen), chosen, allowed)
+    ours = read_usage(known, provider, chosen)
+    if not ours and provider not in {item["name"] for item in client.items("/providers")}:
+        raise CommandFailed(f"there is no provider {provider!r}, nor were there calls to one of that name", 2)
+    found = compare(ours, chosen, allowed)
     beyond = [each for each in found if each.beyond]
     shown = found if everything else beyond
     advice = list(_advice(beyond, provider, client))

@@ -1,27 +1,43 @@
 """What is allowed and probably not meant: warnings about a file that has no fault."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from ipaddress import ip_address
+from typing import NamedTuple
 
 from penstock.config.environment import resolve_secret, vault_name
 from penstock.config.settings import Config, DeclaredLimit, DeclaredModel
 from penstock.config.values import nanousd, shown
 from penstock.domain.money import line_cost_nanousd, usd
-from penstock.domain.policy import QUANTUM_TOKENS
+from penstock.domain.policy import METERED_UNITS, QUANTUM_TOKENS
 from penstock.errors import ConfigError
 
 CALLER_WRITTEN = ("user", "customer")
 LARGE_SHARE_PERCENT = 5
 
 
-def advise(config: Config) -> list[str]:
-    """One sentence per warning, in the order of the file."""
+class Output(NamedTuple):
+    """What one target's output costs, per million tokens, and the most tokens of one answer; None: not known."""
+
+    price_nanousd: int | None
+    most: int | None
+
+
+Outputs = Callable[[DeclaredModel], Iterable[Output]]
+
+
+def declared_output(model: DeclaredModel) -> list[Output]:
+    """As far as the file itself says."""
+    return [Output(None if model.price is None else nanousd(model.price.output), model.max_output)]
+
+
+def advise(config: Config, outputs: Outputs = declared_output) -> list[str]:
+    """One sentence per warning, in the order of the file. `outputs`: what is known of an alias's targets."""
     return [
         *_exposed(config),
         *_hasty(config),
         *_unresolved(config),
         *_unbounded_each(config),
-        *_coarse_limits(config),
+        *_coarse_limits(config, outputs),
         *_idle_downgrades(config),
     ]
 
@@ -76,21 +92,23 @@ def _encloses(outer: DeclaredLimit, inner: DeclaredLimit) -> bool:
     return same and outer.match.items() <= inner.match.items()
 
 
-def _coarse_limits(config: Config) -> Iterator[str]:
-    """Dollar limits of which one hold takes a large share, as far as the file's own prices tell: a worst case of a
-    strict one, a stream's quantum of a metered one."""
+def _coarse_limits(config: Config, outputs: Outputs) -> Iterator[str]:
+    """Limits of which one hold's output takes a large share: a worst case of a strict one, a stream's quantum of a
+    metered one."""
     for limit in config.limits:
-        if limit.unit != "usd" or limit.mode == "observe":
+        if limit.unit not in METERED_UNITS or limit.mode == "observe":
             continue
         strict = limit.mode == "strict"
-        held = [_held_output(model, strict) for model in config.models if _may_count(limit, model)]
-        most, name = max(held, default=(0, ""))
+        counted = [model for model in config.models if _may_count(limit, model)]
+        most, name = max([(_held_output(limit, outputs(model)), model.name) for model in counted], default=(0, ""))
         if most * 100 > limit.amount * LARGE_SHARE_PERCENT:
             call = "call without a cap of its own" if strict else f"stream ({QUANTUM_TOKENS} tokens at a time)"
             cure = "lower its max_output, or make the limit metered if its callers stream"
+            money = limit.unit == "usd"
+            share = f"{usd(most)} of {usd(limit.amount)} USD" if money else f"{most} of {limit.amount} {limit.unit}"
             yield (
-                f"limits.{limit.name}: one {call} to {shown(name)} holds {usd(most)} of {usd(limit.amount)} USD, more "
-                f"than {LARGE_SHARE_PERCENT} %; {cure if strict else 'raise the amount, or expect streams to be cut'}"
+                f"limits.{limit.name}: one {call} to {shown(name)} holds {share}, more than {LARGE_SHARE_PERCENT} %; "
+                f"{cure if strict else 'raise the amount, or expect streams to be cut'}"
             )
 
 
@@ -116,12 +134,16 @@ def _counts_model(limit: DeclaredLimit, name: str, config: Config) -> bool:
     return "model" not in limit.match and limit.match.get("provider") in {None, name.partition("/")[0]}
 
 
-def _held_output(model: DeclaredModel, strict: bool) -> tuple[int, str]:
-    """The dearest output that is held for one call, in nano-USD, and the alias."""
-    tokens = model.max_output if strict else min(QUANTUM_TOKENS, model.max_output or QUANTUM_TOKENS)
-    if model.price is None or tokens is None:
-        return 0, model.name
-    return line_cost_nanousd(tokens, nanousd(model.price.output)), model.name
+def _held_output(limit: DeclaredLimit, outputs: Iterable[Output]) -> int:
+    """The most output that is held for one call, in the limit's unit, as far as it is known."""
+    held = [0]
+    for output in outputs:
+        tokens = output.most if limit.mode == "strict" else min(QUANTUM_TOKENS, output.most or QUANTUM_TOKENS)
+        if tokens is not None and limit.unit != "usd":
+            held.append(tokens)
+        elif tokens is not None and output.price_nanousd is not None:
+            held.append(line_cost_nanousd(tokens, output.price_nanousd))
+    return max(held)
 
 
 def _may_count(limit: DeclaredLimit, model: DeclaredModel) -> bool:

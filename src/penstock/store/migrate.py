@@ -48,11 +48,17 @@ def revision_of(connection: Connection) -> str | None:
     """The revision of the database; None before the first migration. Raises StoreTooNew where a later release wrote
     it."""
     present = _present(connection)
+    require_known(present)
+    return present
+
+
+def require_known(present: str | None) -> None:
+    """Raises StoreTooNew for a revision that this release does not know."""
     if present is not None and not is_known(present):
         raise StoreTooNew(
-            f"the database is at revision {present}, which a later release wrote; this one knows {newest_revision()}"
+            f"the database is at revision {present}, which a later release wrote; this one knows {newest_revision()}: "
+            "install that release, or restore the backup from before the upgrade"
         )
-    return present
 
 
 def upgrade_to(connection: Connection, target: str) -> None:

@@ -41,6 +41,17 @@ def test_check_answers_in_json(command: Command) -> None:
     }
 
 
+def test_what_the_catalogue_knows_of_a_model_is_looked_at_as_well(command: Command, tmp_path: Path) -> None:
+    path = tmp_path / "penstock.yaml"
+    path.write_text(
+        "providers: [{name: openai, kind: openai}]\n"
+        "models: [{name: big, targets: [{provider: openai, model: gpt-4.1}]}]\n"
+        "limits: [{name: daily, unit: usd, amount: 1, per: day}, {name: monthly, unit: usd, amount: 900, per: month}]\n"
+    )
+    (warning,) = json.loads(command("check", "--json", "-c", str(path)).out)["warnings"]
+    assert warning.startswith("limits.daily: one call without a cap of its own to 'big' holds 0.262144 of 1 USD")
+
+
 def test_the_file_may_be_named_by_the_environment(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PENSTOCK_CONFIG", str(GOLDENS / "valid_minimal.yaml"))
     assert command("check").code == 0

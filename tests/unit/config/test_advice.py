@@ -41,6 +41,15 @@ def test_one_quantum_over_five_percent_of_a_metered_limit_is_warned_of(tmp_path:
     assert "one stream (1000 tokens at a time) to 'm' holds 0.01 of 0.19 USD" in warning
 
 
+@pytest.mark.parametrize("unit", ["tokens", "output_tokens"])
+def test_limits_on_tokens_are_looked_at_too(tmp_path: Path, unit: str) -> None:
+    limits = f"limits: [{{match: {{team: growth}}, unit: {unit}, amount: 20000, per: day}}]\n"
+    assert _advice(tmp_path, _models(1_000) + limits) == []
+    (warning,) = _advice(tmp_path, _models(1_001) + limits)
+    assert f"holds 1001 of 20000 {unit}, more than 5 %" in warning
+    assert _advice(tmp_path, _models(1_001) + limits.replace(unit, "input_tokens")) == []
+
+
 @pytest.mark.parametrize("limit", ["mode: observe", "match: {model: other}"])
 def test_a_limit_that_does_not_hold_it_is_not_warned_of(tmp_path: Path, limit: str) -> None:
     other = _models(10_001).rstrip("]\n") + ", {name: other, targets: [{provider: sim, model: y}]}]\n"
