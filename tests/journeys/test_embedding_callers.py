@@ -36,6 +36,7 @@ TARGETS = {
     "at-vertex-text": ("cloud", "text-embedding-005"),
     "at-cohere": ("maker", "embed-v4.0"),
     "at-titan": ("aws", "amazon.titan-embed-text-v2:0"),
+    "at-nova": ("aws", "amazon.nova-2-multimodal-embeddings-v1:0"),
     "at-bedrock-cohere": ("aws", "cohere.embed-v4:0"),
 }
 
@@ -108,6 +109,10 @@ def _made(path: str, asked: dict[str, Any]) -> tuple[list[str], dict[str, Any], 
     if "inputText" in asked:
         text = asked["inputText"]
         return [text], {"embedding": vector(text), "inputTextTokenCount": TOKENS}, []
+    if "singleEmbeddingParams" in asked:
+        text = asked["singleEmbeddingParams"].get("text", {}).get("value", "")
+        told = {"embeddings": [{"embeddingType": "TEXT", "embedding": vector(text)}]}
+        return [text], told, [("x-amzn-bedrock-input-token-count", str(TOKENS))]
     texts = asked.get("texts") or ["".join(p.get("text", "") for p in one["content"]) for one in asked["inputs"]]
     told = {"id": "made", "texts": texts, "response_type": "embeddings_by_type"}
     told["embeddings"] = {kind: [vector(text) for text in texts] for kind in asked.get("embedding_types", ["float"])}
@@ -199,7 +204,7 @@ def test_openais_client_gets_its_base64_from_every_vendor(stage: Stage) -> None:
             made = {row.index: row.embedding for row in told.data}
             assert made == {at: as_32_bits(vector(text)) for at, text in enumerate(TEXTS)}
             assert told.usage.prompt_tokens == told.usage.total_tokens == 2 * TOKENS
-            assert len(makers.received) == (2 if model == "at-titan" else 1)
+            assert len(makers.received) == (2 if model in ("at-titan", "at-nova") else 1)
             _settled(gateway, raw.headers["x-request-id"], 2)
 
 
@@ -228,13 +233,18 @@ def test_coheres_client_gets_embeddings_from_every_vendor(stage: Stage) -> None:
             _settled(gateway, raw.headers["x-request-id"], 2)
 
 
-def test_amazons_client_gets_embeddings_from_every_vendor_in_both_bodies_that_it_may_send(stage: Stage) -> None:
+def test_amazons_client_gets_embeddings_from_every_vendor_in_every_body_that_it_may_send(stage: Stage) -> None:
     _, gateway = stage
     with closing(_aws(gateway)) as client:
         for model in TARGETS:
             told = client.invoke_model(modelId=model, body=json.dumps({"inputText": "three"}))
             body = json.loads(told["body"].read())
             assert (body["embedding"], body["inputTextTokenCount"]) == (vector("three"), TOKENS)
+            _settled(gateway, told["ResponseMetadata"]["HTTPHeaders"]["x-request-id"], 1)
+            params = {"embeddingPurpose": "TEXT_RETRIEVAL", "text": {"truncationMode": "END", "value": "three"}}
+            told = client.invoke_model(modelId=model, body=json.dumps({"singleEmbeddingParams": params}))
+            (made,) = json.loads(told["body"].read())["embeddings"]
+            assert made == {"embeddingType": "TEXT", "embedding": vector("three")}
             _settled(gateway, told["ResponseMetadata"]["HTTPHeaders"]["x-request-id"], 1)
             asked = {"texts": TEXTS, "input_type": "search_query", "embedding_types": ["float"]}
             told = client.invoke_model(modelId=model, body=json.dumps(asked))
@@ -281,6 +291,10 @@ def test_each_vendor_is_told_in_its_own_words_what_the_vectors_are_for_and_how_l
     assert dropped == "user"
     assert said["at-bedrock-cohere"][0] == {**of_cohere, "output_dimension": 256, "truncate": "NONE"}
     assert said["at-titan"] == ({"inputText": "three", "dimensions": 256}, "input_type,truncate,user")
+    nova = {"embeddingPurpose": "GENERIC_RETRIEVAL", "embeddingDimension": 256}
+    asked, dropped = said["at-nova"]
+    nova["text"] = {"truncationMode": "NONE", "value": "three"}
+    assert (asked, dropped) == ({"taskType": "SINGLE_EMBEDDING", "singleEmbeddingParams": nova}, "user")
     assert said["at-openai"] == ({"model": "text-embedding-3-small", "input": "three", **more}, "")
 
 

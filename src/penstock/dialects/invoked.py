@@ -6,6 +6,7 @@ Whose words they are is seen in the body. Which model answers is another matter:
 from penstock.dialects.base import NO_ADDRESS, Address, Call, read_object
 from penstock.dialects.bedrock import InvokeModel
 from penstock.dialects.embeddings.cohere import InvokedCohere
+from penstock.dialects.embeddings.nova import InvokedNova
 from penstock.dialects.embeddings.titan import InvokedTitan
 from penstock.errors import InvalidRequest
 
@@ -18,6 +19,8 @@ class Invoked(InvokeModel):
         fields = read_object(body)
         if "inputText" in fields:
             call, surface = InvokedTitan.parse(body, address), InvokedTitan.surface
+        elif "singleEmbeddingParams" in fields:
+            call, surface = InvokedNova.parse(body, address), InvokedNova.surface
         elif "messages" not in fields and not fields.keys().isdisjoint(("texts", "images", "inputs")):
             call, surface = InvokedCohere.parse(body, address), InvokedCohere.surface
         else:

@@ -9,6 +9,7 @@ from penstock.dialects.completions import Completions
 from penstock.dialects.embeddings.codec import EmbeddingCaller, EmbeddingTarget
 from penstock.dialects.embeddings.cohere import CohereEmbed, InvokedCohere
 from penstock.dialects.embeddings.google import BatchEmbedContents, EmbedContent, Predict
+from penstock.dialects.embeddings.nova import InvokedNova
 from penstock.dialects.embeddings.openai import Embeddings
 from penstock.dialects.embeddings.titan import InvokedTitan
 from penstock.dialects.invoked import Invoked
@@ -33,6 +34,7 @@ DIALECTS: dict[str, Dialect] = {
         bedrock.Converse(),
         Invoked(),
         InvokedTitan(),
+        InvokedNova(),
         InvokedCohere(),
         bedrock.CountTokens(),
         bedrock.CountTokens("invoke.count_tokens"),
@@ -67,6 +69,7 @@ EMBEDDING_CALLERS: dict[str, EmbeddingCaller] = {
     BatchEmbedContents.surface: BatchEmbedContents.codec,
     CohereEmbed.surface: CohereEmbed.codec,
     InvokedTitan.surface: InvokedTitan.codec,
+    InvokedNova.surface: InvokedNova.codec,
     InvokedCohere.surface: InvokedCohere.codec,
 }
 EMBEDDING_TARGETS: dict[str, EmbeddingTarget] = {
@@ -75,5 +78,6 @@ EMBEDDING_TARGETS: dict[str, EmbeddingTarget] = {
     Predict.surface: Predict.codec,
     CohereEmbed.surface: CohereEmbed.codec,
     InvokedTitan.surface: InvokedTitan.codec,
+    InvokedNova.surface: InvokedNova.codec,
 }
 """Who asks for embeddings in which words, and who makes them."""

@@ -2,16 +2,17 @@
 
 Source: Amazon Bedrock API reference, "Converse", "ConverseStream", "InvokeModel", "InvokeModelWithResponseStream",
 "CountTokens"; User Guide, "Anthropic Claude Messages API" (`anthropic_version`, `anthropic_beta`), "Amazon Titan
-Embeddings", "Cohere Embed v3", "Cohere Embed v4", "Amazon Bedrock API keys". Read 2026-11.
+Embeddings", "Amazon Nova Multimodal Embeddings", "Cohere Embed v3", "Cohere Embed v4", "Amazon Bedrock API keys". Read
+2026-11.
 
 A credential is an access key, `ID:SECRET` or `ID:SECRET:SESSION_TOKEN`, with which requests are signed, or an API key
 of Bedrock's, which is a bearer token. The region is the one in the base URL.
 
 Anthropic's models are served in their own dialect by InvokeModel, whose streams have each event of theirs, as base64,
 in a frame of Amazon's binary event stream; to callers of Messages they are told as the event stream that the dialect
-has. Models that make embeddings are served by InvokeModel as well, each in its maker's dialect: Amazon's Titan, and
-Cohere's, which count what they billed in a header (`x-amzn-bedrock-input-token-count`), from where it is told in the
-body as Cohere itself does. Everything else is served by Converse. The reference does not say whether closing a stream
+has. Models that make embeddings are served by InvokeModel as well, each in its maker's dialect: Amazon's Titan, Nova
+and Cohere's. What was billed is counted in a header (`x-amzn-bedrock-input-token-count`), and is told in the body where
+the dialect has it there. Everything else is served by Converse. The reference does not say whether closing a stream
 stops the bill.
 """
 
@@ -37,6 +38,11 @@ _ACCESS_KEY = re.compile(r"(A[A-Z0-9]{15,127}):([^:\s]+)(?::(\S+))?")
 _NOT_TAKEN = (b"security token", b"signature", b"Signature", b"API Key is valid", b"API key is valid")
 """What Bedrock says of a credential that it does not take (AWS, "Common Errors")."""
 _BILLED = "x-amzn-bedrock-input-token-count"
+_BILLED_IN = {
+    **dict.fromkeys(("cohere.embed", "invoke.cohere"), ("meta", "billed_units", "input_tokens")),
+    "invoke.nova": ("inputTokenCount",),
+}
+"""Where the dialects of models whose answers do not count their tokens have them."""
 _NAMES_THE_CLIENT = "claude-code-"
 """How a beta begins that says who calls; Bedrock refuses what it does not know."""
 
@@ -57,6 +63,8 @@ class Bedrock:
             return ("cohere.embed", "invoke.cohere")
         if "titan-embed-text" in model:
             return ("invoke.titan",)
+        if "nova" in model and "embedding" in model:
+            return ("invoke.nova",)
         return ("converse", "converse.count_tokens")
 
     def output_cap_field(self, surface: str) -> str:
@@ -93,25 +101,28 @@ class Bedrock:
         is_stream = (header(headers, "content-type") or "").startswith(eventstream.CONTENT_TYPE)
         if outgoing.surface == "messages" and is_stream:
             return Unpacked()
-        if outgoing.surface in ("cohere.embed", "invoke.cohere") and (billed := header(headers, _BILLED)) is not None:
-            return Billed(billed)
+        billed = header(headers, _BILLED) or ""
+        if outgoing.surface in _BILLED_IN and billed.isascii() and billed.isdigit() and len(billed) < 16:
+            return Billed(_BILLED_IN[outgoing.surface], int(billed))
         return None
 
 
 class Billed:
-    """An answer of Cohere's, which comes whole, with the tokens that a header says were billed."""
+    """An answer that comes whole, with the tokens that a header says were billed, at the `place` where its dialect has
+    them."""
 
     content_type = "application/json"
 
-    def __init__(self, tokens: str) -> None:
-        self._tokens = int(tokens) if tokens.isascii() and tokens.isdigit() and len(tokens) < 16 else None
+    def __init__(self, place: tuple[str, ...], tokens: int) -> None:
+        self._name = place[0]
+        self._told: Any = tokens
+        for name in reversed(place[1:]):
+            self._told = {name: self._told}
 
     def feed(self, data: bytes) -> bytes:
-        if self._tokens is None or b'"embeddings"' not in data:
+        if b'"embeddings"' not in data:
             return data
-        fields = members_of(data)
-        fields.setdefault("meta", Raw(encode_object({"billed_units": {"input_tokens": self._tokens}})))
-        return encode_object(fields)
+        return encode_object({self._name: self._told, **members_of(data)})
 
     def close(self) -> None:
         """There is nothing that could be cut."""
@@ -134,7 +145,7 @@ def _host(origin: Origin) -> str:
 def _operation(outgoing: Outgoing) -> str:
     if outgoing.surface.endswith("count_tokens"):
         return "count-tokens"
-    if outgoing.surface in ("cohere.embed", "invoke.cohere", "invoke.titan"):
+    if outgoing.surface in ("cohere.embed", "invoke.cohere", "invoke.titan", "invoke.nova"):
         return "invoke"
     if outgoing.surface in ("messages", "invoke"):
         return "invoke-with-response-stream" if outgoing.streaming else "invoke"

@@ -90,6 +90,23 @@ def test_vectors_of_openais_dialect_come_in_the_order_of_the_inputs() -> None:
         way.answer(json.dumps({"data": rows}).encode())
 
 
+def test_nova_makes_an_embedding_of_one_text_or_of_one_image() -> None:
+    picture = {"inlineData": {"mimeType": "image/png", "data": "AAAA"}}
+    way = passage("embedContent", {"content": {"parts": [picture]}}, "invoke.nova")
+    image = {"format": "png", "source": {"bytes": "AAAA"}}
+    params = {"embeddingPurpose": "GENERIC_INDEX", "image": image}
+    assert sent(way) == {"taskType": "SINGLE_EMBEDDING", "singleEmbeddingParams": params}
+    assert way.call.images == 1
+    with pytest.raises(UnsupportedByTarget, match="one text or of one image"):
+        passage("embedContent", {"content": {"parts": [{"text": "a"}, picture]}}, "invoke.nova")
+    back = passage("invoke", {"singleEmbeddingParams": params}, "batchEmbedContents")
+    assert sent(back)["requests"][0]["content"]["parts"] == [picture]
+    elsewhere = {"singleEmbeddingParams": {"text": {"source": {"s3Location": {"uri": "s3://a/b"}}}}}
+    with pytest.raises(UnsupportedByTarget):
+        passage("invoke", elsewhere, "batchEmbedContents")
+    assert passage("invoke", elsewhere, "invoke.nova").call.unseen
+
+
 def test_who_asks_bedrock_for_no_type_gets_a_plain_list() -> None:
     way = passage("invoke", {"texts": ["a"], "input_type": "clustering"}, "invoke.titan")
     told = json.loads(way.answer(b'{"embedding":[1],"inputTextTokenCount":2}'))
@@ -109,6 +126,8 @@ def test_who_asks_bedrock_for_no_type_gets_a_plain_list() -> None:
         ("predict", {"predictions": [{"embeddings": {"statistics": {"token_count": 2}}}] * 2}, Usage(input=4)),
         ("predict", {"predictions": [{"embeddings": {"statistics": {"token_count": "x"}}}]}, None),
         ("invoke.titan", {"embedding": [1], "inputTextTokenCount": True}, None),
+        ("invoke.nova", {"embeddings": [], "inputTokenCount": 5}, Usage(input=5)),
+        ("invoke.nova", {"embeddings": [], "inputTokenCount": -5}, None),
     ],
 )
 def test_only_what_can_be_true_is_believed(surface: str, told: Any, usage: Usage | None) -> None:

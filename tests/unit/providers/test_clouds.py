@@ -197,9 +197,11 @@ def test_what_a_header_says_was_billed_is_told_in_the_body() -> None:
     assert told["meta"] == {"billed_units": {"input_tokens": 7}}
     assert reframer.feed(b'{"message":"no"}') == b'{"message":"no"}'
     for hostile in ("-1", "1e3", "", "9" * 20):
-        doubtful = BEDROCK.reframer(outgoing, [("x-amzn-bedrock-input-token-count", hostile)])
-        assert doubtful is not None
-        assert doubtful.feed(b'{"embeddings":[]}') == b'{"embeddings":[]}'
+        assert BEDROCK.reframer(outgoing, [("x-amzn-bedrock-input-token-count", hostile)]) is None
+    nova = BEDROCK.reframer(outgoing._replace(surface="invoke.nova"), [("x-amzn-bedrock-input-token-count", "7")])
+    assert nova is not None
+    assert json.loads(nova.feed(b'{"embeddings":[]}')) == {"embeddings": [], "inputTokenCount": 7}
+    assert json.loads(nova.feed(b'{"embeddings":[],"inputTokenCount":3}'))["inputTokenCount"] == 3
     assert BEDROCK.reframer(outgoing, []) is None
     assert BEDROCK.reframer(Outgoing("invoke.titan", b"{}", "m"), [("x-amzn-bedrock-input-token-count", "7")]) is None
 

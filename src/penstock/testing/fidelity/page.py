@@ -46,7 +46,7 @@ What a vendor that is asked in each dialect is told of a request for embeddings 
 go to vendors of OpenAI's dialect alone (400 `unsupported_by_target` elsewhere). `base64` is packed by the gateway from
 the vendor's own digits, and more inputs than a vendor takes in one call go in several: see
 [api.md](api.md#embeddings). Vertex is asked in `batchEmbedContents` for Gemini's models and in `predict` for others,
-Bedrock in `cohere.embed` for Cohere's and in `invoke.titan` for Amazon's.
+Bedrock in `cohere.embed` for Cohere's, in `invoke.titan` and `invoke.nova` for Amazon's.
 
 """
 
