@@ -16,6 +16,7 @@ from penstock.testing.fidelity.judge import Judged, Verdict
 
 TARGETS = tuple(EMBEDDING_TARGETS)
 _BASE = EmbeddingRequest("any", "embedder", (text_input("A river."),))
+_IMAGE = Media("image", "image/png", "AAAA")
 _CALLER = DIALECTS["embeddings"]
 
 
@@ -62,10 +63,11 @@ FEATURES = (
     Feature("cut a long input at its start", structs.replace(_BASE, cut="start"), lambda asked: asked.cut, "truncate"),
     Feature("cut a long input at its end", structs.replace(_BASE, cut="end"), lambda asked: asked.cut, "truncate"),
     Feature("refuse a long input", structs.replace(_BASE, cut="none"), lambda asked: asked.cut, "truncate"),
+    Feature("an image", structs.replace(_BASE, inputs=(Input((_IMAGE,)),)), lambda asked: asked.inputs[0].parts),
     Feature(
-        "an image",
-        structs.replace(_BASE, inputs=(Input((Text("A river."), Media("image", "image/png", "AAAA"))),)),
-        lambda asked: len(asked.inputs[0].parts),
+        "a text and an image as one",
+        structs.replace(_BASE, inputs=(Input((Text("A river."), _IMAGE)),)),
+        lambda asked: asked.inputs[0].parts,
     ),
     Feature("the end user", structs.replace(_BASE, user="u-1"), lambda asked: asked.user, "user"),
 )
