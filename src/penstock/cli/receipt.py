@@ -71,9 +71,10 @@ def _attempt(attempt: dict[str, Any]) -> list[Any]:
     return [*(attempt[column] for column in columns), dollars(attempt["cost_nanousd"])]
 
 
-def _downgrade(made: dict[str, str]) -> str:
+def _downgrade(made: dict[str, Any]) -> str:
     refused = f"; that was refused: {made['refused']}" if "refused" in made else ""
-    return f"from {made['from']} to {made['to']} by limit {made['limit']}{refused}"
+    steps = ", ".join(f"to {step['to']} by limit {step['limit']}" for step in (made, *made.get("then", ())))
+    return f"from {made['from']} {steps}{refused}"
 
 
 def _charge(charge: dict[str, Any]) -> list[Any]:

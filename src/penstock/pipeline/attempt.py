@@ -8,6 +8,7 @@ from typing import NamedTuple, TypeVar
 from msgspec import Struct, structs
 
 from penstock.admission import deprecation
+from penstock.admission.downgrade import limits_of
 from penstock.catalog.cost import cost
 from penstock.dialects import eventstream
 from penstock.dialects.base import Call, Reading, Tee
@@ -342,7 +343,7 @@ class Attempt:
         if self._exchange.deprecation is not None:
             headers += deprecation.headers(self._exchange.deprecation)
         if (downgrade := self._exchange.decision.get("downgrade")) is not None:
-            headers.append((b"x-penstock-downgraded", downgrade["limit"].encode()))
+            headers.append((b"x-penstock-downgraded", ",".join(limits_of(downgrade)).encode()))
         return headers
 
     def _passed_on(self, response: UpstreamResponse) -> list[tuple[bytes, bytes]]:

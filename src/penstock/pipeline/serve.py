@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 
 from penstock.admission import deprecation, idempotency
 from penstock.admission.admit import dimensions, enter, find_alias, refuse_killed
-from penstock.admission.downgrade import taking_over
+from penstock.admission.downgrade import MAX_HANDOVERS, hand_over, taking_over
 from penstock.dialects.base import Spoken
 from penstock.dialects.translation import Passages
 from penstock.domain.exchange import Exchange
@@ -109,26 +109,29 @@ def _record_refusal(gateway: Gateway, exchange: Exchange, error: BaseException) 
 
 
 async def _answer(gateway: Gateway, exchange: Exchange, passages: Passages) -> Reply:
-    """The answer of the model that was asked for, or of the one that takes over, once, when a limit denies the call and
-    names it. Whatever keeps that one from being sent to, the caller is told of the first denial."""
-    try:
-        return await _first_answer(gateway, exchange, passages)
-    except GatewayError as error:
-        asked, alias, denied = exchange.alias, taking_over(gateway.snapshot, exchange, error), error
-        if asked is None or alias is None or denied.denial is None:
-            raise
-    downgrade = {"limit": denied.denial.limit.name, "from": asked.name, "to": alias.name}
-    exchange.decision["downgrade"] = downgrade
-    exchange.alias, exchange.dims["model"], replaced = alias, alias.name, exchange.dims.pop("replaced", None)
-    try:
-        return await _first_answer(gateway, exchange, passages)
-    except GatewayError as error:
-        if isinstance(error, UpstreamError | StoreUnavailable):
-            raise
-        exchange.alias, exchange.dims["model"] = asked, asked.name
-        exchange.dims |= {} if replaced is None else {"replaced": replaced}
-        downgrade["refused"] = error.code
-        raise denied from None
+    """The answer of the model that was asked for, or of the one that takes over when a limit denies the call and names
+    it; a limit that denies that one may name the next. Whatever keeps the last of them from being sent to, the caller
+    is told of the first denial."""
+    asked, replaced = exchange.alias, exchange.dims.get("replaced")
+    denials: list[GatewayError] = []
+    tried = {asked.name if asked else ""}
+    while True:
+        try:
+            return await _first_answer(gateway, exchange, passages)
+        except GatewayError as error:
+            if denials and isinstance(error, UpstreamError | StoreUnavailable):
+                raise
+            alias = taking_over(gateway.snapshot, exchange, error)
+            if alias is None or alias.name in tried or len(tried) > MAX_HANDOVERS:
+                if not denials or asked is None:
+                    raise
+                exchange.alias, exchange.dims["model"] = asked, asked.name
+                exchange.dims |= {} if replaced is None else {"replaced": replaced}
+                exchange.decision["downgrade"]["refused"] = error.code
+                raise denials[0] from None
+            denials.append(error)
+        hand_over(exchange, denials[-1], alias)
+        tried.add(alias.name)
 
 
 async def _first_answer(gateway: Gateway, exchange: Exchange, passages: Passages) -> Reply:

@@ -131,7 +131,8 @@ class Metrics(Collector):
         who still makes them."""
         downgrade = event.decision.get("downgrade")
         if downgrade is not None and "refused" not in downgrade:
-            self._downgrades[downgrade["limit"]] = self._downgrades.get(downgrade["limit"], 0) + 1
+            for step in (downgrade, *downgrade.get("then", ())):
+                self._downgrades[step["limit"]] = self._downgrades.get(step["limit"], 0) + 1
         if (alias := event.decision.get("deprecated")) is not None:
             key = (event.team, alias, event.decision["replaced_by"])
             if key not in self._deprecated and len(self._deprecated) >= MAX_SERIES:

@@ -1,6 +1,7 @@
-"""A limit that names another model: the call goes on with it, once, and through every room again."""
+"""A limit that names another model: the call goes on with it, through every room again, and so on a few times."""
 
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -92,16 +93,47 @@ async def test_a_limit_on_all_models_helps_where_the_other_ones_worst_case_fits(
     assert (caller.status, caller.headers["x-penstock-downgraded"]) == (200, "tokens")
 
 
-async def test_there_is_one_downgrade_and_no_chain(plane: Plane) -> None:
-    second = Limit("small", "small-cap", "usd", 1, "day", match=(("model", "small"),), downgrade="tiny")
-    _world(plane, BIG, second)
+SMALL = Limit("small", "small-cap", "usd", 1, "day", match=(("model", "small"),), downgrade="tiny")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_limit_of_the_model_that_takes_over_may_name_the_next(plane: Plane, stream: bool) -> None:
+    _world(plane, BIG, SMALL)
+    caller = await plane.call(streamed() if stream else plain(), model="big", stream=stream)
+    assert (caller.status, caller.headers["x-penstock-model"]) == (200, "tiny-1")
+    assert caller.headers["x-penstock-downgraded"] == "big-cap,small-cap"
+    plane.check()
+    told = plane.last()
+    then = [{"limit": "small-cap", "to": "tiny"}]
+    assert told.decision == {"downgrade": {"limit": "big-cap", "from": "big", "to": "small", "then": then}}
+    assert (told.alias, plane.settled()) == ("tiny", {"dollars": told.cost_nanousd})
+
+
+@pytest.mark.parametrize("last", ["", "big", "tiny"])
+async def test_where_no_model_can_take_over_the_first_denial_is_answered(plane: Plane, last: str) -> None:
+    tiny = Limit("tiny", "tiny-cap", "usd", 1, "day", match=(("model", "tiny"),), downgrade=last)
+    _world(plane, BIG, SMALL, tiny)
     caller = await plane.call(plain(), model="big")
     assert (caller.status, caller.headers["x-penstock-error"]) == (429, "rate_limit_exceeded")
     assert b"big-cap" in caller.body
-    assert plane.last().decision["downgrade"]["refused"] == "insufficient_quota"
-    direct = await plane.call(plain(), model="small")
-    assert (direct.status, direct.headers["x-penstock-model"]) == (200, "tiny-1")
+    told = plane.last()
+    assert (told.alias, told.decision["downgrade"]["refused"]) == ("big", "insufficient_quota")
+    assert not plane.scripts.sent
     plane.check()
+
+
+async def test_a_call_is_handed_on_a_few_times_and_no_more(plane: Plane) -> None:
+    names = [f"m{number}" for number in range(9)]
+    aliases = {name: Alias(name, (Deployment("lab", name, CARD, max_output=100),)) for name in names}
+    limits = [
+        Limit(name, name, "requests", 0, "day", match=(("model", name),), downgrade=following)
+        for name, following in pairwise(names)
+    ]
+    _world(plane, *limits)
+    plane.gateway.snapshot = structs.replace(plane.gateway.snapshot, aliases=aliases)
+    refused = await plane.call(plain(), model="m0")
+    assert refused.status == 429 and len(plane.last().decision["downgrade"]["then"]) == 4
+    assert (await plane.call(plain(), model="m3")).headers["x-penstock-downgraded"] == "m3,m4,m5,m6,m7"
 
 
 @pytest.mark.parametrize(
