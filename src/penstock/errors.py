@@ -31,6 +31,7 @@
     |       |-- UpstreamTimeout        504 upstream_timeout      .phase: connect, first_byte, between_chunks, total
     |       |-- UpstreamReset          502 upstream_reset        the connection broke in the middle
     |       |-- UpstreamMalformed      502 upstream_malformed    not HTTP, or not what the dialect allows
+    |       |-- AnswerFailed           502 upstream_error        the vendor says that the answer came to nothing
     |       |-- UpstreamCredential     502 upstream_credential   the vendor rejected *our* key; never the caller's 401
     |       |-- ContextTooLong         400 context_length_exceeded   the vendor says so
     |       `-- UpstreamRefused        the vendor's own status and body
@@ -228,6 +229,10 @@ class UpstreamReset(UpstreamError):
 
 class UpstreamMalformed(UpstreamError):
     code = "upstream_malformed"
+
+
+class AnswerFailed(UpstreamError):
+    """The model's answer ended in a fault, which is no fault of the call's: the next one may come whole."""
 
 
 class UpstreamCredential(UpstreamError):

@@ -25,7 +25,7 @@ from penstock.domain.chat import (
     ToolCall,
 )
 from penstock.domain.stream import Event, Failed, Finished, PartEnd, PartMore, collect, events_of
-from penstock.errors import UpstreamMalformed
+from penstock.errors import UpstreamError
 
 FINISHES: list[Finish] = [
     *("stop", "stop_sequence", "length", "tool_calls", "content_filter", "refusal", "pause", "context", "error")  # type: ignore[list-item]
@@ -141,7 +141,7 @@ def plain(surface: str, answer: Answer) -> Answer | str:
     codec = CODECS[surface]
     try:
         return as_kept(surface, codec.decode_answer(codec.encode_answer(answer, heading(surface))))
-    except UpstreamMalformed as error:
+    except UpstreamError as error:
         return error.message
 
 

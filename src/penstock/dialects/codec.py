@@ -101,7 +101,7 @@ class Codec(Protocol):
         """Raises `UpstreamMalformed`."""
 
     def encode_answer(self, answer: Answer, heading: Heading) -> bytes:
-        """Raises `UpstreamMalformed` for an answer that failed, where the dialect has no word for that."""
+        """Raises `AnswerFailed` for an answer that failed, where the dialect has no word for that."""
 
     def decoder(self) -> StreamDecoder: ...
 

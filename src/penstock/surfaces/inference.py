@@ -46,7 +46,7 @@ FAREWELL_S = 1.0
 
 _log = logging.getLogger("penstock.inference")
 
-MAY_PASS = frozenset({"internal_error", "upstream_unreachable", "upstream_timeout", "upstream_reset"})
+MAY_PASS = frozenset({"internal_error", "upstream_unreachable", "upstream_timeout", "upstream_reset", "upstream_error"})
 """Errors without a time of their own that may be gone at the next try; the others stay until somebody acts."""
 
 _JSON = (b"content-type", b"application/json")

@@ -12,7 +12,7 @@ from penstock.dialects.eventstream import Frame
 from penstock.dialects.registry import CODECS, CONVERSATIONS, DIALECTS
 from penstock.domain.chat import Answer, Choice, Message, Refusal, Request, Sampling, Text
 from penstock.domain.stream import Event, collect, events_of
-from penstock.errors import UpstreamMalformed
+from penstock.errors import AnswerFailed
 
 REQUEST = Request("", "model-1", (Message("user", (Text("Hi."),)),), max_output=9)
 WORDS = "This was declined by policy."
@@ -132,7 +132,7 @@ MALFORMED = candidate(finishReason="MALFORMED_FUNCTION_CALL", finishMessage="Mal
 
 def test_an_answer_that_ended_in_a_fault_is_an_error_to_callers_of_messages() -> None:
     answer = CODECS["generateContent"].decode_answer(json.dumps(MALFORMED).encode())
-    with pytest.raises(UpstreamMalformed, match=r"Malformed function call: look\("):
+    with pytest.raises(AnswerFailed, match=r"Malformed function call: look\("):
         CODECS["messages"].encode_answer(answer, heading("messages"))
     encoder = CODECS["messages"].encoder(heading("messages"))
     stream = b"".join(map(encoder.encode, events_of(answer)))
@@ -145,7 +145,7 @@ def test_an_answer_that_ended_in_a_fault_is_an_error_to_callers_of_messages() ->
 def test_an_answer_that_is_nothing_but_a_fault_is_an_error_to_callers_of_chat() -> None:
     answer = CODECS["generateContent"].decode_answer(json.dumps(MALFORMED).encode())
     codec = CODECS["chat.completions"]
-    with pytest.raises(UpstreamMalformed, match=r"Malformed function call: look\("):
+    with pytest.raises(AnswerFailed, match=r"Malformed function call: look\("):
         codec.encode_answer(answer, heading("chat.completions"))
     encoder = codec.encoder(heading("chat.completions"))
     stream = b"".join(map(encoder.encode, events_of(answer)))

@@ -403,9 +403,10 @@ async def test_an_answer_that_cannot_be_told_is_an_error_and_owes_what_it_report
     caller = await plane.call(plain(id="1", choices=[FELL]), path="/v1/messages")
     assert (caller.status, json.loads(caller.body)["error"]["type"]) == (502, "api_error")
     assert b"network_error" in caller.body
+    assert caller.headers["retry-after"] == "1"
     plane.check()
     event = plane.last()
-    assert (event.cause, event.error_code, event.cost_basis) == ("failed", "upstream_malformed", "computed")
+    assert (event.cause, event.error_code, event.cost_basis) == ("failed", "upstream_error", "computed")
     assert (event.usage.input, event.usage.output) == (10, 5)
 
 

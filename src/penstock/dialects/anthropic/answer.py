@@ -35,7 +35,7 @@ from penstock.domain.chat import (
 )
 from penstock.domain.stream import Finished
 from penstock.domain.usage import Usage
-from penstock.errors import InvalidRequest, UpstreamMalformed
+from penstock.errors import AnswerFailed, InvalidRequest, UpstreamMalformed
 
 FINISHES: dict[str, Finish] = {
     "end_turn": "stop",
@@ -111,11 +111,11 @@ def explanation_of(at_end: dict[str, Raw]) -> str:
 
 
 def encode_answer(answer: Answer, heading: Heading) -> bytes:
-    """Raises `UpstreamMalformed` for an answer that ended in a fault, for which the API has no reason to stop."""
+    """Raises `AnswerFailed` for an answer that ended in a fault, for which the API has no reason to stop."""
     choice = answer.choices[0] if answer.choices else Choice(())
     is_own = answer.origin == NAME
     if is_fault(choice, has_content=bool(choice.parts)):
-        raise UpstreamMalformed(fault_told(choice))
+        raise AnswerFailed(fault_told(choice))
     refusal = [part.text for part in choice.parts if isinstance(part, Refusal)]
     written = {
         "id": answer.id or heading.id,

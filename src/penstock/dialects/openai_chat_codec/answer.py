@@ -31,7 +31,7 @@ from penstock.dialects.openai_usage import ChatUsage, chat_usage, normalise
 from penstock.dialects.tiers import TOLD_BY_OPENAI
 from penstock.domain.chat import Answer, Choice, Citation, Finish, Media, Part, Refusal, Text, ToolCall
 from penstock.domain.usage import Usage
-from penstock.errors import UpstreamMalformed
+from penstock.errors import AnswerFailed, UpstreamMalformed
 
 _FINISHES: dict[str, Finish] = {
     "stop": "stop",
@@ -213,12 +213,12 @@ def audio_of(audio: Members) -> Media:
 
 
 def encode_answer(answer: Answer, heading: Heading) -> bytes:
-    """The caller's plain answer. Raises `UpstreamMalformed` for one without a word that ended in a fault, for which the
+    """The caller's plain answer. Raises `AnswerFailed` for one without a word that ended in a fault, for which the
     dialect has no reason to finish."""
     is_own = answer.origin == NAME
     first = answer.choices[0] if len(answer.choices) == 1 else None
     if first is not None and not first.parts and is_fault(first, has_content=True):
-        raise UpstreamMalformed(fault_told(first))
+        raise AnswerFailed(fault_told(first))
     members: dict[str, Any] = {
         "id": answer.id or heading.id,
         "object": "chat.completion",
