@@ -114,7 +114,8 @@ def encode_answer(answer: Answer, heading: Heading) -> bytes:
     """Raises `AnswerFailed` for an answer that ended in a fault, for which the API has no reason to stop."""
     choice = answer.choices[0] if answer.choices else Choice(())
     is_own = answer.origin == NAME
-    if is_fault(choice, has_content=bool(choice.parts)):
+    content = [block for part in choice.parts for block in _blocks_of(part, is_own=is_own)]
+    if is_fault(choice, has_content=bool(content)):
         raise AnswerFailed(fault_told(choice))
     refusal = [part.text for part in choice.parts if isinstance(part, Refusal)]
     written = {
@@ -122,7 +123,7 @@ def encode_answer(answer: Answer, heading: Heading) -> bytes:
         "type": "message",
         "role": "assistant",
         "model": heading.model,
-        "content": [block for part in choice.parts for block in _blocks_of(part, is_own=is_own)],
+        "content": content,
         **stop_of(choice, heading.request, choice.extras if is_own else {}, refusal),
         **(answer.extras if is_own else {}),
         "usage": report(answer.usage or Usage(), answer.service_tier),
