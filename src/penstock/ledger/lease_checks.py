@@ -18,7 +18,7 @@ from sqlalchemy import Connection
 from penstock.domain.lease import Place
 from penstock.domain.money import MAX_NANOUSD
 from penstock.domain.policy import Charge
-from penstock.ledger.faults import Fault
+from penstock.ledger.faults import Fault, Names
 from penstock.ledger.postings import run
 from penstock.ledger.windows import SHORT, SLIDING_S
 
@@ -36,8 +36,9 @@ _SETTLED = "SELECT settled FROM balances WHERE limit_id = ? AND window_start = ?
 class LeaseChecks:
     """Reads the leases at once; then `see` every resolution and adjustment, and only then ask for `faults`."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, names: Names) -> None:
         self._connection = connection
+        self._names = names
         self._rows = [(Place(*row[:4]), *row[4:]) for row in run(connection, _LEASES)]
         self._settled: dict[tuple[Place, int], int] = {(place, epoch): 0 for place, epoch, *_ in self._rows}
         self._excused: set[Place] = set()
@@ -62,7 +63,7 @@ class LeaseChecks:
     def faults(self) -> Iterator[Fault]:
         outstanding: defaultdict[Place, int] = defaultdict(int)
         for place, epoch, granted, posted, until_s, state in self._rows:
-            name = f"the lease of epoch {epoch} on {_named(place)}"
+            name = f"the lease of epoch {epoch} on {self._names.of(place.limit, place.window_start, place.value)}"
             if not 0 <= posted <= granted:
                 yield Fault("lease_damaged", f"{name}: granted {granted}, posted {posted}")
             if state != "open" and until_s is None:
@@ -85,13 +86,10 @@ class LeaseChecks:
             settled = 0 if is_share else run(self._connection, _SETTLED, place).scalar() or 0
             amount = amounts[place.limit]
             if settled + leased > amount and leased and (is_share or place not in self._excused):
-                yield Fault("over_leased", f"{_named(place)}: settled {settled} and leased {leased} of {amount}")
+                name = self._names.of(place.limit, place.window_start, place.value)
+                yield Fault("over_leased", f"{name}: settled {settled} and leased {leased} of {amount}")
 
 
 def _place(charge: Charge) -> Place:
     single = charge.per not in SHORT and charge.per not in SLIDING_S
     return Place(charge.limit, charge.window_start if single else 0, charge.value, charge.per)
-
-
-def _named(place: Place) -> str:
-    return f"limit {place.limit} window {place.window_start} value {place.value!r}"

@@ -30,7 +30,7 @@ from sqlalchemy import Connection, Engine
 from penstock.domain.money import MAX_NANOUSD
 from penstock.domain.policy import BalanceKey, Charge
 from penstock.ledger.batch import HOLD, RESOLUTION, decode_charges
-from penstock.ledger.faults import Fault
+from penstock.ledger.faults import Fault, Names
 from penstock.ledger.lease_checks import LeaseChecks
 from penstock.ledger.postings import run
 from penstock.ledger.windows import SHORT
@@ -81,15 +81,16 @@ def check(engine: Engine, within_s: float | None) -> Checked:
 
 def _faults(connection: Connection, ends_at: float | None) -> Iterator[Fault]:
     sums: defaultdict[BalanceKey, int] = defaultdict(int)
-    leased = LeaseChecks(connection)
+    names = Names(connection)
+    leased = LeaseChecks(connection, names)
     open_holds: dict[str, str | None] = {row[0]: row[1] for row in run(connection, _OPEN_HOLDS)}
     yield from _stray_hold_faults(open_holds)
-    yield from _carried_faults(connection, sums, leased)
+    yield from _carried_faults(connection, sums, leased, names)
     # Closed here also where the time is up: on PostgreSQL the cursor is the server's.
     with closing(run(connection, _ENTRIES)) as rows:
         attempts = groupby(rows, key=lambda row: row[0])
         yield from _entry_faults(_paced(attempts, ends_at), sums, open_holds, leased)
-    yield from _balance_faults(connection, sums)
+    yield from _balance_faults(connection, sums, names)
     yield from leased.faults()
     yield from _damage_faults(connection)
 
@@ -183,33 +184,31 @@ def _stray_hold_faults(open_holds: dict[str, str | None]) -> Iterator[Fault]:
             yield Fault("hold_stranded", f"attempt {attempt} has an open hold and its journal is finished")
 
 
-def _carried_faults(connection: Connection, sums: defaultdict[BalanceKey, int], leased: LeaseChecks) -> Iterator[Fault]:
+def _carried_faults(
+    connection: Connection, sums: defaultdict[BalanceKey, int], leased: LeaseChecks, names: Names
+) -> Iterator[Fault]:
     """What old entries came to; sums it up."""
     for limit, start, value, per, epoch, settled, exceeded in run(connection, _CARRIED):
         if type(settled) is not int or settled < 0:
-            yield Fault("carried_damaged", f"{_named(limit, start, value)}: {settled} was carried of epoch {epoch}")
+            yield Fault("carried_damaged", f"{names.of(limit, start, value)}: {settled} was carried of epoch {epoch}")
             continue
         sums[(limit, start, value, per)] += settled
         leased.carry(epoch, Charge(limit, start, value, settled, per), exceeded=bool(exceeded))
 
 
-def _balance_faults(connection: Connection, sums: defaultdict[BalanceKey, int]) -> Iterator[Fault]:
+def _balance_faults(connection: Connection, sums: defaultdict[BalanceKey, int], names: Names) -> Iterator[Fault]:
     for limit, start, value, per, settled in run(connection, _BALANCES):
         expected = min(sums.pop((limit, start, value, per), 0), MAX_NANOUSD)
         if type(settled) is not int or settled != expected:
             yield Fault(
-                "balance_differs", f"{_named(limit, start, value)}: settled {settled}, its entries say {expected}"
+                "balance_differs", f"{names.of(limit, start, value)}: settled {settled}, its entries say {expected}"
             )
     for (limit, start, value, per), expected in sorted(sums.items()):
         if expected and per not in SHORT:
-            yield Fault("balance_missing", f"{_named(limit, start, value)}: no balance, its entries say {expected}")
+            yield Fault("balance_missing", f"{names.of(limit, start, value)}: no balance, its entries say {expected}")
     for limit, value, settled in run(connection, _SHARES):
         if type(settled) is not int or settled < 0:
-            yield Fault("share_damaged", f"limit {limit} value {value!r}: settled {settled}")
-
-
-def _named(limit: str, start: int, value: str) -> str:
-    return f"limit {limit} window {start} value {value!r}"
+            yield Fault("share_damaged", f"{names.of(limit, 0, value)}: settled {settled}")
 
 
 def _damage_faults(connection: Connection) -> Iterator[Fault]:

@@ -15,6 +15,7 @@ from penstock.ledger.committer import Committer
 from penstock.ledger.journal import Journal
 from penstock.ledger.ledger import Ask, Ledger
 from penstock.ledger.verify import verify
+from penstock.store.tables.control import limits
 from penstock.store.tables.ledger import entries
 from penstock.testing.at_once import at_once
 
@@ -64,6 +65,18 @@ async def test_a_change_by_hand_is_found(ledger_of_three: Engine, kind: str, cha
     with ledger_of_three.begin() as connection:
         connection.execute(text(change), {"blob": b"\xc1"} if ":blob" in change else {})
     assert kind in [fault.kind for fault in await verify(ledger_of_three)]
+
+
+async def test_a_fault_names_the_limit_as_people_know_it(ledger_of_three: Engine) -> None:
+    row = {"created_at": 0, "updated_at": 0, "origin": "api", "created_by": "ada", "raises": []}
+    row |= {"id": "usd", "name": "growth", "match": {}, "unit": "usd", "amount": 1_000, "per": "total"}
+    with ledger_of_three.begin() as connection:
+        connection.execute(insert(limits).values(**row, mode="strict", alert_at=[]))
+        connection.execute(text("UPDATE balances SET settled = settled + 1"))
+        connection.execute(text("INSERT INTO balances VALUES ('gone', 1795132800, 'acme', 'day', 5)"))
+    told = [fault.detail for fault in await verify(ledger_of_three)]
+    assert "limit growth (usd): settled 71, its entries say 70" in told
+    assert "limit gone value 'acme' window 2026-11-20T00:00:00Z: settled 5, its entries say 0" in told
 
 
 async def test_a_post_on_other_balances_than_its_hold_is_found(ledger_of_three: Engine) -> None:
