@@ -63,6 +63,8 @@ def narrowed(request: Request, lacks: frozenset[str]) -> tuple[Request, tuple[st
     if "parallel_tools" in lacks and request.parallel_tools is not None:
         dropped["parallel_tool_calls"] = None
         request = structs.replace(request, parallel_tools=None)
+    if "forced_tools" in lacks and request.tool_choice is not None:
+        request = structs.replace(request, tool_choice=_unforced(request.tool_choice, dropped))
     if "reasoning" in lacks and request.reasoning is not None:
         dropped["reasoning"] = None
         request = structs.replace(request, reasoning=None)
@@ -116,6 +118,14 @@ def _format(request: Request, lacks: frozenset[str], dropped: dict[str, None]) -
     dropped["response_format"] = None
     has_json = wanted.kind == "json_schema" and "json" not in lacks
     return structs.replace(request, format=Format("json") if has_json else None)
+
+
+def _unforced(choice: ToolChoice, dropped: dict[str, None]) -> ToolChoice:
+    """The same tools to choose from, and none that must be called."""
+    if choice.mode not in ("required", "tool") and not choice.required:
+        return choice
+    dropped["tool_choice"] = None
+    return ToolChoice("auto") if choice.mode == "required" else ToolChoice("allowed", choice.names)
 
 
 def _any_of(choice: ToolChoice | None) -> ToolChoice:

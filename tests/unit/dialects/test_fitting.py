@@ -118,6 +118,20 @@ def test_media_of_googles_clients_are_read_in_their_alphabet() -> None:
     assert base64.b64decode(message["content"][0]["source"]["data"], validate=True) == pixels
 
 
+def test_a_call_that_bears_the_sign_for_no_signature_bears_none() -> None:
+    sign = base64.b64encode(b"skip_thought_signature_validator").decode()
+    call = {"functionCall": {"name": "look", "args": {}, "id": "c1"}, "thoughtSignature": sign}
+    result = {"functionResponse": {"name": "look", "id": "c1", "response": {"output": "12.4 m"}}}
+    turns = [
+        {"role": "user", "parts": [{"text": "Look."}]},
+        {"role": "model", "parts": [call]},
+        {"role": "user", "parts": [result]},
+    ]
+    caller = DIALECTS["generateContent"]
+    asked_of = caller.parse(json.dumps({"contents": turns}).encode(), Address("m"))
+    assert Passages(caller, asked_of, 5).to(("messages",), TargetFacts("m", 4096)).dropped == ()
+
+
 def test_a_document_without_a_name_is_called_something_where_it_must_be() -> None:
     inline = {"mimeType": "application/pdf", "data": "AAAA"}
     caller = DIALECTS["generateContent"]
@@ -262,6 +276,41 @@ def test_a_model_without_a_temperature_is_not_told_of_one() -> None:
     body, dropped = sent("messages", lacking, temperature=0.2, top_p=1)
     assert not body.keys() & {"temperature", "top_p"}
     assert dropped == ("temperature",)
+
+
+@pytest.mark.parametrize(
+    ("choice", "told"),
+    [
+        ("required", {"type": "auto"}),
+        ({"type": "function", "function": {"name": "look"}}, {"type": "auto"}),
+        ("auto", {"type": "auto"}),
+        ("none", {"type": "none"}),
+    ],
+)
+def test_a_model_that_cannot_be_forced_to_call_a_tool_may_call_it(choice: Any, told: dict[str, str]) -> None:
+    lacking = TargetFacts("claude-opus-5-5", 4096, None, frozenset({"forced_tools"}))
+    body, dropped = sent("messages", lacking, tools=[WEATHER, function("other")], tool_choice=choice)
+    assert body["tool_choice"] == told
+    assert [tool["name"] for tool in body["tools"]] == (["look"] if isinstance(choice, dict) else ["look", "other"])
+    assert dropped == (("tool_choice",) if choice not in ("auto", "none") else ())
+
+
+@pytest.mark.parametrize(
+    ("model", "thinking", "effort"),
+    [
+        ("claude-opus-4-6", {"type": "disabled"}, None),
+        ("claude-opus-5-5", None, "low"),
+        ("claude-fable-5-1", None, "low"),
+        ("claude-sonnet-5-5", {"type": "between_tools"}, None),
+    ],
+)
+def test_a_model_thinks_as_little_as_it_can_where_none_is_asked_for(
+    model: str, thinking: dict[str, str] | None, effort: str | None
+) -> None:
+    body, dropped = sent("messages", TargetFacts(model, 4096), reasoning_effort="none")
+    assert body.get("thinking") == thinking
+    assert body.get("output_config", {}).get("effort") == effort
+    assert dropped == (("reasoning",) if effort else ())
 
 
 def test_a_reasoning_model_that_reasons_is_not_told_of_a_temperature() -> None:

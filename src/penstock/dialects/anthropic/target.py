@@ -47,6 +47,11 @@ _BUDGETS = {"minimal": 1024, "low": 4096, "medium": 12_288, "high": 24_576, "xhi
 _TAKE_A_BUDGET = re.compile(r"claude-(?:3|(?:opus|sonnet|haiku)-4(?:[-.][015])?(?:-\d{6,}|@|-v\d|:|$))")
 """Models that think by a budget; from 4.6 on they think as much as they need, for an effort."""
 
+_ALWAYS_THINKS = re.compile(r"claude-(?:opus-5[-.]5|fable-5|mythos-5)")
+_THINKS_BETWEEN_TOOLS = re.compile(r"claude-sonnet-5[-.]5")
+"""Models that cannot be told not to think ("What's new in Claude Opus 5.5", "... Sonnet 5.5", read 2026-11): for the
+least that there is, an effort, or another word for it."""
+
 _NOT_IN_AN_ID = re.compile(r"[^a-zA-Z0-9_-]")
 _IMAGES = frozenset({"image/jpeg", "image/png", "image/gif", "image/webp"})
 AS_REGISTERED = {"image/jpg": "image/jpeg"}
@@ -344,7 +349,8 @@ def _add_reasoning(fields: dict[str, Any], request: Request, target: TargetFacts
         elif reasoning.budget < 0:
             fields["thinking"] = {"type": "adaptive", **display}
         else:
-            fields["thinking"] = {"type": "disabled"}
+            is_between = request.origin != NAME and _THINKS_BETWEEN_TOOLS.search(target.model)
+            fields["thinking"] = {"type": "between_tools" if is_between else "disabled"}
     if reasoning.effort:
         fields["output_config"] = _with(fields.get("output_config"), {"effort": reasoning.effort})
 
@@ -358,6 +364,9 @@ def _fitting(
         drops.check(effort != "none" and budget != 0, "reasoning")
         return Reasoning()
     if effort == "none" or budget == 0:
+        if _ALWAYS_THINKS.search(target.model):
+            drops.add("reasoning")
+            return Reasoning("low")
         return Reasoning(budget=0)
     is_forced = fields.get("tool_choice", {}).get("type") in ("any", "tool")
     if not _TAKE_A_BUDGET.search(target.model):

@@ -25,6 +25,8 @@ from penstock.domain.chat import Media, Opaque, Part, Text, Thinking, ToolCall, 
 NO_SIGNATURE = "skip_thought_signature_validator"
 """What newer models take instead of the signature of a call that is not theirs."""
 
+_NO_SIGNATURES = frozenset(("", NO_SIGNATURE, base64.b64encode(NO_SIGNATURE.encode()).decode()))
+"""The same as clients write it that take a signature for bytes."""
 _MADE_ID = "call_gm_"
 _FILES = ("https://generativelanguage.googleapis.com/", "gs://")
 _KINDS = {"image": "image", "audio": "audio", "video": "video"}
@@ -83,7 +85,7 @@ def is_bare_proof(part: Part) -> bool:
 
 def _call(call: dict[str, Raw], signature: str, extras: dict[str, Raw]) -> ToolCall:
     args = bytes(call.pop("args", Raw(b"{}"))).decode()
-    origin, proof = _unsealed("" if signature == NO_SIGNATURE else signature)
+    origin, proof = _unsealed("" if signature in _NO_SIGNATURES else signature)
     name, id_ = pop(call, "name", str, ""), pop(call, "id", str, "")
     return ToolCall(id_, name, args, signature=proof, origin=origin if proof else "", extras={**extras, **call})
 
