@@ -4,9 +4,9 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 from hypothesis import HealthCheck, settings
-from sqlalchemy import text
 from sqlalchemy.engine import URL
 
 from penstock.store.engine import committer_engine, database_url
@@ -30,20 +30,27 @@ def postgres() -> Iterator[Postgres]:
     server.close()
 
 
-OTHER_SESSIONS = """
-    SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
-    WHERE datname = current_database() AND pid <> pg_backend_pid()"""
-SEQUENCES_ANEW = "SELECT setval(format('%I', sequencename)::regclass, start_value, false) FROM pg_sequences"
+EMPTYING = "; ".join(
+    [
+        """SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
+        WHERE datname = current_database() AND pid <> pg_backend_pid()""",
+        *(f"DELETE FROM {table.name}" for table in reversed(metadata.sorted_tables)),
+        "SELECT setval(format('%I', sequencename)::regclass, start_value, false) FROM pg_sequences",
+    ]
+)
+"""Ends every other session of the database, deletes every row and starts its sequences again."""
 
 
 @pytest.fixture(scope="session")
-def whole_postgres(postgres: Postgres) -> Iterator[URL]:
+def whole_postgres(postgres: Postgres) -> Iterator[tuple[URL, psycopg.Connection]]:
     """A database that has been brought to the newest revision once. Tests have it one after the other, since a new one
-    costs the server more than most tests do; each leaves it without a row, and the tables as they are."""
+    costs the server more than most tests do; each leaves it without a row, and the tables as they are. The connection
+    empties it: one that has done so before does it in a tenth of the time."""
     with postgres.database() as name:
         url = database_url(postgres.url(name), Path())
         migrate(url)
-        yield url
+        with psycopg.connect(postgres.url(name), autocommit=True) as connection:
+            yield url, connection
 
 
 @pytest.fixture(scope="session")
@@ -74,21 +81,11 @@ def whole_store_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[
 
 
 @pytest.fixture
-def emptied_postgres(whole_postgres: URL) -> Iterator[URL]:
+def emptied_postgres(whole_postgres: tuple[URL, psycopg.Connection]) -> Iterator[URL]:
     """That of this test process, for tests of what other databases do not have."""
-    yield whole_postgres
-    empty(whole_postgres)
-
-
-def empty(url: URL) -> None:
-    """Ends every other session of the database, deletes every row and starts its sequences again."""
-    engine = committer_engine(url)
-    with engine.begin() as connection:
-        connection.execute(text(OTHER_SESSIONS))
-        for table in reversed(metadata.sorted_tables):
-            connection.execute(table.delete())
-        connection.execute(text(SEQUENCES_ANEW))
-    engine.dispose()
+    url, connection = whole_postgres
+    yield url
+    connection.execute(EMPTYING)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
