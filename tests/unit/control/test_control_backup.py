@@ -50,14 +50,13 @@ def add_journal(url: URL, epoch: int, state: str, box: str, position: int = 0) -
 
 
 @pytest.fixture
-def place(store_url: URL, tmp_path: Path) -> Place:
+def place(whole_store_url: URL, tmp_path: Path) -> Place:
     """A gateway with a user, a secret and an empty journal."""
     (tmp_path / "journals").mkdir()
     create(tmp_path / "journals", 1)
     (tmp_path / "secret").write_text("a root secret for tests\n")
-    changed(store_url, lambda connection: upgrade_to(connection, newest_revision()))
-    changed(store_url, lambda connection: connection.execute(text(_USER)))
-    return Place(tmp_path, store_url)
+    changed(whole_store_url, lambda connection: connection.execute(text(_USER)))
+    return Place(tmp_path, whole_store_url)
 
 
 @pytest.fixture
@@ -214,6 +213,26 @@ def test_a_manifest_that_asks_for_what_no_backup_has_is_refused(
     with pytest.raises(BackupFailed, match=sentence):
         restore(tmp_path / "backup", new(tmp_path), no_matter)
     assert not (tmp_path / "new").exists()
+
+
+def test_a_backup_that_is_not_whole_is_refused_and_leaves_nothing_behind(backup: Path, tmp_path: Path) -> None:
+    path, journal = backup / "manifest.json", next((backup / "journals").iterdir())
+    manifest, content = path.read_text(), journal.read_bytes()
+    for damage, sentence in (
+        (lambda: journal.write_bytes(content[:-1] + bytes([content[-1] ^ 1])), "is not the file that was backed up"),
+        (lambda: journal.write_bytes(content[:-1]), "is not the file that was backed up"),
+        (journal.unlink, "No such file"),
+        (lambda: path.write_text(manifest.replace('"size": ', '"size": 1')), "was changed"),
+        (lambda: path.write_text(manifest[:-9]), "is damaged"),
+        (path.unlink, "no complete backup"),
+    ):
+        damage()
+        with pytest.raises(BackupFailed, match=sentence):
+            restore(backup, new(tmp_path), no_matter)
+        assert not (tmp_path / "new").exists()
+        journal.write_bytes(content)
+        path.write_text(manifest)
+    restore(backup, new(tmp_path), no_matter)
 
 
 def test_rows_that_are_not_all_there_are_noticed_though_every_digest_is_right(backup: Path, tmp_path: Path) -> None:
