@@ -6,8 +6,6 @@ from typing import Any
 import httpx2
 import msgspec
 import pytest
-from scim2_client.engines.httpx2 import SyncSCIMClient
-from scim2_tester import Status, check_server
 
 from penstock.testing.caller import Answer
 from penstock.testing.control import ControlProcess
@@ -55,6 +53,10 @@ def provider(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Provider]:
 
 
 def test_the_service_is_what_scim_clients_expect(provider: Provider) -> None:
+    # Every test process reads this file, and making their models takes seconds where much else is loaded.
+    from scim2_client.engines.httpx2 import SyncSCIMClient
+    from scim2_tester import Status, check_server
+
     headers = {"authorization": f"Bearer {provider.secret}"}
     with httpx2.Client(base_url=f"{provider.control.url}/scim/v2", headers=headers) as http:
         results = check_server(SyncSCIMClient(http))
