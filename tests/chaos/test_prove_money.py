@@ -20,8 +20,10 @@ from penstock.testing.prove import clocks, crashes, disconnects, hostile, metere
 from penstock.testing.prove.run import SCENARIOS
 from penstock.testing.prove.stage import Outcome, Size, Stage
 
-CYCLES = int(os.environ.get("PENSTOCK_KILL_CYCLES", "6"))
-AWAY_S = 9.0
+CYCLES = int(os.environ.get("PENSTOCK_KILL_CYCLES", "4"))
+AWAY_S = 8.0
+CALLERS = 4
+"""Who call during the outages, which last; crashes and contests have more of them."""
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +77,7 @@ def test_streams_that_top_up_from_one_budget_are_cut_where_it_ends(boxes: Stage)
 
 @pytest.mark.timeout(120 + 20 * CYCLES)
 def test_the_ledger_equals_the_banks_statement_after_any_crash_of_any_box(boxes: Stage) -> None:
-    assert_holds(crashes.run(boxes, CYCLES // 2, False, nothing))
+    assert_holds(crashes.run(boxes, max(len(crashes.ROLES), CYCLES // 2), False, nothing))
 
 
 def test_clocks_that_are_apart_and_are_set_back_under_callers_break_nothing(tmp_path: Path, postgres: Postgres) -> None:
@@ -95,7 +97,7 @@ def test_a_database_that_goes_away_under_two_boxes_costs_nobody_any_money(tmp_pa
         pytest.skip(str(reason))
     size = Size(server.url("postgres"), 2, 2, outages.freshness_s(AWAY_S))
     with contextlib.closing(server), Stage(tmp_path, [outages.scene()], size) as boxes:
-        outcome = outages.run(boxes, server, AWAY_S, False, nothing)
+        outcome = outages.run(boxes, server, AWAY_S, False, nothing, callers=CALLERS)
     assert_holds(outcome)
 
 

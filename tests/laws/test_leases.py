@@ -39,7 +39,7 @@ from penstock.store.engine import committer_engine, database_url
 from penstock.store.tables import ledger as tables
 from penstock.store.tables.schema import metadata
 
-STEPS = int(os.environ.get("PENSTOCK_LAW_STEPS", "15000"))
+STEPS = int(os.environ.get("PENSTOCK_LAW_STEPS", "8000"))
 STEPS_OF_A_RUN = 60
 WINDOWS = [("day", "fixed"), ("total", "fixed"), ("minute", "fixed"), ("second", "fixed")]
 WINDOWS += [("minute", "sliding"), ("hour", "sliding")]

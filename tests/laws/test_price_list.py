@@ -104,7 +104,7 @@ def check(vendor: Vendor, model: ModelInfo, usage: Usage, at: datetime, tier: st
     assert total <= worst_cost(card, bounds, None)
 
 
-@settings(max_examples=1_500)
+@settings(max_examples=500)
 @given(st.sampled_from(MODELS), USAGES, st.sampled_from(MOMENTS))
 def test_any_usage_of_any_listed_model_costs_what_the_list_says(
     listed: tuple[Vendor, ModelInfo], usage: Usage, at: datetime
@@ -112,7 +112,7 @@ def test_any_usage_of_any_listed_model_costs_what_the_list_says(
     check(*listed, usage, at)
 
 
-@settings(max_examples=800)
+@settings(max_examples=300)
 @given(st.sampled_from(IN_TIERS), USAGES, st.sampled_from(MOMENTS))
 def test_any_usage_in_any_listed_service_tier_costs_what_the_list_says(
     listed: tuple[Vendor, ModelInfo, str], usage: Usage, at: datetime
@@ -135,7 +135,7 @@ def test_every_listed_model_costs_what_the_list_says_below_and_above_its_price_s
             check(vendor, model, usage, at, tier)
 
 
-@settings(max_examples=400)
+@settings(max_examples=200)
 @given(
     st.sampled_from([m for m in MODELS if any("+tiers" in str(p) for p in [m[1].get_prices(MOMENTS[3])])]),
     st.integers(-1, 1),

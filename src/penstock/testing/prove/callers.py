@@ -18,6 +18,8 @@ PATH = "/v1/chat/completions"
 PATIENCE_S = 60.0
 EVERY_S = 0.04
 """How often each of those who keep calling does so, unless an answer takes longer."""
+CALLERS = 10
+"""How many they are."""
 LAST_WORDS_BYTES = 1_000
 """How much is kept of a stream that was cut: its error event is shorter."""
 _OUTPUT = re.compile(rb'"completion_tokens":(\d+)[,}]')
@@ -94,10 +96,10 @@ async def call_at_once(gateway: Gateway, key: str, request: tuple[dict[str, Any]
 
 
 class Load:
-    """Callers who keep calling for as long as the block lasts, plain and streamed, whatever happens: together 200 calls
+    """Callers who keep calling for as long as the block lasts, plain and streamed, whatever happens: ten make 200 calls
     a second, where they are answered as fast as that."""
 
-    def __init__(self, stage: Stage, model: str, seed: int, callers: int = 10) -> None:
+    def __init__(self, stage: Stage, model: str, seed: int, callers: int = CALLERS) -> None:
         self.told: list[Told] = []
         self._stage = stage
         self._model = model

@@ -13,7 +13,7 @@ from penstock.testing import oracles
 from penstock.testing.bank import Bank
 from penstock.testing.oracles import Told, Verdict, Watch
 from penstock.testing.postgres import Postgres
-from penstock.testing.prove.callers import Load
+from penstock.testing.prove.callers import CALLERS, Load
 from penstock.testing.prove.stage import Outcome, Scene, Stage, Tick, Worst
 from penstock.testing.wire import eventually
 
@@ -39,13 +39,15 @@ def freshness_s(away_s: float) -> int:
     return max(2, int((away_s - NOTICED_S) / 2))
 
 
-def run(stage: Stage, server: Postgres, away_s: float, judge_times: bool, tick: Tick) -> Outcome:
+def run(
+    stage: Stage, server: Postgres, away_s: float, judge_times: bool, tick: Tick, *, callers: int = CALLERS
+) -> Outcome:
     """`server`: the one of the stage's store. `away_s`: for how long it is stopped, and hangs."""
     began = oracles.now()
     faults: list[str] = []
     ready, drained = Worst(), Worst()
     outages: list[Outage] = []
-    with Watch(stage.boxes) as watch, Load(stage, NAME, len(KINDS)) as load:
+    with Watch(stage.boxes) as watch, Load(stage, NAME, len(KINDS), callers) as load:
         for kind in KINDS:
             time.sleep(PAUSE_S)
             outage = Outage(stage, kind)
