@@ -230,7 +230,7 @@ def test_a_backup_that_is_not_whole_is_refused_and_leaves_nothing_behind(running
     backup, target = tmp_path / "backup", tmp_path / "restored"
     assert running.gateway.run("backup", str(backup)).returncode == 0
     occupied = running.gateway.run("restore", str(backup))
-    assert (occupied.returncode, occupied.stderr) == (1, "penstock: data is not empty\n")
+    assert (occupied.returncode, occupied.stderr) == (1, "penstock: data is not empty: name a new directory\n")
     journal = next((backup / "journals").iterdir())
     content = journal.read_bytes()
     journal.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))

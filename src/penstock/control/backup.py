@@ -337,7 +337,7 @@ def _filled_or_empty(directory: Path) -> Iterator[None]:
     existed = directory.is_dir()
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     if any(directory.iterdir()):
-        raise BackupFailed(f"{directory} is not empty")
+        raise BackupFailed(f"{directory} is not empty: name a new directory")
     if not existed:
         directory.chmod(0o700)
     try:

@@ -441,7 +441,9 @@ def _require_bounds(limits: Sequence[Limit], ask: Ask) -> None:
     if ask.usd_nanousd is None:
         for limit in refusing:
             if limit.unit == "usd":
-                raise UnpricedModel(f"limit {limit.name} counts dollars and this model has no price")
+                raise UnpricedModel(
+                    f"limit {limit.name} counts dollars and this model has no price: an operator must give it one"
+                )
 
 
 def _hopeless(limit: Limit, slice: Slice, asked: int, now_s: int) -> bool:
