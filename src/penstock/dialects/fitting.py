@@ -50,6 +50,8 @@ def forms_lacked(request: Request, surface: str, model: str) -> frozenset[str]:
     is_alone = surface == "cohere.chat" or (surface == "generateContent" and BEFORE_3.match(model) is not None)
     if is_alone and any(not isinstance(tool, ServerTool) for tool in request.tools):
         return _EITHER
+    if wanted.kind == "json":
+        return frozenset({"json"}) if surface in _HOLD_TO_CLOSED else frozenset()
     if not is_set(wanted.schema):
         return frozenset()
     if surface in _HOLD_TO_CLOSED:

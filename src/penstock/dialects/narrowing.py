@@ -2,7 +2,8 @@
 means where these come to the same.
 
 An answer by a JSON Schema is had from a tool whose arguments the schema describes, which the model must call; its call
-is told as the answer's text. Where the request has tools of its own, the model must call one of them or this.
+is told as the answer's text. Where the request has tools of its own, the model must call one of them or this. An
+answer in any JSON is asked for in words, to which nothing holds the model: that it is not held is named.
 """
 
 from collections.abc import Iterable
@@ -29,6 +30,8 @@ from penstock.domain.stream import Event, Finished, PartBegin, PartMore
 
 ANSWERING = "answer_in_json"
 """The tool that an answer is had from."""
+
+IN_JSON = "Answer with one JSON object and nothing else: no other text, and no Markdown around it."
 
 _MEDIA = frozenset(("image", "audio", "video", "document"))
 _SETTINGS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
@@ -101,7 +104,7 @@ def _format(request: Request, lacks: frozenset[str], dropped: dict[str, None]) -
     if wanted is None or wanted.kind not in lacks:
         return request
     choice = request.tool_choice
-    is_call_forced = choice is not None and (choice.mode in ("required", "tool") or choice.required)
+    is_call_forced = choice is not None and "forced_tools" not in lacks and _forces(choice)
     if wanted.kind == "json_schema" and "tools" not in lacks:
         if is_call_forced:  # whatever comes is no answer yet
             return structs.replace(request, format=None)
@@ -116,13 +119,25 @@ def _format(request: Request, lacks: frozenset[str], dropped: dict[str, None]) -
             parallel_tools=request.parallel_tools if request.tools else None,
         )
     dropped["response_format"] = None
-    has_json = wanted.kind == "json_schema" and "json" not in lacks
+    if wanted.kind == "json":
+        return structs.replace(request, format=None, messages=_told_last(request.messages, IN_JSON))
+    has_json = "json" not in lacks
     return structs.replace(request, format=Format("json") if has_json else None)
+
+
+def _told_last(messages: tuple[Message, ...], words: str) -> tuple[Message, ...]:
+    """The conversation with one more instruction behind those that it begins with."""
+    at = next((at for at, one in enumerate(messages) if one.role not in ("system", "developer")), len(messages))
+    return (*messages[:at], Message("system", (Text(words),)), *messages[at:])
+
+
+def _forces(choice: ToolChoice) -> bool:
+    return choice.mode in ("required", "tool") or choice.required
 
 
 def _unforced(choice: ToolChoice, dropped: dict[str, None]) -> ToolChoice:
     """The same tools to choose from, and none that must be called."""
-    if choice.mode not in ("required", "tool") and not choice.required:
+    if not _forces(choice):
         return choice
     dropped["tool_choice"] = None
     return ToolChoice("auto") if choice.mode == "required" else ToolChoice("allowed", choice.names)

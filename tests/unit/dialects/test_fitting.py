@@ -10,7 +10,7 @@ from penstock.dialects.base import Address
 from penstock.dialects.codec import TargetFacts
 from penstock.dialects.registry import DIALECTS
 from penstock.dialects.translation import Passages
-from penstock.errors import ThreadUnsupported
+from penstock.errors import ThreadUnsupported, UnsupportedByTarget
 
 HELLO = [{"role": "user", "content": "Hello"}]
 CALLED = [
@@ -217,6 +217,15 @@ def test_an_answers_schema_is_told_as_anthropic_takes_it() -> None:
     assert sent("messages", response_format=asked(schema(city={"type": "string"})))[1] == ()
 
 
+@pytest.mark.parametrize("target", ["messages", "converse"])
+def test_an_answer_in_any_json_is_asked_for_in_words_where_nothing_holds_a_model_to_it(target: str) -> None:
+    told = [{"role": "system", "content": "Be brief."}, *HELLO]
+    body, dropped = sent(target, messages=told, response_format={"type": "json_object"})
+    assert body["system"][0]["text"] == "Be brief."
+    assert "JSON object" in body["system"][-1]["text"]
+    assert dropped == ("response_format",)
+
+
 def test_cohere_is_held_to_schemas_alone_whose_objects_ask_for_something() -> None:
     assert "response_format" in sent("cohere.chat", response_format=asked(schema(city={"type": "string"})))[0]
     optional = {"type": "object", "properties": {"city": {"type": "string"}}}
@@ -348,3 +357,11 @@ def test_a_thread_is_refused_by_who_keeps_none(target: str) -> None:
     told = json.loads(caller.error_body(refused.value))
     assert told["error"]["details"] == {"error_code": "thread_unsupported_request"}
     assert Passages(caller, call, 5).to(("messages",), TargetFacts("m")).call is call
+
+
+def test_a_compaction_is_no_question_to_another_vendor() -> None:
+    caller = DIALECTS["messages"]
+    asked_of = {"model": "m", "max_tokens": 9, "messages": HELLO, "compaction": {"type": "summarize"}}
+    passages = Passages(caller, caller.parse(json.dumps(asked_of).encode()), 5)
+    with pytest.raises(UnsupportedByTarget):
+        passages.to(("chat.completions",), TargetFacts("m"))

@@ -23,7 +23,7 @@ from penstock.domain.chat import (
     Tool,
     ToolChoice,
 )
-from penstock.errors import InvalidRequest
+from penstock.errors import InvalidRequest, UnsupportedByTarget
 
 STANDARD_ONLY = "standard_only"
 """How `default` is asked for."""
@@ -32,8 +32,10 @@ _ROLES: dict[str, Role] = {"user": "user", "assistant": "assistant", "system": "
 
 
 def decode_request(call: Call) -> Request:
-    """Raises `InvalidRequest` naming the member at fault."""
+    """Raises `InvalidRequest` naming the member at fault, `UnsupportedByTarget` where no answer is asked for."""
     fields = dict(call.fields)
+    if fields.get("compaction", NULL) != NULL:
+        raise UnsupportedByTarget("A conversation is compacted by Anthropic alone.", param="compaction")
     for name in ("model", "stream", "max_tokens"):
         fields.pop(name, None)
     messages = _messages(fields)
