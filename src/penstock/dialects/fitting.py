@@ -4,7 +4,7 @@ A conversation begins with the user, and the calls of one turn stand together; a
 model is held to a schema of the form that the vendor has for it. What cannot be had so is left out and named. What came
 in the dialect itself is not looked at.
 
-Sources, read 2026-11: OpenAI, Anthropic, Gemini and Amazon Bedrock API references; see `schemas`; Anthropic,
+Sources, read 2026-11: OpenAI, Anthropic, Gemini, Cohere and Amazon Bedrock API references; see `schemas`; Anthropic,
 "Strict tool use" (how many tools of a request can be strict); OpenAI, "Using GPT-5" (what does not go with reasoning).
 """
 
@@ -23,6 +23,7 @@ _BEGIN_WITH_THE_USER = frozenset({"messages", "converse"})
 _HAVE_A_USER = _BEGIN_WITH_THE_USER | {"generateContent"}
 _HOLD_TO_CLOSED = frozenset({"messages", "converse"})
 _HOLD_TO_ALL = frozenset({"chat.completions", "responses"})
+_EITHER = frozenset({"json", "json_schema"})
 
 NOTHING_SAID = "."
 """What the user is told to have said before a conversation that its other side begins."""
@@ -37,9 +38,6 @@ _REASONS = re.compile(r"(?:.*/)?(?:o\d|gpt-[5-9](?!.*chat))")
 class Fitted(NamedTuple):
     request: Request
     dropped: tuple[str, ...]
-
-
-_EITHER = frozenset({"json", "json_schema"})
 
 
 def forms_lacked(request: Request, surface: str, model: str) -> frozenset[str]:
