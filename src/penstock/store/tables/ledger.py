@@ -1,9 +1,8 @@
 """The ledger's tables. Every amount is a whole number.
 
 `entries` is the ledger: rows are added and never changed, and summed up when they are old (`carried`). The rest follows
-from it (`balances`), stands beside it
-(`shares`, for windows too short for a ledger), or says how far the journals have been read (`journals`, `open_holds`)
-and what workers may spend from memory (`leases`, `lease_requests`).
+from it (`balances`), stands beside it (`shares`, for windows too short for a ledger), or says how far the journals have
+been read (`journals`, `open_holds`) and what workers may spend from memory (`leases`, `lease_requests`).
 """
 
 from sqlalchemy import (
