@@ -92,7 +92,7 @@ async def drain_for_a_while(committer: Committer, done: asyncio.Event) -> None:
 
 async def test_fifteen_kills_lose_nothing_and_leave_nothing_held(tmp_path: Path) -> None:
     engine = committer_engine(database_url("sqlite", tmp_path))
-    ledger = [tables.entries, tables.balances, tables.shares, tables.open_holds, tables.journals]
+    ledger = [tables.entries, tables.carried, tables.balances, tables.shares, tables.open_holds, tables.journals]
     metadata.create_all(engine, tables=[*ledger, tables.leases, tables.lease_requests, limits])
     with engine.begin() as connection:
         connection.exec_driver_sql("CREATE TABLE seen (event_id TEXT PRIMARY KEY)")

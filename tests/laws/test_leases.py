@@ -145,7 +145,7 @@ class SqlStore(Store):
         self._loop = loop
         self._home = tempfile.TemporaryDirectory()
         self._engine = committer_engine(database_url("sqlite", Path(self._home.name)))
-        ledger = [tables.entries, tables.balances, tables.shares, tables.open_holds, tables.journals]
+        ledger = [tables.entries, tables.carried, tables.balances, tables.shares, tables.open_holds, tables.journals]
         metadata.create_all(self._engine, tables=[*ledger, tables.leases, tables.lease_requests])
         self._grantor = Grantor(self._engine, lambda: limits, lambda _: None, lambda: self.now * 10**9)
         self._epochs: set[int] = set()

@@ -83,7 +83,7 @@ class World:
         self.home = home
         self.now = NOW_NS
         self.engine = committer_engine(database_url("sqlite", home))
-        ledger = [tables.entries, tables.balances, tables.shares, tables.open_holds, tables.journals]
+        ledger = [tables.entries, tables.carried, tables.balances, tables.shares, tables.open_holds, tables.journals]
         metadata.create_all(self.engine, tables=[*ledger, tables.leases, tables.lease_requests, limits])
         with self.engine.begin() as connection:
             connection.exec_driver_sql("CREATE TABLE seen (event_id TEXT PRIMARY KEY)")

@@ -57,7 +57,7 @@ async def test_what_is_created_is_shown_listed_changed_and_deleted(plane: Any) -
             models.create,
             {"name": "m", "targets": [{"provider": "lab", "model": "y"}], "price": {"input": "-1", "output": 1}},
             "price.input",
-            "number",
+            "must not be negative",
         ),
         (
             models.create,
