@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 from urllib.parse import quote
 
 import pytest
@@ -140,8 +141,9 @@ def reader(gateway: Gateway, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
     for name in SECRET_FILES:
         (gateway.directory / name).write_text("sk-made-up\n")
     reader = Reader(gateway, capsys)
-    yield reader
-    reader.tidy_up()
+    with patch.dict(os.environ):  # what a page exports is for that page
+        yield reader
+        reader.tidy_up()
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if commands(page)], ids=lambda page: page.name)

@@ -142,6 +142,14 @@ class Connection:
         self._headers = {"authorization": f"Bearer {token}"} if token else {}
 
     def ask(self, method: str, path: str) -> Said:
+        """Once more on a new connection where the server has let go of this one, as it may between two requests."""
+        try:
+            return self._asked(method, path)
+        except (BrokenPipeError, ConnectionResetError):
+            self._http.close()
+            return self._asked(method, path)
+
+    def _asked(self, method: str, path: str) -> Said:
         content = None if method == "GET" else json.dumps({})
         self._http.request(method, path, content, {**self._headers, "content-type": "application/json"})
         answer = self._http.getresponse()
