@@ -112,6 +112,8 @@ def test_tools_that_the_vendor_runs_read_the_context_again_in_every_round() -> N
     assert parse(tools=[{"name": "f", "input_schema": {}}]).rounds == 1
     limited = parse(tools=[{"type": "web_search_20250305", "name": "web_search", "max_uses": 3}])
     assert (limited.rounds, limited.unseen, limited.web_searches) == (4, True, 3)
+    many = parse(tools=[{"type": "web_search_20250305", "name": "web_search", "max_uses": 5_000}])
+    assert (many.rounds, many.web_searches) == (MAX_ROUNDS, 5_000)
     assert parse(tools=[{"type": "web_search_20260209", "name": "web_search"}]).web_searches == MAX_ROUNDS
     assert parse(tools=[{"type": "web_fetch_20250910", "name": "web_fetch"}]).rounds == MAX_ROUNDS
     assert parse(tools=[{"type": "web_fetch_20250910", "name": "web_fetch"}]).web_searches == 0

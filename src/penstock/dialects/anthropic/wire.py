@@ -112,10 +112,7 @@ _source_decoder = msgspec.json.Decoder(_Source)
 _VENDORS_TOOLS = ("web_search_", "web_fetch_", "code_execution_", "mcp_toolset", "tool_search_tool_")
 """How the types of the tools begin that the vendor runs itself, in rounds of one request."""
 
-
-WEB_SEARCH = "web_search_"
-MAX_SEARCHES = 1_000
-"""Of one tool; a `max_uses` above it is no bound."""
+_WEB_SEARCH = "web_search_"
 
 
 def parse(body: bytes, address: Address = NO_ADDRESS) -> Call:
@@ -198,7 +195,7 @@ def _read_tool(call: Call, tool: _Tool) -> None:
         call.unseen = True
         uses = tool.max_uses if tool.max_uses is not None and tool.max_uses >= 0 else MAX_ROUNDS
         call.rounds += uses
-        call.web_searches += min(uses, MAX_SEARCHES) if kind.startswith(WEB_SEARCH) else 0
+        call.web_searches += uses if kind.startswith(_WEB_SEARCH) else 0
 
 
 def _read_blocks(call: Call, content: Raw | None, param: str) -> int:

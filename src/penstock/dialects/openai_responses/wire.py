@@ -51,10 +51,7 @@ from penstock.errors import GatewayError, InvalidRequest, UpstreamMalformed
 MAX_ROUNDS = 10
 """How often the vendor is taken to sample, at most, where it runs tools itself; `max_tool_calls` says less."""
 
-MAX_SEARCHES = 1_000
-"""A `max_tool_calls` above it is no bound."""
-
-WEB_SEARCH = "web_search"
+_WEB_SEARCH = "web_search"
 """How the types of the tool begin; the older ones end in `_preview` and a date."""
 
 _CALLERS_TOOLS = frozenset({"function", "custom"})
@@ -186,10 +183,10 @@ def _rounds(head: _Head) -> int:
 
 def _web_searches(head: _Head) -> int:
     """How often the vendor may search the web for this call."""
-    if not any(tool.type.startswith(WEB_SEARCH) for tool in head.tools or ()):
+    if not any(tool.type.startswith(_WEB_SEARCH) for tool in head.tools or ()):
         return 0
     calls = head.max_tool_calls
-    return MAX_ROUNDS if calls is None or calls < 0 else min(calls, MAX_SEARCHES)
+    return MAX_ROUNDS if calls is None or calls < 0 else calls
 
 
 def _read_item(call: Call, item: Item) -> int:
