@@ -79,6 +79,13 @@ TIER_SELECTORS = ("service_tier", "speed", "processing")
 `service_tier` at OpenAI and Google ("priority", "flex"; OpenAI takes "fast" for "priority" and answers "priority"),
 Anthropic's `usage.speed` ("fast"), and "batch", which is what Anthropic's `usage.service_tier` says in a batch."""
 
+_BEDROCK_TIERS = {"priority": (7, 4), "flex": (1, 2)}
+"""What tokens cost in Bedrock's service tiers, as a fraction of the standard price, which genai-prices has alone."""
+
+_IN_BEDROCK_TIERS = re.compile(r"\b(?:amazon\.nova-(?!\w*-?sonic)|openai\.gpt-oss-|qwen\.qwen3-)")
+"""The models of which that is known: AWS Price List, `AmazonBedrock`, usage types `...-tokens-priority` and
+`...-tokens-flex` of Nova Pro, Nova 2 Lite, gpt-oss-20b, Qwen3 32B and Qwen3 Coder Next, as of 2026-11."""
+
 _DAY = timedelta(days=1)
 
 
@@ -164,7 +171,7 @@ def listed_card(model: ModelInfo, vendor: Vendor, at: datetime) -> RateCard | No
     request_nanousd = 0
     if per_thousand_requests is not None:
         request_nanousd = -(-_rate(per_thousand_requests).worst(MAX_NANOUSD) // 1_000)
-    variants: dict[str, dict[str, Rate]] = {}
+    variants = _bedrock_variants(model, vendor, rates)
     for variant in _tier_prices(model, vendor):
         in_tier = _rates(model.get_prices(at, variant.when))
         if in_tier != rates:
@@ -179,6 +186,20 @@ def _tier_prices(model: ModelInfo, vendor: Vendor) -> list[PriceVariant]:
     if not any(model is own for own in vendor.models):
         return []
     return [v for v in model.price_variants or () if len(v.when) == 1 and set(v.when) <= set(TIER_SELECTORS)]
+
+
+def _bedrock_variants(model: ModelInfo, vendor: Vendor, rates: dict[str, Rate]) -> dict[str, dict[str, Rate]]:
+    if vendor.id != _VENDOR_OF_KIND["bedrock"] or _IN_BEDROCK_TIERS.search(model.id) is None:
+        return {}
+    return {
+        tier: {meter: _share(rate, *share) if meter in METER_PRICES else rate for meter, rate in rates.items()}
+        for tier, share in _BEDROCK_TIERS.items()
+    }
+
+
+def _share(rate: Rate, part: int, whole: int) -> Rate:
+    """`part / whole` of a rate, rounded up."""
+    return Rate(-(-rate.base * part // whole), tuple((start, -(-price * part // whole)) for start, price in rate.tiers))
 
 
 def _rates(prices: ModelPrice) -> dict[str, Rate]:

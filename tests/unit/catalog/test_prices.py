@@ -86,6 +86,19 @@ def test_tiers_that_cost_the_standard_price_are_not_variants() -> None:
         assert "default" not in price.variants
 
 
+def test_bedrock_charges_more_for_priority_and_less_for_flex_where_that_is_known() -> None:
+    bedrock = Provider("aws", "bedrock", "https://bedrock-runtime.us-east-1.amazonaws.com")
+    nova = at(bedrock, "amazon.nova-pro-v1:0").price
+    assert nova is not None
+    told = {tier: (rates["input"].base, rates["output"].base) for tier, rates in nova.variants.items()}
+    assert (nova.rates["input"].base, nova.rates["output"].base) == (800_000_000, 3_200_000_000)
+    assert told == {"priority": (1_400_000_000, 5_600_000_000), "flex": (400_000_000, 1_600_000_000)}
+    assert nova.variants["priority"].keys() == nova.rates.keys()
+    claude = at(bedrock, "us.anthropic.claude-sonnet-5").price
+    assert claude is not None
+    assert claude.variants == {}
+
+
 def test_a_re_seller_without_a_price_of_its_own_does_not_get_its_maker_s_tiers() -> None:
     resold = at(compatible("https://acme.openai.azure.com/openai/v1"), "gpt-5.5-pro").price
     assert resold is not None

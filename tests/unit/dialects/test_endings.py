@@ -188,10 +188,13 @@ def frames(*events: tuple[str, dict[str, Any]]) -> bytes:
 
 def test_bedrock_is_asked_which_stop_sequence_was_met_and_callers_of_messages_hear_it() -> None:
     request = structs.replace(REQUEST, origin="anthropic_messages", sampling=Sampling(stop=("END", "STOP")))
-    encoded = CODECS["converse"].encode_request(request, TargetFacts("any.model"))
-    assert json.loads(encoded.body)["additionalModelResponseFieldPaths"] == ["/stop_sequence"]
-    assert not encoded.dropped
-    own = {"additionalModelResponseFields": {"stop_sequence": "STOP"}}
+    for streaming, path in ((False, "/stop_sequence"), (True, "/delta/stop_sequence")):
+        asking = structs.replace(request, streaming=streaming)
+        encoded = CODECS["converse"].encode_request(asking, TargetFacts("any.model"))
+        assert json.loads(encoded.body)["additionalModelResponseFieldPaths"] == [path]
+        assert not encoded.dropped
+    met = {"stop_sequence": "STOP"}
+    own = {"additionalModelResponseFields": met}
     plain = CODECS["converse"].decode_answer(json.dumps(converse(stopReason="stop_sequence", **own)).encode())
     streamed = collect(
         read(
@@ -200,17 +203,18 @@ def test_bedrock_is_asked_which_stop_sequence_was_met_and_callers_of_messages_he
                 ("messageStart", {"role": "assistant"}),
                 ("contentBlockDelta", {"contentBlockIndex": 0, "delta": {"text": "Ra"}}),
                 ("contentBlockStop", {"contentBlockIndex": 0}),
-                ("messageStop", {"stopReason": "stop_sequence", **own}),
+                ("messageStop", {"stopReason": "stop_sequence", "additionalModelResponseFields": {"delta": met}}),
                 ("metadata", {"usage": {"inputTokens": 1, "outputTokens": 1, "totalTokens": 2}}),
             ),
         )
     )
-    assert streamed.choices == plain.choices
+    assert (streamed.choices[0].finish, streamed.choices[0].stop_sequence) == ("stop_sequence", "STOP")
+    assert streamed.choices[0].parts == plain.choices[0].parts
     told = json.loads(CODECS["messages"].encode_answer(plain, heading("messages", stop=("END", "STOP"))))
     assert (told["stop_reason"], told["stop_sequence"]) == ("stop_sequence", "STOP")
 
 
-@pytest.mark.parametrize("own", [None, [], {"stop_sequence": 7}, {"stop_sequence": None}, "x"])
+@pytest.mark.parametrize("own", [None, [], {"stop_sequence": 7}, {"delta": 7}, {"delta": {"stop_sequence": None}}, "x"])
 def test_what_else_bedrock_may_say_there_is_no_stop_sequence(own: Any) -> None:
     body = json.dumps(converse(stopReason="end_turn", additionalModelResponseFields=own)).encode()
     assert CODECS["converse"].decode_answer(body).choices[0].stop_sequence == ""

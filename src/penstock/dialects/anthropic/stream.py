@@ -2,7 +2,9 @@
 
 Source: Anthropic API reference, "Streaming messages": message_start, then for each block content_block_start, deltas
 and content_block_stop, then message_delta (the stop reason, and usage that is cumulative) and message_stop; pings
-anywhere; an `error` event where it breaks. New types of events are passed over, as the reference asks.
+anywhere; an `error` event where it breaks. New types of events are passed over, as the reference asks. What was there
+before the model went on, such as the results of code that waited for a tool, may stand in message_start, and with it
+the stop reason, where there was nothing to go on with (langchain-ai/langchain issue 34406, vercel/ai).
 """
 
 from typing import Any
@@ -27,6 +29,7 @@ from penstock.dialects.anthropic.blocks import (
     decode_block,
     decode_citation,
     members,
+    raw_list,
     rest,
 )
 from penstock.dialects.anthropic.target import arguments
@@ -64,7 +67,16 @@ MAX_WHOLE_BLOCK_BYTES = 32 * 1024 * 1024
 # -- from a target ----------------------------------------------------------------------------------------------------
 
 
-class _Delta(Struct):
+class _Stop(Struct):
+    """Why it ended, in a delta or in a message that is told whole."""
+
+    stop_reason: str | None = None
+    stop_sequence: str | None = None
+    stop_details: Raw = NULL
+    container: Raw = NULL
+
+
+class _Delta(_Stop):
     type: str = ""
     text: str | None = None
     thinking: str | None = None
@@ -73,10 +85,6 @@ class _Delta(Struct):
     citation: Raw = NULL
     content: str | None = None
     encrypted_content: str | None = None
-    stop_reason: str | None = None
-    stop_sequence: str | None = None
-    stop_details: Raw = NULL
-    container: Raw = NULL
 
 
 class _Event(Struct):
@@ -91,6 +99,7 @@ class _Event(Struct):
 
 
 _event_decoder = msgspec.json.Decoder(_Event)
+_stop_decoder = msgspec.json.Decoder(_Stop)
 
 
 class _Open:
@@ -117,6 +126,7 @@ class Decoder:
         self._parts = 0
         self._kept_bytes = 0
         self._reported: dict[str, Any] = {}
+        self._at_start = _Stop()
 
     def feed(self, data: bytes) -> list[Event]:
         run = self._splitter.feed(data)
@@ -176,10 +186,15 @@ class Decoder:
         message = members(event.message)
         id_, model = _string(message.pop("id", None)), _string(message.pop("model", None))
         self._reported = merge({}, msgspec.json.decode(message.pop("usage", NULL)))
-        for name in ("type", "role", "content", "stop_reason", "stop_sequence", *OF_THE_END):
+        content = message.pop("content", NULL)
+        self._at_start = _stop_decoder.decode(event.message)
+        for name in ("type", "role", "stop_reason", "stop_sequence", *OF_THE_END):
             message.pop(name, None)
         usage = normalise(self._reported) if self._reported else None
         told.append(Begin(NAME, id_, model, 0, usage, rest(message)))
+        for index, block in enumerate(raw_list(content) if content != NULL else ()):
+            self._start(_Event(index=index, content_block=block), told)
+            self._stop(self._block(index), index, told)
 
     def _start(self, event: _Event, told: list[Event]) -> None:
         if not self._begun or event.index in self._open or len(self._open) >= MAX_OPEN_BLOCKS:
@@ -258,21 +273,31 @@ class Decoder:
     def _finish(self, event: _Event, told: list[Event]) -> None:
         if not self._begun:
             raise UpstreamMalformed("The provider's stream ended before it began.")
-        delta = event.delta
-        if isinstance(delta, _Delta) and delta.stop_reason is not None:
-            self._finished = True
-            at_end = {"stop_details": delta.stop_details, "container": delta.container}
-            at_end["context_management"] = event.context_management
-            finish = FINISHES.get(delta.stop_reason, "stop")
-            end = Finished(0, finish, delta.stop_reason, delta.stop_sequence or "", rest(at_end))
-            told.append(structs.replace(end, explanation=explanation_of(at_end)))
+        if isinstance(event.delta, _Delta):
+            self._stop_message(event.delta, event.context_management, told)
         if event.usage is not None:
             self._reported = merge(self._reported, event.usage)
+        self._report(told)
+
+    def _stop_message(self, stop: _Stop, context_management: Raw, told: list[Event]) -> None:
+        if stop.stop_reason is None:
+            return
+        self._finished = True
+        at_end = {"stop_details": stop.stop_details, "container": stop.container}
+        at_end["context_management"] = context_management
+        finish = FINISHES.get(stop.stop_reason, "stop")
+        end = Finished(0, finish, stop.stop_reason, stop.stop_sequence or "", rest(at_end))
+        told.append(structs.replace(end, explanation=explanation_of(at_end)))
+
+    def _report(self, told: list[Event]) -> None:
         usage = normalise(self._reported) if self._reported else None
         if usage is not None:
             told.append(Reported(usage, in_openais_words(served_tier(self._reported))))
 
     def _end(self, told: list[Event]) -> None:
+        if not self._finished and self._at_start.stop_reason:
+            self._stop_message(self._at_start, NULL, told)
+            self._report(told)
         if not self._finished or self._open:
             raise UpstreamMalformed("The provider's stream ended before its message did.")
         self._over = True

@@ -304,6 +304,7 @@ class _StreamDelta(Struct):
 
 
 class _Started(Struct):
+    stop_reason: Any = None
     usage: Any = None
 
 
@@ -381,7 +382,9 @@ class MessagesTee:
             if self._is_told and not self._is_counted:  # the beginning cannot know what comes out
                 self.reading = self.reading._replace(hostile=True)
         elif event.type == "message_start":
-            self._take(event.message.usage if event.message else None, None)
+            started = event.message or _Started()
+            self._is_counted = bool(started.stop_reason)  # there is nothing to go on with
+            self._take(started.usage, started.stop_reason)
         elif event.type == "message_delta":
             if event.usage is not None:
                 self._is_counted = isinstance(event.usage, dict) and event.usage.get("output_tokens") is not None

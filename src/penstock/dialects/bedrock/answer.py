@@ -88,14 +88,16 @@ def _decode(body: bytes) -> Answer:
 
 
 def met_of(own: Raw) -> str:
-    """The stop sequence among the members of the model's own answer that were asked for."""
+    """The stop sequence among the members of the model's own answer that were asked for. A stream has it where the
+    model's own last event does, in a `delta`."""
     if own == NULL:
         return ""
     try:
         met = msgspec.json.decode(own, type=dict[str, Any])
     except msgspec.ValidationError:
         return ""
-    found = met.get("stop_sequence")
+    delta = met.get("delta")
+    found = met.get("stop_sequence") or (delta.get("stop_sequence") if isinstance(delta, dict) else "")
     return found if isinstance(found, str) else ""
 
 

@@ -26,6 +26,9 @@ BLOCK = "block"
 """The name of the extra that is a whole block."""
 GUARDED = "guardContent"
 """The name of the extra that is a text marked for a guardrail."""
+CALLERS_OWN = "tool_use"
+"""The type of a call of a caller's tool. The reference has none for it, and Anthropic's models tell this one; a tool of
+the vendor's has another (`server_tool_use`)."""
 
 _T = TypeVar("_T")
 members = msgspec.json.Decoder(dict[str, Raw]).decode
@@ -130,7 +133,7 @@ def _medium(kind: str, medium: dict[str, Raw], raw: Raw) -> Part:
 
 
 def _tool_use(call: dict[str, Raw], raw: Raw) -> Part:
-    if call.get("type", NULL) != NULL:
+    if pop(call, "type", str, CALLERS_OWN) != CALLERS_OWN:
         return Opaque(NAME, "toolUse", raw)
     given = call.pop("input", Raw(b"{}"))
     return ToolCall(pop(call, "toolUseId", str, ""), pop(call, "name", str, ""), bytes(given).decode())

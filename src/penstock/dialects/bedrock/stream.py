@@ -23,7 +23,7 @@ from penstock.dialects.bedrock.answer import (
     report_of,
     stop_of,
 )
-from penstock.dialects.bedrock.blocks import NAME, NULL, decode_blocks, decode_citation
+from penstock.dialects.bedrock.blocks import CALLERS_OWN, NAME, NULL, decode_blocks, decode_citation
 from penstock.dialects.bedrock.usage import normalise
 from penstock.dialects.codec import Heading
 from penstock.dialects.endings import refusal_events
@@ -188,7 +188,7 @@ class Decoder:
             if raw == NULL:
                 continue
             named = _named_decoder.decode(raw)
-            if kind == "toolUse" and named.type is None:
+            if kind == "toolUse" and named.type in (None, CALLERS_OWN):
                 part = ToolCall(named.toolUseId, named.name)
                 told.append(PartBegin(0, self._add(wire_index, part).index, part))
             else:

@@ -59,7 +59,9 @@ def encode_request(request: Request, target: TargetFacts) -> Encoded:
     if inference := _inference(request, drops):
         fields["inferenceConfig"] = inference
     if request.sampling.stop and not writer.is_own:  # which of them was met; models that do not tell ignore it
-        fields["additionalModelResponseFieldPaths"] = ["/stop_sequence"]
+        fields["additionalModelResponseFieldPaths"] = [
+            "/delta/stop_sequence" if request.streaming else "/stop_sequence"
+        ]
     if tools := _tools(request, writer, messages):
         fields["toolConfig"] = tools
     if own := _own_fields(request, target, drops, fields.get(OWN_FIELDS)):

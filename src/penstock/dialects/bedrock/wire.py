@@ -4,7 +4,7 @@ Source: Amazon Bedrock API reference, "Converse", "ConverseStream"; User Guide, 
 caching". The model is in the address.
 
 What costs extra and is not priced: guardrails, by the text that they look at, latency-optimised inference, and the
-premium of the `priority` tier: the price list has none of Bedrock's tiers, which are billed at the standard rates.
+`priority` tier of the models for which the catalogue does not know its price: they are billed at the standard rates.
 """
 
 from typing import Any

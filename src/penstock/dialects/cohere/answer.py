@@ -22,7 +22,7 @@ from penstock.dialects.cohere.parts import (
     logprob_of,
     plan,
     tool_call_object,
-    tool_call_of,
+    whole_tool_call_of,
 )
 from penstock.dialects.cohere.usage import Reported, normalise, report
 from penstock.dialects.endings import refused_in_words
@@ -76,7 +76,7 @@ def decode_answer(body: bytes) -> Answer:
     first = len(parts)
     if text := message.text("tool_plan"):
         parts.append(plan(text))
-    parts += [tool_call_of(call) for call in message.objects("tool_calls")]
+    parts += [whole_tool_call_of(call) for call in message.objects("tool_calls")]
     _cite(parts, first, message)
     id, native = members.text("id"), members.text("finish_reason")
     usage = usage_of(members)

@@ -20,6 +20,10 @@ NAME = "cohere_chat"
 
 PLAN = "tool_plan"
 
+NOTHING = "{}"
+NOTHING_SAID = ("", "null")
+"""How the arguments of a tool that takes none are told, and what is read as such."""
+
 
 # -- content ----------------------------------------------------------------------------------------------------------
 
@@ -111,6 +115,12 @@ def tool_call_of(call: Members) -> ToolCall:
     call.drop("type", "index")
     id, name, arguments = call.text("id"), function.text("name"), function.json_text("arguments")
     return ToolCall(id, name, arguments, origin=NAME, extras=call.rest())
+
+
+def whole_tool_call_of(call: Members) -> ToolCall:
+    """A call that is not streamed. Where the tool takes nothing, the vendor may say nothing or `null` for it."""
+    told = tool_call_of(call)
+    return structs.replace(told, arguments=NOTHING) if told.arguments in NOTHING_SAID else told
 
 
 def tool_call_object(call: ToolCall, *, is_own: bool) -> dict[str, Any]:

@@ -6,7 +6,7 @@ The documents of a request are what its last question is about, so they stand at
 from msgspec import Raw, structs
 
 from penstock.dialects.base import Call
-from penstock.dialects.cohere.parts import NAME, content_of, document_of, tool_call_of
+from penstock.dialects.cohere.parts import NAME, content_of, document_of, whole_tool_call_of
 from penstock.dialects.members import Members, callers_fault
 from penstock.domain.chat import (
     Format,
@@ -78,7 +78,7 @@ def _assistant(one: Members) -> Message:
     parts = content_of(one)
     if text := one.text("tool_plan"):
         parts.append(Text(text))
-    parts += [tool_call_of(call) for call in one.objects("tool_calls")]
+    parts += [whole_tool_call_of(call) for call in one.objects("tool_calls")]
     one.drop("content", "citations")
     return Message("assistant", tuple(parts), extras=one.rest())
 

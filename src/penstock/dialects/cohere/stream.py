@@ -14,6 +14,8 @@ from penstock.dialects.codec import Heading
 from penstock.dialects.cohere.answer import content_kind, decode_answer, finish_of, finish_word, usage_of
 from penstock.dialects.cohere.parts import (
     NAME,
+    NOTHING,
+    NOTHING_SAID,
     Logprob,
     citation_object,
     citations_of,
@@ -62,6 +64,7 @@ class Decoder:
         self._begun = False
         self._over = False
         self._open: tuple[_Key, Part] | None = None
+        self._has_text = False
         self._parts = 0
         self._texts: dict[_Key, int] = {}
 
@@ -132,7 +135,7 @@ class Decoder:
 
     def _start(self, key: _Key, part: Part, told: list[Event]) -> None:
         self._close_open(told)
-        self._open = (key, part)
+        self._open, self._has_text = (key, part), False
         if isinstance(part, Text):
             self._texts[key] = self._parts
         told.append(PartBegin(0, self._parts, part))
@@ -140,6 +143,8 @@ class Decoder:
 
     def _close_open(self, told: list[Event]) -> None:
         if self._open is not None:
+            if isinstance(self._open[1], ToolCall) and not self._has_text:
+                told.append(PartDelta(0, self._parts - 1, NOTHING))
             told.append(PartEnd(0, self._parts - 1))
             self._open = None
 
@@ -151,6 +156,9 @@ class Decoder:
             if start is None:
                 raise UpstreamMalformed("The provider's stream goes on with a call that it has not started.")
             self._start(key, start, told)
+        if start is None and not self._has_text and text in NOTHING_SAID:
+            return
+        self._has_text = True
         told.append(PartDelta(0, self._parts - 1, text))
 
     def _cite(self, one: Members, told: list[Event]) -> None:

@@ -37,7 +37,8 @@ from penstock.domain.stream import (
 )
 from penstock.errors import UpstreamMalformed
 
-_FINISH: dict[str, Finish] = {"STOP": "stop", "MAX_TOKENS": "length"}
+_FINISH: dict[str, Finish] = {"STOP": "stop", "MAX_TOKENS": "length", "CONTINUATION": "length"}
+"""`CONTINUATION`: a limit of the vendor's for one request was reached (reference, `FinishReason`)."""
 _FAULTS = frozenset(
     (
         *("OTHER", "LANGUAGE", "MALFORMED_FUNCTION_CALL", "UNEXPECTED_TOOL_CALL", "TOO_MANY_TOOL_CALLS", "5"),
@@ -353,8 +354,7 @@ class Teller:
         except msgspec.DecodeError:
             return
         if metadata.is_told() and (usage := normalise(metadata)) is not None:
-            tier = metadata.service_tier if isinstance(metadata.service_tier, str) else ""
-            self._reported = Reported(usage, "" if tier == "unspecified" else in_openais_words(tier))
+            self._reported = Reported(usage, in_openais_words(metadata.tier()))
 
 
 _ANSWERS = (b'"candidates"', b'"usageMetadata"', b'"usage_metadata"', b'"promptFeedback"', b'"prompt_feedback"')

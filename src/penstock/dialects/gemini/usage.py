@@ -13,6 +13,9 @@ from penstock.dialects.base import believed
 from penstock.dialects.gemini.names import MODALITIES, word
 from penstock.domain.usage import Usage
 
+_TIERS = {"ON_DEMAND": "standard", "ON_DEMAND_PRIORITY": "priority", "ON_DEMAND_FLEX": "flex"}
+"""Vertex's types of traffic that are service tiers (reference, `TrafficType`)."""
+
 
 class ModalityCount(Struct, rename="camel"):
     modality: Any = None
@@ -32,6 +35,13 @@ class Metadata(Struct, rename="camel"):
     candidates_tokens_details: list[ModalityCount] | None = None
     tool_use_prompt_tokens_details: list[ModalityCount] | None = None
     service_tier: Any = None
+    traffic_type: Any = None
+
+    def tier(self) -> str:
+        """The service tier that served the call, which decides its price, whichever was asked for; empty when it is not
+        told. Vertex tells it as the type of traffic."""
+        tier = self.service_tier if isinstance(self.service_tier, str) else _TIERS.get(str(self.traffic_type), "")
+        return "" if tier == "unspecified" else tier
 
     def is_told(self) -> bool:
         """Whether there is a count in it; the first pieces of a stream may have none (Vertex)."""

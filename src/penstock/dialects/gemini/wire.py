@@ -284,7 +284,6 @@ def _read_one(body: bytes) -> Reading:
     reported = reply.usage_metadata
     is_told = reported is not None and reported.is_told()
     usage = normalise(reported) if reported is not None and is_told else None
-    tier = reported.service_tier if reported is not None else ""
     finish = next((word(one.finish_reason, FINISH_REASONS) for one in reply.candidates or () if one.finish_reason), "")
     if not finish and reply.prompt_feedback is not None:
         finish = word(reply.prompt_feedback.block_reason, {})
@@ -295,7 +294,7 @@ def _read_one(body: bytes) -> Reading:
         message,
         status,
         reported is not None and is_told and (usage is None or reported.tells_half()),
-        tier if isinstance(tier, str) and tier not in ("unspecified", "standard") else "",
+        reported.tier() if reported is not None else "",
     )
 
 

@@ -1,0 +1,145 @@
+"""What vendors with a dialect of their own say beside what their references say, and rarely."""
+
+import json
+from typing import Any
+
+import pytest
+
+from penstock.dialects import eventstream
+from penstock.dialects.base import Call
+from penstock.dialects.codec import Heading
+from penstock.dialects.eventstream import Frame
+from penstock.dialects.registry import CODECS, CONVERSATIONS, DIALECTS
+from penstock.domain.chat import Answer, Message, Opaque, Request, Text, ToolCall
+from penstock.domain.stream import collect
+from penstock.domain.usage import Usage
+from penstock.errors import UpstreamReset
+
+REQUEST = Request("", "model-1", (Message("user", (Text("How deep?"),)),), streaming=True)
+
+
+def sse(*events: dict[str, Any]) -> bytes:
+    return b"".join(b"data: " + json.dumps(event).encode() + b"\n\n" for event in events)
+
+
+def frames(*events: tuple[str, dict[str, Any]]) -> bytes:
+    return b"".join(eventstream.encode(Frame(kind, json.dumps(told).encode())) for kind, told in events)
+
+
+def read(surface: str, stream: bytes) -> Answer:
+    decoder = CODECS[surface].decoder()
+    return collect([*decoder.feed(stream), *decoder.close()])
+
+
+def calls(answer: Answer) -> list[tuple[str, str]]:
+    return [(part.name, part.arguments) for part in answer.choices[0].parts if isinstance(part, ToolCall)]
+
+
+# -- Anthropic --------------------------------------------------------------------------------------------------------
+
+RESULT = {"type": "code_execution_tool_result", "tool_use_id": "srvtoolu_1", "content": {"stdout": "7\n"}}
+FOLLOWING = {"type": "tool_use", "id": "toolu_1", "name": "sound", "input": {"at": 3}, "caller": {"type": "direct"}}
+DONE = {"type": "message_stop"}
+
+
+def start(*content: dict[str, Any], stop_reason: str | None, usage: dict[str, int]) -> dict[str, Any]:
+    message = {"id": "msg_1", "type": "message", "role": "assistant", "model": "claude", "content": content}
+    return {"type": "message_start", "message": {**message, "stop_reason": stop_reason, "usage": usage}}
+
+
+def test_blocks_that_stand_in_the_start_of_a_message_are_told_to_callers_of_every_dialect() -> None:
+    stream = sse(start(RESULT, FOLLOWING, stop_reason="tool_use", usage={"input_tokens": 0, "output_tokens": 0}), DONE)
+    answer = read("messages", stream)
+    result, call = answer.choices[0].parts
+    assert isinstance(result, Opaque)
+    assert json.loads(bytes(result.raw)) == RESULT
+    assert call == ToolCall("toolu_1", "sound", '{"at": 3}')
+    assert (answer.choices[0].finish, answer.usage) == ("tool_calls", Usage())
+    for surface in CONVERSATIONS:
+        encoder = CODECS[surface].encoder(Heading("model-1", True, REQUEST, 1_700_000_000, "id-1"))
+        decoder = CODECS["messages"].decoder()
+        told = b"".join(map(encoder.encode, [*decoder.feed(stream), *decoder.close()]))
+        assert [name for name, _ in calls(read(surface, told))] == ["sound"]
+
+
+def test_a_message_that_was_whole_when_it_started_is_believed_and_one_that_goes_on_must_end() -> None:
+    usage = {"input_tokens": 9, "output_tokens": 1}
+    tee = DIALECTS["messages"].tee(Call({}, "m"), False)
+    tee.feed(sse(start(FOLLOWING, stop_reason="tool_use", usage=usage), DONE))
+    assert tee.close() == (b"", True)
+    assert (tee.reading.usage, tee.reading.finish_reason, tee.reading.hostile) == (Usage(9, 1), "tool_use", False)
+    delta = {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 5}}
+    began = start(RESULT, stop_reason=None, usage=usage)
+    assert read("messages", sse(began, delta, DONE)).usage == Usage(9, 5)
+    with pytest.raises(UpstreamReset):
+        read("messages", sse(began))
+
+
+# -- Bedrock ----------------------------------------------------------------------------------------------------------
+
+COUNTED = {"inputTokens": 9, "outputTokens": 5, "totalTokens": 14}
+
+
+def test_a_call_of_the_callers_tool_is_one_whether_or_not_bedrock_names_its_type() -> None:
+    named = {"toolUseId": "tooluse_1", "name": "sound", "type": "tool_use"}
+    message = {"role": "assistant", "content": [{"toolUse": {**named, "input": {"at": 3}}}]}
+    body = {"output": {"message": message}, "stopReason": "tool_use", "usage": COUNTED}
+    assert calls(CODECS["converse"].decode_answer(json.dumps(body).encode())) == [("sound", '{"at": 3}')]
+    streamed = frames(
+        ("messageStart", {"role": "assistant"}),
+        ("contentBlockStart", {"contentBlockIndex": 0, "start": {"toolUse": named}}),
+        ("contentBlockDelta", {"contentBlockIndex": 0, "delta": {"toolUse": {"input": '{"at": 3}'}}}),
+        ("contentBlockStop", {"contentBlockIndex": 0}),
+        ("messageStop", {"stopReason": "tool_use"}),
+        ("metadata", {"usage": COUNTED}),
+    )
+    assert calls(read("converse", streamed)) == [("sound", '{"at": 3}')]
+
+
+# -- Google -----------------------------------------------------------------------------------------------------------
+
+
+def gemini(finish: str, **metadata: Any) -> bytes:
+    candidate = {"index": 0, "content": {"role": "model", "parts": [{"text": "7 m"}]}, "finishReason": finish}
+    counted = {"promptTokenCount": 9, "candidatesTokenCount": 5, "totalTokenCount": 14}
+    return json.dumps({"candidates": [candidate], "usageMetadata": {**counted, **metadata}}).encode()
+
+
+def test_an_answer_that_google_would_go_on_with_is_one_that_was_cut_for_its_length() -> None:
+    assert CODECS["generateContent"].decode_answer(gemini("CONTINUATION")).choices[0].finish == "length"
+
+
+@pytest.mark.parametrize(
+    ("told", "priced", "heard"),
+    [
+        ({"serviceTier": "standard"}, "standard", "default"),
+        ({"serviceTier": "unspecified"}, "", ""),
+        ({"trafficType": "ON_DEMAND"}, "standard", "default"),
+        ({"trafficType": "ON_DEMAND_PRIORITY"}, "priority", "priority"),
+        ({"trafficType": "ON_DEMAND_FLEX"}, "flex", "flex"),
+        ({"trafficType": "PROVISIONED_THROUGHPUT"}, "", ""),
+        ({"trafficType": ["ON_DEMAND"]}, "", ""),
+    ],
+)
+def test_the_tier_that_google_served_is_the_one_that_is_charged(told: dict[str, Any], priced: str, heard: str) -> None:
+    body = gemini("STOP", **told)
+    assert DIALECTS["generateContent"].read(body).service_tier == priced
+    assert CODECS["generateContent"].decode_answer(body).service_tier == heard
+
+
+# -- Cohere -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("said", ["", "null", None])
+def test_arguments_that_cohere_does_not_give_are_an_empty_object(said: str | None) -> None:
+    function = {"name": "sound", **({} if said is None else {"arguments": said})}
+    call = {"id": "sound_1", "type": "function", "function": function}
+    body = {"id": "1", "message": {"role": "assistant", "tool_calls": [call]}, "finish_reason": "TOOL_CALL"}
+    assert calls(CODECS["cohere.chat"].decode_answer(json.dumps(body).encode())) == [("sound", "{}")]
+    streamed = sse(
+        {"type": "message-start", "id": "1", "delta": {"message": {"role": "assistant"}}},
+        {"type": "tool-call-start", "index": 0, "delta": {"message": {"tool_calls": {**call, "function": function}}}},
+        {"type": "tool-call-end", "index": 0},
+        {"type": "message-end", "delta": {"finish_reason": "TOOL_CALL"}},
+    )
+    assert calls(read("cohere.chat", streamed)) == [("sound", "{}")]
