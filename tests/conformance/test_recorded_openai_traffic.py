@@ -217,6 +217,8 @@ def _said_usage(recording: Recording) -> dict[str, int] | None:
     last = stated[-1]
     details, out = last.get("prompt_tokens_details") or {}, last.get("completion_tokens_details") or {}
     prompt, completion = last.get("prompt_tokens", last["total_tokens"]), last.get("completion_tokens") or 0
+    if last.get("prompt_audio_seconds"):  # Mistral's sounds are in the total alone
+        prompt = last["total_tokens"] - completion
     reasoning = out.get("reasoning_tokens") or 0
     output = max(completion, last["total_tokens"] - prompt)
     if reasoning > output:

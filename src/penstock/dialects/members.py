@@ -34,6 +34,7 @@ def decoder_of(kind: Any) -> "msgspec.json.Decoder[Any]":
 
 
 _string = msgspec.json.Decoder(str).decode
+_number = msgspec.json.Decoder(float).decode
 
 
 def pop(fields: dict[str, Raw], name: str, kind: type[_T], default: _T) -> _T:
@@ -85,6 +86,14 @@ class Members:
         if raw is None:
             return ""
         return _string(raw) if is_string(raw) else bytes(raw).decode()
+
+    def moment(self, name: str) -> int:
+        """Unix seconds; 0 for anything else, because no answer hangs on it."""
+        raw = self.raw(name)
+        try:
+            return int(_number(raw)) if raw is not None else 0
+        except (msgspec.DecodeError, RecursionError):
+            return 0
 
     def object(self, name: str) -> "Members":
         """The object there; an empty one where there is none."""

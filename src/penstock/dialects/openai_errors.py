@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Struct
 
 from penstock.dialects.base import decode_reply, encode_object
+from penstock.dialects.refusals import message_in
 from penstock.errors import GatewayError
 
 
@@ -111,7 +112,8 @@ def envelope(body: bytes, status: int) -> bytes:
     under `upstream`."""
     if _is_enveloped(body):
         return body
-    error = {"message": f"The provider answered {status}.", "type": "upstream_error", "param": None, "code": None}
+    message = message_in(body) or f"The provider answered {status}."
+    error = {"message": message, "type": "upstream_error", "param": None, "code": None}
     try:
         original = msgspec.json.decode(body)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
@@ -119,7 +121,7 @@ def envelope(body: bytes, status: int) -> bytes:
     if isinstance(original, dict):
         said = original.get("message") or original.get("error") or original.get("detail") or fault_of(body).message
         error["message"] = (
-            said if isinstance(said, str) else encode_object({"": said})[4:-1].decode() if said else error["message"]
+            said if isinstance(said, str) else encode_object({"": said})[4:-1].decode() if said else message
         )
         for name in ("type", "param", "code"):
             if isinstance(original.get(name), str):

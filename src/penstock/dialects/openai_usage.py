@@ -8,7 +8,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from penstock.dialects.base import believed, first_count
+from penstock.dialects.base import as_whole, believed, first_count
 from penstock.domain.usage import Usage
 
 
@@ -34,6 +34,8 @@ class ChatUsage(Struct):
     reasoning_tokens: Any = None  # SGLang, Perplexity
     citation_tokens: Any = None  # Perplexity
     num_search_queries: Any = None  # Perplexity
+    server_tool_use_details: Any = None  # OpenRouter
+    prompt_audio_seconds: Any = None  # Mistral, `{}` where there was no sound
 
 
 def tells_half(reported: ChatUsage) -> bool:
@@ -47,18 +49,19 @@ def normalise(reported: ChatUsage) -> Usage | None:
     `prompt_tokens` includes cached and audio tokens. `completion_tokens` includes reasoning at OpenAI and most others;
     not at xAI and Google, where the total shows the rest, nor at gateways that report more reasoning than completion.
     Perplexity's research is billed beside both and is in no total: `citation_tokens`, which it read, and the
-    `reasoning_tokens` that it thought over them.
+    `reasoning_tokens` that it thought over them. Mistral counts a sound in the total alone.
     """
     into = reported.prompt_tokens_details or Details()
     out = reported.completion_tokens_details or Details()
-    prompt, completion, total = reported.prompt_tokens, reported.completion_tokens, reported.total_tokens
+    told = (reported.prompt_tokens, reported.completion_tokens, reported.total_tokens)
+    prompt, completion, total = map(as_whole, told)
     cached = first_count(
         into.cached_tokens, reported.prompt_cache_hit_tokens, reported.num_cached_tokens, reported.cached_tokens
     )
-    written = _written(into)
+    written, searches = _written(into), _searches(reported)
     counts = (
         *(prompt, completion, total, cached, reported.citation_tokens, reported.reasoning_tokens),
-        *(into.audio_tokens, out.audio_tokens, out.reasoning_tokens, *written.values(), reported.num_search_queries),
+        *(into.audio_tokens, out.audio_tokens, out.reasoning_tokens, *written.values(), searches),
     )
     if not believed(*counts) or (prompt is None and total is None):
         return None
@@ -66,8 +69,10 @@ def normalise(reported: ChatUsage) -> Usage | None:
     if prompt < 0:
         return None
     completion, reasoning = completion or 0, out.reasoning_tokens or reported.reasoning_tokens or 0
-    hidden = (total or 0) - prompt - completion
-    output = completion + max(hidden, 0)
+    hidden, heard = max((total or 0) - prompt - completion, 0), into.audio_tokens or 0
+    if hidden and isinstance(reported.prompt_audio_seconds, int | float):
+        prompt, heard, hidden = prompt + hidden, hidden, 0
+    output = completion + hidden
     if reasoning > output or reported.citation_tokens is not None:
         output = completion + reasoning
     prompt += reported.citation_tokens or 0
@@ -76,7 +81,7 @@ def normalise(reported: ChatUsage) -> Usage | None:
     for lifetime in written:
         written[lifetime] = min(written[lifetime], left)
         left -= written[lifetime]
-    audio_in = min(into.audio_tokens or 0, left)
+    audio_in = min(heard, left)
     audio_out = min(out.audio_tokens or 0, output)
     return Usage(
         input=left - audio_in,
@@ -86,8 +91,14 @@ def normalise(reported: ChatUsage) -> Usage | None:
         reasoning=reasoning,
         audio_in=audio_in,
         audio_out=audio_out,
-        web_searches=reported.num_search_queries or 0,
+        web_searches=searches,
     )
+
+
+def _searches(reported: ChatUsage) -> Any:
+    """How often the vendor searched the web, as it was reported."""
+    tools = reported.server_tool_use_details
+    return reported.num_search_queries or (tools.get("web_search_requests") if isinstance(tools, dict) else None) or 0
 
 
 def _written(into: Details) -> dict[str, Any]:

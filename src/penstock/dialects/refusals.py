@@ -48,13 +48,13 @@ xAI."""
 def refusal_as_told(body: bytes, status: int) -> GatewayError:
     """A provider's refusal as an error that every dialect can write: its own message, under the status's meaning."""
     meaning = _MEANINGS.get(status, InvalidRequest if status < 500 else InternalError)
-    message = _message(body)
+    message = message_in(body)
     if status in (400, 413, 422) and (_TOO_LONG.search(message) or b"context_length_exceeded" in body):
         meaning = ContextTooLong
     return meaning(message or f"The provider answered {status}.")
 
 
-def _message(body: bytes) -> str:
+def message_in(body: bytes) -> str:
     """What a provider's error body says, in any of the forms that vendors use."""
     try:
         told: Any = msgspec.json.decode(body)

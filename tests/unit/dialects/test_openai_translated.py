@@ -89,6 +89,39 @@ def test_an_image_that_openai_made_is_the_item_that_it_was_to_callers_of_respons
     assert isinstance(part, Opaque)
 
 
+@pytest.mark.parametrize("surface", CONVERSATIONS)
+@pytest.mark.parametrize("opening", [{"name": "x_keyword_search", "call_id": "xs_call-1"}, {}])
+def test_a_search_that_xai_ran_itself_is_no_call_to_the_caller(surface: str, opening: dict[str, Any]) -> None:
+    """It is written as a call of a custom tool, which the stream may open without its name."""
+    item = {
+        "id": "ctc_1",
+        "type": "custom_tool_call",
+        "name": "x_keyword_search",
+        "call_id": "xs_call-1",
+        "input": "{}",
+    }
+    said = {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "Rain."}]}
+    codec, place = CODECS["responses"], {"output_index": 0, "item_id": "ctc_1"}
+    whole = codec.decode_answer(json.dumps(response(item, said)).encode())
+    sent = events(
+        {"type": "response.created", "response": {**response(), "status": "in_progress"}},
+        {"type": "response.output_item.added", **place, "item": {"id": "ctc_1", "type": "custom_tool_call", **opening}},
+        {"type": "response.custom_tool_call_input.delta", **place, "delta": "{}"},
+        {"type": "response.custom_tool_call_input.done", **place, "input": "{}"},
+        {"type": "response.output_item.done", **place, "item": item},
+        {"type": "response.output_item.done", "output_index": 1, "item": said},
+        {"type": "response.completed", "response": response(item, said)},
+    )
+    for answer in (whole, collect(decode_in_pieces(codec.decoder(), sent, 1))):
+        (choice,) = answer.choices
+        assert choice.finish == "stop"
+        assert [type(part) for part in choice.parts] == [Opaque, Text]
+        told = CODECS[surface].encode_answer(answer, heading(surface))
+        again = CODECS[surface].decode_answer(told).choices[0]
+        assert (again.parts[-1], again.finish) == (Text("Rain."), "stop")
+        assert len(again.parts) == (2 if surface == "responses" else 1)
+
+
 @pytest.mark.parametrize("surface", ["messages", "converse", "cohere.chat", "responses"])
 def test_the_words_of_a_sound_reach_callers_whose_dialect_has_no_sounds(surface: str) -> None:
     answer = Answer("openai_chat", "c", "m", (Choice((Media("audio", data="QUJD", text="Rain."),)),))

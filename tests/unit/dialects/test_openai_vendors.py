@@ -93,6 +93,32 @@ def test_reasoning_beside_the_details_is_a_part_of_the_completion() -> None:
     assert used({**USAGE, "reasoning_tokens": 3}) == Usage(input=10, output=5, reasoning=3)
 
 
+@pytest.mark.parametrize(
+    ("details", "expected"),
+    [
+        ({"audio_tokens": 375}, Usage(input=10, output=5, audio_in=375)),
+        ({"audio_tokens": 375, "cached_tokens": 9}, Usage(input=1, output=5, cache_read=9, audio_in=375)),
+        ({}, Usage(input=10, output=5, audio_in=375)),
+    ],
+)
+def test_a_sound_that_mistral_heard_is_in_its_total_alone(details: dict[str, Any], expected: Usage) -> None:
+    usage = {**USAGE, "total_tokens": 390, "prompt_audio_seconds": 3, "prompt_tokens_details": details}
+    assert used(usage) == expected
+    assert used({**USAGE, "prompt_audio_seconds": {}}) == Usage(input=10, output=5)
+
+
+def test_searches_that_openrouter_ran_are_counted() -> None:
+    usage = {**USAGE, "server_tool_use_details": {"web_search_requests": 2, "tool_calls_executed": 3}}
+    assert used(usage) == Usage(input=10, output=5, web_searches=2)
+    assert used({**USAGE, "server_tool_use_details": {"tool_calls_executed": 3}}) == Usage(input=10, output=5)
+    assert used({**USAGE, "server_tool_use_details": {"web_search_requests": -1}}) is None
+
+
+def test_whole_counts_may_be_written_with_a_fraction_of_zero() -> None:
+    assert used({name: float(count) for name, count in USAGE.items()}) == Usage(input=10, output=5)
+    assert used({**USAGE, "completion_tokens": 5.5}) is None
+
+
 @pytest.mark.parametrize("name", ["citation_tokens", "reasoning_tokens", "num_search_queries"])
 @pytest.mark.parametrize("count", [-1, 10**18, "7", 1.5])
 def test_counts_of_a_vendors_own_are_not_believed_when_they_cannot_be_true(name: str, count: Any) -> None:
@@ -179,7 +205,9 @@ def test_a_choice_that_is_nothing_but_an_error_is_one() -> None:
     ],
 )
 def test_a_refusal_in_a_vendors_own_form_is_told_in_its_words(body: Any) -> None:
-    assert refusal_as_told(json.dumps(body).encode(), 400).message == "x"
+    sent = json.dumps(body).encode()
+    assert refusal_as_told(sent, 400).message == "x"
+    assert "x" in json.loads(CHAT.envelope(sent, 400))["error"]["message"]
 
 
 # -- endings ----------------------------------------------------------------------------------------------------------
@@ -229,6 +257,39 @@ def test_log_probabilities_that_are_of_no_token_do_not_end_a_stream() -> None:
     """Together's."""
     sent = stream(chunk({"content": "a"}, choice={"logprobs": -0.25}), chunk({"content": "b"}, "stop"))
     assert told(sent).choices[0].parts == (Text("ab"),)
+
+
+@pytest.mark.parametrize(
+    ("columns", "expected"),
+    [
+        (
+            {"tokens": ["Ra", "in"], "token_logprobs": [-0.5, -2], "top_logprobs": [{"Ra": -0.5, "Sn": -1}, None]},
+            [("Ra", -0.5, ["Ra", "Sn"]), ("in", -2, [])],
+        ),
+        ({"tokens": ["Ra", "in"], "token_logprobs": [-0.5], "token_ids": [1, 2]}, [("Ra", -0.5, [])]),
+        ({"tokens": [1], "token_logprobs": "x"}, []),
+    ],
+)
+def test_log_probabilities_in_columns_are_told_by_the_token(columns: dict[str, Any], expected: list[Any]) -> None:
+    """Together's."""
+    whole = CODEC.decode_answer(plain({"content": "Rain"}, choice={"logprobs": columns}))
+    streamed = told(stream(chunk({"content": "Rain"}, choice={"logprobs": columns}), chunk({}, "stop")))
+    for answer in (whole, streamed):
+        rows = [json.loads(bytes(row)) for row in answer.choices[0].logprobs]
+        assert [
+            (row["token"], row["logprob"], [top["token"] for top in row["top_logprobs"]]) for row in rows
+        ] == expected
+        assert all(row["bytes"] == list(row["token"].encode()) for row in rows)
+
+
+@pytest.mark.parametrize("head", [{"created": "1700000000"}, {"created": None}, {"id": 7}, {"id": None, "model": None}])
+def test_a_head_that_is_written_in_another_way_costs_nobody_the_answer(head: dict[str, Any]) -> None:
+    whole = CODEC.decode_answer(plain({"content": "a"}, **head))
+    streamed = told(stream({**chunk({"content": "a"}), **head}, {**chunk({}, "stop"), **head}))
+    for answer in (whole, streamed):
+        assert answer.choices[0].parts == (Text("a"),)
+        assert answer.id == ("7" if head.get("id") else "" if "id" in head else "c-1")
+        assert answer.created == (0 if "created" in head else 5)
 
 
 def test_reasoning_in_parts_of_the_content_is_reasoning() -> None:
@@ -332,6 +393,26 @@ def test_parallel_calls_at_one_index_and_without_ids_are_told_apart() -> None:
         calls = [part for part in told(sent).choices[0].parts if isinstance(part, ToolCall)]
         assert [(one.name, one.arguments) for one in calls] == expected
         assert len({one.id for one in calls}) == len(calls)
+
+
+def test_a_call_that_gets_a_new_id_with_every_piece_is_one() -> None:
+    """Older servers of vLLM, where the caller names the tool. Google's parallel calls have ids of their own, too, and
+    each of them is whole."""
+
+    def call(id: str, name: str, arguments: str) -> dict[str, Any]:
+        return {"index": 0, "id": id, "type": "function", "function": {"name": name, "arguments": arguments}}
+
+    pieces = [call(f"call_{at}", "f", piece) for at, piece in enumerate(('{"a"', ":", "1}"))]
+    older = stream(*[chunk({"tool_calls": [piece]}) for piece in pieces], chunk({}, "stop"))
+    google = stream(chunk({"tool_calls": [call("call_0", "f", "{}"), call("call_1", "f", "{}")]}), chunk({}, "stop"))
+    empty = stream(chunk({"tool_calls": [call("call_0", "f", ""), call("call_1", "g", "")]}), chunk({}, "stop"))
+    for sent, expected in (
+        (older, [("call_0", '{"a":1}')]),
+        (google, [("call_0", "{}"), ("call_1", "{}")]),
+        (empty, [("call_0", ""), ("call_1", "")]),
+    ):
+        calls = [part for part in told(sent).choices[0].parts if isinstance(part, ToolCall)]
+        assert [(one.id, one.arguments) for one in calls] == expected
 
 
 def test_a_call_that_stands_in_no_list_is_one() -> None:

@@ -415,7 +415,7 @@ def of_kind(kind: str) -> dict[str, Provider]:
 
 
 @pytest.mark.parametrize(
-    ("kind", "is_held"), [("openai", True), ("mistral", True), ("vllm", False), ("compatible", False)]
+    ("kind", "is_held"), [("openai", True), ("mistral", True), ("cerebras", False), ("compatible", False)]
 )
 @pytest.mark.parametrize("surface", ["/v1/chat/completions", "/v1/messages"])
 async def test_a_stream_without_its_mark_was_cut_where_the_vendor_marks_each_ending(

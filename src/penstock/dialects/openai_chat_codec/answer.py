@@ -1,14 +1,16 @@
 """A chat completion, read and written."""
 
+from itertools import zip_longest
 from typing import Any, NamedTuple
 
-from msgspec import Raw, structs
+import msgspec
+from msgspec import Raw, Struct, structs
 
 from penstock.dialects.base import encode_object
 from penstock.dialects.codec import Heading
 from penstock.dialects.custom_tools import is_unknown, restored, wrapped
 from penstock.dialects.endings import fault_told, is_fault, refused_in_words, stop_met
-from penstock.dialects.members import Members, reply_members
+from penstock.dialects.members import Members, as_raw, reply_members
 from penstock.dialects.openai_chat_codec import functions
 from penstock.dialects.openai_chat_codec.parts import (
     NAME,
@@ -126,12 +128,11 @@ def decode_answer(body: bytes) -> Answer:
         raise UpstreamMalformed(fault.message or "The provider's answer has no choices.")
     members.drop("error")
     usage, sources = usage_of(members, choices), sources_of(members)
-    id, model = members.text("id"), members.text("model")
+    id, model, created = members.json_text("id"), members.json_text("model"), members.moment("created")
     read = sorted((_choice(one, number, id, sources) for number, one in enumerate(choices)), key=lambda found: found[0])
     members.drop("object")
-    created = members.take("created", float) or 0
     tier = members.text("service_tier")
-    return Answer(NAME, id, model, tuple(choice for _, choice in read), int(created), usage, tier, members.rest())
+    return Answer(NAME, id, model, tuple(choice for _, choice in read), created, usage, tier, members.rest())
 
 
 def _choice(one: Members, number: int, id: str, sources: list[Citation]) -> tuple[int, Choice]:
@@ -150,6 +151,36 @@ def _choice(one: Members, number: int, id: str, sources: list[Citation]) -> tupl
     )
 
 
+class _Columns(Struct):
+    """Log-probabilities in columns, as Completions has them: Together's in a chat."""
+
+    tokens: list[str] | None = None
+    token_logprobs: list[float | None] | None = None
+    top_logprobs: list[dict[str, float] | None] | None = None
+
+    def rows(self) -> list[Raw]:
+        columns = zip_longest(self.tokens or (), self.token_logprobs or (), self.top_logprobs or ())
+        return [
+            as_raw({**_row(token, logprob), "top_logprobs": [_row(*one) for one in (top or {}).items()]})
+            for token, logprob, top in columns
+            if token is not None and logprob is not None
+        ]
+
+
+def _row(token: str, logprob: float) -> dict[str, Any]:
+    return {"token": token, "logprob": logprob, "bytes": list(token.encode())}
+
+
+_columns_decoder = msgspec.json.Decoder(_Columns)
+
+
+def _in_columns(logprobs: Raw) -> list[Raw]:
+    try:
+        return _columns_decoder.decode(logprobs).rows()
+    except (msgspec.DecodeError, RecursionError):
+        return []  # of another form: nobody is to miss an answer for it
+
+
 def logprobs_of(choice: Members) -> tuple[tuple[Raw, ...], tuple[Raw, ...]]:
     """Those of the text and of a refusal. Together tells a bare number in a stream, which is of no token."""
     raw = choice.raw("logprobs")
@@ -158,6 +189,8 @@ def logprobs_of(choice: Members) -> tuple[tuple[Raw, ...], tuple[Raw, ...]]:
     choice.put("logprobs", raw)
     logprobs = choice.object("logprobs")
     content, refusal = logprobs.take("content", list[Raw]), logprobs.take("refusal", list[Raw])
+    if content is None and logprobs.has("tokens"):
+        content = _in_columns(raw)
     return tuple(content or ()), tuple(refusal or ())
 
 

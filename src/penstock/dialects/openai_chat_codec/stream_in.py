@@ -91,9 +91,12 @@ class _Call:
 
     def is_another(self, told: ToolCall) -> bool:
         """Whether this is of another call at the same index. Google gives parallel calls the same one, and other ids
-        or none at all; then it is the name that begins one, for some repeat the name with every piece."""
-        if told.id or not told.name:
-            return bool(told.id) and told.id != self.id
+        or none at all; then it is the name that begins one, for some repeat the name with every piece. Older servers of
+        vLLM make up a new id for every piece, so what a call has of its arguments must be whole before another."""
+        if not (told.id or told.name) or told.id == self.id:
+            return False
+        if not self.pieces:
+            return bool(told.id)
         try:
             msgspec.json.decode("".join(self.pieces))
         except (msgspec.DecodeError, RecursionError):
@@ -226,11 +229,10 @@ class ChatDecoder:
 
     def _begin(self, chunk: Members, out: list[Event]) -> None:
         self._begun = True
-        self._id, model = chunk.text("id"), chunk.text("model")
-        created = chunk.take("created", float) or 0
+        self._id, model, created = chunk.json_text("id"), chunk.json_text("model"), chunk.moment("created")
         tier = chunk.raw("service_tier")
         chunk.drop("object", "obfuscation", "p")
-        out.append(Begin(NAME, self._id, model, int(created), extras=chunk.rest()))
+        out.append(Begin(NAME, self._id, model, created, extras=chunk.rest()))
         if tier is not None:
             chunk.put("service_tier", tier)
 

@@ -110,8 +110,7 @@ def decode_answer(body: bytes) -> Answer:
     logprobs: list[Raw] = []
     for item in items:
         parts += item_parts(item, logprobs)
-    id, model = response.text("id"), response.text("model")
-    created = int(response.take("created_at", float) or 0)
+    id, model, created = response.json_text("id"), response.json_text("model"), response.moment("created_at")
     usage, tier = usage_of(response), response.text("service_tier")
     end = end_of(response, any(isinstance(part, ToolCall) for part in parts))
     choice = Choice(tuple(parts), end.finish, end.native, logprobs=tuple(logprobs))

@@ -1,7 +1,7 @@
 """The items and parts of a response, read and written.
 
 Source: OpenAI API reference, "Create a model response" (input and output items); guide "Reasoning models" (reasoning
-items and encrypted content).
+items and encrypted content); xAI, "X Search".
 """
 
 from collections.abc import Callable
@@ -229,5 +229,7 @@ def is_callers(kind: str) -> bool:
 
 
 def raw_kind(item: Members) -> str:
-    """The type of an item, which stays where it is. What has a role alone is a message."""
-    return item.peek("type") or ("message" if item.has("role") else "")
+    """The type of an item, which stays where it is. What has a role alone is a message. xAI writes its own searches of
+    X as calls of custom tools, whose ids tell them from those that the caller has to make."""
+    kind = item.peek("type") or ("message" if item.has("role") else "")
+    return "x_search_call" if kind == "custom_tool_call" and item.peek("call_id").startswith("xs_call") else kind

@@ -125,8 +125,8 @@ class ResponsesDecoder:
     def _begin(self, response: Members, out: list[Event]) -> None:
         if not self._begun:
             self._begun = True
-            id, model = response.text("id"), response.text("model")
-            out.append(Begin(NAME, id, model, int(response.take("created_at", float) or 0)))
+            id, model = response.json_text("id"), response.json_text("model")
+            out.append(Begin(NAME, id, model, response.moment("created_at")))
 
     def _fail(self, error: Members, out: list[Event]) -> None:
         self._over = True
@@ -162,7 +162,7 @@ class ResponsesDecoder:
 
     def _item_added(self, event: Members, out: list[Event]) -> None:
         key, item = self._key(event, content=False), event.object("item")
-        if raw_kind(item) in ("function_call", "custom_tool_call"):
+        if raw_kind(item) in ("function_call", "custom_tool_call") and item.peek("name"):
             call = call_of(item)
             self._start(key, structs.replace(call, arguments=""), out)
 
