@@ -1,5 +1,8 @@
 """Two workers that share limits: the last of an amount can be spent, and nothing beyond it."""
 
+import os
+import signal
+import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -11,14 +14,16 @@ from penstock.testing.lab import Lab
 from penstock.testing.wire import eventually
 
 MakeLab = Callable[..., Lab]
-KEYS: dict[str, dict[str, Any]] = {"counted": {"team": "growth"}, "ci": {"team": "growth"}}
+SLOW_S = 3.0
+KEYS: dict[str, dict[str, Any]] = {name: {"team": "growth"} for name in ("counted", "ci", "patient")}
 CALLS = {"name": "calls", "match": {"key": "counted"}, "unit": "requests", "amount": 30, "per": "total"}
+FIRST = {"name": "first", "match": {"key": "patient"}, "unit": "requests", "amount": 30, "per": "total"}
 MONEY = {"name": "money", "match": {}, "unit": "usd", "amount": 100, "per": "month"}
 
 
 @pytest.fixture(scope="module")
 def lab(file_lab: MakeLab) -> Lab:
-    return file_lab(KEYS, [CALLS, MONEY], workers=2)
+    return file_lab(KEYS, [CALLS, FIRST, MONEY], workers=2)
 
 
 def _row(lab: Lab, limit: str) -> dict[str, Any]:
@@ -40,6 +45,20 @@ def test_a_limit_is_used_up_to_the_last_call_and_not_passed(lab: Lab) -> None:
         row = _row(lab, limit)
         assert row["settled"] + row["held"] + row["leased"] <= row["amount"]
     assert lab.gateway.verify().returncode == 0
+
+
+def test_a_control_process_that_is_slow_to_grant_costs_a_caller_time_and_no_refusal(lab: Lab) -> None:
+    """It stands still for as long as a machine may let it that has too much to do."""
+    (control,) = lab.gateway.roles()["control"]
+    with ThreadPoolExecutor(1) as caller:
+        os.kill(control, signal.SIGSTOP)
+        try:
+            call = caller.submit(lab.chat, "patient")
+            time.sleep(SLOW_S)
+            assert not call.done()
+        finally:
+            os.kill(control, signal.SIGCONT)
+        assert call.result().status == 200
 
 
 def test_a_worker_that_is_killed_leaves_nothing_leased(lab: Lab) -> None:

@@ -28,7 +28,7 @@ from penstock.errors import StoreUnavailable
 from penstock.ledger import leases
 from penstock.ledger.batch import Batch
 from penstock.ledger.grantor import Grantor
-from penstock.ledger.lessee import Lessee
+from penstock.ledger.lessee import PATIENCE_ROUNDS, Lessee
 from penstock.ledger.machine import Ask, Extended, Machine, Short
 from penstock.ledger.matching import Matching
 from penstock.ledger.postings import Cursor, add_journal, drop_old_shares, finish_journal, run, write_batch
@@ -305,10 +305,15 @@ class World(RuleBasedStateMachine):
 
         self.loop.run_until_complete(run())
 
-    @rule(by_s=st.sampled_from([0.05, 0.3, 2.1]))
-    def those_who_wait_grow_impatient(self, by_s: float) -> None:
+    @rule(by_s=st.sampled_from([0.05, 0.3]))
+    def a_pause_is_over(self, by_s: float) -> None:
         self.loop.ahead_s += by_s
         self._run()
+
+    @rule(n=st.integers(0, WORKERS - 1))
+    def those_who_wait_lose_patience(self, n: int) -> None:
+        for _ in range(PATIENCE_ROUNDS):
+            self._run(self.workers[n].lessee.tick)
 
     @rule(by=st.sampled_from([0, 1, 1, 2, 30, 60, 61, 3_660, 86_400]))
     def time_passes(self, by: int) -> None:

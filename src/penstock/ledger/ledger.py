@@ -20,7 +20,7 @@ from penstock.domain.usage import Usage
 from penstock.errors import PenstockError, StoreUnavailable
 from penstock.ledger.denials import refusal
 from penstock.ledger.journal import Journal
-from penstock.ledger.lessee import Lessee, Say
+from penstock.ledger.lessee import PATIENCE_ROUNDS, STREAM_PATIENCE_ROUNDS, Lessee, Say
 from penstock.ledger.machine import Ask, Extended, Machine, Short, amounts_owed
 from penstock.ledger.matching import Matching
 from penstock.ledger.reservations import Reservation
@@ -91,19 +91,23 @@ class Ledger:
         def attempt(final: bool) -> Reservation | Denial | Short:
             return self._machine.reserve(limits, counted, ask, self._clock() // NS_PER_S, final=final)
 
-        return Admission(self, attempt_id, await self._obtain(outcome, attempt))
+        return Admission(self, attempt_id, await self._obtain(outcome, attempt, PATIENCE_ROUNDS))
 
-    async def _obtain(self, outcome: Denial | Short, attempt: Callable[[bool], _Held | Denial | Short]) -> _Held:
-        """What `attempt` holds with what more is leased for it. Raises what refuses it."""
-        held: _Held | Denial = outcome if isinstance(outcome, Denial) else await self._lease(outcome, attempt)
+    async def _obtain(
+        self, outcome: Denial | Short, attempt: Callable[[bool], _Held | Denial | Short], patience: int
+    ) -> _Held:
+        """What `attempt` holds with what more is leased for it within so many rounds. Raises what refuses it."""
+        held: _Held | Denial = outcome if isinstance(outcome, Denial) else await self._lease(outcome, attempt, patience)
         if isinstance(held, Denial):
             raise refusal(held)
         return held
 
-    async def _lease(self, short: Short, attempt: Callable[[bool], _Held | Denial | Short]) -> _Held | Denial:
+    async def _lease(
+        self, short: Short, attempt: Callable[[bool], _Held | Denial | Short], patience: int
+    ) -> _Held | Denial:
         if self.leases is None:
             raise PenstockError("only what is leased can be short")
-        return await self.leases.obtain(short, attempt)
+        return await self.leases.obtain(short, attempt, patience)
 
     def note(self, note: Note) -> None:
         """Journals the event of an exchange that no attempt records. Raises `StoreUnavailable` when it cannot be
@@ -207,7 +211,7 @@ class Admission:
 
         outcome = attempt(False)
         if not isinstance(outcome, Extended):
-            await ledger._obtain(outcome, attempt)
+            await ledger._obtain(outcome, attempt, STREAM_PATIENCE_ROUNDS)
         self._extensions += 1
         ledger._journal.append(Extend(self.attempt_id, ledger._clock(), self.charges, draft(), self._extensions))
 

@@ -6,6 +6,10 @@ once. What the answer brings is taken by those who wait, in the order in which t
 
 A call that gets nothing although settled spend alone would admit it waits a little: what lies idle at other workers is
 being recalled for it.
+
+How long a call may wait in all is counted in rounds, of which `tick` begins one a second. A worker that was held up
+itself begins one when it goes on, and not all that it missed: what was said to it meanwhile is heard before anybody is
+refused for want of it.
 """
 
 import asyncio
@@ -18,7 +22,11 @@ from penstock.errors import GatewayError, StoreUnavailable
 from penstock.ledger.machine import Machine, Short
 from penstock.ledger.reservations import Reservation
 
-WAIT_S = 2.0
+PATIENCE_ROUNDS = 5
+"""In how many rounds a call that waits is given up: after 4 to 5 s, as long as any question may take that a worker has.
+A store that is slow answers within that."""
+STREAM_PATIENCE_ROUNDS = 3
+"""The same for a stream that waits for more: what its provider sends meanwhile is billed, and not held."""
 PAUSES_S = (0.02, 0.08, 0.2)
 """How long a call waits for a recall before it asks again, and again, and is denied."""
 AGAIN_S = 0.1
@@ -31,13 +39,15 @@ _Held = TypeVar("_Held")
 
 
 class _Waiter(Generic[_Held]):
-    """`attempt` tries to hold what a call asks, for good when its argument is true."""
+    """`attempt` tries to hold what a call asks, for good when its argument is true. `until`: the round in which it is
+    given up. `tries`: how often it was answered, and got too little."""
 
-    __slots__ = ("attempt", "future", "short", "tries")
+    __slots__ = ("attempt", "future", "short", "tries", "until")
 
-    def __init__(self, attempt: Callable[[bool], _Held | Denial | Short], short: Short) -> None:
+    def __init__(self, attempt: Callable[[bool], _Held | Denial | Short], short: Short, until: int) -> None:
         self.attempt = attempt
         self.short = short
+        self.until = until
         self.future: asyncio.Future[_Held | Denial] = asyncio.get_running_loop().create_future()
         self.tries = 0
 
@@ -66,25 +76,25 @@ class Lessee:
         self._machine = machine
         self._say = say
         self._clock = clock
+        self._round = 0
         self._number = 0
         self._under_way: _Request | None = None
         self._waiting: list[_AnyWaiter] = []
         self._flush_is_due = False
 
-    async def obtain(self, short: Short, attempt: Callable[[bool], _Held | Denial | Short]) -> _Held | Denial:
+    async def obtain(
+        self, short: Short, attempt: Callable[[bool], _Held | Denial | Short], patience: int = PATIENCE_ROUNDS
+    ) -> _Held | Denial:
         """What comes of a call that lacked something: what `attempt` makes, which is asked for a final
-        answer by its argument. Raises `StoreUnavailable` when nobody answers in time.
+        answer by its argument. Raises `StoreUnavailable` when nobody answers within `patience` rounds; who was answered
+        by then, and asks again, is told what came of it.
 
         A `Reservation` that is made for a call which has ended meanwhile is released.
         """
-        waiter = _Waiter(attempt, short)
+        waiter = _Waiter(attempt, short, self._round + patience)
         self._enqueue(waiter)
         try:
-            async with asyncio.timeout(WAIT_S):
-                return await waiter.future
-        except TimeoutError:
-            self._let_go(waiter)
-            raise StoreUnavailable("No answer from the gateway's ledger. Try again.", retry_after_s=2) from None
+            return await waiter.future
         except BaseException:
             self._let_go(waiter)
             raise
@@ -121,8 +131,12 @@ class Lessee:
         self._flush()
 
     def tick(self) -> None:
-        """Once a second: gives back what has lain idle."""
+        """Once a second: gives back what has lain idle, and gives up who has waited too long."""
+        self._round += 1
         self._machine.rest(self._clock() // 1_000_000_000)
+        for waiter in (*(self._under_way.waiters if self._under_way is not None else ()), *self._waiting):
+            if waiter.until <= self._round and not waiter.future.done():
+                self._give_up(waiter)
         self._flush()
 
     async def give_all_back(self, within_s: float) -> None:
@@ -197,6 +211,13 @@ class Lessee:
         elif self._still_lacks(waiter):
             asyncio.get_running_loop().call_later(PAUSES_S[waiter.tries], self._enqueue, waiter)
             waiter.tries += 1
+
+    def _give_up(self, waiter: _AnyWaiter) -> None:
+        """Only who was never answered is told so: whoever else heard why there is nothing for it."""
+        if waiter.tries:
+            self._attempt(waiter, final=True)
+        else:
+            _refuse(waiter, StoreUnavailable("No answer from the gateway's ledger. Try again.", retry_after_s=2))
 
     def _attempt(self, waiter: _AnyWaiter, *, final: bool) -> Short | None:
         try:

@@ -1,5 +1,6 @@
 """The worker's ledger: what each step leaves in the journal, and what it leaves held."""
 
+import asyncio
 import resource
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -8,12 +9,14 @@ import pytest
 
 from penstock.domain.events import UsageEvent
 from penstock.domain.journal import Hold, Note, Post, Record, Void
+from penstock.domain.lease import Granted
 from penstock.domain.policy import Limit
 from penstock.domain.usage import Usage
 from penstock.errors import InsufficientQuota, LimitHeld, PenstockError, StoreUnavailable
 from penstock.ledger.frames import scan
 from penstock.ledger.journal import Journal, create
 from penstock.ledger.ledger import Admission, Ask, Ledger
+from penstock.ledger.lessee import PATIENCE_ROUNDS, STREAM_PATIENCE_ROUNDS
 from penstock.testing.at_once import at_once
 
 MakeEvent = Callable[..., UsageEvent]
@@ -79,6 +82,46 @@ def test_what_was_dispatched_and_owes_nothing_is_voided(ledger: Ledger, path: Pa
     admission.void("upstream_unreachable", event("a"))
     assert [type(record) for record in journaled(path)] == [Hold, Void]
     assert ledger.held() == {}
+
+
+async def test_a_stream_that_goes_on_is_waited_for_less_long_than_a_call_that_has_not_begun(
+    path: Path, clock: Callable[[], int], event: MakeEvent
+) -> None:
+    said: list[int] = []
+    journal = Journal(path)
+    ledger = Ledger(journal, clock, lambda number, *_: said.append(number))
+    leases = ledger.leases
+    assert leases is not None
+
+    async def given_up_after(waiting: asyncio.Future[object]) -> int:
+        rounds = 0
+        while not waiting.done():
+            rounds += 1
+            leases.tick()
+            await asyncio.sleep(0)
+        return rounds
+
+    meter = Limit("meter", "meter", "usd", 1_000, "day", mode="metered")
+
+    async def begin() -> "asyncio.Task[Admission]":
+        task = asyncio.ensure_future(ledger.reserve((meter,), {}, Ask(900, 1, 900, metered=Ask(100, 1, 100)), "a:1"))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        return task
+
+    refused = await begin()
+    assert await given_up_after(refused) == PATIENCE_ROUNDS
+    assert isinstance(refused.exception(), StoreUnavailable)
+    begun = await begin()
+    leases.answered(said[-1], (Granted(100, 0, 100),))
+    admission = await begun
+    admission.dispatch(event("a", 100))
+    growing = asyncio.ensure_future(admission.extend({"meter": meter}, Ask(300, 1, 300), lambda: event("a", 300)))
+    await asyncio.sleep(0)
+    assert await given_up_after(growing) == STREAM_PATIENCE_ROUNDS < PATIENCE_ROUNDS
+    assert isinstance(growing.exception(), StoreUnavailable)
+    assert ledger.held() == {"meter": 100}
+    journal.close()
 
 
 @pytest.mark.parametrize("again", ["post", "void", "dispatch"])

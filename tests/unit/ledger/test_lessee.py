@@ -1,6 +1,7 @@
 """The lessee: calls that lack something wait together, one request at a time, and take what comes in their order."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -8,7 +9,7 @@ from penstock.domain.lease import Given, Granted, Place, Want
 from penstock.domain.policy import Denial, Limit
 from penstock.domain.usage import Usage
 from penstock.errors import StoreUnavailable
-from penstock.ledger.lessee import Lessee
+from penstock.ledger.lessee import PATIENCE_ROUNDS, Lessee
 from penstock.ledger.machine import Ask, Extended, Machine, Short, amounts_owed
 from penstock.ledger.reservations import Reservation
 from penstock.ledger.slices import IDLE_ROUNDS
@@ -54,6 +55,14 @@ class Worker:
 async def settle() -> None:
     for _ in range(4):
         await asyncio.sleep(0)
+
+
+async def rounds(worker: Worker, count: int, task: "asyncio.Task[Any]") -> bool:
+    """Lets so many seconds turn. Whether the call has come to its end then."""
+    for _ in range(count):
+        worker.lessee.tick()
+        await settle()
+    return task.done()
 
 
 async def held(task: "asyncio.Task[Reservation | Denial]") -> Reservation:
@@ -163,6 +172,47 @@ async def test_without_an_answer_from_the_store_the_call_is_refused_and_the_requ
             await asyncio.sleep(0.01)
     assert worker.said[1] == worker.said[0]
     worker.lessee.answered(1, (Granted(100, 0, 100),))
+    assert isinstance(worker.try_to(MONEY, 100), Reservation)
+
+
+async def test_a_call_that_is_never_answered_is_refused_in_the_end_and_the_grant_is_for_others() -> None:
+    worker = Worker()
+    task = await worker.begin(MONEY, 100)
+    late = await rounds(worker, PATIENCE_ROUNDS - 1, task)
+    assert not late
+    await rounds(worker, 1, task)
+    with pytest.raises(StoreUnavailable, match="No answer"):
+        await task
+    assert len(worker.said) == 1
+    worker.lessee.answered(1, (Granted(100, 0, 100),))
+    assert worker.machine.held() == {}
+    assert isinstance(worker.try_to(MONEY, 100), Reservation)
+
+
+async def test_a_call_waits_behind_a_slow_request_and_for_its_own() -> None:
+    worker = Worker()
+    first = await worker.begin(MONEY, 100)
+    second = await worker.begin(MONEY, 100)
+    assert not await rounds(worker, 2, first)
+    worker.lessee.answered(1, (Granted(100, 0, 100),))
+    await held(first)
+    assert not await rounds(worker, 2, second)
+    worker.lessee.answered(2, (Granted(100, 0, 200),))
+    await held(second)
+
+
+async def test_a_call_that_a_slow_ledger_has_answered_is_told_of_others_and_not_that_nobody_answers() -> None:
+    worker = Worker()
+    task = await worker.begin(MONEY, 100)
+    worker.lessee.answered(1, (Granted(0, 0, 1_000),))
+    async with asyncio.timeout(5):
+        while len(worker.said) == 1:
+            await asyncio.sleep(0.005)
+    assert await rounds(worker, PATIENCE_ROUNDS, task)
+    denial = await task
+    assert isinstance(denial, Denial)
+    assert denial.held_by_others
+    worker.lessee.answered(2, (Granted(100, 0, 1_000),))
     assert isinstance(worker.try_to(MONEY, 100), Reservation)
 
 
