@@ -79,6 +79,20 @@ def test_the_caller_gets_what_the_provider_sent(stage: Stage, recording: Recordi
         assert answer.body == recording.response.content
 
 
+@pytest.mark.parametrize(
+    "recording", [one for one in ANSWERED if one.response_kind == "sse"], ids=lambda recording: recording.id
+)
+def test_the_way_a_stream_is_cut_changes_nothing(stage: Stage, recording: Recording) -> None:
+    """Also what follows its last event: OpenRouter's `[DONE]`."""
+    whole = _call(stage, recording).body
+    try:
+        for cuts in ("random", "bytes") if len(recording.response.content) < 5_000 else ("random",):
+            stage.replay.cuts = cuts
+            assert _call(stage, recording).body == whole == recording.response.content
+    finally:
+        stage.replay.cuts = "recorded"
+
+
 def _said(recording: Recording) -> list[dict[str, Any]]:
     text = recording.response.content.decode()
     lines = [line[5:].strip() for line in text.splitlines() if line.startswith("data:")]

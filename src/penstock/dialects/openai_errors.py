@@ -20,11 +20,14 @@ def read_error(error: Any) -> tuple[str | None, int]:
         return None, 0
     if not isinstance(error, dict):
         return (error if isinstance(error, str) else "The provider reported an error.")[:1000], 0
-    status = _status(error.get("code")) or _status(error.get("status_code"))  # Groq, Cerebras
+    codes = (error.get(name) for name in ("code", "status_code", "status"))  # Groq and Cerebras; Azure
+    status = next((found for code in codes if (found := _status(code))), 0)
     return str(error.get("message") or "The provider reported an error.")[:1000], status
 
 
 def _status(code: Any) -> int:
+    """The status that a code is, also where it is written in quotes."""
+    code = int(code) if isinstance(code, str) and len(code) == 3 and code.isascii() and code.isdecimal() else code
     return code if isinstance(code, int) and 400 <= code <= 599 else 0
 
 

@@ -37,7 +37,7 @@ from penstock.pipeline.gateway import Gateway, Reply
 from penstock.pipeline.reserve import Plan, ask_of
 from penstock.providers.base import Outgoing
 from penstock.records.draft import draft_of, event_of
-from penstock.upstream.call import MAX_PLAIN_BODY_BYTES, linger, passed_on, refusal, retry_after_s
+from penstock.upstream.call import MAX_PLAIN_BODY_BYTES, lingering, passed_on, refusal, retry_after_s
 from penstock.upstream.transport import UpstreamResponse
 
 _Read = TypeVar("_Read")
@@ -285,6 +285,11 @@ class Attempt:
                 if not data:
                     break
                 out = tee.feed(data)
+            if tee.ended:
+                self._exchange.cut = None  # the ending has been seen: there is nothing left to cut
+                async for late in lingering(response):
+                    if out := tee.feed(late):  # as OpenRouter's `[DONE]` behind a response that is complete
+                        yield out
             rest, seen = tee.close()
             if not self._resolved:
                 if not self._is_whole(tee, seen) and tee.reading.error is None:
@@ -292,8 +297,7 @@ class Attempt:
                 self._complete(tee.reading, tee.counted_output)
             if rest:
                 yield rest
-            self._exchange.cut = None  # the ending has been seen: there is nothing left to cut
-            await linger(response)
+            self._exchange.cut = None
         except UpstreamError as error:
             if not self._resolved:
                 self.fail(error, final=True)

@@ -23,6 +23,7 @@ PATHS = {
     "responses": "/responses",
     "responses.compact": "/responses/compact",
     "responses.stored": "/responses",
+    "completions": "/completions",
     "embeddings": "/embeddings",
 }
 CLAUDE_PATHS = {"messages": "/anthropic/v1/messages"}

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from functools import lru_cache
 
 from penstock.domain.events import UsageEvent
@@ -71,14 +71,24 @@ class Upstream:
         await self._http.close()
 
 
-async def linger(response: UpstreamResponse) -> None:
-    """Lets a finished stream's connection end cleanly, so that it can be used again."""
+async def lingering(response: UpstreamResponse) -> AsyncIterator[bytes]:
+    """What still comes of a finished stream, while its connection ends cleanly, so that it can be used again."""
+    deadline = asyncio.get_running_loop().time() + LINGER_S
     try:
-        async with asyncio.timeout(LINGER_S):
-            while await response.read():
-                pass
+        while True:
+            async with asyncio.timeout_at(deadline):
+                data = await response.read()
+            if not data:
+                return
+            yield data
     except (TimeoutError, UpstreamError):
         response.abort()
+
+
+async def linger(response: UpstreamResponse) -> None:
+    """The same for a stream of which nothing more is told."""
+    async for _ in lingering(response):
+        pass
 
 
 async def refusal(response: UpstreamResponse, vendor: Vendor) -> tuple[UpstreamError, Verdict]:

@@ -158,6 +158,8 @@ def test_calls_that_end_with_stop_are_to_be_made() -> None:
 FAULTS = [
     ({"error": {"message": "x", "type": "t", "status_code": 400}}, 400, "t"),  # Groq
     ({"error": {"message": "x", "type": "t"}, "status_code": 503}, 503, "t"),  # Cerebras
+    ({"error": {"message": "x", "type": None, "code": "content_filter", "status": 400}}, 400, ""),  # Azure
+    ({"error": {"message": "x", "code": "429", "status": "RESOURCE_EXHAUSTED"}}, 429, ""),
     ({"error": "x", "error_type": "generation"}, 0, ""),  # Text Generation Inference
     ({"object": "error", "message": "x", "type": "t", "param": None, "code": 500}, 500, "t"),  # vLLM, Mistral
     ({"x_groq": {"id": "req_1", "error": "x"}}, 0, ""),  # Groq

@@ -396,6 +396,20 @@ async def test_streams_end_once_however_they_end(plane: Plane, ending: bytes) ->
     assert plane.last().cause == "completed"
 
 
+@pytest.mark.parametrize("cut", [None, UpstreamReset("gone")])
+async def test_what_follows_the_ending_of_a_stream_reaches_the_caller_as_it_came(plane: Plane, cut: Any) -> None:
+    """OpenRouter sends `[DONE]` behind a response that is complete. The call is settled by then."""
+    response = {"id": "resp_1", "status": "completed", "output": [], "usage": {"input_tokens": 10, "output_tokens": 5}}
+    completed = b"data: " + json.dumps({"type": "response.completed", "response": response}).encode() + b"\n\n"
+    mark = (b"data: [DO", b"NE]\n\n") if cut is None else (b"data: [DONE]\n\n", cut)
+    members = {"input": "Hi", "max_output_tokens": 20}
+    caller = await plane.call(Answer(completed, *mark), path="/v1/responses", stream=True, **members)
+    assert caller.body == completed + b"data: [DONE]\n\n"
+    plane.check()
+    event = plane.last()
+    assert (event.cause, event.usage.input, event.usage.output) == ("completed", 10, 5)
+
+
 FELL = {"message": {"content": "Ra"}, "finish_reason": "network_error"}
 
 
@@ -542,6 +556,6 @@ async def test_a_kill_after_the_ending_says_nothing_more(plane: Plane) -> None:
     answer.parts = (b"".join(part for part in answer.parts if isinstance(part, bytes)), b"\n", b"\n")
     caller = await interrupted(plane, 6, kill, answer, stream=True)
     assert caller.ended
-    assert caller.body.endswith(DONE)
+    assert caller.body.endswith(DONE + b"\n\n")
     plane.check()
     assert plane.last().cause == "completed"

@@ -41,6 +41,8 @@ def test_azures_v1_api_has_the_deployment_in_the_body(base_url: str) -> None:
 def test_azures_older_api_has_the_deployment_in_the_address() -> None:
     request = sent(AZURE, "embeddings", "https://a.openai.azure.com", "my/../ada", api_version="2024-10-21")
     assert request.path == "/openai/deployments/my%2F..%2Fada/embeddings?api-version=2024-10-21"
+    request = sent(AZURE, "completions", "https://a.openai.azure.com", "instruct", api_version="2024-10-21")
+    assert request.path == "/openai/deployments/instruct/completions?api-version=2024-10-21"
 
 
 def test_azure_takes_a_token_of_entra_id() -> None:
@@ -60,7 +62,7 @@ def test_azure_serves_claude_in_anthropics_dialect() -> None:
 def test_a_deployment_that_is_named_like_its_model_is_called_like_it(deployment: str, first: str) -> None:
     assert AZURE.surfaces(deployment)[0] == first
     of_responses = {"responses", "responses.compact", "responses.stored"}
-    assert set(AZURE.surfaces(deployment)) == {"chat.completions", *of_responses, "embeddings"}
+    assert set(AZURE.surfaces(deployment)) == {"chat.completions", *of_responses, "completions", "embeddings"}
     assert set(AZURE.surfaces("gpt-5-codex")) == of_responses
 
 
