@@ -21,12 +21,12 @@ def read_error(error: Any) -> tuple[str | None, int]:
     if not isinstance(error, dict):
         return (error if isinstance(error, str) else "The provider reported an error.")[:1000], 0
     codes = (error.get(name) for name in ("code", "status_code", "status"))  # Groq and Cerebras; Azure
-    status = next((found for code in codes if (found := _status(code))), 0)
+    status = next((found for code in codes if (found := status_of(code))), 0)
     return str(error.get("message") or "The provider reported an error.")[:1000], status
 
 
-def _status(code: Any) -> int:
-    """The status that a code is, also where it is written in quotes."""
+def status_of(code: Any) -> int:
+    """The status that a code is, also where it is written in quotes; 0 for any other code."""
     code = int(code) if isinstance(code, str) and len(code) == 3 and code.isascii() and code.isdecimal() else code
     return code if isinstance(code, int) and 400 <= code <= 599 else 0
 
@@ -74,7 +74,7 @@ def fault_of(reply: bytes) -> Fault:
     message, status = read_error(error)
     if message is not None:
         kind = error.get("type") if isinstance(error, dict) else None
-        return Fault(message, status or _status(told.status_code), kind if isinstance(kind, str) else "")
+        return Fault(message, status or status_of(told.status_code), kind if isinstance(kind, str) else "")
     base = told.base_resp if isinstance(told.base_resp, dict) else {}
     if code := base.get("status_code"):
         said = str(base.get("status_msg") or "The provider reported an error.")[:1000]

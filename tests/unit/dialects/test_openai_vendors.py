@@ -137,6 +137,12 @@ def test_counts_of_a_vendors_own_are_not_believed_when_they_cannot_be_true(name:
         ("network_error", "error"),
         ("abort", "error"),
         ("eos", "stop"),
+        ("max_tokens", "length"),
+        ("MAX_TOKENS", "length"),
+        ("tool_use", "tool_calls"),
+        ("content-filter", "content_filter"),
+        ("SAFETY", "content_filter"),
+        ("refusal", "refusal"),
     ],
 )
 def test_a_vendors_own_reason_to_finish_is_understood(word: str, finish: str) -> None:
@@ -395,6 +401,16 @@ def test_parallel_calls_at_one_index_and_without_ids_are_told_apart() -> None:
         calls = [part for part in told(sent).choices[0].parts if isinstance(part, ToolCall)]
         assert [(one.name, one.arguments) for one in calls] == expected
         assert len({one.id for one in calls}) == len(calls)
+
+
+def test_a_plain_answer_that_is_told_as_an_event_is_one() -> None:
+    """MiniMax repeats its answer in this form behind the pieces of it, which is not another answer."""
+    whole = {"index": 0, "message": {"role": "assistant", "content": "Rain."}, "finish_reason": "stop"}
+    last = {"id": "c-1", "object": "chat.completion", "created": 5, "model": "m", "choices": [whole], "usage": USAGE}
+    for sent in (stream(last), stream(chunk({"content": "Ra"}), chunk({"content": "in."}, "stop"), last, done=False)):
+        answer = told(sent)
+        assert answer.choices[0].parts == (Text("Rain."),)
+        assert answer.usage == read(sent).usage == Usage(input=10, output=5)
 
 
 def test_a_call_that_gets_a_new_id_with_every_piece_is_one() -> None:

@@ -48,6 +48,17 @@ _FINISHES: dict[str, Finish] = {
     "network_error": "error",  # Zhipu
     "model_context_window_exceeded": "context",  # Z.ai
     "abort": "error",  # vLLM, SGLang
+    "stop_sequence": "stop_sequence",  # Text Generation Inference
+    "max_output": "length",  # MiniMax
+    # Words of Anthropic's and of Google's, at gateways that leave the maker's own.
+    "max_tokens": "length",
+    "tool_use": "tool_calls",
+    "refusal": "refusal",
+    "safety": "content_filter",
+    "recitation": "content_filter",
+    "blocklist": "content_filter",
+    "prohibited_content": "content_filter",
+    "spii": "content_filter",
 }
 _WORDS: dict[Finish, str] = {
     "stop": "stop",
@@ -83,7 +94,8 @@ def end_of(choice: Members) -> End | None:
     if stopped is not None and bytes(stopped).startswith(b'"'):
         choice.put("stop_reason", stopped)
         sequence = choice.text("stop_reason")
-    finish = _FINISHES.get(word.partition(":")[0], "stop")  # Google writes its own reason behind a colon
+    known = word.partition(":")[0].lower().replace("-", "_")  # Google writes its own reason behind a colon
+    finish = _FINISHES.get(known, "stop")
     return End("stop_sequence" if sequence and finish == "stop" else finish, native or word, sequence)
 
 

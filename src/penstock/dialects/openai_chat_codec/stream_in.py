@@ -237,7 +237,8 @@ class ChatDecoder:
             chunk.put("service_tier", tier)
 
     def _read_choice(self, one: Members, choice: _Choice, out: list[Event]) -> None:
-        delta = one.object("delta")
+        is_whole = choice.parts == 0 and not one.has("delta")  # a plain answer, told as an event
+        delta = one.object("message" if is_whole else "delta")
         for number, thinking in numbered_thinking(delta, bare):
             self._think(number, thinking, choice, out)
         for part in content_of(delta):

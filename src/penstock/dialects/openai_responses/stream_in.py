@@ -12,6 +12,7 @@ from msgspec import Raw, Struct, structs
 from penstock.dialects import sse
 from penstock.dialects.base import decode_reply
 from penstock.dialects.members import Members, reply_members
+from penstock.dialects.openai_errors import status_of
 from penstock.dialects.openai_responses.answer import bare, decode_answer, end_of, item_parts, usage_of
 from penstock.dialects.openai_responses.items import (
     NAME,
@@ -131,7 +132,7 @@ class ResponsesDecoder:
     def _fail(self, error: Members, out: list[Event]) -> None:
         self._over = True
         kind = error.json_text("code") or error.text("type")
-        status = {"rate_limit_exceeded": 429, "server_error": 500}.get(kind, 0) or _status_of(kind)
+        status = {"rate_limit_exceeded": 429, "server_error": 500}.get(kind, 0) or status_of(kind)
         out.append(Failed(error.text("message") or "The provider reported an error.", status, kind))
 
     # -- parts --------------------------------------------------------------------------------------------------------
@@ -311,11 +312,6 @@ class ResponsesDecoder:
 
 def _thought_key(item: _Key, kind: str) -> _Key:
     return (item[0], -2 if kind == "summary" else -1)
-
-
-def _status_of(code: str) -> int:
-    """The status that a code is, where it is a number."""
-    return int(code) if len(code) == 3 and code.isdecimal() and code[0] in "45" else 0
 
 
 def _error_of(event: Members) -> Members:

@@ -32,7 +32,7 @@ from penstock.dialects.base import (
     read_object,
 )
 from penstock.dialects.openai_chat import OVERHEAD_PER_REQUEST, OVERHEAD_WITH_TOOLS, audio_tokens, document_pages
-from penstock.dialects.openai_errors import envelope, error_body
+from penstock.dialects.openai_errors import envelope, error_body, status_of
 from penstock.dialects.openai_responses.codec import ResponsesCodec
 from penstock.dialects.openai_responses.references import (
     NULL,
@@ -290,7 +290,7 @@ def read_response_error(error: Any) -> tuple[str | None, int]:
     if error.get("error"):
         return read_response_error(error["error"])
     code = error.get("code")
-    status = code if isinstance(code, int) and 400 <= code <= 599 else _STATUSES.get(str(code), 0)
+    status = status_of(code) or _STATUSES.get(str(code), 0)
     return str(error.get("message") or "The provider reported an error.")[:1000], status
 
 
