@@ -10,7 +10,7 @@ from typing import Any
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from msgspec import Raw
+from msgspec import Raw, structs
 
 from penstock.dialects.codec import StreamDecoder
 from penstock.domain.chat import (
@@ -71,6 +71,13 @@ def usages(*, lifetimes: Sequence[str] = ("5m", "1h")) -> st.SearchStrategy[Usag
         return Usage(draw(COUNTS), output, draw(COUNTS), written, draw(st.integers(0, output)))
 
     return made()
+
+
+def with_parts(usage: Usage, parts: tuple[int, int, int, int]) -> Usage:
+    """The usage with parts of its input and its output, each at most what is left of it."""
+    image_in, image_out = min(parts[0], usage.input), min(parts[2], usage.output)
+    video_in, video_out = min(parts[1], usage.input - image_in), min(parts[3], usage.output - image_out)
+    return structs.replace(usage, image_in=image_in, video_in=video_in, image_out=image_out, video_out=video_out)
 
 
 def answers(

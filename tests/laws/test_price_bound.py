@@ -2,6 +2,7 @@
 
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.laws.conversations import with_parts
 
 from penstock.catalog.cost import Bounds, cost, worst_cost
 from penstock.domain.money import Rate, RateCard, line_cost_nanousd
@@ -32,7 +33,7 @@ CARDS = st.builds(
     st.one_of(st.just(0), st.integers(0, 10**8)),
     st.dictionaries(st.sampled_from(["priority", "flex", "batch"]), RATES, max_size=2),
 )
-USAGES = st.builds(
+WHOLES = st.builds(
     Usage,
     input=TOKENS,
     output=TOKENS,
@@ -44,6 +45,7 @@ USAGES = st.builds(
     requests=st.integers(0, 1),
     web_searches=st.integers(0, 40),
 )
+USAGES = st.builds(with_parts, WHOLES, st.tuples(TOKENS, TOKENS, TOKENS, TOKENS))
 
 
 def bounds_of(usage: Usage) -> Bounds:
@@ -54,6 +56,8 @@ def bounds_of(usage: Usage) -> Bounds:
         usage.images,
         audio_in=usage.audio_in > 0,
         audio_out=usage.audio_out > 0,
+        image_in=usage.image_in > 0,
+        video_in=usage.video_in > 0,
         web_searches=usage.web_searches,
     )
 
@@ -100,6 +104,8 @@ def test_the_worst_case_never_falls_when_more_is_allowed(
             usage.images + 1,
             audio_in=True,
             audio_out=True,
+            image_in=True,
+            video_in=True,
         ),
         None if some is None or others is None else some | others,
     )

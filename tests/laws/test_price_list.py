@@ -11,12 +11,13 @@ from genai_prices.types import Provider as Vendor
 from genai_prices.types import Usage as ListUsage
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.laws.conversations import with_parts
 
 from penstock.catalog.cost import Bounds, cost, worst_cost
-from penstock.catalog.prices import METER_PRICES, TIER_SELECTORS, listed_card
+from penstock.catalog.prices import METER_PRICES, PART_PRICES, TIER_SELECTORS, listed_card
 from penstock.domain.usage import Usage
 
-CARRIED = {name for names in METER_PRICES.values() for name in names}
+CARRIED = {name for names in METER_PRICES.values() for name in names} | set(PART_PRICES.values())
 MODELS = [(vendor, model) for vendor in vendors for model in vendor.models]
 IN_TIERS = [
     (vendor, model, tier)
@@ -37,7 +38,7 @@ MOMENTS = [
     datetime(2027, 6, 1, 23, 59, tzinfo=UTC),
 ]
 COUNTS = st.one_of(st.just(0), st.integers(1, 40), st.integers(1, 400_000))
-USAGES = st.builds(
+WHOLES = st.builds(
     Usage,
     input=COUNTS,
     output=COUNTS,
@@ -47,6 +48,7 @@ USAGES = st.builds(
     audio_out=COUNTS,
     web_searches=st.one_of(st.just(0), st.integers(1, 300)),
 )
+USAGES = st.builds(with_parts, WHOLES, st.tuples(COUNTS, COUNTS, COUNTS, COUNTS))
 
 
 def in_list_terms(usage: Usage) -> ListUsage:
@@ -62,6 +64,11 @@ def in_list_terms(usage: Usage) -> ListUsage:
         output_audio_tokens=usage.audio_out,
         cache_audio_read_tokens=0,
         cache_audio_write_tokens=0,
+        input_image_tokens=usage.image_in,
+        output_image_tokens=usage.image_out,
+        cache_image_read_tokens=0,
+        input_video_tokens=usage.video_in,
+        output_video_tokens=usage.video_out,
         web_searches=usage.web_searches,
     )
 
@@ -98,7 +105,13 @@ def check(vendor: Vendor, model: ModelInfo, usage: Usage, at: datetime, tier: st
     assert total >= theirs
     assert total == theirs or total - theirs < slack, f"{vendor.id}/{model.id} {tier}: {total} against {theirs}"
     bounds = Bounds(
-        usage.total_input, usage.total_output, audio_in=True, audio_out=True, web_searches=usage.web_searches
+        usage.total_input,
+        usage.total_output,
+        audio_in=True,
+        audio_out=True,
+        image_in=True,
+        video_in=True,
+        web_searches=usage.web_searches,
     )
     assert total <= worst_cost(card, bounds, (tier,))
     assert total <= worst_cost(card, bounds, None)
@@ -126,6 +139,7 @@ def test_every_listed_model_costs_what_the_list_says_below_and_above_its_price_s
     usages = [
         Usage(input=7, output=3, cache_read=5, cache_write={"5m": 2, "1h": 1}, web_searches=3),
         Usage(input=300_001, output=1_021, cache_read=17, cache_write={"5m": 11, "24h": 13}, audio_in=5, audio_out=9),
+        Usage(input=3_001, output=1_021, image_in=1_000, video_in=7, image_out=900, video_out=11),
     ]
     for vendor, model in MODELS:
         for usage in usages:

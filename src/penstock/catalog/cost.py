@@ -3,12 +3,12 @@
 Every line is rounded up to a whole nano-USD, so a total exceeds the exact one by less than one nano-USD per line.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 
 from msgspec import Struct
 
 from penstock.domain.money import PER_MILLION, CostLine, Rate, RateCard, line_cost_nanousd
-from penstock.domain.usage import Usage
+from penstock.domain.usage import PARTS, Usage
 
 CACHE_WRITE = "cache_write"
 """The card's rate for a cache write whose lifetime (`cache_write:<lifetime>`) the card does not name."""
@@ -16,20 +16,24 @@ CACHE_WRITE = "cache_write"
 REQUESTS = "requests"
 """The meter of the line for the flat charge per call; its unit price, too, is per million."""
 
-_OUTPUT_METERS = ("output", "audio_out")
+_OUTPUT_METERS = ("output", "audio_out", "image_out", "video_out")
 _BY_THE_PIECE = ("images", "web_searches")
+_KINDS = frozenset({"audio_in", "audio_out", "image_in", "video_in"})
+"""Meters of kinds of tokens that a call may be unable to use."""
 
 
 class Bounds(Struct, frozen=True):
     """The most that a call can use: tokens in and out of all classes together, and `images` that a vendor bills
     apiece (an image part that is billed in tokens belongs in `input_tokens`), and `web_searches`. `audio_in`,
-    `audio_out`: whether any of the tokens can be audio."""
+    `audio_out`, `image_in`, `video_in`: whether any of the tokens can be of that kind."""
 
     input_tokens: int
     output_tokens: int
     images: int = 0
     audio_in: bool = False
     audio_out: bool = False
+    image_in: bool = False
+    video_in: bool = False
     web_searches: int = 0
 
 
@@ -40,8 +44,9 @@ def cost(card: RateCard | None, usage: Usage, tier: str = "") -> tuple[int, tupl
     `RateCard.variants`); one that the card has no variant for, such as "default", "standard" or "", is billed at the
     standard rates.
 
-    A meter that the card does not price has no line; a meter priced at zero has one. An unknown price (None) costs
-    nothing here: it is the caller's to refuse or to flag.
+    A meter that the card does not price has no line, and a part of a class (`PARTS`) is then billed with the rest of
+    it; a meter priced at zero has one. An unknown price (None) costs nothing here: it is the caller's to refuse or to
+    flag.
     """
     if card is None:
         return 0, ()
@@ -50,7 +55,7 @@ def cost(card: RateCard | None, usage: Usage, tier: str = "") -> tuple[int, tupl
     total = 0
     unnamed_writes = 0
     lines: list[CostLine] = []
-    for meter, quantity in usage.metered():
+    for meter, quantity in usage.metered() if PARTS.keys().isdisjoint(rates) else _apart(usage, rates):
         rate = rates.get(meter)
         if rate is None:
             if meter.startswith(CACHE_WRITE):
@@ -68,6 +73,18 @@ def cost(card: RateCard | None, usage: Usage, tier: str = "") -> tuple[int, tupl
         total += line.cost_nanousd
         lines.append(line)
     return total, tuple(lines)
+
+
+def _apart(usage: Usage, rates: dict[str, Rate]) -> Iterator[tuple[str, int]]:
+    """`usage.metered()`, with the parts that have a rate of their own before the rest of what they are a part of."""
+    for meter, quantity in usage.metered():
+        rest = quantity
+        for part, whole in PARTS.items():
+            if whole == meter and part in rates and (count := min(getattr(usage, part), rest)):
+                rest -= count
+                yield part, count
+        if rest:
+            yield meter, rest
 
 
 def worst_cost(card: RateCard, bounds: Bounds, tiers: Collection[str] | None = ()) -> int:
@@ -100,7 +117,7 @@ def _worst_at(rates: dict[str, Rate], bounds: Bounds) -> int:
             pieces = bounds.images if meter == "images" else bounds.web_searches
             pieces_nanousd += line_cost_nanousd(pieces, rate.worst(input_tokens)) if pieces else 0
             continue
-        if (meter == "audio_in" and not bounds.audio_in) or (meter == "audio_out" and not bounds.audio_out):
+        if meter in _KINDS and not getattr(bounds, meter):
             continue
         price = rate.base
         rounds = price % PER_MILLION != 0

@@ -8,13 +8,13 @@ How a price is found, in this order:
 4. Otherwise the vendor is unknown and so is the price: a model on somebody's own machine must not be billed, by
    accident of its name, what a vendor asks for it. The operator states a price.
 
-What is carried: tokens of input, output, cache reads, cache writes (with their lifetimes) and audio, all price steps,
-charges per request and per search of the web, at the vendor's standard service and, as the card's variants, in its
-other service tiers (batch, flex, priority, fast). What genai-prices knows and is not carried: image, video, reasoning
-and citation tokens with prices of their own and cached audio (they are billed as the class that they are a kind of),
-characters, seconds, pixels, pages, messages, searches of storage and code runs, and the variants for a re-seller's
-route and a kind of search. A model that is priced in such meters alone, and one without any price, is unknown and never
-free.
+What is carried: tokens of input, output, cache reads, cache writes (with their lifetimes) and audio, those of pictures
+and films where they have prices of their own, all price steps, charges per request and per search of the web, at the
+vendor's standard service and, as the card's variants, in its other service tiers (batch, flex, priority, fast). What
+genai-prices knows and is not carried: reasoning and citation tokens with prices of their own and cached audio and
+pictures (they are billed as the class that they are a kind of), characters, seconds, pixels, pages, messages, searches
+of storage and code runs, and the variants for a re-seller's route and a kind of search. A model that is priced in such
+meters alone, and one without any price, is unknown and never free.
 
 Prices are rounded up to whole nano-USD per million; all but some re-sold prices are whole already.
 """
@@ -40,6 +40,7 @@ from penstock.catalog.models import load
 from penstock.catalog.override import override_card
 from penstock.domain.money import MAX_NANOUSD, NANO, PriceOverride, Rate, RateCard
 from penstock.domain.snapshot import Deployment, Provider
+from penstock.domain.usage import PARTS
 
 RELEASE = f"genai-prices {version('genai-prices')}"
 
@@ -70,6 +71,14 @@ METER_PRICES = {
 }
 """Our meters and the prices of genai-prices that apply to them, the first that exists: there, too, a class without a
 price of its own is billed as the class that it is a kind of."""
+
+PART_PRICES = {
+    "image_in": "input_image_mtok",
+    "video_in": "input_video_mtok",
+    "image_out": "output_image_mtok",
+    "video_out": "output_video_mtok",
+}
+"""The same for what is a part of a class: without a price of its own it is billed with the rest."""
 
 WEB_SEARCHES = "web_searches"
 """Listed per thousand; like any rate, ours is per million."""
@@ -192,7 +201,7 @@ def _bedrock_variants(model: ModelInfo, vendor: Vendor, rates: dict[str, Rate]) 
     if vendor.id != _VENDOR_OF_KIND["bedrock"] or _IN_BEDROCK_TIERS.search(model.id) is None:
         return {}
     return {
-        tier: {meter: _share(rate, *share) if meter in METER_PRICES else rate for meter, rate in rates.items()}
+        tier: {meter: rate if meter == WEB_SEARCHES else _share(rate, *share) for meter, rate in rates.items()}
         for tier, share in _BEDROCK_TIERS.items()
     }
 
@@ -207,6 +216,9 @@ def _rates(prices: ModelPrice) -> dict[str, Rate]:
     for meter, names in METER_PRICES.items():
         price = next((price for name in names if (price := getattr(prices, name)) is not None), None)
         if price is not None:
+            rates[meter] = _rate(price)
+    for meter, name in PART_PRICES.items():
+        if PARTS[meter] in rates and (price := getattr(prices, name)) is not None:
             rates[meter] = _rate(price)
     searches = prices.web_searches_kcount
     if rates and searches is not None:

@@ -1,12 +1,16 @@
 """Usage: what a call consumed, counted once, in disjoint classes.
 
 Every token is in exactly one priced class. `input` excludes cache reads, cache writes and audio; `output` includes
-reasoning (`reasoning` is a part of it, kept for information) and excludes audio.
+reasoning (`reasoning` is a part of it, kept for information) and excludes audio. Tokens of pictures and films are a
+part of `input` or `output`, and priced apart from the rest of it where a vendor does so.
 """
 
 from collections.abc import Iterator
 
 from msgspec import Struct, field
+
+PARTS = {"image_in": "input", "video_in": "input", "image_out": "output", "video_out": "output"}
+"""Classes that are a part of another."""
 
 METERS = (
     "input",
@@ -18,6 +22,7 @@ METERS = (
     "audio_out",
     "images",
     "web_searches",
+    *PARTS,
 )
 """The meters a rate card can price. A cache write of another lifetime is metered as `cache_write:<lifetime>`."""
 
@@ -36,6 +41,10 @@ class Usage(Struct, frozen=True, omit_defaults=True):
     images: int = 0
     requests: int = 1
     web_searches: int = 0
+    image_in: int = 0
+    video_in: int = 0
+    image_out: int = 0
+    video_out: int = 0
 
     @property
     def total_input(self) -> int:
@@ -62,10 +71,14 @@ class Usage(Struct, frozen=True, omit_defaults=True):
             images=self.images + other.images,
             requests=self.requests + other.requests,
             web_searches=self.web_searches + other.web_searches,
+            image_in=self.image_in + other.image_in,
+            video_in=self.video_in + other.video_in,
+            image_out=self.image_out + other.image_out,
+            video_out=self.video_out + other.video_out,
         )
 
     def metered(self) -> Iterator[tuple[str, int]]:
-        """`(meter, quantity)` for each class with something in it; `reasoning` is inside `output`."""
+        """`(meter, quantity)` for each class with something in it that is no part of another."""
         if self.input:
             yield "input", self.input
         if self.cache_read:

@@ -106,6 +106,8 @@ def ask_of(call: Call, target: Deployment, tokens: tuple[int, int | None], voice
             each_out,
             audio_in=call.audio_in,
             audio_out=call.audio_out,
+            image_in=call.images > 0 or call.unseen,
+            video_in=call.unseen,
             web_searches=call.web_searches * call.choices,
         )
         worst = voices * worst_cost(target.price, bounds, (call.service_tier,) if call.service_tier else ())

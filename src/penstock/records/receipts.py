@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from penstock.domain.access import EVERYTHING, Reach, Tenant
 from penstock.domain.events import UsageEvent
 from penstock.domain.money import usd
-from penstock.domain.usage import Usage
+from penstock.domain.usage import PARTS, Usage
 from penstock.records.events import decode
 from penstock.store.tables.control import keys
 from penstock.store.tables.records import usage_events
@@ -46,12 +46,13 @@ def public(event: UsageEvent) -> dict[str, Any]:
     return shown
 
 
+_WHERE_THERE_ARE_ANY = frozenset(("web_searches", *PARTS))
+
+
 def public_usage(usage: Usage) -> dict[str, Any]:
-    """Every class with its count, also the empty ones; searches only where there were any."""
+    """Every class with its count, also the empty ones; searches, pictures and films only where there were any."""
     shown = {name: getattr(usage, name) for name in Usage.__struct_fields__}
-    if not usage.web_searches:
-        del shown["web_searches"]
-    return shown
+    return {name: count for name, count in shown.items() if count or name not in _WHERE_THERE_ARE_ANY}
 
 
 async def receipt(conn: AsyncConnection, request_id: str, reach: Reach = EVERYTHING) -> dict[str, Any] | None:

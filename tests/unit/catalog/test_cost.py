@@ -29,6 +29,18 @@ TIERED = RateCard(
 )
 
 
+IN_PICTURES = RateCard(
+    {
+        "input": Rate(1_000_000_000),
+        "image_in": Rate(3_000_000_000),
+        "video_in": Rate(60_000_000_000),
+        "output": Rate(2_000_000_000),
+        "image_out": Rate(30_000_000_000),
+    },
+    "test",
+)
+
+
 IN_TIERS = RateCard(
     {"input": Rate(2_000_000_000), "output": Rate(8_000_000_000)},
     "test",
@@ -152,6 +164,28 @@ def test_the_worst_case_is_the_dearest_of_standard_and_the_tiers_that_may_be_ser
     tiers: Collection[str] | None, input_price: int
 ) -> None:
     assert worst_cost(IN_TIERS, Bounds(1_000, 0), tiers) == 1_000 * input_price + 3
+
+
+def test_pictures_and_films_are_billed_apart_from_the_rest_where_they_have_a_price() -> None:
+    usage = Usage(input=100, image_in=40, video_in=10, output=70, image_out=60, video_out=9)
+    total, lines = cost(IN_PICTURES, usage)
+    assert {line.meter: (line.quantity, line.cost_nanousd) for line in lines} == {
+        "image_in": (40, 120_000),
+        "video_in": (10, 600_000),
+        "input": (50, 50_000),
+        "image_out": (60, 1_800_000),
+        "output": (10, 20_000),
+    }
+    assert total == sum(line.cost_nanousd for line in lines)
+    assert [line.meter for line in cost(CARD, usage)[1]] == ["input", "output"]
+    assert [line.quantity for line in cost(CARD, usage)[1]] == [100, 70]
+
+
+def test_a_call_without_pictures_is_not_held_at_what_they_cost() -> None:
+    assert worst_cost(IN_PICTURES, Bounds(1_000, 0)) == 1_000_000
+    assert worst_cost(IN_PICTURES, Bounds(1_000, 0, image_in=True)) == 3_000_000
+    assert worst_cost(IN_PICTURES, Bounds(1_000, 0, image_in=True, video_in=True)) == 60_000_000
+    assert worst_cost(IN_PICTURES, Bounds(0, 1_000)) == 30_000_000, "what comes out is not known before"
 
 
 def test_workers_can_price_without_the_control_process_s_libraries() -> None:

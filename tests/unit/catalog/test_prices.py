@@ -99,6 +99,17 @@ def test_bedrock_charges_more_for_priority_and_less_for_flex_where_that_is_known
     assert claude.variants == {}
 
 
+def test_pictures_and_films_have_their_price_where_the_list_has_one() -> None:
+    google = Provider("g", "google", "https://generativelanguage.googleapis.com")
+    drawing, embedding = at(google, "gemini-2.5-flash-image").price, at(google, "gemini-embedding-2").price
+    assert drawing is not None
+    assert embedding is not None
+    assert (drawing.rates["output"].base, drawing.rates["image_out"].base) == (2_500_000_000, 30_000_000_000)
+    assert "image_in" not in drawing.rates
+    told = {meter: embedding.rates[meter].base for meter in ("input", "image_in", "video_in")}
+    assert told == {"input": 200_000_000, "image_in": 450_000_000, "video_in": 12_000_000_000}
+
+
 def test_a_re_seller_without_a_price_of_its_own_does_not_get_its_maker_s_tiers() -> None:
     resold = at(compatible("https://acme.openai.azure.com/openai/v1"), "gpt-5.5-pro").price
     assert resold is not None

@@ -122,7 +122,11 @@ def test_who_asks_bedrock_for_no_type_gets_a_plain_list() -> None:
         ("cohere.embed", {"meta": []}, None),
         ("cohere.embed", {"meta": {"billed_units": 7}}, None),
         ("cohere.embed", {"meta": {"billed_units": {"input_tokens": 3.0}}}, Usage(input=3)),
-        ("cohere.embed", {"meta": {"billed_units": {"images": 2, "image_tokens": 9}}}, Usage(input=9, images=2)),
+        (
+            "cohere.embed",
+            {"meta": {"billed_units": {"images": 2, "image_tokens": 9}}},
+            Usage(input=9, images=2, image_in=9),
+        ),
         ("predict", {"predictions": [{"embeddings": {"statistics": {"token_count": 2}}}] * 2}, Usage(input=4)),
         ("predict", {"predictions": [{"embeddings": {"statistics": {"token_count": "x"}}}]}, None),
         ("invoke.titan", {"embedding": [1], "inputTextTokenCount": True}, None),

@@ -168,6 +168,21 @@ def test_every_token_is_in_one_class() -> None:
     assert usage == Usage(input=45, output=38, cache_read=40, reasoning=20, audio_in=20, audio_out=12)
 
 
+def test_tokens_of_pictures_and_films_are_told_as_parts() -> None:
+    usage = reported(
+        promptTokenCount=100,
+        cachedContentTokenCount=40,
+        candidatesTokenCount=30,
+        totalTokenCount=130,
+        promptTokensDetails=[{"modality": "IMAGE", "tokenCount": 60}, {"modality": "VIDEO", "tokenCount": 30}],
+        cacheTokensDetails=[{"modality": "IMAGE", "tokenCount": 40}],
+        candidatesTokensDetails=[{"modality": "IMAGE", "tokenCount": 20}, {"modality": "VIDEO", "tokenCount": 99}],
+    )
+    assert usage == Usage(input=60, output=30, cache_read=40, image_in=20, video_in=30, image_out=20, video_out=10), (
+        "never more than the whole"
+    )
+
+
 def test_what_only_the_total_shows_is_output() -> None:
     assert reported(promptTokenCount=10, candidatesTokenCount=2, totalTokenCount=20) == Usage(input=10, output=10)
 

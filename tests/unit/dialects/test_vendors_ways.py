@@ -96,6 +96,46 @@ def test_a_call_of_the_callers_tool_is_one_whether_or_not_bedrock_names_its_type
     assert calls(read("converse", streamed)) == [("sound", '{"at": 3}')]
 
 
+def converse(*ending: tuple[str, dict[str, Any]]) -> bytes:
+    said = {"contentBlockIndex": 0, "delta": {"text": "7 m"}}
+    begun = (("messageStart", {"role": "assistant"}), ("contentBlockDelta", said))
+    return frames(*begun, ("contentBlockStop", {"contentBlockIndex": 0}), *ending)
+
+
+STOPPED = ("messageStop", {"stopReason": "end_turn"})
+METERED = ("metadata", {"usage": COUNTED})
+UNMETERED = ("metadata", {"metrics": {"latencyMs": 7}})
+
+
+@pytest.mark.parametrize("ending", [(STOPPED, METERED), (METERED, STOPPED), (METERED, UNMETERED, STOPPED)])
+def test_a_converse_stream_is_whole_when_its_end_and_its_usage_have_come_in_any_order(ending: Any) -> None:
+    stream = converse(*ending)
+    tee = DIALECTS["converse"].tee(Call({}, "m"), False)
+    tee.feed(stream)
+    assert tee.close() == (b"", True)
+    assert (tee.reading.usage, tee.reading.hostile) == (Usage(9, 5), False)
+    answer = read("converse", stream)
+    assert (answer.choices[0].parts, answer.choices[0].finish, answer.usage) == ((Text("7 m"),), "stop", Usage(9, 5))
+
+
+@pytest.mark.parametrize("ending", [(STOPPED,), (METERED,), (METERED, UNMETERED)])
+def test_a_converse_stream_without_either_was_cut(ending: Any) -> None:
+    stream = converse(*ending)
+    tee = DIALECTS["converse"].tee(Call({}, "m"), False)
+    tee.feed(stream)
+    assert tee.close() == (b"", False)
+    with pytest.raises(UpstreamReset):
+        read("converse", stream)
+
+
+def test_a_fault_of_a_model_at_bedrock_is_told_in_its_own_words_too() -> None:
+    told = {"message": "Model Stream Error.", "originalStatusCode": 500, "originalMessage": "The pump has failed."}
+    frame = Frame("modelStreamErrorException", json.dumps(told).encode(), is_exception=True)
+    tee = DIALECTS["converse"].tee(Call({}, "m"), False)
+    tee.feed(eventstream.encode(frame))
+    assert (tee.reading.error, tee.reading.error_status) == ("Model Stream Error. The pump has failed.", 424)
+
+
 # -- Google -----------------------------------------------------------------------------------------------------------
 
 

@@ -69,6 +69,9 @@ def told_by(frame: Frame) -> tuple[str, int]:
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         told = frame.payload.decode(errors="replace")
     message = told.get("message") if isinstance(told, dict) else told
+    original = told.get("originalMessage") if isinstance(told, dict) else None
+    if isinstance(original, str) and isinstance(message, str):  # the model's own words
+        message = f"{message} {original}"
     status = STATUSES.get(frame.kind[:1].lower() + frame.kind[1:], 0)
     return (message if isinstance(message, str) and message else "The provider reported an error.")[:1000], status
 

@@ -119,6 +119,7 @@ class Decoder:
         self._splitter = eventstream.Splitter()
         self._begun = False
         self._finished = False
+        self._is_counted = False
         self._over = False
         self._open: dict[int, _Open] = {}
         self._said: dict[int, int] = {}
@@ -173,8 +174,13 @@ class Decoder:
             own = {name: value for name, value in extras.items() if value != NULL}
             met = met_of(event.additionalModelResponseFields)
             told.append(Finished(0, finish, event.stopReason, met, own))
+            if self._is_counted:
+                self._end(told)
         elif kind == "metadata":
-            self._end(event, told)
+            self._is_counted = True
+            self._report(event, told)
+            if self._finished:
+                self._end(told)
 
     def _add(self, wire_index: int, part: Part | None, kind: str = "", whole: dict[str, Any] | None = None) -> _Open:
         if wire_index in self._open or len(self._open) >= MAX_OPEN_BLOCKS:
@@ -261,13 +267,15 @@ class Decoder:
             self._kept_bytes = 0
         told.append(PartEnd(0, block.index))
 
-    def _end(self, event: _Event, told: list[Event]) -> None:
-        if not self._finished or self._open:
-            raise UpstreamMalformed("The provider's stream ended before its message did.")
+    def _report(self, event: _Event, told: list[Event]) -> None:
         usage = normalise(event.usage)
         tier = event.serviceTier.get("type") if isinstance(event.serviceTier, dict) else ""
         if usage is not None:
             told.append(Reported(usage, tier if isinstance(tier, str) else ""))
+
+    def _end(self, told: list[Event]) -> None:
+        if self._open:
+            raise UpstreamMalformed("The provider's stream ended before its message did.")
         self._over = True
         told.append(Ended())
 

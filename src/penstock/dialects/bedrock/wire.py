@@ -232,6 +232,7 @@ class ConverseTee:
         self.ended = False
         self.reading = Reading()
         self._splitter = eventstream.Splitter()
+        self._is_counted = False
         self._sizes: list[int] = []
 
     def feed(self, data: bytes) -> bytes:
@@ -273,11 +274,13 @@ class ConverseTee:
         known = self.reading
         if frame.kind == "messageStop":
             self.reading = known._replace(finish_reason=new.finish_reason)
-            return
-        self.ended = True
-        self.reading = new._replace(
-            finish_reason=known.finish_reason, error=known.error, error_status=known.error_status
-        )
+        else:
+            self._is_counted = True
+            told = new if new.usage is not None or new.hostile else known
+            self.reading = told._replace(
+                finish_reason=known.finish_reason, error=known.error, error_status=known.error_status
+            )
+        self.ended = self._is_counted and bool(self.reading.finish_reason)
 
 
 def _text_size(payload: bytes) -> int:

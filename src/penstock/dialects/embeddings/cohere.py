@@ -130,7 +130,7 @@ def read(body: bytes) -> Reading:
     text, image, images = (as_whole(count) for count in (units.input_tokens, units.image_tokens, units.images))
     if not believed(text, image, images) or (text is None and image is None):
         return Reading(hostile=True)
-    return Reading(Usage(input=(text or 0) + (image or 0), images=images or 0))
+    return Reading(Usage(input=(text or 0) + (image or 0), images=images or 0, image_in=image or 0))
 
 
 # -- the codec --------------------------------------------------------------------------------------------------------

@@ -82,14 +82,27 @@ def normalise(reported: Metadata) -> Usage | None:
     )
     hidden = max(total - prompt - tool_use - candidates - thoughts, 0)
     audio_out = min(_of(reported.candidates_tokens_details, "AUDIO"), candidates)
+    input_, said = prompt - cached + tool_use - audio_in, candidates - audio_out
+    image_in = min(_read(reported, "IMAGE"), input_)
+    image_out = min(_of(reported.candidates_tokens_details, "IMAGE"), said)
     return Usage(
-        input=prompt - cached + tool_use - audio_in,
-        output=candidates - audio_out + thoughts + hidden,
+        input=input_,
+        output=said + thoughts + hidden,
         cache_read=cached,
         reasoning=thoughts,
         audio_in=audio_in,
         audio_out=audio_out,
+        image_in=image_in,
+        video_in=min(_read(reported, "VIDEO"), input_ - image_in),
+        image_out=image_out,
+        video_out=min(_of(reported.candidates_tokens_details, "VIDEO"), said - image_out),
     )
+
+
+def _read(reported: Metadata, modality: str) -> int:
+    """Tokens of a modality that went in and were not cached."""
+    asked = _of(reported.prompt_tokens_details, modality) - _of(reported.cache_tokens_details, modality)
+    return max(asked, 0) + _of(reported.tool_use_prompt_tokens_details, modality)
 
 
 def _of(details: list[ModalityCount] | None, modality: str) -> int:
