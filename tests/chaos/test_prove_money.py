@@ -57,7 +57,7 @@ def assert_holds(outcome: Outcome) -> None:
 
 
 def test_a_thousand_parallel_calls_spend_a_limit_of_a_hundred_and_not_one_more(stage: Stage) -> None:
-    assert_holds(overspend.run(stage, [1, 2], overspend.CALLERS, nothing))
+    assert_holds(overspend.run(stage, [1, 2], overspend.CALLERS, False, nothing))
 
 
 @pytest.mark.timeout(120 + 20 * CYCLES)
@@ -66,7 +66,7 @@ def test_the_ledger_equals_the_banks_statement_after_any_crash(stage: Stage) -> 
 
 
 def test_boxes_that_share_a_database_spend_a_limit_to_the_last_call_and_not_one_more(boxes: Stage) -> None:
-    assert_holds(overspend.run(boxes, [1], overspend.CALLERS, nothing))
+    assert_holds(overspend.run(boxes, [1], overspend.CALLERS, False, nothing))
 
 
 def test_streams_that_top_up_from_one_budget_are_cut_where_it_ends(boxes: Stage) -> None:
@@ -86,7 +86,7 @@ def test_clocks_that_are_apart_and_are_set_back_under_callers_break_nothing(tmp_
         Stage(tmp_path, [clocks.scene()], Size(postgres.url(name), 2, 1, wrong_clocks=True)) as boxes,
     ):
         settings = [clocks.SETTINGS[0], clocks.SETTINGS[-1]]
-        assert_holds(clocks.run(boxes, settings, 2 * overspend.ROOM, nothing))
+        assert_holds(clocks.run(boxes, settings, 2 * overspend.ROOM, False, nothing))
 
 
 @pytest.mark.timeout(240)

@@ -224,7 +224,7 @@ class Gateway:
 
     def limits(self) -> list[dict[str, Any]]:
         """The rows of the ledger: limit, window_start, value, settled, held, leased, amount, unit."""
-        answer = self.admin("GET", "/admin/v1/ledger")
+        answer = self.admin("GET", "/admin/v1/ledger", timeout_s=30)
         if answer.status != 200:
             raise RuntimeError(f"the ledger answered {answer.status}: {answer.body[:300]!r}")
         rows: list[dict[str, Any]] = answer.json()["limits"]
@@ -250,7 +250,7 @@ class Gateway:
 
     def verify(self) -> subprocess.CompletedProcess[str]:
         """`penstock ledger verify`."""
-        return self.run("ledger", "verify")
+        return self.run("ledger", "verify", timeout_s=90)
 
 
 def command() -> Sequence[str]:

@@ -53,7 +53,7 @@ def scene() -> Scene:
     return Scene(NAME, Bank(delay_ms=100), budget_usd=budget_usd, each="tag:seed")
 
 
-def run(stage: Stage, settings: Sequence[Setting], callers: int, tick: Tick) -> Outcome:
+def run(stage: Stage, settings: Sequence[Setting], callers: int, judge_times: bool, tick: Tick) -> Outcome:
     """A round for each of `settings`. `stage`: one whose boxes have clocks of their own."""
     verdicts: list[Verdict] = []
     promises: list[Verdict] = []
@@ -78,7 +78,7 @@ def run(stage: Stage, settings: Sequence[Setting], callers: int, tick: Tick) -> 
                 promises.append(_promise_of_survivors(round_, books.settled_nanousd))
             else:
                 admitted.append(at_once)
-                promises.append(round_.promise(at_once))
+                promises.append(round_.promise(at_once, judge_times))
             wrong_s = max(_wrong_s(books), wrong_s)
             calls += len(round_.told)
             tick(setting.name)

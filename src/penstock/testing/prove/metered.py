@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from penstock.testing import oracles
 from penstock.testing.bank import Bank
 from penstock.testing.oracles import Books, Verdict, Watch
-from penstock.testing.prove.rounds import Round
+from penstock.testing.prove.rounds import SPENT, Round
 from penstock.testing.prove.stage import OUTPUT_NANOUSD, Outcome, Scene, Stage, Tick
 
 NAME = "metered"
@@ -28,7 +28,7 @@ ENDLESS = 100 * QUANTUM
 AMOUNT_NANOUSD = ROOM * OUTPUT_NANOUSD
 LAST = 2 * CHUNK
 _CHUNK_NANOUSD = CHUNK * OUTPUT_NANOUSD
-REFUSALS = (b'"limit_held"', b'"insufficient_quota"')
+REFUSALS = (b'"limit_held"', SPENT)
 
 
 def scene() -> Scene:
@@ -73,7 +73,7 @@ class _Streams(Round):
     """The streams of one seed."""
 
     async def all_at_once(self) -> None:
-        """All of them to their end; then a short one for which there may be room."""
+        """All of them to their end; then a short one for which there may be room, once those have given theirs back."""
 
         async def one(after_s: float) -> None:
             await asyncio.sleep(after_s)
@@ -81,7 +81,7 @@ class _Streams(Round):
 
         await asyncio.gather(*(one(self.chance.uniform(0, 0.3)) for _ in range(STREAMS)))
         await asyncio.to_thread(self.stage.drain)
-        await self.call(LAST, stream=True)
+        await self.call_until_told(LAST, stream=True)
 
     def promise(self, books: Books) -> Verdict:
         faults = [

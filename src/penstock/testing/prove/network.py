@@ -18,7 +18,8 @@ from penstock.testing.prove.stage import Outcome, Scene, Stage, Tick
 NAME = "network"
 MAX_TOKENS = 8
 AT_ONCE = 8
-SILENCE = "700ms"
+SILENCE = "1500ms"
+"""What the provider may be silent for: longer than a busy machine makes of an answer that is merely slow."""
 PLACES = (0, 60, 300, 900)
 """After how many bytes of the answer: before it, in its head, in its body, well into a stream."""
 FAULTS = (

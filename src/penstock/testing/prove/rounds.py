@@ -1,7 +1,9 @@
 """Rounds: calls with a seed, which decides what chance decides, and by which they have a balance of their own."""
 
+import asyncio
 import contextlib
 import http.client
+import time
 
 from msgspec import structs
 
@@ -10,6 +12,12 @@ from penstock.testing.bank import Line
 from penstock.testing.oracles import Books, Told
 from penstock.testing.prove.callers import body_of, call_at_once, tags_of
 from penstock.testing.prove.stage import Stage, draws
+
+RETRY_AFTER_S = 1.0
+"""When a caller who was told that others are in the way comes again, as `retry-after` says."""
+PATIENCE_S = 30.0
+"""How long one goes on to do so, however busy the machine is."""
+SPENT = b'"insufficient_quota"'
 
 
 class Round:
@@ -32,6 +40,16 @@ class Round:
         with contextlib.suppress(OSError, http.client.HTTPException):
             await call_at_once(self.stage.next_box(), self.stage.keys[self.name], request, told)
         return told
+
+    async def call_until_told(self, max_tokens: int, stream: bool) -> Told:
+        """Calls until one is answered, or told that the money is spent: whoever is refused otherwise comes again, with
+        a name of its own. The last of them."""
+        deadline_s = time.monotonic() + PATIENCE_S
+        while True:
+            told = await self.call(max_tokens, stream)
+            if told.status == 200 or SPENT in told.refusal or time.monotonic() > deadline_s:
+                return told
+            await asyncio.sleep(RETRY_AFTER_S)
 
     def statement(self) -> list[Line]:
         """What of this round has reached the bank."""

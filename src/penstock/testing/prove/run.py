@@ -72,7 +72,8 @@ def perform(plan: Plan, folder: Path, tick_of: Callable[[str], Tick]) -> list[Ou
             size = Size(store, plan.boxes, plan.workers, wrong_clocks=True)
             with Stage(folder / "clocks", [clocks.scene()], size) as stage:
                 settings, tick = clocks.SETTINGS * plan.times, tick_of(clocks.NAME)
-                outcomes.append(_performed(clocks.NAME, partial(clocks.run, stage, settings, plan.callers, tick)))
+                work = partial(clocks.run, stage, settings, plan.callers, plan.judge_times, tick)
+                outcomes.append(_performed(clocks.NAME, work))
         if server is not None and outages.NAME in plan.only:
             store = server.url(stack.enter_context(server.database()))
             size = Size(store, plan.boxes, plan.workers, outages.freshness_s(plan.away_s))
@@ -107,7 +108,7 @@ def _performed(name: str, work: Callable[[], Outcome]) -> Outcome:
 
 def _outcome(plan: Plan, stage: Stage, name: str, tick: Tick) -> Outcome:
     if name == overspend.NAME:
-        return overspend.run(stage, range(1, plan.seeds + 1), plan.callers, tick)
+        return overspend.run(stage, range(1, plan.seeds + 1), plan.callers, plan.judge_times, tick)
     if name == metered.NAME:
         return metered.run(stage, range(1, plan.meters + 1), tick)
     if name == crashes.NAME:
