@@ -149,16 +149,18 @@ class Translated:
 
 
 class TranslatingTee:
-    """The target's own tee reads what money needs; what passes on is the caller's dialect."""
+    """The target's own tee reads what money needs; what passes on is the caller's dialect, which begins with its first
+    bytes: what a vendor sends to keep the line open says nothing in it, and until then another target can answer."""
 
     def __init__(self, own: Tee, decoder: StreamDecoder, encoder: StreamEncoder) -> None:
         self._own = own
         self._decoder = decoder
         self._encoder = encoder
+        self._has_told = False
 
     @property
     def begun(self) -> bool:
-        return self._own.begun
+        return self._has_told or self._own.ended
 
     @property
     def ended(self) -> bool:
@@ -170,7 +172,9 @@ class TranslatingTee:
 
     def feed(self, data: bytes) -> bytes:
         self._own.feed(data)
-        return b"".join([self._encoder.encode(event) for event in self._decoder.feed(data)])
+        told = b"".join([self._encoder.encode(event) for event in self._decoder.feed(data)])
+        self._has_told = self._has_told or bool(told)
+        return told
 
     def close(self) -> tuple[bytes, bool]:
         _, seen = self._own.close()

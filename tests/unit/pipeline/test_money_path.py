@@ -410,6 +410,21 @@ async def test_what_follows_the_ending_of_a_stream_reaches_the_caller_as_it_came
     assert (event.cause, event.usage.input, event.usage.output) == ("completed", 10, 5)
 
 
+async def test_a_translated_stream_that_fails_behind_comments_is_answered_by_the_next_target(plane: Plane) -> None:
+    """OpenRouter's, which come before anything else."""
+    waiting, fault = b": OPENROUTER PROCESSING\n\n", b'data: {"error":{"code":502,"message":"gone"},"choices":[]}\n\n'
+    answers = (Answer(waiting, waiting, fault, DONE), Answer(waiting, *streamed().parts))
+    caller = await plane.call(*answers, model="pair", path="/v1/messages", stream=True)
+    assert (caller.status, caller.headers["x-penstock-attempts"]) == (200, "2")
+    assert b"message_stop" in caller.body
+    assert b"error" not in caller.body
+    plane.check()
+    assert plane.last().cause == "completed"
+    caller = await plane.call(Answer(waiting, fault), path="/v1/messages", stream=True)
+    assert (caller.status, json.loads(caller.body)["error"]["message"]) == (502, "gone")
+    plane.check()
+
+
 FELL = {"message": {"content": "Ra"}, "finish_reason": "network_error"}
 
 
