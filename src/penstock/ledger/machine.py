@@ -155,11 +155,19 @@ class Machine:
         lacks: list[tuple[Limit, Balance, int]] = []
         for line, amount in lacking:
             limit, balance = line.limit, line.balance
-            if final or balance.slice is None or _hopeless(limit, balance.slice, amount, now_s):
+            if final or balance.slice is None or self._hopeless(limit, balance.slice, amount, now_s):
                 denial = _least_helped(denial, _denied(limit, balance, amount, now_s))
             else:
                 lacks.append((limit, balance, amount))
         return Short(lacks) if denial is None else denial
+
+    def _hopeless(self, limit: Limit, slice: Slice, asked: int, now_s: int) -> bool:
+        """Whether the control process need not be asked: the ask is over the amount, or it has said within this second
+        that the money is spent. A second of a clock that stands still can be long, so it ends with the round, too."""
+        if asked > limit.amount:
+            return True
+        is_known = slice.told_s == now_s and slice.told_in == self._idle.round
+        return is_known and slice.settled + asked > limit.amount
 
     def _find(self, limits: Sequence[Limit], dims: Mapping[str, str], now_s: int) -> Lines:
         """The lines of a call that these limits count. They are known by the sequence itself, which is the same for
@@ -211,7 +219,7 @@ class Machine:
                 more.append((limit, balance, asked))
                 continue
             held = reservation.amounts[metered.line] if reservation.lines[metered.line].balance is balance else 0
-            if final or balance.slice is None or _hopeless(limit, balance.slice, held + asked, now_s):
+            if final or balance.slice is None or self._hopeless(limit, balance.slice, held + asked, now_s):
                 denial = _least_helped(denial, _denied(limit, balance, asked, now_s, held))
             else:
                 lacks.append((limit, balance, asked))
@@ -284,8 +292,8 @@ class Machine:
             slice = book.slice_of(place.value)
             if slice.place == place:
                 slice.grow(granted, book.start)
-                slice.settled, slice.leased, slice.told_s = granted.settled, granted.leased, self._now_s
-                slice.fits_at_s = granted.fits_at_s
+                slice.settled, slice.leased, slice.fits_at_s = granted.settled, granted.leased, granted.fits_at_s
+                slice.told_s, slice.told_in = self._now_s, self._idle.round
                 self._idle.touch(slice)
                 return
         self._returns.add(place, granted.amount, granted.since)
@@ -444,12 +452,6 @@ def _require_bounds(limits: Sequence[Limit], ask: Ask) -> None:
                 raise UnpricedModel(
                     f"limit {limit.name} counts dollars and this model has no price: an operator must give it one"
                 )
-
-
-def _hopeless(limit: Limit, slice: Slice, asked: int, now_s: int) -> bool:
-    """Whether the control process need not be asked: the ask is over the amount, or it has said within this second
-    that the money is spent."""
-    return asked > limit.amount or (slice.told_s == now_s and slice.settled + asked > limit.amount)
 
 
 def _denied(limit: Limit, balance: Balance, more: int, now_s: int, held: int = 0) -> Denial:

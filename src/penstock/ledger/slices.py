@@ -30,10 +30,23 @@ class Slice:
     """`amount`: what was granted and is not spent; of a share, what it grants in every window. `held`: what open
     reservations hold of it, shares left out. `later`: more of a share, from the window on that begins with it.
 
-    `settled`, `leased`, `fits_at_s` and `told_s` are what the control process last said of the whole place, and when.
+    `settled`, `leased` and `fits_at_s` are what the control process last said of the whole place, in the second `told_s`
+    and the round `told_in`.
     """
 
-    __slots__ = ("amount", "fits_at_s", "held", "later", "leased", "place", "settled", "stands", "told_s", "touched")
+    __slots__ = (
+        "amount",
+        "fits_at_s",
+        "held",
+        "later",
+        "leased",
+        "place",
+        "settled",
+        "stands",
+        "told_in",
+        "told_s",
+        "touched",
+    )
 
     def __init__(self, place: Place, *, stands: bool) -> None:
         self.place = place
@@ -44,7 +57,7 @@ class Slice:
         self.settled = 0
         self.leased = 0
         self.fits_at_s = 0
-        self.told_s = 0
+        self.told_s = self.told_in = 0
         self.touched = 0
 
     def left(self, used: int, window_start: int) -> int:

@@ -150,6 +150,20 @@ async def test_a_denial_for_good_is_not_asked_for_twice_in_a_second() -> None:
     await held(task)
 
 
+async def test_while_a_clock_stands_still_that_was_put_back_a_denial_is_asked_about_again() -> None:
+    worker = Worker()
+    task = await worker.begin(MONEY, 100)
+    worker.lessee.answered(1, (Granted(0, 950, 0),))
+    assert isinstance(await task, Denial)
+    worker.now -= 30
+    assert isinstance(await worker.call(MONEY, 100), Denial)
+    worker.lessee.tick()
+    task = await worker.begin(MONEY, 100)
+    assert len(worker.said) == 2
+    worker.lessee.answered(2, (Granted(100, 900, 100),))
+    await held(task)
+
+
 async def test_a_lost_request_is_said_again_with_its_number_and_obeyed_once() -> None:
     worker = Worker()
     task = await worker.begin(MONEY, 100)
