@@ -315,6 +315,21 @@ def test_reasoning_in_parts_of_the_content_is_reasoning() -> None:
     assert tee_of(sent).counted_output() == 3
 
 
+def test_a_seal_keeps_the_id_of_what_it_is_of_plain_and_streamed() -> None:
+    """OpenRouter's, of Gemini's and of OpenAI's reasoning: at the index of the text, which has no id."""
+    text = {"type": "reasoning.text", "format": "google-gemini-v1", "index": 0}
+    seal = {"type": "reasoning.encrypted", "data": "c2Vh", "id": "call_1", "format": "google-gemini-v1", "index": 0}
+    whole = CODEC.decode_answer(plain({"content": "a", "reasoning_details": [{**text, "text": "They ask."}, seal]}))
+    pieces = [{**text, "text": "They "}, {**text, "text": "ask."}, seal]
+    sent = stream(*[chunk({"reasoning_details": [piece]}) for piece in pieces], chunk({"content": "a"}, "stop"))
+    assert whole.choices == told(sent).choices
+    thought, sealed, _ = whole.choices[0].parts
+    assert isinstance(thought, Thinking)
+    assert isinstance(sealed, Thinking)
+    assert (thought.text, thought.id, thought.sealed) == ("They ask.", "", "")
+    assert (sealed.text, sealed.id, sealed.sealed) == ("", "call_1", "c2Vh")
+
+
 @pytest.mark.parametrize(
     "members",
     [

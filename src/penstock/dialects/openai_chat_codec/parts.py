@@ -168,15 +168,25 @@ def numbered_thinking(message: Members, opened: Opened) -> list[tuple[int | None
     """The reasoning of a message: its details where there are any, by their index, else its text."""
     text = message.text("reasoning_content")
     text = message.text("reasoning") or text
-    blocks: dict[int, Thinking] = {}
-    for number, detail in enumerate(message.objects("reasoning_details")):
+    found: list[tuple[int | None, Thinking]] = []
+    latest: dict[int | None, int] = {}
+    for detail in message.objects("reasoning_details"):
         index = detail.take("index", int)
-        at = index if index is not None else -1 - number
-        blocks[at] = _with_detail(blocks.get(at, Thinking(origin=NAME)), detail, opened)
-    found: list[tuple[int | None, Thinking]] = [(at if at >= 0 else None, block) for at, block in blocks.items()]
+        at = latest.get(index)
+        if index is None or at is None or is_another(found[at][1], detail.peek("id")):
+            latest[index] = len(found)
+            found.append((index, _with_detail(Thinking(origin=NAME), detail, opened)))
+        else:
+            found[at] = (index, _with_detail(found[at][1], detail, opened))
     if text and not any(block.text for _, block in found):
         return [(None, Thinking(text, origin=NAME)), *found]
     return found
+
+
+def is_another(block: Thinking, id: str) -> bool:
+    """Whether what comes with this id is another block than this one, whatever its index is: what OpenRouter's seal is
+    of, a call of Gemini's or an item of OpenAI's, comes with it at the index of the text before it."""
+    return bool(id) and id != block.id
 
 
 def _with_detail(block: Thinking, detail: Members, opened: Opened) -> Thinking:

@@ -24,6 +24,7 @@ from penstock.dialects.openai_chat_codec.parts import (
     calls_of,
     citation_of,
     content_of,
+    is_another,
     numbered_thinking,
     sources_of,
     sources_within,
@@ -274,9 +275,10 @@ class ChatDecoder:
 
     @staticmethod
     def _think(number: int | None, told: Thinking, choice: _Choice, out: list[Event]) -> None:
-        """More reasoning, or a block of its own: another number says so."""
+        """More reasoning, or a block of its own: another number says so, or another id."""
         before = choice.thought if isinstance(choice.open, Thinking) else None
         differs = before is not None and number is not None and before != number
+        differs = differs or (isinstance(choice.open, Thinking) and is_another(choice.open, told.id))
         start = structs.replace(told, text="", signature="", sealed="")
         choice.go_on(start, told.text, out, anew=differs)
         choice.thought = number if before is None or differs else before
