@@ -30,8 +30,8 @@ class Slice:
     """`amount`: what was granted and is not spent; of a share, what it grants in every window. `held`: what open
     reservations hold of it, shares left out. `later`: more of a share, from the window on that begins with it.
 
-    `settled`, `leased` and `fits_at_s` are what the control process last said of the whole place, in the second `told_s`
-    and the round `told_in`.
+    `settled`, `leased` and `fits_at_s` are what the control process last said of the whole place, in the second
+    `told_s` and the round `told_in`.
     """
 
     __slots__ = (
