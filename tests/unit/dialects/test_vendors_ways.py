@@ -167,6 +167,56 @@ def test_the_tier_that_google_served_is_the_one_that_is_charged(told: dict[str, 
     assert CODECS["generateContent"].decode_answer(body).service_tier == heard
 
 
+OSLO = {"text": "Oslo is the capital of Norway.", "fileSearchStore": "fileSearchStores/s"}
+FOUND = {"groundingChunks": [{"retrievedContext": OSLO}]}
+RESTS = {"segment": {"startIndex": 4, "endIndex": 8, "text": "Oslo"}, "groundingChunkIndices": [1]}
+
+
+def chunk(part: dict[str, Any], **more: Any) -> dict[str, Any]:
+    return {"candidates": [{"index": 0, "content": {"role": "model", "parts": [part]}, **more}]}
+
+
+SEARCHED = [
+    chunk({"executableCode": {"language": "PYTHON", "code": "query()"}}, finishReason="STOP", groundingMetadata=FOUND),
+    chunk({"text": "It's "}),
+    chunk({"text": "Oslo"}),
+    chunk({"text": "."}, finishReason="STOP", groundingMetadata={**FOUND, "groundingSupports": [RESTS]}),
+]
+
+
+@pytest.mark.parametrize(("number", "is_whole"), [(1, True), (2, False), (3, False), (4, True)])
+def test_an_answer_that_goes_on_behind_a_reason_to_have_finished_has_not_finished(number: int, is_whole: bool) -> None:
+    stream = sse(*SEARCHED[:number])
+    tee = DIALECTS["generateContent"].tee(Call({}, "model-1", streaming=True), asked_usage=False)
+    assert (tee.feed(stream), tee.close()) == (stream, (b"", is_whole))
+    if is_whole:
+        assert read("generateContent", stream).choices[0].finish == "stop"
+    else:
+        with pytest.raises(UpstreamReset):
+            read("generateContent", stream)
+
+
+def test_sources_are_numbered_through_all_pieces_of_a_stream_where_their_own_holds_too_few() -> None:
+    text = read("generateContent", sse(*SEARCHED)).choices[0].parts[-1]
+    assert isinstance(text, Text)
+    assert [(one.quote, one.start, one.end) for one in text.citations] == [(OSLO["text"], 4, 8)]
+
+
+@pytest.mark.parametrize("is_split", [False, True])
+def test_an_answer_rests_on_all_sources_where_no_text_is_told_to_rest_on_any(is_split: bool) -> None:
+    sources = [{"maps": {"uri": "https://a.example"}}, {"image": {"sourceUri": "https://b.example"}}, {}, {"web": "c"}]
+    last = {"finishReason": "STOP", "groundingMetadata": {"groundingChunks": sources}}
+    pieces = (
+        [chunk({"text": "It's "}), chunk({"text": "Oslo."}, **last)] if is_split else [chunk({"text": "O"}, **last)]
+    )
+    (text,) = read("generateContent", sse(*pieces)).choices[0].parts
+    assert isinstance(text, Text)
+    assert [(one.url, one.span(5)) for one in text.citations] == [
+        ("https://a.example", (0, 5)),
+        ("https://b.example", (0, 5)),
+    ]
+
+
 # -- Cohere -----------------------------------------------------------------------------------------------------------
 
 

@@ -79,6 +79,8 @@ class _Told:
         self._said: list[int] = []
         self._ends: list[int] = []
         self._waiting: list[tuple[int, Any, Citation]] = []
+        self._sources: list[dict[str, Any]] = []
+        self._has_supports = False
 
     def take(self, candidate: dict[str, Raw]) -> list[Event]:
         events: list[Event] = []
@@ -98,10 +100,11 @@ class _Told:
             self._places.append((index, len(self._texts.get(index, ()))))
             for part in parts:
                 events += self._part(part)
+                self.native = "" if _says_more(part) else self.native
         if logprobs is not None and (tokens := _tokens(logprobs)):
             events.append(Logprobs(self.number, tokens))
         if reason is not None:
-            self.native = word(msgspec.json.decode(reason), FINISH_REASONS)
+            self.native = word(msgspec.json.decode(reason), FINISH_REASONS) or self.native
         return events
 
     def _joined(self, parts: list[Part]) -> list[Part]:
@@ -122,6 +125,8 @@ class _Told:
 
     def end(self) -> list[Event]:
         events = self._part(self._partial.call()) if self._partial else []
+        for source in filter(None, [] if self._has_supports else self._sources):
+            self._cite({}, source, source)  # the answer as a whole rests on them
         events += [*self._close(), *self._late_citations()]
         finish = finish_of(self.native, has_calls=self._has_calls)
         return [*events, Finished(self.number, finish, self.native, "", self.extras, self.explanation)]
@@ -178,21 +183,34 @@ class _Told:
     # -- citations ----------------------------------------------------------------------------------------------------
 
     def _find_citations(self, candidate: dict[str, Raw]) -> None:
-        grounding = msgspec.json.decode(candidate.get("groundingMetadata", b"{}"), type=dict[str, Any])
-        chunks = grounding.get("groundingChunks") or []
-        for support in grounding.get("groundingSupports") or ():
-            segment = support.get("segment") or {}
-            for number in support.get("groundingChunkIndices") or ():
-                source = chunks[number] if isinstance(number, int) and 0 <= number < len(chunks) else {}
-                self._cite(segment, next(iter(source.values()), {}) if source else {}, support)
+        if "groundingMetadata" in candidate:
+            self._find_sources(msgspec.json.decode(candidate["groundingMetadata"], type=dict[str, Any]))
         told = msgspec.json.decode(candidate.get("citationMetadata", b"{}"), type=dict[str, Any])
         for source in told.get("citationSources") or told.get("citations") or ():
             self._cite(source, source, source)
 
+    def _find_sources(self, grounding: dict[str, Any]) -> None:
+        """Sources are numbered within their own piece; a number beyond it counts through all that were told (seen of
+        searches in files)."""
+        sources = [_source(chunk) for chunk in grounding.get("groundingChunks") or ()]
+        self._sources += sources
+        supports = [
+            (support, number)
+            for support in grounding.get("groundingSupports") or ()
+            for number in support.get("groundingChunkIndices") or ()
+            if isinstance(number, int)
+        ]
+        self._has_supports = self._has_supports or bool(supports)
+        if any(number >= len(sources) for _, number in supports):
+            sources = self._sources
+        for support, number in supports:
+            source = sources[number] if 0 <= number < len(sources) else {}
+            self._cite(support.get("segment") or {}, source, support)
+
     def _cite(self, segment: dict[str, Any], source: dict[str, Any], raw: dict[str, Any]) -> None:
         place = segment.get("partIndex")
         citation = Citation(
-            url=str(source.get("uri") or ""),
+            url=str(source.get("uri") or source.get("sourceUri") or ""),
             title=str(source.get("title") or ""),
             quote=str(source.get("text") or "") if source is not segment else "",
             origin=NAME,
@@ -259,6 +277,17 @@ def _are_lists(old: Any, new: Any) -> bool:
     return isinstance(old, list) and isinstance(new, list)
 
 
+def _source(chunk: Any) -> dict[str, Any]:
+    """Where something was found, in the web, in files or on a map."""
+    told = chunk.values() if isinstance(chunk, dict) else ()
+    return next((one for one in told if isinstance(one, dict)), {})
+
+
+def _says_more(part: Part) -> bool:
+    """Whether an answer goes on with this. Searches in files are seen to tell a reason to have finished before it."""
+    return isinstance(part, ToolCall) or (isinstance(part, Text | Thinking) and bool(part.text))
+
+
 def _without_growth(part: Part) -> Part:
     if isinstance(part, Text):
         return Text("", extras=part.extras)
@@ -304,7 +333,7 @@ class Teller:
         reply = in_camel(reply)
         try:
             return self._take(reply)
-        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError, AttributeError, TypeError, ValueError):
+        except (msgspec.DecodeError, RecursionError, AttributeError, TypeError, ValueError, LookupError):
             raise UpstreamMalformed("The provider's answer is not what its API allows.") from None
 
     @property

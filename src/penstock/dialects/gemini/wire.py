@@ -303,10 +303,6 @@ def _read_one(body: bytes) -> Reading:
 _TELLING = (b"inishReason", b"inish_reason", b"lockReason", b"lock_reason", b'"error"')
 
 
-def _index(candidate: _Candidate) -> int:
-    return candidate.index if isinstance(candidate.index, int) else 0
-
-
 class _Part(Struct, rename="camel"):
     text: Any = None
     function_call: Raw = Raw(b"")
@@ -327,8 +323,14 @@ class _Content(Struct):
     parts: list[_Part] | _Part | None = None
 
 
-class _Counted(Struct):
+class _Counted(Struct, rename="camel"):
     content: _Content | None = None
+    index: Any = None
+    finish_reason: Any = None
+
+    def sizes(self) -> list[int]:
+        parts = self.content.parts if self.content else None
+        return [size for part in (parts if isinstance(parts, list) else [parts]) if part for size in part.sizes()]
 
 
 class _Chunk(Struct):
@@ -336,6 +338,10 @@ class _Chunk(Struct):
 
 
 _chunk_decoder = msgspec.json.Decoder(_Chunk)
+
+
+def _index(candidate: _Candidate | _Counted) -> int:
+    return candidate.index if isinstance(candidate.index, int) else 0
 
 
 class _Passed(Passed):
@@ -347,8 +353,9 @@ class GeminiTee:
     """Reads a stream of answers while it passes, untouched, in either form.
 
     Server-sent events have no ending of their own: the stream is whole when every candidate has a reason to have
-    finished, or the prompt was blocked; more may follow, such as the sources of an answer. `ended` is the end of the
-    JSON list. Each piece reports the usage anew, so only the last report is parsed.
+    finished, or the prompt was blocked; more may follow, such as the sources of an answer. One that goes on to say
+    something, as seen of searches in files, has not finished. `ended` is the end of the JSON list. Each piece reports
+    the usage anew, so only the last report is parsed.
     """
 
     def __init__(self, choices: int = 1, form: str = "") -> None:
@@ -406,7 +413,7 @@ class GeminiTee:
     def _take(self, found: bytes) -> None:
         self.begun = True
         self._passed.keep(found)
-        if self._choices > 1 or any(name in found for name in _TELLING):
+        if self._choices > 1 or self._finished or any(name in found for name in _TELLING):
             self._reading = after(self.reading, _read_one(found))
             self._look_for_the_end(found)
         elif b"sage" in found:
@@ -419,19 +426,24 @@ class GeminiTee:
             return
         self._begun_candidates |= {_index(one) for one in reply.candidates or ()}
         self._finished |= {_index(one) for one in reply.candidates or () if one.finish_reason}
+        if self._finished:
+            said = _said(found) or ()
+            self._finished -= {_index(one) for one in said if not one.finish_reason and any(one.sizes())}
 
 
 def _text_sizes(found: bytes) -> list[int]:
-    try:
-        chunk = _chunk_decoder.decode(found)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+    said = _said(found)
+    if said is None:
         return [len(found)]  # what cannot be read is counted whole: an estimate must not lose spend
-    sizes = []
-    for candidate in chunk.candidates or ():
-        parts = candidate.content.parts if candidate.content else None
-        for part in parts if isinstance(parts, list) else [parts] if parts else []:
-            sizes += part.sizes()
-    return sizes
+    return [size for candidate in said for size in candidate.sizes()]
+
+
+def _said(found: bytes) -> list[_Counted] | None:
+    """What the candidates of a piece say; None where it cannot be read."""
+    try:
+        return _chunk_decoder.decode(found).candidates or []
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return None
 
 
 # -- the dialects -----------------------------------------------------------------------------------------------------
