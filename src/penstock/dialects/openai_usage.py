@@ -36,6 +36,9 @@ class ChatUsage(Struct):
     num_search_queries: Any = None  # Perplexity
     server_tool_use_details: Any = None  # OpenRouter
     prompt_audio_seconds: Any = None  # Mistral, `{}` where there was no sound
+    cache_read_input_tokens: Any = None  # Snowflake, Databricks, LiteLLM
+    cache_creation_input_tokens: Any = None  # Databricks, LiteLLM
+    cache_write_input_tokens: Any = None  # Snowflake
 
 
 def tells_half(reported: ChatUsage) -> bool:
@@ -49,16 +52,18 @@ def normalise(reported: ChatUsage) -> Usage | None:
     `prompt_tokens` includes cached and audio tokens. `completion_tokens` includes reasoning at OpenAI and most others;
     not at xAI and Google, where the total shows the rest, nor at gateways that report more reasoning than completion.
     Perplexity's research is billed beside both and is in no total: `citation_tokens`, which it read, and the
-    `reasoning_tokens` that it thought over them. Mistral counts a sound in the total alone.
+    `reasoning_tokens` that it thought over them. Mistral counts a sound in the total alone, Snowflake what it read from
+    a cache or wrote there; Databricks counts those in `prompt_tokens`, under the same names.
     """
     into = reported.prompt_tokens_details or Details()
     out = reported.completion_tokens_details or Details()
     told = (reported.prompt_tokens, reported.completion_tokens, reported.total_tokens)
     prompt, completion, total = map(as_whole, told)
     cached = first_count(
-        into.cached_tokens, reported.prompt_cache_hit_tokens, reported.num_cached_tokens, reported.cached_tokens
+        *(into.cached_tokens, reported.prompt_cache_hit_tokens, reported.num_cached_tokens, reported.cached_tokens),
+        reported.cache_read_input_tokens,
     )
-    written, searches = _written(into), _searches(reported)
+    written, searches = _written(into, reported), _searches(reported)
     counts = (
         *(prompt, completion, total, cached, reported.citation_tokens, reported.reasoning_tokens),
         *(into.audio_tokens, out.audio_tokens, out.reasoning_tokens, *written.values(), searches),
@@ -72,6 +77,9 @@ def normalise(reported: ChatUsage) -> Usage | None:
     hidden, heard = max((total or 0) - prompt - completion, 0), into.audio_tokens or 0
     if hidden and isinstance(reported.prompt_audio_seconds, int | float):
         prompt, heard, hidden = prompt + hidden, hidden, 0
+    beside = _beside(reported)
+    if beside > prompt or 0 < beside <= hidden:
+        prompt, hidden = prompt + beside, max(hidden - beside, 0)
     output = completion + hidden
     if reasoning > output or reported.citation_tokens is not None:
         output = completion + reasoning
@@ -101,13 +109,20 @@ def _searches(reported: ChatUsage) -> Any:
     return reported.num_search_queries or (tools.get("web_search_requests") if isinstance(tools, dict) else None) or 0
 
 
-def _written(into: Details) -> dict[str, Any]:
+def _beside(reported: ChatUsage) -> int:
+    """What was read from a cache and written to it, where that is told beside the prompt rather than in its details."""
+    written = first_count(reported.cache_creation_input_tokens, reported.cache_write_input_tokens)
+    return first_count(reported.cache_read_input_tokens) + written
+
+
+def _written(into: Details, reported: ChatUsage) -> dict[str, Any]:
     """What was written to the cache, by lifetime, as it was reported."""
     by_lifetime = into.cache_creation if isinstance(into.cache_creation, dict) else {}
     if long := by_lifetime.get("ephemeral_1h_input_tokens"):
         return {"5m": by_lifetime.get("ephemeral_5m_input_tokens") or 0, "1h": long}
     every = (into.cache_write_tokens, into.cache_creation_input_tokens, into.cache_creation_tokens)
-    return {"5m": next((count for count in every if count), 0)}
+    beside = (reported.cache_creation_input_tokens, reported.cache_write_input_tokens)
+    return {"5m": next((count for count in (*every, *beside) if count), 0)}
 
 
 def chat_usage(usage: Usage) -> dict[str, Any]:

@@ -107,6 +107,31 @@ def test_a_sound_that_mistral_heard_is_in_its_total_alone(details: dict[str, Any
     assert used({**USAGE, "prompt_audio_seconds": {}}) == Usage(input=10, output=5)
 
 
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        ({"cache_read_input_tokens": 900, "total_tokens": 915}, Usage(input=10, output=5, cache_read=900)),
+        ({"cache_write_input_tokens": 9, "total_tokens": 24}, Usage(input=10, output=5, cache_write={"5m": 9})),
+        ({"cache_read_input_tokens": 900}, Usage(input=10, output=5, cache_read=900)),
+        ({"cache_read_input_tokens": 6}, Usage(input=4, output=5, cache_read=6)),
+        (
+            {"cache_read_input_tokens": 6, "cache_creation_input_tokens": 3},
+            Usage(input=1, output=5, cache_read=6, cache_write={"5m": 3}),
+        ),
+        (
+            {"cache_read_input_tokens": 6, "prompt_tokens_details": {"cached_tokens": 6}},
+            Usage(input=4, output=5, cache_read=6),
+        ),
+        ({"cache_read_input_tokens": 0, "total_tokens": 20}, Usage(input=10, output=10)),
+    ],
+)
+def test_what_is_told_of_a_cache_beside_the_prompt_is_in_it_unless_the_total_says_otherwise(
+    told: dict[str, Any], expected: Usage
+) -> None:
+    assert used({**USAGE, **told}) == expected
+    assert used({**USAGE, "cache_read_input_tokens": -1}) is None
+
+
 def test_searches_that_openrouter_ran_are_counted() -> None:
     usage = {**USAGE, "server_tool_use_details": {"web_search_requests": 2, "tool_calls_executed": 3}}
     assert used(usage) == Usage(input=10, output=5, web_searches=2)
