@@ -176,24 +176,43 @@ def chunk(part: dict[str, Any], **more: Any) -> dict[str, Any]:
     return {"candidates": [{"index": 0, "content": {"role": "model", "parts": [part]}, **more}]}
 
 
+CODE = {"executableCode": {"language": "PYTHON", "code": "query()"}}
 SEARCHED = [
-    chunk({"executableCode": {"language": "PYTHON", "code": "query()"}}, finishReason="STOP", groundingMetadata=FOUND),
+    chunk(CODE, finishReason="STOP", groundingMetadata=FOUND),
     chunk({"text": "It's "}),
     chunk({"text": "Oslo"}),
     chunk({"text": "."}, finishReason="STOP", groundingMetadata={**FOUND, "groundingSupports": [RESTS]}),
 ]
+RAN = [
+    chunk({"text": "I ask."}),
+    chunk(CODE, finishReason="STOP"),
+    chunk({"codeExecutionResult": {"outcome": "OUTCOME_OK"}}),
+    chunk({"text": "Oslo."}, finishReason="STOP"),
+    chunk({"text": "", "thoughtSignature": "c2VhbA=="}),
+]
 
 
-@pytest.mark.parametrize(("number", "is_whole"), [(1, True), (2, False), (3, False), (4, True)])
-def test_an_answer_that_goes_on_behind_a_reason_to_have_finished_has_not_finished(number: int, is_whole: bool) -> None:
-    stream = sse(*SEARCHED[:number])
+@pytest.mark.parametrize(
+    ("stream", "is_whole"),
+    [(sse(*SEARCHED[:number]), number == 4) for number in range(1, 5)]
+    + [(sse(*RAN[:number]), number >= 4) for number in range(1, 6)]
+    + [(sse(chunk(CODE, finishReason="MAX_TOKENS")), True)],
+)
+def test_an_answer_that_goes_on_behind_a_reason_to_have_finished_has_not_finished(
+    stream: bytes, *, is_whole: bool
+) -> None:
     tee = DIALECTS["generateContent"].tee(Call({}, "model-1", streaming=True), asked_usage=False)
     assert (tee.feed(stream), tee.close()) == (stream, (b"", is_whole))
     if is_whole:
-        assert read("generateContent", stream).choices[0].finish == "stop"
+        assert read("generateContent", stream).choices[0].finish in ("stop", "length")
     else:
         with pytest.raises(UpstreamReset):
             read("generateContent", stream)
+
+
+def test_a_plain_answer_that_ends_with_code_has_stopped() -> None:
+    body = json.dumps(chunk(CODE, finishReason="STOP")).encode()
+    assert CODECS["generateContent"].decode_answer(body).choices[0].finish == "stop"
 
 
 def test_sources_are_numbered_through_all_pieces_of_a_stream_where_their_own_holds_too_few() -> None:

@@ -20,7 +20,7 @@ from penstock.dialects.gemini.partial import PartialCall, is_partial
 from penstock.dialects.gemini.parts import decode_part, is_bare_proof, made_id
 from penstock.dialects.gemini.usage import Metadata, normalise
 from penstock.dialects.tiers import in_openais_words
-from penstock.domain.chat import Answer, Citation, Extras, Finish, Part, Text, Thinking, ToolCall
+from penstock.domain.chat import Answer, Citation, Extras, Finish, Opaque, Part, Text, Thinking, ToolCall
 from penstock.domain.stream import (
     Begin,
     Ended,
@@ -60,11 +60,13 @@ def finish_of(native: str, *, has_calls: bool) -> Finish:
 
 
 class _Told:
-    """One candidate while it is told."""
+    """One candidate while it is told. `goes_on`: it spoke behind the last reason to have finished, or that came
+    with code for the vendor to run; both are seen in the midst of streams."""
 
     def __init__(self, number: int, scope: str) -> None:
         self.number = number
         self.native = ""
+        self.goes_on = False
         self.explanation = ""
         self.extras: Extras = {}
         self._scope = scope
@@ -90,6 +92,7 @@ class _Told:
         self.explanation = pop(candidate, "finishMessage", str, "") or self.explanation
         logprobs = candidate.pop("logprobsResult", None)
         self._find_citations(candidate)
+        last: Part | None = None
         for name, value in candidate.items():
             self.extras[name] = _merged(self.extras[name], value) if name in self.extras else value
         for raw in elements(bytes(content.pop("parts", Raw(b"[]")))):
@@ -100,11 +103,13 @@ class _Told:
             self._places.append((index, len(self._texts.get(index, ()))))
             for part in parts:
                 events += self._part(part)
-                self.native = "" if _says_more(part) else self.native
+                self.goes_on = self.goes_on or not (part == Text("") or is_bare_proof(part))
+                last = part
         if logprobs is not None and (tokens := _tokens(logprobs)):
             events.append(Logprobs(self.number, tokens))
         if reason is not None:
             self.native = word(msgspec.json.decode(reason), FINISH_REASONS) or self.native
+            self.goes_on = self.native == "STOP" and isinstance(last, Opaque) and last.kind == "executableCode"
         return events
 
     def _joined(self, parts: list[Part]) -> list[Part]:
@@ -283,11 +288,6 @@ def _source(chunk: Any) -> dict[str, Any]:
     return next((one for one in told if isinstance(one, dict)), {})
 
 
-def _says_more(part: Part) -> bool:
-    """Whether an answer goes on with this. Searches in files are seen to tell a reason to have finished before it."""
-    return isinstance(part, ToolCall) or (isinstance(part, Text | Thinking) and bool(part.text))
-
-
 def _without_growth(part: Part) -> Part:
     if isinstance(part, Text):
         return Text("", extras=part.extras)
@@ -339,7 +339,7 @@ class Teller:
     @property
     def is_whole(self) -> bool:
         told = self._told.values()
-        return bool(self._block) or (bool(told) and all(one.native for one in told))
+        return bool(self._block) or (bool(told) and all(one.native and not one.goes_on for one in told))
 
     def end(self) -> list[Event]:
         """The ending. A candidate without a reason to have finished ends in `error`."""

@@ -308,6 +308,14 @@ class _Part(Struct, rename="camel"):
     function_call: Raw = Raw(b"")
     executable_code: Raw = Raw(b"")
     inline_data: Raw = Raw(b"")
+    code_execution_result: Raw = Raw(b"")
+    tool_call: Raw = Raw(b"")
+    tool_response: Raw = Raw(b"")
+
+    @property
+    def is_empty(self) -> bool:
+        results = (self.code_execution_result, self.tool_call, self.tool_response)
+        return not any(self.sizes()) and not any(bytes(one) for one in results)
 
     def sizes(self) -> list[int]:
         said = [len(self.text.encode())] if isinstance(self.text, str) else []
@@ -328,9 +336,17 @@ class _Counted(Struct, rename="camel"):
     index: Any = None
     finish_reason: Any = None
 
-    def sizes(self) -> list[int]:
+    @property
+    def parts(self) -> list[_Part]:
         parts = self.content.parts if self.content else None
-        return [size for part in (parts if isinstance(parts, list) else [parts]) if part for size in part.sizes()]
+        return parts if isinstance(parts, list) else [parts] if parts else []
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether more comes: something is said without a reason to have finished, or the vendor is to run code."""
+        parts = [part for part in self.parts if not part.is_empty]
+        reason = word(self.finish_reason, FINISH_REASONS)
+        return bool(parts) and (not reason or (reason == "STOP" and bool(bytes(parts[-1].executable_code))))
 
 
 class _Chunk(Struct):
@@ -354,8 +370,8 @@ class GeminiTee:
 
     Server-sent events have no ending of their own: the stream is whole when every candidate has a reason to have
     finished, or the prompt was blocked; more may follow, such as the sources of an answer. One that goes on to say
-    something, as seen of searches in files, has not finished. `ended` is the end of the JSON list. Each piece reports
-    the usage anew, so only the last report is parsed.
+    something, as is seen where the vendor runs code, has not finished. `ended` is the end of the JSON list. Each piece
+    reports the usage anew, so only the last report is parsed.
     """
 
     def __init__(self, choices: int = 1, form: str = "") -> None:
@@ -427,15 +443,14 @@ class GeminiTee:
         self._begun_candidates |= {_index(one) for one in reply.candidates or ()}
         self._finished |= {_index(one) for one in reply.candidates or () if one.finish_reason}
         if self._finished:
-            said = _said(found) or ()
-            self._finished -= {_index(one) for one in said if not one.finish_reason and any(one.sizes())}
+            self._finished -= {_index(one) for one in _said(found) or () if one.goes_on}
 
 
 def _text_sizes(found: bytes) -> list[int]:
     said = _said(found)
     if said is None:
         return [len(found)]  # what cannot be read is counted whole: an estimate must not lose spend
-    return [size for candidate in said for size in candidate.sizes()]
+    return [size for candidate in said for part in candidate.parts for size in part.sizes()]
 
 
 def _said(found: bytes) -> list[_Counted] | None:
