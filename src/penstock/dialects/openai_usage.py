@@ -20,6 +20,8 @@ class Details(Struct):
     cache_creation_input_tokens: Any = None  # Alibaba
     cache_creation_tokens: Any = None  # LiteLLM
     cache_creation: Any = None  # Alibaba: by lifetime
+    image_tokens: Any = None  # OpenRouter, xAI, Alibaba
+    video_tokens: Any = None  # OpenRouter, Alibaba
 
 
 class ChatUsage(Struct):
@@ -49,11 +51,12 @@ def tells_half(reported: ChatUsage) -> bool:
 def normalise(reported: ChatUsage) -> Usage | None:
     """The vendor's counts in disjoint classes; None when they cannot be true.
 
-    `prompt_tokens` includes cached and audio tokens. `completion_tokens` includes reasoning at OpenAI and most others;
-    not at xAI and Google, where the total shows the rest, nor at gateways that report more reasoning than completion.
-    Perplexity's research is billed beside both and is in no total: `citation_tokens`, which it read, and the
-    `reasoning_tokens` that it thought over them. Mistral counts a sound in the total alone, Snowflake what it read from
-    a cache or wrote there; Databricks counts those in `prompt_tokens`, under the same names.
+    `prompt_tokens` includes cached and audio tokens, and those of pictures and films. `completion_tokens` includes
+    reasoning at OpenAI and most others; not at xAI and Google, where the total shows the rest, nor at gateways that
+    report more reasoning than completion. Perplexity's research is billed beside both and is in no total:
+    `citation_tokens`, which it read, and the `reasoning_tokens` that it thought over them. Mistral counts a sound in the
+    total alone, Snowflake what it read from a cache or wrote there; Databricks counts those in `prompt_tokens`, under
+    the same names.
     """
     into = reported.prompt_tokens_details or Details()
     out = reported.completion_tokens_details or Details()
@@ -67,6 +70,7 @@ def normalise(reported: ChatUsage) -> Usage | None:
     counts = (
         *(prompt, completion, total, cached, reported.citation_tokens, reported.reasoning_tokens),
         *(into.audio_tokens, out.audio_tokens, out.reasoning_tokens, *written.values(), searches),
+        *(into.image_tokens, into.video_tokens, out.image_tokens, out.video_tokens),
     )
     if not believed(*counts) or (prompt is None and total is None):
         return None
@@ -91,15 +95,21 @@ def normalise(reported: ChatUsage) -> Usage | None:
         left -= written[lifetime]
     audio_in = min(heard, left)
     audio_out = min(out.audio_tokens or 0, output)
+    read, said = left - audio_in, output - audio_out
+    image_in, image_out = min(into.image_tokens or 0, read), min(out.image_tokens or 0, said)
     return Usage(
-        input=left - audio_in,
-        output=output - audio_out,
+        input=read,
+        output=said,
         cache_read=cached,
         cache_write={lifetime: count for lifetime, count in written.items() if count},
         reasoning=reasoning,
         audio_in=audio_in,
         audio_out=audio_out,
         web_searches=searches,
+        image_in=image_in,
+        image_out=image_out,
+        video_in=min(into.video_tokens or 0, read - image_in),
+        video_out=min(out.video_tokens or 0, said - image_out),
     )
 
 

@@ -132,6 +132,13 @@ def test_what_is_told_of_a_cache_beside_the_prompt_is_in_it_unless_the_total_say
     assert used({**USAGE, "cache_read_input_tokens": -1}) is None
 
 
+def test_pictures_and_films_are_told_apart_within_what_went_in_and_came_out() -> None:
+    into = {"cached_tokens": 2, "image_tokens": 5, "video_tokens": 9}
+    usage = {**USAGE, "prompt_tokens_details": into, "completion_tokens_details": {"image_tokens": 4}}
+    assert used(usage) == Usage(input=8, output=5, cache_read=2, image_in=5, video_in=3, image_out=4)
+    assert used({**USAGE, "completion_tokens_details": {"image_tokens": "4"}}) is None
+
+
 def test_searches_that_openrouter_ran_are_counted() -> None:
     usage = {**USAGE, "server_tool_use_details": {"web_search_requests": 2, "tool_calls_executed": 3}}
     assert used(usage) == Usage(input=10, output=5, web_searches=2)
