@@ -167,6 +167,21 @@ def test_the_tier_that_google_served_is_the_one_that_is_charged(told: dict[str, 
     assert CODECS["generateContent"].decode_answer(body).service_tier == heard
 
 
+@pytest.mark.parametrize(
+    ("told", "used"),
+    [
+        ({"promptTokenCount": 40, "cachedContentTokenCount": 30, "totalTokenCount": 45}, Usage(10, 5, 30)),
+        ({"promptTokenCount": 40, "cachedContentTokenCount": 30, "totalTokenCount": 75}, Usage(40, 5, 30)),
+        ({"promptTokenCount": 9, "cachedContentTokenCount": 30, "totalTokenCount": 44}, Usage(9, 5, 30)),
+        ({"promptTokenCount": 9, "cachedContentTokenCount": 30, "totalTokenCount": 14}, Usage(9, 5, 30)),
+    ],
+)
+def test_what_google_read_from_a_cache_is_counted_where_its_prompt_leaves_it_out(
+    told: dict[str, int], used: Usage
+) -> None:
+    assert DIALECTS["generateContent"].read(gemini("STOP", **told)).usage == used
+
+
 OSLO = {"text": "Oslo is the capital of Norway.", "fileSearchStore": "fileSearchStores/s"}
 FOUND = {"groundingChunks": [{"retrievedContext": OSLO}]}
 RESTS = {"segment": {"startIndex": 4, "endIndex": 8, "text": "Oslo"}, "groundingChunkIndices": [1]}

@@ -1,8 +1,8 @@
 """`usageMetadata` -> usage in disjoint classes.
 
-Source: Gemini API reference, `UsageMetadata`. `promptTokenCount` includes what was cached; `toolUsePromptTokenCount` is
-on top of it, as `thoughtsTokenCount` is on top of `candidatesTokenCount`. Zeros are left out. A stream reports it anew
-with each piece, and the last one counts.
+Source: Gemini API reference, `UsageMetadata`. `promptTokenCount` includes what was cached, but not always at Vertex
+(BerriAI/litellm issue 39125); `toolUsePromptTokenCount` is on top of it, as `thoughtsTokenCount` is on top of
+`candidatesTokenCount`. Zeros are left out. A stream reports it anew with each piece, and the last one counts.
 """
 
 from typing import Any
@@ -75,12 +75,14 @@ def normalise(reported: Metadata) -> Usage | None:
     prompt = told or total - candidates - thoughts - tool_use
     if prompt < 0:
         return None
-    cached = min(cached, prompt)
+    hidden = max(total - prompt - tool_use - candidates - thoughts, 0)
+    if cached > prompt or 0 < cached == hidden:
+        prompt += cached
+        hidden = max(hidden - cached, 0)
     heard = _of(reported.prompt_tokens_details, "AUDIO") - _of(reported.cache_tokens_details, "AUDIO")
     audio_in = min(max(heard, 0), prompt - cached) + min(
         _of(reported.tool_use_prompt_tokens_details, "AUDIO"), tool_use
     )
-    hidden = max(total - prompt - tool_use - candidates - thoughts, 0)
     audio_out = min(_of(reported.candidates_tokens_details, "AUDIO"), candidates)
     input_, said = prompt - cached + tool_use - audio_in, candidates - audio_out
     image_in = min(_read(reported, "IMAGE"), input_)
