@@ -54,9 +54,9 @@ def normalise(reported: ChatUsage) -> Usage | None:
     `prompt_tokens` includes cached and audio tokens, and those of pictures and films. `completion_tokens` includes
     reasoning at OpenAI and most others; not at xAI and Google, where the total shows the rest, nor at gateways that
     report more reasoning than completion. Perplexity's research is billed beside both and is in no total:
-    `citation_tokens`, which it read, and the `reasoning_tokens` that it thought over them. Mistral counts a sound in the
-    total alone, Snowflake what it read from a cache or wrote there; Databricks counts those in `prompt_tokens`, under
-    the same names.
+    `citation_tokens`, which it read, and the `reasoning_tokens` that it thought over them. Mistral counts a sound in
+    the total alone, Snowflake what it read from a cache or wrote there; Databricks counts those in `prompt_tokens`,
+    under the same names.
     """
     into = reported.prompt_tokens_details or Details()
     out = reported.completion_tokens_details or Details()
