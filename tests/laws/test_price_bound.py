@@ -2,6 +2,7 @@
 
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 from tests.laws.conversations import with_parts
 
 from penstock.catalog.cost import Bounds, cost, worst_cost
@@ -130,3 +131,11 @@ def test_at_whole_nano_dollar_prices_the_worst_case_is_exactly_reachable(
     )
     usage = Usage(input=input_tokens, output=output_tokens)
     assert worst_cost(card, Bounds(input_tokens, output_tokens)) == cost(card, usage)[0]
+
+
+@given(CARDS, st.lists(st.tuples(USAGES, TIER_SETS), min_size=2, max_size=4))
+def test_a_card_that_was_asked_before_says_what_a_new_one_says(
+    card: RateCard, asked: list[tuple[Usage, frozenset[str] | None]]
+) -> None:
+    for usage, tiers in asked:
+        assert worst_cost(card, bounds_of(usage), tiers) == worst_cost(structs.replace(card), bounds_of(usage), tiers)

@@ -16,29 +16,12 @@ _MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@/+-]{0,255}")
 
 
 def dimensions(principal: Principal, tags: Mapping[str, str], model: str) -> dict[str, str]:
-    """What limits and kills match on. A dimension without a value is absent; `provider` joins with the target. A key
-    that stands under others has one dimension for each of them, and `root` for the topmost."""
-    dims = {
-        name: value
-        for name, value in (
-            ("organisation", principal.organisation),
-            ("team", principal.team),
-            ("project", principal.project),
-            ("environment", principal.environment),
-            ("key", principal.key),
-            ("user", principal.user),
-            ("model", model),
-        )
-        if value
-    }
+    """What limits and kills match on. A dimension without a value is absent; `provider` joins with the target."""
+    dims = {**principal.dims, "model": model} if model else dict(principal.dims)
     for name, value in tags.items():
         dims[f"tag:{name}"] = value
     if "customer" in tags:
         dims["customer"] = tags["customer"]
-    for name in principal.ancestors:
-        dims[UNDER + name] = name
-    if principal.ancestors:
-        dims["root"] = principal.ancestors[-1]
     return dims
 
 

@@ -3,6 +3,7 @@
 Every line is rounded up to a whole nano-USD, so a total exceeds the exact one by less than one nano-USD per line.
 """
 
+from bisect import bisect_left
 from collections.abc import Collection, Iterator
 
 from msgspec import Struct
@@ -98,46 +99,63 @@ def worst_cost(card: RateCard, bounds: Bounds, tiers: Collection[str] | None = (
     All input is taken at the dearest input meter and all output at the dearest output meter, each in the dearest
     price step within reach. It never falls when a bound or `tiers` grows.
     """
-    worst = _worst_at(card.rates, bounds)
+    worst = _worst_at(card, "", bounds)
     variants = card.variants
     if variants and (tiers or tiers is None):
         for tier in variants if tiers is None else tiers:
-            if (rates := variants.get(tier)) is not None:
-                worst = max(worst, _worst_at(rates, bounds))
+            if tier in variants:
+                worst = max(worst, _worst_at(card, tier, bounds))
     return worst + card.request_nanousd
 
 
-def _worst_at(rates: dict[str, Rate], bounds: Bounds) -> int:
-    input_tokens = bounds.input_tokens
-    dearest_in = dearest_out = 0
-    rounding_in = rounding_out = 0
-    pieces_nanousd = 0
-    for meter, rate in rates.items():
-        if meter in _BY_THE_PIECE:
-            pieces = bounds.images if meter == "images" else bounds.web_searches
-            pieces_nanousd += line_cost_nanousd(pieces, rate.worst(input_tokens)) if pieces else 0
-            continue
-        if meter in _KINDS and not getattr(bounds, meter):
-            continue
-        price = rate.base
-        rounds = price % PER_MILLION != 0
-        for start, step_price in rate.tiers:
-            if input_tokens > start:
-                price = max(price, step_price)
-                rounds = rounds or step_price % PER_MILLION != 0
-        if meter in _OUTPUT_METERS:
-            if price > dearest_out:  # noqa: PLR1730 - a call of max() per meter takes a third of the time
-                dearest_out = price
-            rounding_out += rounds
-        else:
-            if price > dearest_in:  # noqa: PLR1730
-                dearest_in = price
-            rounding_in += rounds
-    return (
-        _dearest_split(input_tokens, dearest_in, rounding_in)
-        + _dearest_split(bounds.output_tokens, dearest_out, rounding_out)
-        + pieces_nanousd
+class _Slope(Struct, frozen=True):
+    """The dearest prices within reach, in nano-USD per million, and how many meters have one that is not a whole
+    nano-USD apiece."""
+
+    input: int
+    input_rounds: int
+    output: int
+    output_rounds: int
+    image: int
+    web_search: int
+
+
+def _worst_at(card: RateCard, tier: str, bounds: Bounds) -> int:
+    step = bisect_left(card.steps, bounds.input_tokens)
+    key = tier, step, bounds.audio_in, bounds.audio_out, bounds.image_in, bounds.video_in
+    slope = card.slopes.get(key)
+    if slope is None:
+        slope = card.slopes[key] = _slope(card.variants[tier] if tier else card.rates, bounds)
+    worst = _dearest_split(bounds.input_tokens, slope.input, slope.input_rounds)
+    worst += _dearest_split(bounds.output_tokens, slope.output, slope.output_rounds)
+    if bounds.images or bounds.web_searches:
+        worst += line_cost_nanousd(bounds.images, slope.image)
+        worst += line_cost_nanousd(bounds.web_searches, slope.web_search)
+    return worst
+
+
+def _slope(rates: dict[str, Rate], bounds: Bounds) -> _Slope:
+    """The same for all bounds that reach the same steps of prices."""
+    within = bounds.input_tokens
+    others = {*_BY_THE_PIECE, *(kind for kind in _KINDS if not getattr(bounds, kind))}
+    by_token = {meter: rate for meter, rate in rates.items() if meter not in others}
+    into = [rate for meter, rate in by_token.items() if meter not in _OUTPUT_METERS]
+    out = [rate for meter, rate in by_token.items() if meter in _OUTPUT_METERS]
+    image, web_search = (rates[meter].worst(within) if meter in rates else 0 for meter in _BY_THE_PIECE)
+    return _Slope(
+        max([rate.worst(within) for rate in into], default=0),
+        sum(_rounds(rate, within) for rate in into),
+        max([rate.worst(within) for rate in out], default=0),
+        sum(_rounds(rate, within) for rate in out),
+        image,
+        web_search,
     )
+
+
+def _rounds(rate: Rate, within: int) -> bool:
+    """Whether a line at one of the prices within reach can be rounded up."""
+    prices = (rate.base, *(price for start, price in rate.tiers if within > start))
+    return any(price % PER_MILLION for price in prices)
 
 
 def _line(meter: str, quantity: int, price: int) -> CostLine:

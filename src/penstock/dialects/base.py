@@ -71,7 +71,7 @@ class Call(Struct):
     spoken: str = ""
 
 
-class Address(NamedTuple):
+class Address(Struct, frozen=True):
     """What the address of a request says, in the dialects that say it there: the model, whether the answer streams,
     and in which form (`sse`; empty: the dialect's other one); or what is asked of something that is kept."""
 
@@ -84,7 +84,7 @@ class Address(NamedTuple):
 NO_ADDRESS = Address()
 
 
-class Demand(NamedTuple):
+class Demand(Struct, frozen=True):
     """How a call is sent to one target: the vendor's model name, the cap to inject as `(field, tokens)` when the
     caller gave none, or instead of the name that it was given under, and whether a usage report must be asked for."""
 
@@ -93,7 +93,7 @@ class Demand(NamedTuple):
     ask_usage: bool = False
 
 
-class Reading(NamedTuple):
+class Reading(Struct, frozen=True):
     """What a provider's answer says about itself. `usage` None: it reported none that can be believed. `hostile`: it
     reported what cannot be true, or nothing of what went in, or of what came out; `usage` is then the rest, or what it
     had reported before. `error`: the message of an error that came with a success status; `error_status` what it says

@@ -18,10 +18,10 @@ own goes bare. A codec that encodes for a target leaves out what comes from anot
 
 import base64
 import hashlib
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import msgspec
-from msgspec import Raw
+from msgspec import Raw, Struct
 
 from penstock.dialects.base import Call
 from penstock.domain.chat import Answer, Extras, Request
@@ -34,7 +34,7 @@ PLACES = frozenset({"instructions", "block", "json", "id"})
 """Extras that say where something stood, how else it was written, or what it was called: nothing that could be lost."""
 
 
-class TargetFacts(NamedTuple):
+class TargetFacts(Struct, frozen=True):
     """What an encoder must know of the model that the request goes to. `max_output` and `context_window` in tokens,
     None when not known: what goes where a caller has no cap. `lacks`: the features that the catalogue says the model
     does not have. `most_output`: all that the model can put out."""
@@ -46,7 +46,7 @@ class TargetFacts(NamedTuple):
     most_output: int | None = None
 
 
-class Encoded(NamedTuple):
+class Encoded(Struct, frozen=True):
     """A body, and the features of the request that could not be said in it: short names, such as `top_k`, `seed`,
     `tools.strict`, `thinking`, each once."""
 
@@ -54,7 +54,7 @@ class Encoded(NamedTuple):
     dropped: tuple[str, ...] = ()
 
 
-class Heading(NamedTuple):
+class Heading(Struct, frozen=True):
     """What an encoder must know of the caller's request to answer it: the model's name as the caller wrote it, whether
     usage was asked for (`stream_options.include_usage`), the request itself, for dialects that echo it, the time (Unix
     seconds), an id of ours for an answer whose vendor gives none, and the form of the stream, for dialects that have
@@ -120,6 +120,11 @@ class Drops:
     def check(self, condition: object, name: str) -> None:
         if condition:
             self._names[name] = None
+
+    def check_all(self, conditions: dict[str, object]) -> None:
+        for name, condition in conditions.items():
+            if condition:
+                self._names[name] = None
 
     def extras(self, request: Request, own: str) -> dict[str, Raw]:
         """The request's extras where they are the dialect's own; else none, and each is named."""

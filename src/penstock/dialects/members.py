@@ -1,6 +1,6 @@
 """Taking a JSON object apart, member by member: what is taken is understood, what is left is extras."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import lru_cache
 from typing import Any, TypeVar
 
@@ -102,10 +102,11 @@ class Members:
     def objects(self, name: str) -> "list[Members]":
         if name not in self._members:
             return []
-        return [
-            Members(members, self._fault, f"{self._place}{name}[{number}].")
-            for number, members in enumerate(self.take(name, list[dict[str, Raw]]) or ())
-        ]
+        return [self.element(name, *each) for each in enumerate(self.take(name, list[dict[str, Raw]]) or ())]
+
+    def element(self, name: str, number: int, members: Extras) -> "Members":
+        """The object of this number in a list that was taken as plain ones."""
+        return Members(members, self._fault, f"{self._place}{name}[{number}].")
 
     def drop(self, *names: str) -> None:
         for name in names:
@@ -120,6 +121,10 @@ class Members:
 
     def has(self, name: str) -> bool:
         return name in self._members
+
+    def given(self, names: Collection[str]) -> list[str]:
+        """Which of these are there."""
+        return sorted(self._members.keys() & names)
 
     def has_any(self, names: frozenset[str]) -> bool:
         return not names.isdisjoint(self._members)

@@ -43,7 +43,7 @@ class Admitted(Protocol):
     def dispatch(self, draft: UsageEvent) -> None: ...
 
 
-class Exchange:
+class Exchange(Struct, eq=False):
     """`dims` are the dimensions that limits and kills match on: team, key, model, `tag:<name>` ...;
     `replaced` is the name that the caller wrote where another alias took its place, and counts as a model too.
 
@@ -54,75 +54,37 @@ class Exchange:
     `kept`: what its answer has left at the provider.
     """
 
-    __slots__ = (
-        "alias",
-        "attempts",
-        "cause",
-        "charged",
-        "cost_lines",
-        "cost_nanousd",
-        "cut",
-        "cut_by",
-        "decision",
-        "deprecation",
-        "dims",
-        "dropped",
-        "error_code",
-        "finish_reason",
-        "first_byte_at",
-        "flags",
-        "headers",
-        "kept",
-        "key_use",
-        "node",
-        "path",
-        "peer",
-        "price_version",
-        "principal",
-        "recorded",
-        "request_id",
-        "started_at",
-        "status",
-        "streaming",
-        "surface",
-        "tags",
-        "tried",
-        "upstream_ns",
-        "usage",
-    )
-
-    def __init__(self, request_id: str, node: str, surface: str, headers: Mapping[str, str], started_at: int) -> None:
-        self.request_id = request_id
-        self.node = node
-        self.surface = surface
-        self.headers = headers
-        self.started_at = started_at
-        self.path = ""
-        self.peer = ""
-        self.principal: Principal | None = None
-        self.key_use: KeyUse | None = None
-        self.kept: Kept | None = None
-        self.alias: Alias | None = None
-        self.tags: dict[str, str] = {}
-        self.dims: dict[str, str] = {}
-        self.deprecation: Deprecation | None = None
-        self.streaming = False
-        self.dropped: tuple[str, ...] = ()
-        self.attempts: list[AttemptRecord] = []
-        self.usage = Usage(requests=0)
-        self.cost_nanousd = 0
-        self.cost_lines: tuple[CostLine, ...] = ()
-        self.price_version = ""
-        self.recorded = False
-        self.charged: tuple[LimitCharged, ...] = ()
-        self.flags: set[str] = set()
-        self.decision: dict[str, Any] = {}
-        self.finish_reason = ""
-        self.status = 0
-        self.error_code = ""
-        self.cause: Cause = "completed"
-        self.tried: list[Credential] = []
-        self.first_byte_at = 0
-        self.upstream_ns = 0
-        self.cut: Callable[[Cause], None] | None = None
-        self.cut_by: Cause | None = None
+    request_id: str
+    node: str
+    surface: str
+    headers: Mapping[str, str]
+    started_at: int
+    path: str = ""
+    peer: str = ""
+    principal: Principal | None = None
+    key_use: KeyUse | None = None
+    kept: Kept | None = None
+    alias: Alias | None = None
+    tags: dict[str, str] = {}
+    dims: dict[str, str] = {}
+    deprecation: Deprecation | None = None
+    streaming: bool = False
+    dropped: tuple[str, ...] = ()
+    attempts: list[AttemptRecord] = []
+    usage: Usage = Usage(requests=0)
+    cost_nanousd: int = 0
+    cost_lines: tuple[CostLine, ...] = ()
+    price_version: str = ""
+    recorded: bool = False
+    charged: tuple[LimitCharged, ...] = ()
+    flags: set[str] = set()
+    decision: dict[str, Any] = {}
+    finish_reason: str = ""
+    status: int = 0
+    error_code: str = ""
+    cause: Cause = "completed"
+    tried: list[Credential] = []
+    first_byte_at: int = 0
+    upstream_ns: int = 0
+    cut: Callable[[Cause], None] | None = None
+    cut_by: Cause | None = None

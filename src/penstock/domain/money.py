@@ -4,7 +4,10 @@
 a line item is `ceil(quantity * price / 1_000_000)`, so that rounding never loses the gateway money.
 """
 
+from collections.abc import Hashable
 from decimal import Decimal
+from functools import cached_property
+from typing import Any
 
 from msgspec import Struct, field
 
@@ -37,7 +40,7 @@ class Rate(Struct, frozen=True, array_like=True):
         return max([self.base, *(price for start, price in self.tiers if total_input > start)])
 
 
-class RateCard(Struct, frozen=True):
+class RateCard(Struct, frozen=True, dict=True):
     """The price of one deployment: meter -> rate. Meters are those of `usage.METERS`, and `cache_write` for the
     lifetimes that have no rate of their own; an absent meter is free.
 
@@ -51,6 +54,17 @@ class RateCard(Struct, frozen=True):
     version: str
     request_nanousd: int = 0
     variants: dict[str, dict[str, Rate]] = field(default_factory=dict)
+
+    @cached_property
+    def steps(self) -> tuple[int, ...]:
+        """The numbers of input tokens above which any of its prices is another."""
+        every = [rate for rates in (self.rates, *self.variants.values()) for rate in rates.values()]
+        return tuple(sorted({start for rate in every for start, _ in rate.tiers}))
+
+    @cached_property
+    def slopes(self) -> dict[Hashable, Any]:
+        """What is worked out of it once and asked with every call; see `catalog.cost`."""
+        return {}
 
 
 class PriceOverride(Struct, frozen=True):

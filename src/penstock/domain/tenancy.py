@@ -5,9 +5,12 @@ up with each call, and what many keys have in common is one object for all of th
 """
 
 import sys
+from functools import cached_property
 
 import msgspec
 from msgspec import Struct, structs
+
+from penstock.domain.policy import UNDER
 
 DEFAULT_ORGANISATION = "default"
 """Whose the teams are that name no other, and the keys without a team."""
@@ -22,6 +25,9 @@ SURFACES = (
     *("cohere.chat", "cohere.embed", "rerank"),
 )
 """The kinds of call that a key can be held to, by the name that usage events have for them."""
+
+DIMENSIONS = ("organisation", "team", "project", "environment", "key", "user")
+"""What of a principal its calls are counted and stopped by; each is a field of `Principal`."""
 
 ATTRIBUTES = ("key", "user", "project", "environment", "team")
 """What of a key can stand in for a tag; each is a field of `Principal`."""
@@ -94,8 +100,8 @@ NO_TEAM = Team("")
 NO_PROJECT = Project("")
 
 
-class Principal(Struct, frozen=True):
-    """As whom a call is made, composed for that call from its key. `key` is the key's name, `key_id` its id. The call
+class Principal(Struct, frozen=True, dict=True):
+    """As whom a call is made, composed from its key. `key` is the key's name, `key_id` its id. The call
     must be within every one of `rights`, which are the key's and those of its `ancestors`, the nearest first."""
 
     key_id: str
@@ -109,6 +115,17 @@ class Principal(Struct, frozen=True):
     required_tags: tuple[str, ...] = ()
     tags_from: dict[str, str] = {}
     ancestors: tuple[str, ...] = ()
+
+    @cached_property
+    def dims(self) -> dict[str, str]:
+        """What limits and kills match on of its calls; a dimension without a value is absent. A key that stands under
+        others has one dimension for each of them, and `root` for the topmost."""
+        dims = {name: value for name in DIMENSIONS if (value := getattr(self, name))}
+        for name in self.ancestors:
+            dims[UNDER + name] = name
+        if self.ancestors:
+            dims["root"] = self.ancestors[-1]
+        return dims
 
     def pinned(self) -> dict[str, str]:
         """The tags that its calls carry in any case."""

@@ -4,6 +4,8 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterable, Mapping
 from typing import Any, NamedTuple, Protocol
 
+from msgspec import Struct
+
 from penstock.admission.admit import kill_on, killed
 from penstock.domain.events import Cause
 from penstock.domain.exchange import Exchange
@@ -13,13 +15,13 @@ from penstock.domain.snapshot import BREAK_GLASS, Deployment, Snapshot
 from penstock.domain.tenancy import Principal
 from penstock.domain.trust import Issuer
 from penstock.errors import GatewayError, InvalidApiKey, Overloaded, StoreUnavailable
-from penstock.identity.authenticate import authenticate
+from penstock.identity.authenticate import Principals, authenticate
 from penstock.identity.workloads import vouched
 from penstock.ledger.ledger import Ledger
 from penstock.upstream.call import Upstream
 
 
-class Reply(NamedTuple):
+class Reply(Struct, frozen=True):
     """An answer on its way to the caller: `body` when it is plain, else `chunks`, which must be closed. `error_event`
     writes the last words of a stream that is cut where it stands."""
 
@@ -85,6 +87,7 @@ class Gateway:
         self.live: dict[str, Exchange] = {}
         self.assertions: Assertions | None = None
         self.draining = False
+        self._principals = Principals()
         self._uptime = uptime
         self._fresh_until = 0
 
@@ -110,7 +113,7 @@ class Gateway:
     def identify(self, snapshot: Snapshot, headers: Mapping[str, str], now_s: float) -> Principal:
         """As whom the caller calls. With the key of an API gateway in front, as that one says in its header. Raises
         `InvalidApiKey` and `NotPermitted`."""
-        principal = authenticate(snapshot, headers, self.pepper, now_s)
+        principal = authenticate(snapshot, headers, self.pepper, now_s, self._principals.of)
         front = snapshot.trust.front
         if front is None or not {principal.key, *principal.ancestors} & set(front.keys):
             return principal

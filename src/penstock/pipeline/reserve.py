@@ -1,8 +1,6 @@
 """Reserve: how one target is sent to, what the call can cost there at worst, and the hold for it on every limit."""
 
-from typing import NamedTuple
-
-from msgspec import structs
+from msgspec import Struct, structs
 
 from penstock.admission.admit import refuse_killed
 from penstock.catalog.cost import Bounds, worst_cost
@@ -26,7 +24,7 @@ UNSEEN_INPUT_TOKENS = 2_000_000
 window sold."""
 
 
-class Plan(NamedTuple):
+class Plan(Struct, frozen=True):
     """What one attempt sets out with."""
 
     passage: Passage
@@ -136,12 +134,13 @@ def _demand(
     cap = call.max_output
     if cap is None:
         cap = exchange.alias.max_output or target.max_output
-    if cap is None or not any(limit.mode != "observe" and limit.unit in METERED_UNITS for limit in limits):
+    stands = call.max_output is not None and call.cap_name != "max_completion_tokens"
+    if stands or cap is None or not any(limit.mode != "observe" and limit.unit in METERED_UNITS for limit in limits):
         return cap, Demand(target.model, None, ask_usage)
     name = vendor.output_cap_field(passage.dialect.surface)
     if call.max_output is None:
         if target.context_window is not None:
             cap = min(cap, max(LEAST_INJECTED_CAP, target.context_window - call.input_estimate))
-    elif not (name == "max_tokens" and call.cap_name == "max_completion_tokens"):
+    elif name != "max_tokens":
         return cap, Demand(target.model, None, ask_usage)
     return cap, Demand(target.model, (name, cap), ask_usage)

@@ -1,8 +1,10 @@
 """What a vendor's file answers."""
 
 from collections.abc import Mapping
-from typing import Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 from urllib.parse import urlsplit
+
+from msgspec import Struct
 
 from penstock.domain.http import Headers, HttpRequest, Origin
 from penstock.domain.kept import Errand
@@ -19,7 +21,7 @@ that a vendor's file names: callers' credentials, cookies and addresses are not 
 idempotency key of one tenant could meet another's there."""
 
 
-class Outgoing(NamedTuple):
+class Outgoing(Struct, frozen=True):
     """What goes to a vendor: the surface whose wire language `body` is in, the vendor's model name, whether the answer
     streams, the caller's request headers, the time (Unix seconds), for signatures, and the form of the stream where the
     dialect has several (`Call.form`). `errand`: what is asked of something that the vendor keeps."""
@@ -109,4 +111,4 @@ def origin_of(base_url: str) -> tuple[Origin, str]:
 
 
 def forwarded(headers: Mapping[str, str], vendors_own: frozenset[str] = frozenset()) -> Headers:
-    return [(name, value) for name, value in headers.items() if name in FORWARDED_HEADERS or name in vendors_own]
+    return [(name, headers[name]) for name in sorted((FORWARDED_HEADERS | vendors_own) & headers.keys())]

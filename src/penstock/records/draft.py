@@ -2,33 +2,37 @@
 
 from penstock.domain.events import AttemptRecord, CostBasis, UsageEvent
 from penstock.domain.exchange import Exchange
+from penstock.domain.tenancy import Principal
 
 NS_PER_MS = 1_000_000
+
+_NOBODY = Principal("", "", organisation="")
+_NO_ATTEMPT = AttemptRecord(0, "", "", "", 0, 0)
 
 
 def event_of(exchange: Exchange, ended_at: int) -> UsageEvent:
     """The usage event of an exchange as it stands at `ended_at` (Unix nanoseconds)."""
-    principal, last = exchange.principal, exchange.attempts[-1] if exchange.attempts else None
+    principal, last = exchange.principal or _NOBODY, exchange.attempts[-1] if exchange.attempts else _NO_ATTEMPT
     return UsageEvent(
         event_id=exchange.request_id.replace("req_", "evt_", 1),
         request_id=exchange.request_id,
         started_at=exchange.started_at,
         ended_at=ended_at,
         node=exchange.node,
-        organisation=principal.organisation if principal else "",
-        team=principal.team if principal else "",
-        project=principal.project if principal else "",
-        environment=principal.environment if principal else "",
-        key=principal.key if principal else "",
-        user=principal.user if principal else "",
+        organisation=principal.organisation,
+        team=principal.team,
+        project=principal.project,
+        environment=principal.environment,
+        key=principal.key,
+        user=principal.user,
         customer=exchange.tags.get("customer", ""),
         tags=exchange.tags,
         surface=exchange.surface,
         streaming=exchange.streaming,
         alias=exchange.alias.name if exchange.alias else "",
-        provider=last.provider if last else "",
-        model=last.model if last else "",
-        deployment=last.deployment if last else "",
+        provider=last.provider,
+        model=last.model,
+        deployment=last.deployment,
         status=exchange.status,
         finish_reason=exchange.finish_reason,
         error_code=exchange.error_code,

@@ -5,7 +5,7 @@ import json
 from typing import Any
 
 import pytest
-from msgspec import Raw
+from msgspec import Raw, structs
 from openai.lib.streaming.chat import ChatCompletionStreamState
 from openai.types.chat import ChatCompletionChunk
 
@@ -152,7 +152,7 @@ SAYING = Answer("", "id_1", "m", (Choice((Text("As said."), Text("The end."))),)
 
 
 def _all_of(surface: str, form: str) -> bytes:
-    encoder = CODECS[surface].encoder(_heading(surface)._replace(form=form))
+    encoder = CODECS[surface].encoder(structs.replace(_heading(surface), form=form))
     return b"".join([encoder.encode(event) for event in events_of(SAYING)])
 
 

@@ -8,6 +8,7 @@ from urllib.parse import parse_qs, quote
 import pytest
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from msgspec import structs
 
 from penstock.domain.http import HttpRequest, header
 from penstock.domain.kept import Errand
@@ -200,7 +201,9 @@ def test_what_a_header_says_was_billed_is_told_in_the_body() -> None:
     assert reframer.feed(b'{"message":"no"}') == b'{"message":"no"}'
     for hostile in ("-1", "1e3", "", "9" * 20):
         assert BEDROCK.reframer(outgoing, [("x-amzn-bedrock-input-token-count", hostile)]) is None
-    nova = BEDROCK.reframer(outgoing._replace(surface="invoke.nova"), [("x-amzn-bedrock-input-token-count", "7")])
+    nova = BEDROCK.reframer(
+        structs.replace(outgoing, surface="invoke.nova"), [("x-amzn-bedrock-input-token-count", "7")]
+    )
     assert nova is not None
     assert json.loads(nova.feed(b'{"embeddings":[]}')) == {"embeddings": [], "inputTokenCount": 7}
     assert json.loads(nova.feed(b'{"embeddings":[],"inputTokenCount":3}'))["inputTokenCount"] == 3

@@ -85,7 +85,8 @@ class _Message(Struct):
 
 
 _message_decoder = msgspec.json.Decoder(_Message)
-_KNOWN = frozenset((*_Message.__struct_fields__, *OF_THE_END))
+_KNOWN = frozenset(_Message.__struct_fields__)
+_KNOWN_OR_AT_END = _KNOWN.union(OF_THE_END)
 
 
 def _decode(body: bytes) -> Answer:
@@ -95,12 +96,13 @@ def _decode(body: bytes) -> Answer:
     fields = members(body)
     parts = decode_blocks(told.content, sealed=False)
     native, reported = told.stop_reason or "", told.usage or {}
-    at_end = {name: fields[name] for name in OF_THE_END if name in fields}
+    others = fields if fields.keys() - _KNOWN else {}
+    at_end = {name: others[name] for name in OF_THE_END if name in others}
     finish, explanation = FINISHES.get(native, "stop"), explanation_of(at_end)
     choice = Choice(parts, finish, native, told.stop_sequence or "", extras=rest(at_end), explanation=explanation)
     usage = normalise(reported) if reported else None
     tier = in_openais_words(served_tier(reported))
-    extras = {name: value for name, value in fields.items() if name not in _KNOWN and value != NULL}
+    extras = {name: value for name, value in others.items() if name not in _KNOWN_OR_AT_END and value != NULL}
     return Answer(NAME, told.id or "", told.model or "", (choice,), 0, usage, tier, extras)
 
 

@@ -98,28 +98,34 @@ def _with(known: Any, more: dict[str, Any]) -> dict[str, Any]:
 
 def _name_what_is_not_there(request: Request, drops: Drops) -> None:
     sampling = request.sampling
-    drops.check(sampling.seed is not None, "seed")
-    drops.check(sampling.presence_penalty, "presence_penalty")
-    drops.check(sampling.frequency_penalty, "frequency_penalty")
-    drops.check(sampling.logit_bias is not None, "logit_bias")
-    drops.check(sampling.logprobs or sampling.top_logprobs is not None, "logprobs")
-    drops.check(sampling.choices > 1, "n")
-    drops.check(request.metadata is not None, "metadata")
-    drops.check(request.verbosity not in ("", "medium"), "verbosity")
-    drops.check(request.cache_key, "prompt_cache_key")
-    drops.check(request.store, "store")
-    drops.check(set(request.modalities) - {"text"}, "modalities")
+    drops.check_all(
+        {
+            "seed": sampling.seed is not None,
+            "presence_penalty": sampling.presence_penalty,
+            "frequency_penalty": sampling.frequency_penalty,
+            "logit_bias": sampling.logit_bias is not None,
+            "logprobs": sampling.logprobs or sampling.top_logprobs is not None,
+            "n": sampling.choices > 1,
+            "metadata": request.metadata is not None,
+            "verbosity": request.verbosity not in ("", "medium"),
+            "prompt_cache_key": request.cache_key,
+            "store": request.store,
+            "modalities": set(request.modalities) - {"text"},
+        }
+    )
 
 
 # -- the conversation -------------------------------------------------------------------------------------------------
 
 
 class _Writer:
-    """Writes messages and their parts as blocks. `is_own`: they came in this dialect."""
+    """Writes messages and their parts as blocks. `is_own`: they came in this dialect. `called`: the tools that are
+    called in what was written."""
 
     def __init__(self, drops: Drops, *, is_own: bool) -> None:
         self.drops = drops
         self.is_own = is_own
+        self.called: dict[str, None] = {}
 
     def conversation(self, messages: tuple[Message, ...]) -> tuple[list[Any], list[dict[str, Any]]]:
         """The blocks of `system`, and the messages."""
@@ -127,9 +133,10 @@ class _Writer:
         turns: list[dict[str, Any]] = []
         for message in messages:
             is_system = message.role in ("system", "developer")
-            self.drops.check(message.name, "messages.name")
+            if message.name:
+                self.drops.add("messages.name")
             blocks = self._blocks(message.parts)
-            extras = self.extras(message.extras, "messages")
+            extras = self.extras(message.extras, "messages") if message.extras else {}
             if is_system and (not turns or not self.is_own):
                 self.drops.check(turns, "system.position")
                 system += blocks
@@ -141,7 +148,8 @@ class _Writer:
                 turns.append({"role": message.role, "content": blocks, **extras})
         if not self.is_own:
             for turn in turns:
-                turn["content"].sort(key=_is_no_result)
+                if len(turn["content"]) > 1:
+                    turn["content"].sort(key=_is_no_result)
         return system, turns
 
     def _blocks(self, parts: tuple[Part, ...]) -> list[Any]:
@@ -193,6 +201,7 @@ class _Writer:
     def _tool_use(self, part: ToolCall) -> Any:
         self.drops.check(part.signature, "thinking")
         given = arguments(wrapped(part).arguments)
+        self.called[part.name] = None
         block = {"type": "tool_use", "id": self._id(part.id), "name": part.name, "input": given}
         return self._with_rest(block, part)
 
@@ -284,10 +293,10 @@ def _add_tools(fields: dict[str, Any], request: Request, writer: _Writer) -> Non
     offered = request.tools
     if choice is not None and choice.mode == "allowed":
         offered = tuple(tool for tool in offered if isinstance(tool, ServerTool) or tool.name in choice.names)
-    tools = [written for tool in offered if (written := _tool(tool, writer)) is not None]
+    tools = [written for tool in offered if (written := _tool(tool, writer)) is not None] if offered else []
     if not tools:
         if not writer.is_own:
-            _add_called(fields)
+            _add_called(fields, writer.called)
         return
     fields["tools"] = tools
     told: dict[str, Any] = {}
@@ -303,13 +312,11 @@ def _add_tools(fields: dict[str, Any], request: Request, writer: _Writer) -> Non
         fields["tool_choice"] = told
 
 
-def _add_called(fields: dict[str, Any]) -> None:
+def _add_called(fields: dict[str, Any], called: dict[str, None]) -> None:
     """A conversation with calls in it must have tools: where a caller offers none any more, those that were called,
     and none may be."""
-    blocks = [block for turn in fields["messages"] for block in turn["content"] if isinstance(block, dict)]
-    names = dict.fromkeys(block["name"] for block in blocks if block.get("type") == "tool_use")
-    if names:
-        fields["tools"] = [{"name": name, "input_schema": {"type": "object"}} for name in names]
+    if called:
+        fields["tools"] = [{"name": name, "input_schema": {"type": "object"}} for name in called]
         fields["tool_choice"] = {"type": "none"}
 
 

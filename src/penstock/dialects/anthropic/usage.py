@@ -50,17 +50,17 @@ def _count(counts: dict[str, Any]) -> Usage | None:
     into, out = counts.get("input_tokens"), counts.get("output_tokens")
     details = counts.get("output_tokens_details")
     thought = details.get("thinking_tokens") if isinstance(details, dict) else None
+    ran = counts.get("server_tool_use")
+    searches = ran.get("web_search_requests") if isinstance(ran, dict) else None
     by_lifetime = _written(counts.get("cache_creation"))
-    if by_lifetime is None or not believed(into, out, written, read, thought) or (into is None and out is None):
+    if by_lifetime is None or (into is None and out is None):
+        return None
+    if not believed(into, out, written, read, thought, searches):
         return None
     rest = (written or 0) - sum(by_lifetime.values())
     if rest > 0:  # told in the total alone: as long-lived, and so as dear, as any that is told apart
         lifetime = "1h" if "1h" in by_lifetime else DEFAULT_LIFETIME
         by_lifetime[lifetime] = by_lifetime.get(lifetime, 0) + rest
-    ran = counts.get("server_tool_use")
-    searches = ran.get("web_search_requests") if isinstance(ran, dict) else None
-    if not believed(searches):
-        return None
     output = out or 0
     thinking = min(thought or 0, output)
     return Usage(into or 0, output, read or 0, by_lifetime, thinking, web_searches=searches or 0)

@@ -13,7 +13,7 @@ import re
 from typing import Any
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Raw, Struct, structs
 
 from penstock.dialects import sse
 from penstock.dialects.anthropic import errors
@@ -76,8 +76,8 @@ class _Source(Struct):
 
 class _Block(Struct):
     type: str = ""
-    source: Raw = NULL
-    content: Raw = NULL
+    source: Raw = Raw()
+    content: Raw = Raw()
 
 
 class _Message(Struct):
@@ -113,6 +113,7 @@ _VENDORS_TOOLS = ("web_search_", "web_fetch_", "code_execution_", "mcp_toolset",
 """How the types of the tools begin that the vendor runs itself, in rounds of one request."""
 
 _WEB_SEARCH = "web_search_"
+_UPLOAD = "container_upload"
 
 
 def parse(body: bytes, address: Address = NO_ADDRESS) -> Call:
@@ -206,13 +207,15 @@ def _read_blocks(call: Call, content: Raw | None, param: str) -> int:
         blocks = _blocks_decoder.decode(content)
     except (msgspec.DecodeError, RecursionError):
         raise InvalidRequest(f"The content in '{param}' must be text, or a list of blocks.", param=param) from None
-    return sum([_read_block(call, block, param) for block in blocks])
+    # nearly every block is a text, and has none of these
+    telling = [block for block in blocks if block.source or block.content or block.type == _UPLOAD]
+    return sum([_read_block(call, block, param) for block in telling])
 
 
 def _read_block(call: Call, block: _Block, param: str) -> int:
     """What a block holds decides, and not the type that it says it has."""
     media = 0
-    if block.type == "container_upload":
+    if block.type == _UPLOAD:
         call.unseen = True
     if block.source and memoryview(block.source)[0] == ord("{"):
         media += _read_source(call, block, param)
@@ -380,7 +383,7 @@ class MessagesTee:
         if event.type == "message_stop":
             self.ended = True
             if self._is_told and not self._is_counted:  # the beginning cannot know what comes out
-                self.reading = self.reading._replace(hostile=True)
+                self.reading = structs.replace(self.reading, hostile=True)
         elif event.type == "message_start":
             started = event.message or _Started()
             self._is_counted = bool(started.stop_reason)  # there is nothing to go on with
@@ -391,15 +394,18 @@ class MessagesTee:
             self._take(event.usage, event.delta.stop_reason if event.delta else None)
         elif event.error:
             message, status = errors.read_error(event.error)
-            self.reading = self.reading._replace(error=message, error_status=status)
+            self.reading = structs.replace(self.reading, error=message, error_status=status)
 
     def _take(self, usage: Any, finish: Any) -> None:
         known = self.reading
         self._reported = merge(self._reported, usage)
         self._is_told = self._is_told or usage is not None
         new = _reading(self._reported, finish, None, self._is_told)
-        self.reading = new._replace(
-            finish_reason=new.finish_reason or known.finish_reason, error=known.error, error_status=known.error_status
+        self.reading = structs.replace(
+            new,
+            finish_reason=new.finish_reason or known.finish_reason,
+            error=known.error,
+            error_status=known.error_status,
         )
 
 

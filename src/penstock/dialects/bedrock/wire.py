@@ -10,7 +10,7 @@ What costs extra and is not priced: guardrails, by the text that they look at, l
 from typing import Any
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Raw, Struct, structs
 
 from penstock.dialects import eventstream
 from penstock.dialects.anthropic.wire import MAX_ROUNDS, OVERHEAD_WITH_CITATIONS, document_pages
@@ -254,7 +254,7 @@ class ConverseTee:
     def _observe(self, frame: Frame) -> None:
         if frame.is_exception:
             message, status = errors.told_by(frame)
-            self.reading = self.reading._replace(error=message, error_status=status)
+            self.reading = structs.replace(self.reading, error=message, error_status=status)
         elif frame.kind == "contentBlockDelta":
             self._sizes.append(_text_size(frame.payload))
             if len(self._sizes) > 1024:
@@ -273,12 +273,12 @@ class ConverseTee:
             return
         known = self.reading
         if frame.kind == "messageStop":
-            self.reading = known._replace(finish_reason=new.finish_reason)
+            self.reading = structs.replace(known, finish_reason=new.finish_reason)
         else:
             self._is_counted = True
             told = new if new.usage is not None or new.hostile else known
-            self.reading = told._replace(
-                finish_reason=known.finish_reason, error=known.error, error_status=known.error_status
+            self.reading = structs.replace(
+                told, finish_reason=known.finish_reason, error=known.error, error_status=known.error_status
             )
         self.ended = self._is_counted and bool(self.reading.finish_reason)
 
@@ -343,7 +343,7 @@ class CountTokens:
     @staticmethod
     def read(body: bytes) -> Reading:
         """What was counted was not used."""
-        return read(body)._replace(usage=Usage())
+        return structs.replace(read(body), usage=Usage())
 
     @staticmethod
     def tee(call: Call, asked_usage: bool) -> ConverseTee:

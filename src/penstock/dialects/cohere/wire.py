@@ -6,7 +6,7 @@ What cannot be bounded or priced from the request, and is not: the searches of a
 from typing import Any
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from penstock.dialects import sse
 from penstock.dialects.base import (
@@ -181,9 +181,9 @@ class CohereTee:
                 delta = _delta_decoder.decode(msgspec.json.encode(event.delta))
                 self.reading = _reading(delta.usage, delta.finish_reason)
                 if isinstance(delta.error, str) and delta.error:
-                    self.reading = self.reading._replace(error=delta.error[:1000])
+                    self.reading = structs.replace(self.reading, error=delta.error[:1000])
             elif isinstance(event.message, str):
-                self.reading = self.reading._replace(error=event.message[:1000])
+                self.reading = structs.replace(self.reading, error=event.message[:1000])
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
             return
 

@@ -13,7 +13,7 @@ from functools import reduce
 from typing import Any
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Raw, Struct, structs
 
 from penstock.dialects.base import (
     MAX_OUTPUT_TOKENS,
@@ -518,7 +518,7 @@ class CountTokens:
     @staticmethod
     def read(body: bytes) -> Reading:
         reading = read(body)
-        return reading._replace(usage=Usage())
+        return structs.replace(reading, usage=Usage())
 
     @staticmethod
     def tee(call: Call, asked_usage: bool) -> GeminiTee:

@@ -1,10 +1,13 @@
 """A caller's chat completion request, read in the order of the reference's page."""
 
+from typing import Any
+
+import msgspec
 from msgspec import Raw, structs
 
 from penstock.dialects.base import Call
 from penstock.dialects.codec import unseal
-from penstock.dialects.members import Members, as_raw, callers_fault
+from penstock.dialects.members import NULL, Members, as_raw, callers_fault, is_string
 from penstock.dialects.openai_chat_codec import functions
 from penstock.dialects.openai_chat_codec.parts import (
     NAME,
@@ -36,6 +39,8 @@ from penstock.domain.chat import (
 )
 
 _SPEAKERS: dict[str, Role] = {"system": "system", "developer": "developer", "user": "user"}
+_PLAIN_SPEAKERS = {msgspec.json.encode(name): role for name, role in _SPEAKERS.items()}
+_string = msgspec.json.Decoder(str).decode
 
 
 def opened(proof: str) -> tuple[str, str]:
@@ -46,7 +51,11 @@ def decode_request(call: Call) -> Request:
     """The request of a caller. Raises `InvalidRequest` naming the member at fault."""
     members = Members(dict(call.fields), callers_fault)
     members.drop("model", "stream", "stream_options", "max_tokens", "max_completion_tokens", "n")
-    messages = _messages(members)
+    messages, sampling = _messages(members), _sampling(members, call.choices)
+    if members.is_empty():
+        return Request(
+            NAME, call.model, messages, max_output=call.max_output, sampling=sampling, streaming=call.streaming
+        )
     tools = tuple(_tool(one) for one in members.objects("tools"))
     older = functions.offered(members)
     chosen = _tool_choice(members) or functions.choice(members)
@@ -59,7 +68,7 @@ def decode_request(call: Call) -> Request:
         chosen,
         False if older else parallel,
         call.max_output,
-        _sampling(members, call.choices),
+        sampling,
         _format(members),
         _reasoning(members),
         call.streaming,
@@ -83,7 +92,12 @@ def _messages(members: Members) -> tuple[Message, ...]:
     custom: set[str] = set()
     called: dict[str, str] = {}
     follows_result = False
-    for one in members.objects("messages"):
+    for number, told in enumerate(members.take("messages", list[dict[str, Raw]]) or ()):
+        if (said := _plainly_said(told)) is not None:
+            found.append(said)
+            follows_result = False
+            continue
+        one = members.element("messages", number, told)
         role = one.text("role")
         if role in ("tool", "function"):
             result = _result(one, custom) if role == "tool" else _result_of_function(one, called)
@@ -100,6 +114,20 @@ def _messages(members: Members) -> tuple[Message, ...]:
             found.append(_spoken(one, role))
         follows_result = role in ("tool", "function")
     return tuple(found)
+
+
+def _plainly_said(told: Extras) -> Message | None:
+    """A message that is a role and a text, as nearly all are in most conversations; None for any other."""
+    content = told.get("content")
+    if len(told) != 2 or content is None or not is_string(content):
+        return None
+    role = _PLAIN_SPEAKERS.get(bytes(told.get("role", NULL)))
+    if role is None:
+        return None
+    try:
+        return Message(role, (Text(_string(content)),))
+    except msgspec.DecodeError:
+        return None
 
 
 def _spoken(one: Members, role: str) -> Message:
@@ -191,34 +219,29 @@ def _named(tool: Members) -> str:
 
 # -- the rest ---------------------------------------------------------------------------------------------------------
 
-_SAMPLING = frozenset(
-    (
-        *("temperature", "top_p", "top_k", "stop", "seed", "presence_penalty", "frequency_penalty", "logit_bias"),
-        *("logprobs", "top_logprobs"),
-    )
-)
+_SAMPLING: dict[str, Any] = {
+    "temperature": float,
+    "top_p": float,
+    "top_k": int,
+    "stop": list[str],
+    "seed": int,
+    "presence_penalty": float,
+    "frequency_penalty": float,
+    "logit_bias": Raw,
+    "logprobs": bool,
+    "top_logprobs": int,
+}
 _THOUGHT = frozenset(("reasoning_effort", "reasoning"))
 
 
 def _sampling(members: Members, choices: int) -> Sampling:
-    if not members.has_any(_SAMPLING):
-        return Sampling(choices=choices)
-    stop = members.raw("stop")
-    if stop is not None:
-        members.put("stop", as_raw([stop]) if bytes(stop).startswith(b'"') else stop)
-    return Sampling(
-        members.take("temperature", float),
-        members.take("top_p", float),
-        members.take("top_k", int),
-        tuple(members.take("stop", list[str]) or ()),
-        members.take("seed", int),
-        members.take("presence_penalty", float),
-        members.take("frequency_penalty", float),
-        members.raw("logit_bias"),
-        members.take("logprobs", bool) or False,
-        members.take("top_logprobs", int),
-        choices,
-    )
+    given = members.given(_SAMPLING.keys())
+    if "stop" in given and (stop := members.raw("stop")) is not None:
+        members.put("stop", as_raw([stop]) if is_string(stop) else stop)
+    told = {name: value for name in given if (value := members.take(name, _SAMPLING[name])) is not None}
+    if "stop" in told:
+        told["stop"] = tuple(told["stop"])
+    return Sampling(choices=choices, **told)
 
 
 def _format(members: Members) -> Format | None:

@@ -7,6 +7,8 @@ may be all that the model can put out.
 What comes back is encrypted for its vendor and of use to no other, so it is never translated.
 """
 
+from msgspec import structs
+
 from penstock.dialects.base import NO_ADDRESS, Address, Call, Reading, is_not_json
 from penstock.dialects.openai_errors import envelope, error_body
 from penstock.dialects.openai_responses.wire import ResponsesTee, parse, read, rebuild
@@ -24,7 +26,7 @@ def _parse(body: bytes, address: Address = NO_ADDRESS) -> Call:
 def _read(body: bytes) -> Reading:
     """It has no `status`: what came is complete."""
     reading = read(body)
-    return reading._replace(finish_reason=reading.finish_reason or "completed")
+    return structs.replace(reading, finish_reason=reading.finish_reason or "completed")
 
 
 class Compaction:

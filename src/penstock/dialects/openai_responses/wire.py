@@ -386,13 +386,13 @@ class ResponsesTee:
         event = decode_reply(_event_decoder, data)
         if event.type in ENDINGS and event.response is not None:
             new, known = _reading(event.response), self.reading
-            self.reading = new if new.usage is not None else new._replace(usage=known.usage)
+            self.reading = new if new.usage is not None else structs.replace(new, usage=known.usage)
             if event.type == "response.failed" and self.reading.error is None:
-                self.reading = self.reading._replace(error="The provider reported an error.")
+                self.reading = structs.replace(self.reading, error="The provider reported an error.")
             self.ended = True
         elif event.type == "error" or (event.error and not event.type):  # servers that raise an error name no type
             message, status = read_response_error(decode_reply(_any_decoder, data))
-            self.reading = self.reading._replace(error=message, error_status=status)
+            self.reading = structs.replace(self.reading, error=message, error_status=status)
             self.ended = True
 
 
