@@ -22,12 +22,18 @@ class CompatibleVendor(Struct, frozen=True, forbid_unknown_fields=True):
     cap: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     usage: Literal["asked", "always"] = "asked"
     ending: Literal["done", "open"] = "open"
+    split: str = ""
     lacks: tuple[str, ...] = ()
 
     @property
     def paths(self) -> dict[str, str]:
         """Where each surface lives behind the base URL."""
         return {CHAT: "/chat/completions", **self.surfaces}
+
+    def serves(self, model: str) -> tuple[str, ...]:
+        """The surfaces that this model is served at."""
+        other = "" if not self.split else CHAT if self.split in model else "responses"
+        return tuple(surface for surface in self.paths if surface != other)
 
 
 def load(text: str) -> dict[str, CompatibleVendor]:

@@ -25,7 +25,7 @@ class Catalogued:
 
     def surfaces(self, model: str) -> tuple[str, ...]:
         """Who has Responses may also keep them."""
-        surfaces = tuple(self._entry.paths)
+        surfaces = self._entry.serves(model)
         return (*surfaces, STORED) if "responses" in surfaces else surfaces
 
     def output_cap_field(self, surface: str) -> str:

@@ -11,7 +11,7 @@ from tests.laws.conversations import decode_in_pieces
 from penstock.dialects.base import Address
 from penstock.dialects.codec import Heading, TargetFacts
 from penstock.dialects.registry import CODECS, CONVERSATIONS, DIALECTS
-from penstock.domain.chat import Answer, Choice, Citation, Media, Opaque, Request, Text
+from penstock.domain.chat import Answer, Choice, Citation, Media, Opaque, Request, Text, ToolCall
 from penstock.domain.stream import Failed, collect, events_of
 
 PIXEL = "iVBORw0KGgo="
@@ -120,6 +120,31 @@ def test_a_search_that_xai_ran_itself_is_no_call_to_the_caller(surface: str, ope
         again = CODECS[surface].decode_answer(told).choices[0]
         assert (again.parts[-1], again.finish) == (Text("Rain."), "stop")
         assert len(again.parts) == (2 if surface == "responses" else 1)
+
+
+def test_a_search_that_perplexity_ran_itself_is_no_call_to_the_caller() -> None:
+    """The stream begins it as a whole call of a function, and ends it as its results."""
+    ran = {"type": "function_call", "id": "fc_1", "call_id": "call_1", "name": "search_web", "arguments": "{}"}
+    found = {"type": "search_results", "queries": ["rain"], "results": []}
+    own = {**ran, "name": "weather", "call_id": "call_2", "status": "completed"}
+    said = {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "Rain."}]}
+    codec = CODECS["responses"]
+
+    def told(*done: dict[str, Any], begun: dict[str, Any]) -> Answer:
+        sent = events(
+            {"type": "response.created", "response": {**response(), "status": "in_progress"}},
+            {"type": "response.output_item.added", "output_index": 0, "item": {**begun, "status": "completed"}},
+            *({"type": "response.output_item.done", "output_index": at, "item": item} for at, item in enumerate(done)),
+            {"type": "response.completed", "response": response(*done)},
+        )
+        answer = collect(decode_in_pieces(codec.decoder(), sent, 1))
+        assert answer == codec.decode_answer(json.dumps(response(*done)).encode())
+        return answer
+
+    (choice,) = told(found, said, begun=ran).choices
+    assert ([type(part) for part in choice.parts], choice.finish) == ([Opaque, Text], "stop")
+    (choice,) = told(own, begun=own).choices
+    assert ([type(part) for part in choice.parts], choice.finish) == ([ToolCall], "tool_calls")
 
 
 @pytest.mark.parametrize("surface", ["messages", "converse", "cohere.chat", "responses"])

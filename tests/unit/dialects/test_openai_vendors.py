@@ -9,6 +9,7 @@ from tests.laws.conversations import decode_in_pieces
 
 from penstock.dialects.base import Reading
 from penstock.dialects.openai_chat import ChatCompletions
+from penstock.dialects.openai_responses import Responses
 from penstock.dialects.refusals import refusal_as_told
 from penstock.domain.chat import Answer, Choice, Citation, Text, Thinking, ToolCall
 from penstock.domain.stream import Failed, collect
@@ -144,6 +145,20 @@ def test_searches_that_openrouter_ran_are_counted() -> None:
     assert used(usage) == Usage(input=10, output=5, web_searches=2)
     assert used({**USAGE, "server_tool_use_details": {"tool_calls_executed": 3}}) == Usage(input=10, output=5)
     assert used({**USAGE, "server_tool_use_details": {"web_search_requests": -1}}) is None
+
+
+@pytest.mark.parametrize(
+    ("calls", "searches"), [({"search_web": {"invocation": 2}}, 2), ({"fetch_url": {"invocation": 2}}, 0), ([], 0)]
+)
+def test_a_response_of_perplexity_tells_its_cache_and_its_searches(calls: Any, searches: int) -> None:
+    usage = {
+        "input_tokens": 10,
+        "input_tokens_details": {"cache_creation_input_tokens": 3, "cache_read_input_tokens": 6},
+        "output_tokens": 5,
+        "tool_calls_details": calls,
+    }
+    told = Responses().read(json.dumps({"status": "completed", "output": [], "usage": usage}).encode()).usage
+    assert told == Usage(input=1, output=5, cache_read=6, cache_write={"5m": 3}, web_searches=searches)
 
 
 def test_whole_counts_may_be_written_with_a_fraction_of_zero() -> None:

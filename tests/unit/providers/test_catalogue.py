@@ -51,6 +51,13 @@ def test_a_new_vendor_is_one_entry() -> None:
     assert sent(vendor, "embeddings")[0].endswith("/openai/vectors")
 
 
+def test_an_entry_may_split_its_models_between_chats_and_responses() -> None:
+    (entry,) = load(NEW.replace("{ embeddings", '{ responses = "/responses", embeddings') + 'split = "/"\n').values()
+    vendor = Catalogued("riverside", entry)
+    assert vendor.surfaces("model-1") == ("chat.completions", "embeddings")
+    assert vendor.surfaces("someone/model-1") == ("responses", "embeddings", "responses.stored")
+
+
 def test_an_entry_with_an_unknown_member_is_refused() -> None:
     with pytest.raises(msgspec.ValidationError):
         load(NEW + 'qirk = "none"\n')

@@ -164,6 +164,8 @@ class ResponsesDecoder:
     def _item_added(self, event: Members, out: list[Event]) -> None:
         key, item = self._key(event, content=False), event.object("item")
         if raw_kind(item) in ("function_call", "custom_tool_call") and item.peek("name"):
+            if item.peek("status") == "completed" and item.peek("arguments"):
+                return  # told when it is done: Perplexity begins its own tools' results as whole calls
             call = call_of(item)
             self._start(key, structs.replace(call, arguments=""), out)
 

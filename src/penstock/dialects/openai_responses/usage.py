@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from penstock.dialects import openai_usage
+from penstock.dialects.base import first_count
 from penstock.dialects.openai_usage import ChatUsage
 from penstock.domain.usage import Usage
 
@@ -18,6 +19,8 @@ class _InputDetails(Struct):
     cached_tokens: Any = None
     cache_write_tokens: Any = None
     audio_tokens: Any = None
+    cache_read_input_tokens: Any = None  # Perplexity, which may say `cached_tokens` as well
+    cache_creation_input_tokens: Any = None  # Perplexity
 
 
 class _OutputDetails(Struct):
@@ -31,6 +34,7 @@ class ResponseUsage(Struct):
     total_tokens: Any = None
     input_tokens_details: _InputDetails | None = None
     output_tokens_details: _OutputDetails | None = None
+    tool_calls_details: Any = None  # Perplexity
 
 
 def tells_half(reported: ResponseUsage) -> bool:
@@ -46,10 +50,22 @@ def normalise(reported: ResponseUsage) -> Usage | None:
             reported.input_tokens,
             reported.output_tokens,
             reported.total_tokens,
-            openai_usage.Details(into.cached_tokens, into.cache_write_tokens, into.audio_tokens),
+            openai_usage.Details(
+                first_count(into.cached_tokens, into.cache_read_input_tokens),
+                into.cache_write_tokens,
+                into.audio_tokens,
+                cache_creation_input_tokens=into.cache_creation_input_tokens,
+            ),
             openai_usage.Details(audio_tokens=out.audio_tokens, reasoning_tokens=out.reasoning_tokens),
+            num_search_queries=_searches(reported.tool_calls_details),
         )
     )
+
+
+def _searches(calls: Any) -> Any:
+    """How often Perplexity searched the web: its tool `web_search` is told as `search_web`."""
+    told = [calls.get(name) for name in ("search_web", "web_search")] if isinstance(calls, dict) else []
+    return next((one["invocation"] for one in told if isinstance(one, dict) and one.get("invocation")), None)
 
 
 class _Action(Struct):
