@@ -280,7 +280,10 @@ def as_whole(count: Any) -> Any:
 
 def first_count(*counts: object) -> int:
     """The first count that is there and not zero; 0 when there is none."""
-    return next((count for count in counts if isinstance(count, int) and count), 0)
+    for count in counts:
+        if count and isinstance(count, int):
+            return count
+    return 0
 
 
 def estimate_tokens(texts: Iterable[int]) -> int:

@@ -7,7 +7,7 @@ several, the first is told. Images that a model made have no block, and are left
 from typing import Any
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Raw, Struct, structs
 
 from penstock.dialects.anthropic.blocks import NAME, NULL, decode_blocks, members, rest
 from penstock.dialects.anthropic.target import arguments, cache_control
@@ -98,8 +98,10 @@ def _decode(body: bytes) -> Answer:
     native, reported = told.stop_reason or "", told.usage or {}
     others = fields if fields.keys() - _KNOWN else {}
     at_end = {name: others[name] for name in OF_THE_END if name in others}
-    finish, explanation = FINISHES.get(native, "stop"), explanation_of(at_end)
-    choice = Choice(parts, finish, native, told.stop_sequence or "", extras=rest(at_end), explanation=explanation)
+    finish = FINISHES.get(native, "stop")
+    choice = Choice(parts, finish, native, told.stop_sequence or "")
+    if at_end:
+        choice = structs.replace(choice, extras=rest(at_end), explanation=explanation_of(at_end))
     usage = normalise(reported) if reported else None
     tier = in_openais_words(served_tier(reported))
     extras = {name: value for name, value in others.items() if name not in _KNOWN_OR_AT_END and value != NULL}

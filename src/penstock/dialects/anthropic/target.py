@@ -13,7 +13,7 @@ import re
 from typing import Any
 
 import msgspec
-from msgspec import Raw, structs
+from msgspec import Raw
 
 from penstock.dialects.anthropic.blocks import BLOCK, NAME, NULL
 from penstock.dialects.anthropic.request import STANDARD_ONLY
@@ -413,13 +413,15 @@ def _with_members(config: Any, form: dict[str, Any]) -> dict[str, Any]:
     return {**(config if isinstance(config, dict) else _with(config, {})), "format": form}
 
 
+_SCALES = ("temperature", "top_p", "top_k")
+
+
 def _add_sampling(fields: dict[str, Any], request: Request, target: TargetFacts, drops: Drops) -> None:
     sampling = request.sampling
-    if request.origin != NAME and (changed := _unfit(request, fields, target, drops)):
-        sampling = structs.replace(sampling, **changed)
-    for name in ("temperature", "top_p", "top_k"):
-        if (value := getattr(sampling, name)) is not None:
-            fields[name] = value
+    given = {name: value for name in _SCALES if (value := getattr(sampling, name)) is not None}
+    if given and request.origin != NAME:
+        _fit_scales(given, fields, target, drops)
+    fields |= given
     if sampling.stop:
         stops = sampling.stop if request.origin == NAME else [stop for stop in sampling.stop if stop.strip()]
         drops.check(len(stops) < len(sampling.stop), "stop")
@@ -427,22 +429,15 @@ def _add_sampling(fields: dict[str, Any], request: Request, target: TargetFacts,
             fields["stop_sequences"] = list(stops)
 
 
-def _unfit(request: Request, fields: dict[str, Any], target: TargetFacts, drops: Drops) -> dict[str, Any]:
-    """What of another dialect's sampling must change: the scale ends at 1, thinking goes with the defaults alone, and
-    newer models take either of temperature and top_p."""
-    sampling = request.sampling
-    changed: dict[str, Any] = {}
+def _fit_scales(given: dict[str, Any], fields: dict[str, Any], target: TargetFacts, drops: Drops) -> None:
+    """Changes what of another dialect's sampling must change: the scale ends at 1, thinking goes with the defaults
+    alone, and newer models take either of temperature and top_p."""
     thinks = fields.get("thinking", {}).get("type") in ("enabled", "adaptive")
-    for name in ("temperature", "top_p", "top_k"):
-        value = getattr(sampling, name)
-        if value is not None and (name in target.lacks or (thinks and value != 1)):
-            drops.add(name)
-            changed[name] = None
-    temperature = changed.get("temperature", sampling.temperature)
-    if temperature is not None and temperature > 1:
+    for name in [name for name, value in given.items() if name in target.lacks or (thinks and value != 1)]:
+        drops.add(name)
+        del given[name]
+    if given.get("temperature", 0) > 1:
         drops.add("temperature")
-        changed["temperature"] = 1.0
-    if temperature is not None and changed.get("top_p", sampling.top_p) is not None:
-        drops.check(sampling.top_p != 1, "top_p")
-        changed["top_p"] = None
-    return changed
+        given["temperature"] = 1.0
+    if "temperature" in given and "top_p" in given:
+        drops.check(given.pop("top_p") != 1, "top_p")

@@ -42,6 +42,9 @@ _SPEAKERS: dict[str, Role] = {"system": "system", "developer": "developer", "use
 _PLAIN_SPEAKERS = {msgspec.json.encode(name): role for name, role in _SPEAKERS.items()}
 _string = msgspec.json.Decoder(str).decode
 
+_OF_THE_CALL = frozenset({"model", "stream", "stream_options", "max_tokens", "max_completion_tokens", "n"})
+"""Members that `Call` has by itself."""
+
 
 def opened(proof: str) -> tuple[str, str]:
     return unseal(proof, NAME)
@@ -49,8 +52,7 @@ def opened(proof: str) -> tuple[str, str]:
 
 def decode_request(call: Call) -> Request:
     """The request of a caller. Raises `InvalidRequest` naming the member at fault."""
-    members = Members(dict(call.fields), callers_fault)
-    members.drop("model", "stream", "stream_options", "max_tokens", "max_completion_tokens", "n")
+    members = Members({name: raw for name, raw in call.fields.items() if name not in _OF_THE_CALL}, callers_fault)
     messages, sampling = _messages(members), _sampling(members, call.choices)
     if members.is_empty():
         return Request(
