@@ -83,7 +83,8 @@ class Journal:
         that were kept back go first."""
         if self._failing_sync:
             raise StoreUnavailable("The journal cannot be brought to the disk. Try again.", retry_after_s=1)
-        self.retry_kept()
+        if self._kept:
+            self.retry_kept()
         self._write([record])
 
     def append_or_keep(self, record: Post | Void | Note) -> bool:

@@ -192,7 +192,8 @@ class Admission:
         if self._dispatched or not self._reservation.open:
             raise PenstockError("an attempt is dispatched once, before it is resolved")
         ledger = self._ledger
-        ledger._journal.append(Hold(self.attempt_id, ledger._clock(), self.charges, draft))
+        charges = self._reservation.charges(self._reservation.amounts)
+        ledger._journal.append(Hold(self.attempt_id, ledger._clock(), charges, draft))
         self._dispatched = True
 
     async def extend(self, limits: Mapping[str, Limit], ask: Ask, draft: Callable[[], UsageEvent]) -> None:

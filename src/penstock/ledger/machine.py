@@ -120,35 +120,21 @@ class Machine:
             _require_bounds(limits, ask)
         now_s = self._steady(at_s)
         lines = self._find(limits, dims, now_s)
-        amounts, lacking = self._asked(lines, ask)
-        if lacking:
+        amounts = _asked(lines, ask)
+        if lacking := lines.take(amounts):
             return self._refusal(lacking, now_s, final=final)
         if not lines.version:
             self._keep(lines)
-        lines.take(amounts)
         for line in lines.places:
             if line.limit.alert_at:
                 place = (line.limit.id, line.balance.value)
                 self._peaks[place] = max(line.balance.held, self._peaks.get(place, 0))
-        if self._leased:
+        if self._leased and lines.touched != self._idle.round:
             self._touch(lines)
         reservation = Reservation(lines, amounts, dims)
         if ask.metered is not None and lines.has_metered:
             reservation.can_extend()
         return reservation
-
-    def _asked(self, lines: Lines, ask: Ask) -> tuple[list[int], list[tuple[Line, int]]]:
-        """What is asked on each line that is charged; and the lines that have less than that left, with what is asked
-        there."""
-        owed = ask.amounts()
-        amounts = list(map(owed.__getitem__, lines.units))
-        if ask.metered is not None and lines.has_metered:
-            first = ask.metered.amounts()
-            amounts = [
-                first[line.unit] if line.limit.mode == "metered" else amount
-                for line, amount in zip(lines.charged, amounts, strict=True)
-            ]
-        return amounts, lines.lacking(amounts)
 
     def _refusal(self, lacking: Sequence[tuple[Line, int]], now_s: int, *, final: bool) -> Denial | Short:
         denial: Denial | None = None
@@ -187,11 +173,10 @@ class Machine:
         self._lines[id(lines.limits)] = lines
 
     def _touch(self, lines: Lines) -> None:
-        idle = self._idle
+        lines.touched = self._idle.round
         for line in (*lines.charged, *lines.places):
-            slice = line.slice
-            if slice is not None and slice.touched != idle.round:
-                idle.touch(slice)
+            if line.slice is not None:
+                self._idle.touch(line.slice)
 
     def extend(
         self, reservation: Reservation, limits: Mapping[str, Limit], ask: Ask, at_s: int, *, final: bool = False
@@ -452,6 +437,19 @@ def _require_bounds(limits: Sequence[Limit], ask: Ask) -> None:
                 raise UnpricedModel(
                     f"limit {limit.name} counts dollars and this model has no price: an operator must give it one"
                 )
+
+
+def _asked(lines: Lines, ask: Ask) -> list[int]:
+    """What is asked on each line that is charged."""
+    owed = ask.amounts()
+    amounts = list(map(owed.__getitem__, lines.units))
+    if ask.metered is not None and lines.has_metered:
+        first = ask.metered.amounts()
+        amounts = [
+            first[line.unit] if line.limit.mode == "metered" else amount
+            for line, amount in zip(lines.charged, amounts, strict=True)
+        ]
+    return amounts
 
 
 def _denied(limit: Limit, balance: Balance, more: int, now_s: int, held: int = 0) -> Denial:

@@ -64,10 +64,14 @@ class Line:
         if not balance.settled:
             self.book.forget_if_empty(balance)
 
+    def give_back(self, amount: int) -> None:
+        """What was taken was not: the call is refused."""
+        self.balance.open -= 1
+        self.hold(-amount)
+
     def free(self, held: int) -> None:
         """Ends what one call holds: nothing is owed."""
-        self.balance.open -= 1
-        self.hold(-held)
+        self.give_back(held)
         if not self.balance.settled:
             self.book.forget_if_empty(self.balance)
 
@@ -75,11 +79,11 @@ class Line:
 class Lines:
     """Every line of a call that `limits` count with the dimensions `dims`: `charged` on those that are charged, in the
     order of the limits, and `places` among concurrent calls, which are not. `version`: of the layout in which they
-    were found, 0 as long as balances are missing in it."""
+    were found, 0 as long as balances are missing in it. `touched`: the last round in which something was taken."""
 
     __slots__ = (
-        *("_since_s", "_until_s", "_values", "charged", "has_metered", "limits", "places", "units", "version"),
-        "where",
+        *("_since_s", "_until_s", "_values", "charged", "has_metered", "limits", "places", "touched", "units"),
+        *("version", "where"),
     )
 
     def __init__(self, limits: Sequence[Limit], dims: Mapping[str, str], balances: Sequence[Balance]) -> None:
@@ -90,48 +94,50 @@ class Lines:
         self.places = [line for line in lines if line.unit == "concurrent"]
         self.has_metered = any(line.limit.mode == "metered" for line in lines)
         self.where = packed([key_of(line) for line in self.charged])
-        self.version = 0
+        self.version = self.touched = 0
         self._values = [(limit.each, dims[limit.each]) for limit in limits if limit.each is not None]
         self._since_s = max((line.book.start for line in lines), default=0)
         self._until_s = min((line.book.end for line in lines), default=FOREVER_S)
 
-    def lacking(self, amounts: Sequence[int]) -> list[tuple[Line, int]]:
-        """The lines on which less is left than these amounts, beside `charged`, and a place; with what is asked there.
+    def take(self, amounts: Sequence[int]) -> list[tuple[Line, int]]:
+        """Holds these amounts, beside `charged`, and a place, for one call; or nothing, where less is left on any line:
+        those lines, with what is asked there.
 
-        This and `take` are the two steps that every call takes for each limit, so what `Balance.left` and `Line.take`
-        do is written out.
+        Every call goes through this for each limit, so what `Balance.left` and `Line.take` do is written out. No two
+        lines count on the same balance, so that each can be taken as it is looked at.
         """
-        found = []
+        lacking = []
         for line, amount in zip(self.charged, amounts, strict=True):
-            spent, balance = line.spent, line.balance
+            balance, spent = line.balance, line.spent
+            trail = balance.trail
             if spent is not None:
                 lacks = amount > spent.amount - spent.held
+                spent.held += amount
             elif line.slice is None:
-                trail = balance.trail
                 used = balance.settled + balance.held if trail is None else trail.taken
                 lacks = used + amount > line.limit.amount
             else:
                 lacks = amount > balance.left(line.limit)
             if lacks and amount and line.refuses:
-                found.append((line, amount))
-        for line in self.places:
-            if line.refuses and line.balance.left(line.limit) < ONE_PLACE:
-                found.append((line, ONE_PLACE))
-        return found
-
-    def take(self, amounts: Sequence[int]) -> None:
-        """Holds these amounts, beside `charged`, and a place, for one call."""
-        for line, amount in zip(self.charged, amounts, strict=True):
-            balance, spent = line.balance, line.spent
+                lacking.append((line, amount))
             balance.open += 1
             balance.held += amount
             line.book.held += amount
-            if balance.trail is not None:
-                balance.trail.taken += amount
-            if spent is not None:
-                spent.held += amount
+            if trail is not None:
+                trail.taken += amount
         for line in self.places:
+            if line.refuses and line.balance.left(line.limit) < ONE_PLACE:
+                lacking.append((line, ONE_PLACE))
             line.take(ONE_PLACE)
+        if lacking:
+            self._give_back(amounts)
+        return lacking
+
+    def _give_back(self, amounts: Sequence[int]) -> None:
+        for line, amount in zip(self.charged, amounts, strict=True):
+            line.give_back(amount)
+        for line in self.places:
+            line.give_back(ONE_PLACE)
 
     def stand(self, dims: Mapping[str, str], now_s: int, version: int) -> bool:
         """Whether a call of the same limits with these dimensions is counted here, too."""

@@ -2,11 +2,13 @@
 
 That is what stands before a call is sent: finding the limits that count it, holding its worst case on every one, and
 writing the hold to the journal. The ledger is the worker's own, with a journal on the disk, in this process; nginx
-takes one plain call in the same round. What comes after the call (its settlement, and the commit of both by the control
-process) is not in it: that is the benchmark of limits, over the whole process tree.
+takes plain calls right before each, since the speed of a shared machine changes within seconds. What comes after the
+call (its settlement, and the commit of both by the control process) is not in it: that is the benchmark of limits, over
+the whole process tree.
 """
 
 import asyncio
+import gc
 import secrets
 import time
 from collections.abc import Callable
@@ -58,20 +60,19 @@ def measure(rounds: int, folder: Path, tell: Callable[[str], None]) -> list[Admi
     if gateways.find(NGINX) is None:
         return []
     us: dict[str, list[float]] = {name: [] for name in LIMITED}
-    floor_us: list[float] = []
+    ratios: dict[str, list[float]] = {name: [] for name in LIMITED}
+    gc.freeze()  # as a worker does, see `penstock.app.worker`
+    gc.set_threshold(50_000, 20, 20)
     with upstream(folder) as upstream_port, answering(gateways.make(NGINX, folder / NGINX, upstream_port)) as nginx:
         for number in range(rounds + 1):
             tell(f"admission: round {number} of {rounds}" if number else "admission: warming up")
-            floor = _nginx_us(nginx.target)
-            taken = {name: asyncio.run(_admission_us(shape, folder)) for name, shape in LIMITED.items()}
-            if number:
-                floor_us.append(floor)
-                for name, each in taken.items():
-                    us[name].append(each)
-    return [
-        Admitted(name, tuple(each), tuple([one / floor for one, floor in zip(each, floor_us, strict=True)]))
-        for name, each in us.items()
-    ]
+            for name, shape in LIMITED.items():
+                floor_us = _nginx_us(nginx.target)
+                each_us = asyncio.run(_admission_us(shape, folder))
+                if number:
+                    us[name].append(each_us)
+                    ratios[name].append(each_us / floor_us)
+    return [Admitted(name, tuple(us[name]), tuple(ratios[name])) for name in LIMITED]
 
 
 def _nginx_us(target: Target) -> float:
