@@ -10,6 +10,7 @@ import hmac
 import re
 import secrets
 import zlib
+from functools import lru_cache
 
 PREFIX = "pk-"
 MAX_LENGTH = 256
@@ -42,7 +43,15 @@ def has_valid_checksum(secret: str) -> bool:
 
 def digest(pepper: bytes, secret: str) -> str:
     """Hex HMAC-SHA-256 of `secret` under the gateway's pepper: what the store keeps and callers are known by."""
-    return hmac.digest(pepper, secret.encode(), "sha256").hex()
+    keyed = _keyed(pepper).copy()
+    keyed.update(secret.encode())
+    return keyed.hexdigest()
+
+
+@lru_cache(maxsize=4)
+def _keyed(pepper: bytes) -> hmac.HMAC:
+    """The HMAC with its key already taken in: copying it costs less than half of making it."""
+    return hmac.new(pepper, digestmod="sha256")
 
 
 def prefix(secret: str) -> str:
