@@ -90,10 +90,10 @@ class Balance:
 
 class Book:
     """One limit's balances in its current window. When the window turns the balances are let go: those with holds
-    live on in their reservations until these are resolved. `held` counts over all windows. `slices`: by value; those of
-    windows that are over live on until they are given back."""
+    live on in their reservations until these are resolved. `slices`: by value; those of windows that are over live on
+    until they are given back."""
 
-    __slots__ = ("balances", "end", "held", "layout", "limit", "slices", "span", "stands", "start")
+    __slots__ = ("balances", "end", "layout", "limit", "slices", "span", "stands", "start")
 
     def __init__(self, limit: Limit, layout: Layout) -> None:
         self.limit = limit
@@ -103,7 +103,6 @@ class Book:
         self.slices: dict[str, Slice] = {}
         self.start = self.end = 0
         self.balances: dict[str, Balance] = {}
-        self.held = 0
 
     def move(self, windows: Windows, now_s: int) -> None:
         """To the window that holds `now_s`, which the present one does not."""

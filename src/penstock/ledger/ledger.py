@@ -13,6 +13,8 @@ share the limits, and this one has nothing left of what was leased to it.
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
+from msgspec import Struct
+
 from penstock.domain.events import CostBasis, LimitCharged, UsageEvent
 from penstock.domain.journal import Extend, Hold, Note, Post, Void
 from penstock.domain.policy import UNDER, Charge, Charges, Denial, Limit, Unit
@@ -84,14 +86,18 @@ class Ledger:
 
         # The keys under one another share what each key is allowed.
         counted = dims if "root" not in dims else {**dims, "key": dims["root"]}
-        outcome = self._machine.reserve(limits, counted, ask, self._clock() // NS_PER_S)
-        if isinstance(outcome, Reservation):
-            return Admission(self, attempt_id, outcome)
+        held = self._machine.reserve(limits, counted, ask, self._clock() // NS_PER_S)
+        if not isinstance(held, Reservation):
+            held = await self._reserve_more(held, limits, counted, ask)
+        return Admission(self, attempt_id, held)
 
+    async def _reserve_more(
+        self, outcome: Denial | Short, limits: Sequence[Limit], counted: Mapping[str, str], ask: Ask
+    ) -> Reservation:
         def attempt(final: bool) -> Reservation | Denial | Short:
             return self._machine.reserve(limits, counted, ask, self._clock() // NS_PER_S, final=final)
 
-        return Admission(self, attempt_id, await self._obtain(outcome, attempt, PATIENCE_ROUNDS))
+        return await self._obtain(outcome, attempt, PATIENCE_ROUNDS)
 
     async def _obtain(
         self, outcome: Denial | Short, attempt: Callable[[bool], _Held | Denial | Short], patience: int
@@ -148,21 +154,18 @@ def _was_sent(event: UsageEvent) -> bool:
     return any(attempt.status or attempt.usage.total_input for attempt in event.attempts)
 
 
-class Admission:
+class Admission(Struct, eq=False):
     """Leave to dispatch one attempt, and the hold that pays for it. Only `Ledger.reserve` makes one.
 
     It is resolved exactly once, by `post` or `void`; a second resolution is a fault of ours and raises
     `PenstockError`.
     """
 
-    __slots__ = ("_dispatched", "_extensions", "_ledger", "_reservation", "attempt_id")
-
-    def __init__(self, ledger: Ledger, attempt_id: str, reservation: Reservation) -> None:
-        self._ledger = ledger
-        self._reservation = reservation
-        self._dispatched = False
-        self._extensions = 0
-        self.attempt_id = attempt_id
+    _ledger: Ledger
+    attempt_id: str
+    _reservation: Reservation
+    _dispatched: bool = False
+    _extensions: int = 0
 
     @property
     def charges(self) -> Charges:

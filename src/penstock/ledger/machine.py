@@ -8,6 +8,7 @@ Time never runs backwards by a little: a clock that is set back by up to `STEADY
 catches up. One that is set back further was wrong before, and is followed; the windows it returns to begin anew.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from heapq import nlargest
 
@@ -98,6 +99,7 @@ class Machine:
         self._windows = Windows()
         self._now_s = 0
         self._peaks: dict[tuple[str, str], int] = {}
+        self._open: set[Reservation] = set()
 
     def seed(self, balances: Iterable[Charge]) -> None:
         """Takes over what a predecessor settled: `amount` is what is settled on the balance. Only into a new machine.
@@ -125,13 +127,14 @@ class Machine:
             return self._refusal(lacking, now_s, final=final)
         if not lines.version:
             self._keep(lines)
-        for line in lines.places:
-            if line.limit.alert_at:
-                place = (line.limit.id, line.balance.value)
-                self._peaks[place] = max(line.balance.held, self._peaks.get(place, 0))
+        for line in lines.watched:
+            place = (line.limit.id, line.balance.value)
+            self._peaks[place] = max(line.balance.held, self._peaks.get(place, 0))
         if self._leased and lines.touched != self._idle.round:
             self._touch(lines)
-        reservation = Reservation(lines, amounts, dims)
+        charged = lines.charged
+        reservation = Reservation(charged, lines.places, lines.where, list(amounts[: len(charged)]), dims)
+        self._open.add(reservation)
         if ask.metered is not None and lines.has_metered:
             reservation.can_extend()
         return reservation
@@ -165,7 +168,7 @@ class Machine:
 
     def _keep(self, lines: Lines) -> None:
         """Enters what is new of these lines, and keeps them until the layout changes."""
-        for line in (*lines.charged, *lines.places):
+        for line in lines.all:
             line.book.enter(line.balance)
         if len(self._lines) >= MAX_KNOWN_LINES:
             self._lines.clear()
@@ -174,7 +177,7 @@ class Machine:
 
     def _touch(self, lines: Lines) -> None:
         lines.touched = self._idle.round
-        for line in (*lines.charged, *lines.places):
+        for line in lines.all:
             if line.slice is not None:
                 self._idle.touch(line.slice)
 
@@ -224,7 +227,7 @@ class Machine:
             raise PenstockError("a settlement charges the balances of its hold, each once and in their order")
         if amounts and min(amounts) < 0:
             raise PenstockError("a settlement cannot give back what was settled before")
-        _close(reservation)
+        self._close(reservation)
         for line, held, owed in zip(reservation.lines, reservation.amounts, amounts, strict=True):
             line.settle(held, owed)
         for line in reservation.places:
@@ -232,11 +235,17 @@ class Machine:
 
     def release(self, reservation: Reservation) -> None:
         """Lets the hold go: nothing is owed."""
-        _close(reservation)
+        self._close(reservation)
         for line, held in zip(reservation.lines, reservation.amounts, strict=True):
             line.free(held)
         for line in reservation.places:
             line.free(ONE_PLACE)
+
+    def _close(self, reservation: Reservation) -> None:
+        if not reservation.open:
+            raise PenstockError("a hold is resolved at most once")
+        reservation.open = False
+        self._open.discard(reservation)
 
     def adjust(self, charge: Charge) -> None:
         """Moves what is settled on one balance of a fixed window, up or down. A window that is over here has no balance
@@ -335,7 +344,13 @@ class Machine:
 
     def held(self) -> dict[str, int]:
         """Limit id -> what is held now, over all values and windows; limits on which nothing is held are left out."""
-        return {limit: book.held for limit, book in self._books.items() if book.held}
+        held: Counter[str] = Counter()
+        for reservation in self._open:
+            for line, amount in zip(reservation.lines, reservation.amounts, strict=True):
+                held[line.limit.id] += amount
+            for line in reservation.places:
+                held[line.limit.id] += ONE_PLACE
+        return {limit: amount for limit, amount in held.items() if amount}
 
     def peaks(self) -> tuple[Charge, ...]:
         """How many calls were in flight at once since this was asked last, for each balance of the concurrent limits
@@ -360,7 +375,9 @@ class Machine:
     def prune(self, limits: Mapping[str, Limit], at_s: int) -> None:
         """Forgets limits that no longer exist, once their window is over and nothing is held on them."""
         now_s = self._steady(at_s)
-        for gone in [id for id, book in self._books.items() if id not in limits and book.over(now_s) and not book.held]:
+        over = [id for id, book in self._books.items() if id not in limits and book.over(now_s)]
+        held = self.held() if over else {}
+        for gone in [id for id in over if id not in held]:
             del self._books[gone]
             self._layout.changed()
         for gone in [id for id in self._seeds if id not in limits]:
@@ -416,12 +433,6 @@ class Machine:
         return book
 
 
-def _close(reservation: Reservation) -> None:
-    if not reservation.open:
-        raise PenstockError("a hold is resolved at most once")
-    reservation.open = False
-
-
 def _require_bounds(limits: Sequence[Limit], ask: Ask) -> None:
     refusing = [limit for limit in limits if limit.mode != "observe"]
     if ask.output_tokens is None:
@@ -439,17 +450,16 @@ def _require_bounds(limits: Sequence[Limit], ask: Ask) -> None:
                 )
 
 
-def _asked(lines: Lines, ask: Ask) -> list[int]:
-    """What is asked on each line that is charged."""
-    owed = ask.amounts()
-    amounts = list(map(owed.__getitem__, lines.units))
-    if ask.metered is not None and lines.has_metered:
-        first = ask.metered.amounts()
-        amounts = [
-            first[line.unit] if line.limit.mode == "metered" else amount
-            for line, amount in zip(lines.charged, amounts, strict=True)
-        ]
-    return amounts
+def _asked(lines: Lines, ask: Ask) -> Sequence[int]:
+    """What is asked on each line."""
+    amounts = lines.amounts_of(ask.amounts())
+    if ask.metered is None or not lines.has_metered:
+        return amounts
+    first = ask.metered.amounts()
+    return [
+        first[line.unit] if line.limit.mode == "metered" else amount
+        for line, amount in zip(lines.all, amounts, strict=True)
+    ]
 
 
 def _denied(limit: Limit, balance: Balance, more: int, now_s: int, held: int = 0) -> Denial:

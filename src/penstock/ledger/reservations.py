@@ -4,10 +4,10 @@ Calls of one key for one model are counted in the same places until a window tur
 forgotten. So their lines are found once and kept, as far as the `Layout` of the books says that they still stand.
 """
 
-from collections.abc import Mapping, Sequence
-from operator import gt
+from collections.abc import Callable, Mapping, Sequence
+from operator import gt, itemgetter
 
-from msgspec import Raw
+from msgspec import Raw, Struct
 
 from penstock.domain.events import LimitCharged
 from penstock.domain.policy import METERED_UNITS, BalanceKey, Charges, Limit, Unit, packed
@@ -43,7 +43,6 @@ class Line:
         """Below 0, less is held."""
         balance = self.balance
         balance.held += amount
-        self.book.held += amount
         if balance.trail is not None:
             balance.trail.taken += amount
         if self.spent is not None:
@@ -55,7 +54,6 @@ class Line:
         balance.open -= 1
         balance.held -= held
         balance.settled += owed
-        self.book.held -= held
         if balance.trail is not None:
             balance.trail.taken += owed - held
         if self.spent is not None:
@@ -77,21 +75,24 @@ class Line:
 
 
 class Lines:
-    """Every line of a call that `limits` count with the dimensions `dims`: `charged` on those that are charged, in the
-    order of the limits, and `places` among concurrent calls, which are not. `version`: of the layout in which they
-    were found, 0 as long as balances are missing in it. `touched`: the last round in which something was taken."""
+    """Every line of a call that `limits` count with the dimensions `dims`: first the `charged` ones, in the order of
+    the limits, then the `places` among concurrent calls, which are not charged. `amounts_of` picks what is taken on
+    each from the amounts by unit. `version`: of the layout in which they were found, 0 as long as balances are missing
+    in it. `touched`: the last round in which something was taken."""
 
     __slots__ = (
-        *("_since_s", "_until_s", "_values", "charged", "has_metered", "limits", "places", "touched", "units"),
-        *("version", "where"),
+        *("_since_s", "_until_s", "_values", "all", "amounts_of", "charged", "has_metered", "limits", "places"),
+        *("touched", "version", "watched", "where"),
     )
 
     def __init__(self, limits: Sequence[Limit], dims: Mapping[str, str], balances: Sequence[Balance]) -> None:
         lines = [Line(limit, balance) for limit, balance in zip(limits, balances, strict=True)]
         self.limits = limits
         self.charged = [line for line in lines if line.unit != "concurrent"]
-        self.units = [line.unit for line in self.charged]
         self.places = [line for line in lines if line.unit == "concurrent"]
+        self.watched = [line for line in self.places if line.limit.alert_at]
+        self.all = [*self.charged, *self.places]
+        self.amounts_of = _picker([line.unit for line in self.all])
         self.has_metered = any(line.limit.mode == "metered" for line in lines)
         self.where = packed([key_of(line) for line in self.charged])
         self.version = self.touched = 0
@@ -100,50 +101,46 @@ class Lines:
         self._until_s = min((line.book.end for line in lines), default=FOREVER_S)
 
     def take(self, amounts: Sequence[int]) -> list[tuple[Line, int]]:
-        """Holds these amounts, beside `charged`, and a place, for one call; or nothing, where less is left on any line:
-        those lines, with what is asked there.
+        """Holds these amounts, beside `all`, for one call; or nothing, where less is left on any line: those lines,
+        with what is asked there.
 
         Every call goes through this for each limit, so what `Balance.left` and `Line.take` do is written out. No two
         lines count on the same balance, so that each can be taken as it is looked at.
         """
         lacking = []
-        for line, amount in zip(self.charged, amounts, strict=True):
+        for line, amount in zip(self.all, amounts, strict=True):
             balance, spent = line.balance, line.spent
             trail = balance.trail
-            if spent is not None:
-                lacks = amount > spent.amount - spent.held
-                spent.held += amount
-            elif line.slice is None:
-                used = balance.settled + balance.held if trail is None else trail.taken
-                lacks = used + amount > line.limit.amount
-            else:
-                lacks = amount > balance.left(line.limit)
-            if lacks and amount and line.refuses:
-                lacking.append((line, amount))
             balance.open += 1
-            balance.held += amount
-            line.book.held += amount
+            balance.held = held = balance.held + amount
             if trail is not None:
                 trail.taken += amount
-        for line in self.places:
-            if line.refuses and line.balance.left(line.limit) < ONE_PLACE:
-                lacking.append((line, ONE_PLACE))
-            line.take(ONE_PLACE)
+            if spent is not None:
+                spent.held = held = spent.held + amount
+                lacks = held > spent.amount
+            elif line.slice is None:
+                lacks = (balance.settled + held if trail is None else trail.taken) > line.limit.amount
+            else:
+                lacks = balance.left(line.limit) < 0
+            if lacks and amount and line.refuses:
+                lacking.append((line, amount))
         if lacking:
-            self._give_back(amounts)
+            for line, amount in zip(self.all, amounts, strict=True):
+                line.give_back(amount)
         return lacking
-
-    def _give_back(self, amounts: Sequence[int]) -> None:
-        for line, amount in zip(self.charged, amounts, strict=True):
-            line.give_back(amount)
-        for line in self.places:
-            line.give_back(ONE_PLACE)
 
     def stand(self, dims: Mapping[str, str], now_s: int, version: int) -> bool:
         """Whether a call of the same limits with these dimensions is counted here, too."""
         if self.version != version or not self._since_s <= now_s < self._until_s:
             return False
-        return all(dims[dimension] == value for dimension, value in self._values)
+        return not self._values or all(dims[dimension] == value for dimension, value in self._values)
+
+
+def _picker(units: Sequence[Unit]) -> Callable[[Mapping[Unit, int]], tuple[int, ...]]:
+    """What stands under each of these units, in their order."""
+    if len(units) > 1:
+        return itemgetter(*units)
+    return lambda amounts: tuple([amounts[unit] for unit in units])
 
 
 def key_of(line: Line) -> BalanceKey:
@@ -163,20 +160,18 @@ class Metered:
         self.held = held
 
 
-class Reservation:
-    """Amounts held for one attempt: `amounts` on the `lines` beside them, and one of each of `places`. `metered`:
-    limit -> what can be extended, for a call with the dimensions `dims`."""
+class Reservation(Struct, eq=False):
+    """Amounts held for one attempt: `amounts` on the `lines` beside them, and one of each of `places`. `where`: how
+    charges on the lines name their balances, None where they are other lines than were found. `metered`: limit -> what
+    can be extended, for a call with the dimensions `dims`."""
 
-    __slots__ = ("_where", "amounts", "dims", "lines", "metered", "open", "places")
-
-    def __init__(self, lines: Lines, amounts: list[int], dims: Mapping[str, str]) -> None:
-        self.lines: Sequence[Line] = lines.charged
-        self.amounts = amounts
-        self.places = lines.places
-        self.metered: dict[str, Metered] = {}
-        self.dims = dims
-        self.open = True
-        self._where: Raw | None = lines.where
+    lines: Sequence[Line]
+    places: Sequence[Line]
+    where: Raw | None
+    amounts: list[int]
+    dims: Mapping[str, str]
+    open: bool = True
+    metered: dict[str, Metered] = {}
 
     def can_extend(self) -> None:
         """What metered limits hold of it is not all that they will."""
@@ -198,7 +193,7 @@ class Reservation:
         metered.line = len(self.lines)
         self.lines = [*self.lines, added]
         self.amounts.append(more)
-        self._where = None
+        self.where = None
 
     @property
     def held(self) -> Charges:
@@ -207,9 +202,9 @@ class Reservation:
 
     def charges(self, amounts: Sequence[int]) -> Charges:
         """These amounts on the lines."""
-        if self._where is None:
-            self._where = packed([key_of(line) for line in self.lines])
-        return Charges(self._where, tuple(amounts))
+        if self.where is None:
+            self.where = packed([key_of(line) for line in self.lines])
+        return Charges(self.where, tuple(amounts))
 
     def shared_out(self, owed: Mapping[Unit, int]) -> list[int]:
         """What is owed on each line. A limit that was topped up after its window had turned has several: the older
