@@ -98,7 +98,8 @@ class Reading(Struct, frozen=True):
     reported what cannot be true, or nothing of what went in, or of what came out; `usage` is then the rest, or what it
     had reported before. `error`: the message of an error that came with a success status; `error_status` what it says
     its status is. `service_tier`: the one that served the call, which decides its price. `kept`: the ids under which
-    the vendor may keep the answer and its parts.
+    the vendor may keep the answer and its parts. `is_more_owed`: the vendor ran something for the call that it charges
+    apart, at a price that no rate card has; what it reports of that is in `usage`.
     """
 
     usage: Usage | None = None
@@ -108,6 +109,7 @@ class Reading(Struct, frozen=True):
     hostile: bool = False
     service_tier: str = ""
     kept: tuple[str, ...] = ()
+    is_more_owed: bool = False
 
 
 def stays_hostile(known: Reading, new: Reading) -> bool:

@@ -15,7 +15,7 @@ from msgspec import structs
 
 from penstock.dialects import schemas
 from penstock.dialects.codec import TargetFacts
-from penstock.dialects.gemini.target import BEFORE_3
+from penstock.dialects.gemini.names import BEFORE_3
 from penstock.dialects.members import is_set
 from penstock.domain.chat import Format, Message, Request, ServerTool, Text, Tool, ToolCall
 

@@ -4,12 +4,15 @@ Source: OpenAI API reference, "The chat completion object"; usage members of oth
 named where they are read.
 """
 
-from typing import Any
+from typing import Any, TypeVar
 
+import msgspec
 from msgspec import Struct
 
 from penstock.dialects.base import as_whole, believed, first_count
 from penstock.domain.usage import Usage
+
+_T = TypeVar("_T")
 
 
 class Details(Struct):
@@ -28,8 +31,8 @@ class ChatUsage(Struct):
     prompt_tokens: Any = None
     completion_tokens: Any = None
     total_tokens: Any = None
-    prompt_tokens_details: Details | None = None
-    completion_tokens_details: Details | None = None
+    prompt_tokens_details: Any = None
+    completion_tokens_details: Any = None
     prompt_cache_hit_tokens: Any = None  # DeepSeek
     num_cached_tokens: Any = None  # Mistral
     cached_tokens: Any = None  # Together, Moonshot
@@ -41,6 +44,15 @@ class ChatUsage(Struct):
     cache_read_input_tokens: Any = None  # Snowflake, Databricks, LiteLLM
     cache_creation_input_tokens: Any = None  # Databricks, LiteLLM
     cache_write_input_tokens: Any = None  # Snowflake
+
+
+def details(told: Any, kind: type[_T]) -> _T:
+    """Details, where they are an object. Of servers that write an empty list for an empty one, or a text, there are
+    none; what they report besides is believed all the same."""
+    if isinstance(told, kind):
+        return told
+    counts = told.items() if isinstance(told, dict) else ()
+    return msgspec.convert({name: as_whole(count) for name, count in counts}, kind)
 
 
 def tells_half(reported: ChatUsage) -> bool:
@@ -58,8 +70,8 @@ def normalise(reported: ChatUsage) -> Usage | None:
     the total alone, Snowflake what it read from a cache or wrote there; Databricks counts those in `prompt_tokens`,
     under the same names.
     """
-    into = reported.prompt_tokens_details or Details()
-    out = reported.completion_tokens_details or Details()
+    into = details(reported.prompt_tokens_details, Details)
+    out = details(reported.completion_tokens_details, Details)
     told = (reported.prompt_tokens, reported.completion_tokens, reported.total_tokens)
     prompt, completion, total = map(as_whole, told)
     cached = first_count(

@@ -93,6 +93,6 @@ class UsageEvent(Struct, frozen=True, kw_only=True, array_like=True):
     dropped: tuple[str, ...] = ()
     cause: Cause = "completed"
     flags: tuple[str, ...] = ()
-    """What an operator should look at: `hostile_usage`, `hold_exceeded`, `usage_missing`, ..."""
+    """What an operator should look at: `hostile_usage`, `hold_exceeded`, `usage_missing`, `charged_apart`, ..."""
     kept: Kept | None = None
     """What the call has left at its provider; no public form has it."""

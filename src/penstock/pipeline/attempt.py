@@ -119,6 +119,15 @@ def at_least(reported: Usage | None, counted: Usage, ask: Ask) -> Usage:
     return _no_less(reported, counted.output)
 
 
+def basis_of(reading: Reading, exchange: Exchange) -> CostBasis:
+    """What the charge for a believable report rests on. One without all that the vendor charges is no more than an
+    estimate, and an operator is told."""
+    if not reading.is_more_owed:
+        return "computed"
+    exchange.flags.add("charged_apart")
+    return "estimated"
+
+
 BESIDE_BYTES = 256 * 1024
 """An answer of this size takes some milliseconds to be written in another dialect."""
 
@@ -374,7 +383,7 @@ class Attempt:
         if reading.error is not None:
             exchange.cause, exchange.error_code = "failed", "upstream_error"
         if reading.usage is not None and not reading.hostile:
-            self._settle(reading.usage, "computed")
+            self._settle(reading.usage, basis_of(reading, exchange))
             return
         exchange.flags.add("hostile_usage" if reading.hostile else "usage_missing")
         counted = counted_output if isinstance(counted_output, int) else counted_output()

@@ -183,6 +183,12 @@ def test_tokens_of_pictures_and_films_are_told_as_parts() -> None:
     )
 
 
+@pytest.mark.parametrize("malformed", [{}, "", 0, [7, "TEXT"], {"modality": "AUDIO", "tokenCount": 3}])
+def test_details_that_are_no_list_of_objects_are_none_and_the_rest_of_the_report_stands(malformed: Any) -> None:
+    usage = reported(promptTokenCount=9, candidatesTokenCount=2, promptTokensDetails=malformed)
+    assert usage == Usage(input=9, output=2)
+
+
 def test_what_only_the_total_shows_is_output() -> None:
     assert reported(promptTokenCount=10, candidatesTokenCount=2, totalTokenCount=20) == Usage(input=10, output=10)
 

@@ -76,6 +76,27 @@ def test_usage_in_a_choice_is_read() -> None:
     assert read(sent).usage == told(sent).usage == expected
 
 
+@pytest.mark.parametrize("malformed", [[], "", "none", 0, True, [{"cached_tokens": 4}]])
+def test_details_that_are_no_object_are_none_and_the_rest_of_the_report_stands(malformed: Any) -> None:
+    details = {"prompt_tokens_details": malformed, "completion_tokens_details": malformed}
+    expected = Usage(input=10, output=5)
+    assert used({**USAGE, **details}) == expected
+    assert CODEC.decode_answer(plain({"content": "a"}, usage={**USAGE, **details})).usage == expected
+    spent = {
+        "input_tokens": 10,
+        "output_tokens": 5,
+        "input_tokens_details": malformed,
+        "output_tokens_details": malformed,
+    }
+    reading = Responses().read(json.dumps({"id": "resp_1", "status": "completed", "usage": spent}).encode())
+    assert (reading.usage, reading.hostile) == (expected, False)
+
+
+def test_details_may_be_written_with_a_fraction_of_zero() -> None:
+    assert used({**USAGE, "prompt_tokens_details": {"cached_tokens": 4.0}}) == Usage(6, 5, 4)
+    assert used({**USAGE, "prompt_tokens_details": {"audio_tokens": 4.5}}) is None
+
+
 def test_what_alibaba_writes_to_its_cache_is_a_class_of_its_own() -> None:
     details = {"cached_tokens": 2, "cache_creation_input_tokens": 3}
     assert used({**USAGE, "prompt_tokens_details": details}) == Usage(5, 5, 2, {"5m": 3})

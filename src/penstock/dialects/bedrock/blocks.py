@@ -56,7 +56,8 @@ MIMES = {
         **{
             name: f"audio/{name}" for name in ("mp3", "opus", "wav", "aac", "flac", "mp4", "ogg", "mpeg", "webm", "pcm")
         },
-        **{"m4a": "audio/x-m4a", "mka": "audio/x-matroska"},
+        **{"m4a": "audio/x-m4a", "mka": "audio/x-matroska", "mkv": "audio/matroska", "mpga": "audio/mpga"},
+        **{"x-aac": "audio/x-aac"},
     },
 }
 """Formats by kind of medium, and their types."""

@@ -178,14 +178,14 @@ def citation_object(citation: Citation, text: str, at: int) -> Any:
 class Logprob(msgspec.Struct):
     """A run of text and the log-probability of each of its tokens."""
 
-    text: str = ""
-    token_ids: list[int] = []
-    logprobs: list[float] | None = None
+    text: str | None = None
+    token_ids: list[int] | None = None
+    logprobs: list[float | None] | None = None
 
 
 class _Token(msgspec.Struct):
-    token: str = ""
-    logprob: float = 0.0
+    token: str | None = None
+    logprob: float | None = None
 
 
 _token_decoder = msgspec.json.Decoder(_Token)
@@ -195,15 +195,15 @@ def logprob_of(told: Logprob) -> Raw:
     """In OpenAI's chat form; of a run of several tokens, that of them together."""
     return as_raw(
         {
-            "token": told.text,
-            "logprob": sum(told.logprobs or ()),
-            "bytes": list(told.text.encode()),
+            "token": told.text or "",
+            "logprob": sum(one or 0.0 for one in told.logprobs or ()),
+            "bytes": list((told.text or "").encode()),
             "top_logprobs": [],
         }
     )
 
 
 def logprob_object(raw: Raw) -> dict[str, Any]:
-    """The numbers of another vendor's tokens are not known."""
+    """The numbers of another vendor's tokens are not known; some do not tell how probable one was."""
     token = _token_decoder.decode(raw)
-    return {"text": token.token, "token_ids": [], "logprobs": [token.logprob]}
+    return {"text": token.token or "", "token_ids": [], "logprobs": [] if token.logprob is None else [token.logprob]}

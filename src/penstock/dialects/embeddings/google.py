@@ -40,7 +40,7 @@ from penstock.dialects.embeddings.codec import (
 from penstock.dialects.gemini import errors
 from penstock.dialects.gemini.names import NAME, camel_members, elements, in_camel
 from penstock.dialects.gemini.parts import decode_part, media_part
-from penstock.dialects.gemini.usage import Metadata, ModalityCount, normalise
+from penstock.dialects.gemini.usage import Metadata, normalise
 from penstock.dialects.gemini.wire import read_content
 from penstock.dialects.members import Members, as_raw, callers_fault
 from penstock.domain.chat import Media, Text
@@ -118,8 +118,8 @@ class _Told(Struct, rename="camel"):
     """`EmbeddingUsageMetadata` at AI Studio, `UsageMetadata` at Vertex."""
 
     prompt_token_count: Any = None
-    prompt_token_details: list[ModalityCount] | None = None
-    prompt_tokens_details: list[ModalityCount] | None = None
+    prompt_token_details: Any = None
+    prompt_tokens_details: Any = None
 
 
 class _Reply(Struct, rename="camel"):

@@ -18,6 +18,7 @@ from penstock.dialects.gemini.errors import read_error
 from penstock.dialects.gemini.names import FINISH_REASONS, NAME, NULL, elements, in_camel, pop, word
 from penstock.dialects.gemini.partial import PartialCall, is_partial
 from penstock.dialects.gemini.parts import decode_part, is_bare_proof, made_id
+from penstock.dialects.gemini.searches import Searches
 from penstock.dialects.gemini.usage import Metadata, normalise
 from penstock.dialects.tiers import in_openais_words
 from penstock.domain.chat import Answer, Citation, Extras, Finish, Opaque, Part, Text, Thinking, ToolCall
@@ -63,8 +64,9 @@ class _Told:
     """One candidate while it is told. `goes_on`: it spoke behind the last reason to have finished, or that came
     with code for the vendor to run; both are seen in the midst of streams."""
 
-    def __init__(self, number: int, scope: str) -> None:
+    def __init__(self, number: int, scope: str, searches: Searches) -> None:
         self.number = number
+        self._searches = searches
         self.native = ""
         self.goes_on = False
         self.explanation = ""
@@ -189,7 +191,9 @@ class _Told:
 
     def _find_citations(self, candidate: dict[str, Raw]) -> None:
         if "groundingMetadata" in candidate:
-            self._find_sources(msgspec.json.decode(candidate["groundingMetadata"], type=dict[str, Any]))
+            grounding = msgspec.json.decode(candidate["groundingMetadata"], type=dict[str, Any])
+            self._searches.take(grounding)
+            self._find_sources(grounding)
         told = msgspec.json.decode(candidate.get("citationMetadata", b"{}"), type=dict[str, Any])
         for source in told.get("citationSources") or told.get("citations") or ():
             self._cite(source, source, source)
@@ -309,7 +313,7 @@ def _tokens(raw: Raw) -> tuple[Raw, ...]:
 
 def _token(told: dict[str, Any]) -> dict[str, Any]:
     token = str(told.get("token") or "")
-    return {"token": token, "logprob": told.get("logProbability", 0), "bytes": list(token.encode())}
+    return {"token": token, "logprob": told.get("logProbability") or 0, "bytes": list(token.encode())}
 
 
 class Teller:
@@ -324,6 +328,7 @@ class Teller:
         self._why_blocked = ""
         self._scope = ""
         self._reported: Reported | None = None
+        self._searches = Searches()
 
     def take(self, body: bytes) -> list[Event]:
         """Raises `UpstreamMalformed`. Values that are kept verbatim lose the line breaks between their members."""
@@ -347,8 +352,8 @@ class Teller:
         if not self._told:
             finish: Finish = "content_filter" if self._block else "error"
             events.append(Finished(0, finish, self._block, explanation=self._why_blocked))
-        if self._reported is not None:
-            events.append(self._reported)
+        if (told := self._reported) is not None:
+            events.append(structs.replace(told, usage=self._searches.within(told.usage)))
         return [*events, Ended()]
 
     def _take(self, reply: dict[str, Raw]) -> list[Event]:
@@ -368,13 +373,14 @@ class Teller:
         for raw in candidates:
             candidate = in_camel(_members_decoder.decode(raw))
             number = msgspec.json.decode(candidate.get("index", b"0"), type=int)
-            told = self._told.setdefault(number, _Told(number, self._scope))
+            told = self._told.setdefault(number, _Told(number, self._scope, self._searches))
             events += told.take(candidate)
         return events
 
     def _begin(self, reply: dict[str, Raw]) -> Event:
         self._begun = True
         id_, model = pop(reply, "responseId", str, ""), pop(reply, "modelVersion", str, "")
+        self._searches.model = model
         return Begin(NAME, id_, model, extras=reply)
 
     def _report(self, raw: Raw) -> None:

@@ -18,6 +18,9 @@ NAME = "gemini"
 
 NULL = Raw(b"null")
 
+BEFORE_3 = re.compile(r"(?:.*/)?gemini-(?:1|2)[.-]")
+"""Models before Gemini 3, which differ in many ways from those after."""
+
 _T = TypeVar("_T")
 _SNAKE = re.compile(r"_([a-z0-9])")
 

@@ -17,7 +17,7 @@ from msgspec import Raw
 
 from penstock.dialects.codec import Drops, Encoded, TargetFacts
 from penstock.dialects.custom_tools import as_function
-from penstock.dialects.gemini.names import NAME, NULL
+from penstock.dialects.gemini.names import BEFORE_3, NAME, NULL
 from penstock.dialects.gemini.parts import (
     NO_SIGNATURE,
     arguments,
@@ -47,7 +47,6 @@ from penstock.domain.chat import (
 )
 
 MAX_STOPS = 5
-BEFORE_3 = re.compile(r"(?:.*/)?gemini-(?:1|2)[.-]")
 _DOES_NOT_THINK = re.compile(r"(?:.*/)?gemini-(?:1|2\.0)[.-]")
 _BUDGETS = {"none": 0, "minimal": 1024, "low": 1024, "medium": 8192, "high": 24_576, "xhigh": 24_576, "max": 24_576}
 _LEVELS = {"none": "minimal", "xhigh": "high", "max": "high"}

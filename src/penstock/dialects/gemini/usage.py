@@ -5,6 +5,7 @@ Source: Gemini API reference, `UsageMetadata`. `promptTokenCount` includes what 
 `candidatesTokenCount`. Zeros are left out. A stream reports it anew with each piece, and the last one counts.
 """
 
+from collections import Counter
 from typing import Any
 
 from msgspec import Struct
@@ -17,11 +18,6 @@ _TIERS = {"ON_DEMAND": "standard", "ON_DEMAND_PRIORITY": "priority", "ON_DEMAND_
 """Vertex's types of traffic that are service tiers (reference, `TrafficType`)."""
 
 
-class ModalityCount(Struct, rename="camel"):
-    modality: Any = None
-    token_count: Any = None
-
-
 class Metadata(Struct, rename="camel"):
     prompt_token_count: Any = None
     cached_content_token_count: Any = None
@@ -30,10 +26,10 @@ class Metadata(Struct, rename="camel"):
     thoughts_token_count: Any = None
     tool_use_prompt_token_count: Any = None
     total_token_count: Any = None
-    prompt_tokens_details: list[ModalityCount] | None = None
-    cache_tokens_details: list[ModalityCount] | None = None
-    candidates_tokens_details: list[ModalityCount] | None = None
-    tool_use_prompt_tokens_details: list[ModalityCount] | None = None
+    prompt_tokens_details: Any = None
+    cache_tokens_details: Any = None
+    candidates_tokens_details: Any = None
+    tool_use_prompt_tokens_details: Any = None
     service_tier: Any = None
     traffic_type: Any = None
 
@@ -63,13 +59,11 @@ def normalise(reported: Metadata) -> Usage | None:
         reported.tool_use_prompt_token_count,
         reported.total_token_count,
     )
-    details = [
-        reported.prompt_tokens_details,
-        reported.cache_tokens_details,
-        reported.candidates_tokens_details,
-        reported.tool_use_prompt_tokens_details,
-    ]
-    if not believed(*given) or not believed(*(one.token_count for list_ in details for one in list_ or ())):
+    asked = _by_modality(reported.prompt_tokens_details)
+    kept = _by_modality(reported.cache_tokens_details)
+    made = _by_modality(reported.candidates_tokens_details)
+    found = _by_modality(reported.tool_use_prompt_tokens_details)
+    if not believed(*given) or asked is None or kept is None or made is None or found is None:
         return None
     told, cached, candidates, thoughts, tool_use, total = (count or 0 for count in given)
     prompt = told or total - candidates - thoughts - tool_use
@@ -79,14 +73,13 @@ def normalise(reported: Metadata) -> Usage | None:
     if cached > prompt or 0 < cached == hidden:
         prompt += cached
         hidden = max(hidden - cached, 0)
-    heard = _of(reported.prompt_tokens_details, "AUDIO") - _of(reported.cache_tokens_details, "AUDIO")
-    audio_in = min(max(heard, 0), prompt - cached) + min(
-        _of(reported.tool_use_prompt_tokens_details, "AUDIO"), tool_use
-    )
-    audio_out = min(_of(reported.candidates_tokens_details, "AUDIO"), candidates)
+    heard = asked["AUDIO"] - kept["AUDIO"]
+    audio_in = min(max(heard, 0), prompt - cached) + min(found["AUDIO"], tool_use)
+    audio_out = min(made["AUDIO"], candidates)
     input_, said = prompt - cached + tool_use - audio_in, candidates - audio_out
-    image_in = min(_read(reported, "IMAGE"), input_)
-    image_out = min(_of(reported.candidates_tokens_details, "IMAGE"), said)
+    image_in = min(max(asked["IMAGE"] - kept["IMAGE"], 0) + found["IMAGE"], input_)
+    video_in = min(max(asked["VIDEO"] - kept["VIDEO"], 0) + found["VIDEO"], input_ - image_in)
+    image_out = min(made["IMAGE"], said)
     return Usage(
         input=input_,
         output=said + thoughts + hidden,
@@ -95,20 +88,23 @@ def normalise(reported: Metadata) -> Usage | None:
         audio_in=audio_in,
         audio_out=audio_out,
         image_in=image_in,
-        video_in=min(_read(reported, "VIDEO"), input_ - image_in),
+        video_in=video_in,
         image_out=image_out,
-        video_out=min(_of(reported.candidates_tokens_details, "VIDEO"), said - image_out),
+        video_out=min(made["VIDEO"], said - image_out),
     )
 
 
-def _read(reported: Metadata, modality: str) -> int:
-    """Tokens of a modality that went in and were not cached."""
-    asked = _of(reported.prompt_tokens_details, modality) - _of(reported.cache_tokens_details, modality)
-    return max(asked, 0) + _of(reported.tool_use_prompt_tokens_details, modality)
-
-
-def _of(details: list[ModalityCount] | None, modality: str) -> int:
-    return sum(one.token_count or 0 for one in details or () if word(one.modality, MODALITIES) == modality)
+def _by_modality(details: Any) -> Counter[str] | None:
+    """Tokens by modality; none where the details are no list, which does not make the rest of the report untrue. None
+    where they cannot be true."""
+    counts: Counter[str] = Counter()
+    for one in details if isinstance(details, list) else ():
+        count = one.get("tokenCount") if isinstance(one, dict) else None
+        if not believed(count):
+            return None
+        if count:
+            counts[word(one.get("modality"), MODALITIES)] += count
+    return counts
 
 
 def metadata_of(usage: Usage) -> dict[str, Any]:

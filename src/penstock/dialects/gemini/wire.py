@@ -5,8 +5,8 @@ guides "Token counting", "Image understanding", "Audio understanding" (32 tokens
 "Thinking". `maxOutputTokens` is one ceiling for thoughts and answer of a candidate, as measured by its users
 (googleapis/python-genai issue 2062).
 
-What cannot be bounded or priced from the request, and is not: the flat charge for each grounded prompt, and the hours
-that a cached content is kept.
+What cannot be bounded or priced from the request, and is not: what grounding on maps costs, and the hours that a cached
+content is kept. Searches of the web are taken to be `MAX_SEARCHES` at most.
 """
 
 from functools import reduce
@@ -35,6 +35,7 @@ from penstock.dialects.gemini import errors
 from penstock.dialects.gemini.codec import GeminiCodec
 from penstock.dialects.gemini.frames import Frames
 from penstock.dialects.gemini.names import FINISH_REASONS, NAME, camel_members, elements, in_camel, word
+from penstock.dialects.gemini.searches import MAX_SEARCHES, Searches, charged
 from penstock.dialects.gemini.usage import Metadata, normalise
 from penstock.dialects.passed import Passed, whole
 from penstock.domain.usage import Usage
@@ -65,6 +66,9 @@ _OWN_TOOLS = frozenset(
     )
 )
 """Tools that the vendor runs itself; what they find goes into the prompt."""
+
+_SEARCHES = frozenset({"googleSearch", "googleSearchRetrieval", "enterpriseWebSearch"})
+"""Those of them that search the web, which is charged apiece."""
 
 
 # -- the request ------------------------------------------------------------------------------------------------------
@@ -214,8 +218,11 @@ def _read_tools(call: Call, tools: Raw | None) -> None:
         return
     call.input_bound += OVERHEAD_WITH_TOOLS
     for tool in _listed(tools, "tools"):
-        if not _OWN_TOOLS.isdisjoint(_object(tool, "tools")):
+        kinds = _object(tool, "tools").keys()
+        if not _OWN_TOOLS.isdisjoint(kinds):
             call.unseen = True
+        if not _SEARCHES.isdisjoint(kinds):
+            call.web_searches = charged(call.model, MAX_SEARCHES)
 
 
 def rebuild(call: Call, demand: Demand) -> bytes:
@@ -232,6 +239,7 @@ def rebuild(call: Call, demand: Demand) -> bytes:
 class _Candidate(Struct, rename="camel"):
     index: Any = None
     finish_reason: Any = None
+    grounding_metadata: Any = None
 
 
 class _Feedback(Struct, rename="camel"):
@@ -242,7 +250,15 @@ class _Reply(Struct, rename="camel"):
     candidates: list[_Candidate] | None = None
     prompt_feedback: _Feedback | None = None
     usage_metadata: Metadata | None = None
+    model_version: Any = None
     error: Any = None
+
+    def tell(self, searches: Searches) -> None:
+        """What this piece says of the searches of its answer."""
+        if isinstance(self.model_version, str):
+            searches.model = self.model_version
+        for one in self.candidates or ():
+            searches.take(one.grounding_metadata)
 
 
 class _BareReply(Struct, rename="camel"):
@@ -257,10 +273,17 @@ _list_decoder = msgspec.json.Decoder(list[Raw])
 
 def read(body: bytes) -> Reading:
     """What a plain answer says about itself. An error may come in a list of one."""
-    if body.lstrip()[:1] != b"[":
-        return _read_one(body)
-    answers: list[Raw] = decode_reply(_list_decoder, body)
-    return reduce(after, map(_read_one, answers), Reading())
+    searches = Searches()
+    pieces: list[Raw] = decode_reply(_list_decoder, body) if body.lstrip()[:1] == b"[" else [Raw(body)]
+    return _searched(reduce(after, [_read_one(piece, searches) for piece in pieces], Reading()), searches)
+
+
+def _searched(reading: Reading, searches: Searches) -> Reading:
+    """The reading with the searches that are charged, which the vendor does not report as used."""
+    usage = None if reading.usage is None else searches.within(reading.usage)
+    if usage is reading.usage and not searches.on_maps:
+        return reading
+    return structs.replace(reading, usage=usage, is_more_owed=searches.on_maps)
 
 
 def after(known: Reading, new: Reading) -> Reading:
@@ -275,12 +298,13 @@ def after(known: Reading, new: Reading) -> Reading:
     )
 
 
-def _read_one(body: bytes) -> Reading:
+def _read_one(body: bytes, searches: Searches) -> Reading:
     try:
         reply = decode_reply(_reply_decoder, body)
     except UpstreamMalformed:
         bare = decode_reply(_bare_decoder, body)
         return Reading(None, "", *errors.read_error(bare.error), True)
+    reply.tell(searches)
     reported = reply.usage_metadata
     is_told = reported is not None and reported.is_told()
     usage = normalise(reported) if reported is not None and is_told else None
@@ -300,7 +324,7 @@ def _read_one(body: bytes) -> Reading:
 
 # -- the stream -------------------------------------------------------------------------------------------------------
 
-_TELLING = (b"inishReason", b"inish_reason", b"lockReason", b"lock_reason", b'"error"')
+_TELLING = (b"inishReason", b"inish_reason", b"lockReason", b"lock_reason", b"earchQueries", b'"maps"', b'"error"')
 
 
 class _Part(Struct, rename="camel"):
@@ -377,6 +401,7 @@ class GeminiTee:
     def __init__(self, choices: int = 1, form: str = "") -> None:
         self.begun = False
         self._reading = Reading()
+        self._searches = Searches()
         self._unread = b""
         self._frames = Frames()
         self._held = b""
@@ -394,8 +419,8 @@ class GeminiTee:
     def reading(self) -> Reading:
         if self._unread:
             unread, self._unread = self._unread, b""
-            self._reading = after(self._reading, _read_one(unread))
-        return self._reading
+            self._reading = after(self._reading, _read_one(unread, self._searches))
+        return _searched(self._reading, self._searches)
 
     def feed(self, data: bytes) -> bytes:
         for found in self._frames.feed(data):
@@ -430,7 +455,8 @@ class GeminiTee:
         self.begun = True
         self._passed.keep(found)
         if self._choices > 1 or self._finished or any(name in found for name in _TELLING):
-            self._reading = after(self.reading, _read_one(found))
+            known = self.reading
+            self._reading = after(known, _read_one(found, self._searches))
             self._look_for_the_end(found)
         elif b"sage" in found:
             self._unread = found

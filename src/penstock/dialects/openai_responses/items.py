@@ -229,7 +229,8 @@ def is_callers(kind: str) -> bool:
 
 
 def raw_kind(item: Members) -> str:
-    """The type of an item, which stays where it is. What has a role alone is a message. xAI writes its own searches of
-    X as calls of custom tools, whose ids tell them from those that the caller has to make."""
-    kind = item.peek("type") or ("message" if item.has("role") else "")
+    """The type of an item, which stays where it is. What has a role alone is a message, and what has an id alone refers
+    to an item. xAI writes its own searches of X as calls of custom tools, whose ids tell them from those that the
+    caller has to make."""
+    kind = item.peek("type") or ("message" if item.has("role") else "item_reference" if item.has("id") else "")
     return "x_search_call" if kind == "custom_tool_call" and item.peek("call_id").startswith("xs_call") else kind

@@ -23,7 +23,7 @@ NULL = Raw(b"null")
 class Item(Struct):
     """An item of an input. What bears on its cost is read from `content`, `output`, `outputs` and `result`."""
 
-    type: str = ""
+    type: str | None = ""
     id: Any = None
     content: Raw = NULL
     output: Raw = NULL
@@ -98,7 +98,7 @@ def refer_by_item(call: Call, item: Item) -> None:
 def _refer_by_id(call: Call, item: Item) -> None:
     if not isinstance(item.id, str):
         raise InvalidRequest("The 'id' of an item must be a string.", param="input")
-    brings = _BRINGS.get(item.type)
+    brings = _BRINGS.get(item.type or "")
     if item.type in _WHOLE or (brings and not _is_empty(getattr(item, brings))):
         return
     if item.type == "item_reference" or (brings and _is_empty(item.content)):

@@ -1,7 +1,8 @@
 """The usage object of a response, read into disjoint classes and written from them.
 
-Source: OpenAI API reference, "The response object"; guide "Web search" (only the action `search` is charged). It counts
-as a chat completion's does, under other names.
+Source: OpenAI API reference, "The response object"; guides "Web search" (only the action `search` is charged) and
+"Image generation". It counts as a chat completion's does, under other names. What a tool's own model used is reported
+beside it, in `tool_usage` (Wei-Shaw/sub2api issue 4644).
 """
 
 from typing import Any
@@ -10,7 +11,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from penstock.dialects import openai_usage
-from penstock.dialects.base import first_count
+from penstock.dialects.base import believed, first_count
 from penstock.dialects.openai_usage import ChatUsage
 from penstock.domain.usage import Usage
 
@@ -32,8 +33,8 @@ class ResponseUsage(Struct):
     input_tokens: Any = None
     output_tokens: Any = None
     total_tokens: Any = None
-    input_tokens_details: _InputDetails | None = None
-    output_tokens_details: _OutputDetails | None = None
+    input_tokens_details: Any = None
+    output_tokens_details: Any = None
     tool_calls_details: Any = None  # Perplexity
 
 
@@ -44,7 +45,8 @@ def tells_half(reported: ResponseUsage) -> bool:
 
 def normalise(reported: ResponseUsage) -> Usage | None:
     """The vendor's counts in disjoint classes; None when they cannot be true."""
-    into, out = reported.input_tokens_details or _InputDetails(), reported.output_tokens_details or _OutputDetails()
+    into = openai_usage.details(reported.input_tokens_details, _InputDetails)
+    out = openai_usage.details(reported.output_tokens_details, _OutputDetails)
     return openai_usage.normalise(
         ChatUsage(
             reported.input_tokens,
@@ -68,6 +70,47 @@ def _searches(calls: Any) -> Any:
     return next((one["invocation"] for one in told if isinstance(one, dict) and one.get("invocation")), None)
 
 
+_CHARGED_APART = (b"image_generation_call", b"file_search_call", b"code_interpreter_call")
+"""Items of tools that the vendor charges by the picture, the search or the container."""
+
+
+class _Pictures(Struct):
+    """What a tool's model used that draws."""
+
+    input_tokens: Any = None
+    output_tokens: Any = None
+    input_tokens_details: Any = None
+    output_tokens_details: Any = None
+
+
+class _PictureDetails(Struct):
+    image_tokens: Any = None
+
+
+def with_pictures(usage: Usage, tool_usage: Any) -> Usage:
+    """The usage with what was used to draw, which is in no total of it."""
+    told = tool_usage.get("image_gen") if isinstance(tool_usage, dict) else None
+    if not isinstance(told, dict):
+        return usage
+    drawn = openai_usage.details(told, _Pictures)
+    into = openai_usage.details(drawn.input_tokens_details, _PictureDetails).image_tokens
+    out = openai_usage.details(drawn.output_tokens_details, _PictureDetails).image_tokens
+    if not believed(drawn.input_tokens, drawn.output_tokens, into, out):
+        return usage
+    read, made = drawn.input_tokens or 0, drawn.output_tokens or 0
+    pictures = Usage(read, made, requests=0, image_in=min(into or 0, read), image_out=min(out or 0, made))
+    return usage if pictures == Usage(requests=0) else usage.plus(pictures)
+
+
+def is_more_owed(output: Raw) -> bool:
+    """Whether a tool put something out that no rate card has a price of."""
+    told = bytes(output)
+    return any(kind in told for kind in _CHARGED_APART) and any(item.type in _KINDS_APART for item in _made(told))
+
+
+_KINDS_APART = frozenset(kind.decode() for kind in _CHARGED_APART)
+
+
 class _Action(Struct):
     type: Any = None
 
@@ -80,16 +123,21 @@ class _Made(Struct):
 _made_decoder = msgspec.json.Decoder(list[_Made])
 
 
+def _made(output: bytes) -> list[_Made]:
+    """The items of an output; none where it is not one."""
+    try:
+        return _made_decoder.decode(output)
+    except (msgspec.DecodeError, RecursionError):
+        return []
+
+
 def searches_in(output: Raw) -> int:
     """How often the vendor searched the web, by the items that it put out. To open a page, or to find something in it,
     is no search."""
-    if b"web_search_call" not in bytes(output):
+    told = bytes(output)
+    if b"web_search_call" not in told:
         return 0
-    try:
-        made = _made_decoder.decode(output)
-    except (msgspec.DecodeError, RecursionError):
-        return 0
-    searches = [item.action for item in made if item.type == "web_search_call"]
+    searches = [item.action for item in _made(told) if item.type == "web_search_call"]
     return sum(1 for action in searches if action is None or action.type in (None, "search"))
 
 

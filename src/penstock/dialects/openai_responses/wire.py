@@ -43,7 +43,14 @@ from penstock.dialects.openai_responses.references import (
     refer_by_item,
     refer_by_tools,
 )
-from penstock.dialects.openai_responses.usage import ResponseUsage, normalise, searches_in, tells_half
+from penstock.dialects.openai_responses.usage import (
+    ResponseUsage,
+    is_more_owed,
+    normalise,
+    searches_in,
+    tells_half,
+    with_pictures,
+)
 from penstock.dialects.passed import Passed
 from penstock.domain.usage import Usage
 from penstock.errors import GatewayError, InvalidRequest, UpstreamMalformed
@@ -53,6 +60,13 @@ MAX_ROUNDS = 10
 
 _WEB_SEARCH = "web_search"
 """How the types of the tool begin; the older ones end in `_preview` and a date."""
+
+_PICTURES = "image_generation"
+MAX_PICTURES = 4
+"""That a call is taken to have drawn, where its caller does not say so: many clients offer the tool with every call."""
+PICTURE_TOKENS = 6_240
+"""Of one picture that a tool of the vendor's makes: of high quality, 1024 by 1536 pixels (guide "Image generation").
+They are charged beside the output, and the cap on that does not bound them."""
 
 _CALLERS_TOOLS = frozenset({"function", "custom"})
 
@@ -133,7 +147,8 @@ def parse(body: bytes, address: Address = NO_ADDRESS) -> Call:
         if isinstance(items, list):
             text_bytes -= sum(_read_item(call, item) for item in items)
     call.rounds = _rounds(head)
-    call.web_searches = _web_searches(head)
+    call.web_searches = _at_most(head, _WEB_SEARCH, MAX_ROUNDS)
+    call.predicted = _at_most(head, _PICTURES, MAX_PICTURES) * PICTURE_TOKENS
     call.unseen = call.unseen or call.rounds > 1 or bool(call.refers)
     call.input_bound += text_bytes + OVERHEAD_PER_REQUEST + (OVERHEAD_WITH_TOOLS if head.tools else 0)
     call.input_estimate = -(-text_bytes // 3)
@@ -181,12 +196,12 @@ def _rounds(head: _Head) -> int:
     return MAX_ROUNDS if calls is None or calls < 0 else min(calls + 1, MAX_ROUNDS)
 
 
-def _web_searches(head: _Head) -> int:
-    """How often the vendor may search the web for this call."""
-    if not any(tool.type.startswith(_WEB_SEARCH) for tool in head.tools or ()):
+def _at_most(head: _Head, kind: str, unsaid: int) -> int:
+    """How often the vendor may run its tool of this kind for this call."""
+    if not any(tool.type.startswith(kind) for tool in head.tools or ()):
         return 0
     calls = head.max_tool_calls
-    return MAX_ROUNDS if calls is None or calls < 0 else calls
+    return unsaid if calls is None or calls < 0 else calls
 
 
 def _read_item(call: Call, item: Item) -> int:
@@ -249,6 +264,7 @@ class _Response(Struct):
     output: Raw = NULL
     status: Any = None
     usage: Raw = NULL
+    tool_usage: Any = None
     error: Any = None
     incomplete_details: _Incomplete | None = None
     service_tier: Any = None
@@ -271,6 +287,8 @@ def _reading(response: _Response) -> Reading:
         hostile = reported is not None and (usage is None or tells_half(reported))
         if usage is not None and (searches := searches_in(response.output)):
             usage = structs.replace(usage, web_searches=searches)
+        if usage is not None and response.tool_usage is not None:
+            usage = with_pictures(usage, response.tool_usage)
     except UpstreamMalformed:
         usage, hostile = None, True
     reason = response.incomplete_details.reason if response.incomplete_details else None
@@ -278,7 +296,7 @@ def _reading(response: _Response) -> Reading:
     message, status = read_response_error(response.error)
     tier = response.service_tier if isinstance(response.service_tier, str) else ""
     kept = () if response.store is False else kept_by(response.id, response.output, response.conversation)
-    return Reading(usage, finish, message, status, hostile, tier, kept)
+    return Reading(usage, finish, message, status, hostile, tier, kept, is_more_owed(response.output))
 
 
 def read_response_error(error: Any) -> tuple[str | None, int]:
