@@ -1,11 +1,12 @@
 """A request as the vendors take it that speak a dialect: what they would refuse is written so that it says the same.
 
 A conversation begins with the user, and the calls of one turn stand together; a function's parameters are an object; a
-model is held to a schema of the form that the vendor has for it. What cannot be had so is left out and named. What came
-in the dialect itself is not looked at.
+model is held to a schema of the form that the vendor has for it, and told what it is for. What cannot be had so is left
+out and named, as is that an answer does not go on from its beginning. What came in the dialect itself is not looked at.
 
-Sources, read 2026-11: OpenAI, Anthropic, Gemini, Cohere and Amazon Bedrock API references; see `schemas`; Anthropic,
-"Strict tool use" (how many tools of a request can be strict); OpenAI, "Using GPT-5" (what does not go with reasoning).
+Sources, read 2026-11: Anthropic, "Prefill Claude's response"; OpenAI, Anthropic, Gemini, Cohere and Amazon Bedrock API
+references; see `schemas`; Anthropic, "Strict tool use" (how many tools of a request can be strict); OpenAI, "Using
+GPT-5" (what does not go with reasoning).
 """
 
 import re
@@ -21,6 +22,11 @@ from penstock.domain.chat import Format, Message, Request, ServerTool, Text, Too
 
 _BEGIN_WITH_THE_USER = frozenset({"messages", "converse"})
 _HAVE_A_USER = _BEGIN_WITH_THE_USER | {"generateContent"}
+_GO_ON = frozenset({"messages", "invoke", "converse"})
+"""Where an answer goes on from what a last message of the model's says. Elsewhere that is an answer before it."""
+_GO_ON_FOR = frozenset({"anthropic_messages", "bedrock_converse"})
+_HAVE_NO_DESCRIPTION = frozenset({"messages", "generateContent", "cohere.chat"})
+"""Where a schema is all that is told of the form of an answer."""
 _HOLD_TO_CLOSED = frozenset({"messages", "converse"})
 _HOLD_TO_ALL = frozenset({"chat.completions", "responses"})
 _EITHER = frozenset({"json", "json_schema"})
@@ -68,6 +74,11 @@ def fitted(request: Request, surface: str, target: TargetFacts) -> Fitted:
         request = _begun(request, surface, dropped)
     if request.tools:
         request = structs.replace(request, tools=_tools(request, surface, target, dropped))
+    if surface not in _GO_ON and request.origin in _GO_ON_FOR and _is_begun(request.messages):
+        dropped["prefill"] = None
+    if request.format is not None and request.format.description and surface in _HAVE_NO_DESCRIPTION:
+        described = schemas.described(request.format.schema, request.format.description)
+        request = structs.replace(request, format=structs.replace(request.format, schema=described))
     if request.format is not None and surface in _HOLD_TO_CLOSED:
         request = structs.replace(request, format=_format(request.format, dropped))
     if surface in _HOLD_TO_ALL:
@@ -75,6 +86,12 @@ def fitted(request: Request, surface: str, target: TargetFacts) -> Fitted:
     if request.max_output is not None and target.most_output is not None and request.max_output > target.most_output:
         request = structs.replace(request, max_output=target.most_output)  # all that it can put out
     return Fitted(request, tuple(dropped))
+
+
+def _is_begun(messages: tuple[Message, ...]) -> bool:
+    """Whether the last message has the beginning of the answer."""
+    last = messages[-1] if messages else None
+    return last is not None and last.role == "assistant" and any(isinstance(part, Text) for part in last.parts)
 
 
 def _joined(request: Request) -> Request:

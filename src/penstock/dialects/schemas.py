@@ -1,5 +1,6 @@
 """JSON Schemas as vendors take them.
 
+    described(schema, what)   the schema with what it is for, where it does not say that itself
     of_function(schema)   the parameters of a function: an object with properties, and lists that say of what
     closed(schema)        what Anthropic and Bedrock hold an answer to; None where they cannot be told of it
     is_strict(schema)     whether OpenAI holds a model to it
@@ -26,6 +27,14 @@ _members = msgspec.json.Decoder(dict[str, Raw]).decode
 _OBJECT, _PROPERTIES = Raw(b'"object"'), Raw(b"{}")
 _MAPS = ("properties", "$defs", "definitions", "patternProperties")
 _LISTS = ("anyOf", "oneOf", "allOf", "prefixItems")
+
+
+def described(schema: Raw, what: str) -> Raw:
+    try:
+        members = _members(schema)
+    except (msgspec.DecodeError, RecursionError):
+        return schema
+    return Raw(msgspec.json.encode({**members, "description": what})) if "description" not in members else schema
 
 
 def of_function(schema: Raw) -> Raw:

@@ -25,7 +25,7 @@ from penstock.dialects.tool_names import AsNamed, as_named, plainly_named
 from penstock.domain.chat import Answer, Request
 from penstock.domain.embeddings import EmbeddingRequest
 from penstock.domain.stream import Failed, events_of
-from penstock.errors import GatewayError, ThreadUnsupported, UnsupportedByTarget
+from penstock.errors import GatewayError, InvalidRequest, ThreadUnsupported, UnsupportedByTarget
 
 
 class Passage(Protocol):
@@ -97,12 +97,24 @@ class Translated:
         encoded = self._from.encode_request(request, facts)
         streaming = heading.request.streaming
         self.dialect = target
-        self.call = target.parse(encoded.body, Address(facts.model, streaming, "sse"))
         self.dropped = tuple(dict.fromkeys((*left_out, *encoded.dropped)))
+        self.call = self._as_said(encoded.body, Address(facts.model, streaming, "sse"))
         is_events = streaming and heading.form != "list"
         self.content_type: str | None = self._into.stream_type if is_events else self._into.content_type
         self._ends_with_words = caller.surface in END_WITH_WORDS and target.surface == "generateContent"
         self._caller, self._heading = caller, heading
+
+    def _as_said(self, body: bytes, address: Address) -> Call:
+        """What the target gets, which another may be told more of where nothing is left of it here."""
+        try:
+            return self.dialect.parse(body, address)
+        except InvalidRequest as refused:
+            if not self.dropped:
+                raise
+            names = ", ".join(self.dropped)
+            raise UnsupportedByTarget(
+                f"The model's provider cannot be told: {names}. Without it: {refused.message}"
+            ) from None
 
     def said(self, number: int) -> Call:
         return self.call

@@ -50,6 +50,54 @@ def asked(wanted: dict[str, Any]) -> dict[str, Any]:
     return {"type": "json_schema", "json_schema": {"name": "answer", "schema": wanted, "strict": True}}
 
 
+# -- what is left -----------------------------------------------------------------------------------------------------
+
+
+SOUND = {"type": "input_audio", "input_audio": {"data": "UklGRg==", "format": "wav"}}
+KEPT = {"type": "file", "file": {"file_id": "file-1"}}
+
+
+@pytest.mark.parametrize(
+    ("target", "part", "name"), [("messages", SOUND, "input_audio"), ("generateContent", KEPT, "file_id")]
+)
+def test_a_call_of_which_nothing_is_left_may_still_be_told_to_another_target(
+    target: str, part: dict[str, Any], name: str
+) -> None:
+    with pytest.raises(UnsupportedByTarget, match=f"cannot be told: {name}"):
+        sent(target, messages=[{"role": "user", "content": [part]}])
+
+
+@pytest.mark.parametrize("target", ["chat.completions", "responses", "generateContent", "cohere.chat"])
+@pytest.mark.parametrize("caller", ["messages", "converse"])
+def test_an_answer_that_was_begun_is_named_where_it_is_not_gone_on_with(caller: str, target: str) -> None:
+    def dropped(*roles: str) -> tuple[str, ...]:
+        content: Any = "Once" if caller == "messages" else [{"text": "Once"}]
+        body: dict[str, Any] = {"messages": [{"role": role, "content": content} for role in roles]}
+        body |= {"model": "m", "max_tokens": 99} if caller == "messages" else {}
+        call = DIALECTS[caller].parse(json.dumps(body).encode(), Address("m"))
+        return Passages(DIALECTS[caller], call, 5, "ours").to((target,), TargetFacts("m", 4096)).dropped
+
+    assert dropped("user", "assistant") == ("prefill",)
+    assert dropped("user", "assistant", "user") == ()
+
+
+def test_a_tool_that_said_nothing_is_told_to_have_said_so_where_something_must_be() -> None:
+    messages = [*CALLED[:2], {**CALLED[2], "content": ""}]
+    body, _ = sent("converse", messages=messages, tools=[function("look")])
+    assert body["messages"][2]["content"][0]["toolResult"] == {
+        "toolUseId": "c1",
+        "content": [{"text": ""}],
+        "status": "success",
+    }
+    said = {"type": "tool_use", "id": "t1", "name": "look", "input": {}}
+    failed = {"type": "tool_result", "tool_use_id": "t1", "is_error": True}
+    turns = [*HELLO, {"role": "assistant", "content": [said]}, {"role": "user", "content": [failed]}]
+    call = DIALECTS["messages"].parse(json.dumps({"model": "m", "max_tokens": 9, "messages": turns}).encode())
+    passage = Passages(DIALECTS["messages"], call, 5, "ours").to(("converse",), TargetFacts("m", 4096))
+    result = json.loads(bytes(passage.call.fields["messages"]))[2]["content"][0]["toolResult"]
+    assert (result["status"], result["content"]) == ("error", [{"text": "error"}])
+
+
 # -- the conversation -------------------------------------------------------------------------------------------------
 
 
@@ -175,6 +223,29 @@ def test_a_long_name_is_shortened_where_it_is_too_long() -> None:
     assert names["messages"] == long
     assert names["responses"] == names["converse"] != long
     assert len(names["responses"]) == 64
+
+
+@pytest.mark.parametrize(
+    ("target", "place"),
+    [
+        ("messages", ("output_config", "format", "schema")),
+        ("generateContent", ("generationConfig", "responseJsonSchema")),
+        ("cohere.chat", ("response_format", "json_schema")),
+    ],
+)
+def test_what_an_answer_is_for_is_told_in_its_schema_where_there_is_no_other_place(
+    target: str, place: tuple[str, ...]
+) -> None:
+    def described(**own: str) -> Any:
+        wanted = asked({**schema(city={"type": "string"}), **own})
+        wanted["json_schema"]["description"] = "Where it is."
+        found, _ = sent(target, response_format=wanted)
+        for name in place:
+            found = found[name]
+        return found["description"]
+
+    assert described() == "Where it is."
+    assert described(description="A place.") == "A place."
 
 
 def test_strict_tools_are_told_as_anthropic_takes_them() -> None:

@@ -36,6 +36,7 @@ DIALECT = GenerateContent()
 CODEC = GeminiCodec()
 ASK = [{"role": "user", "parts": [{"text": "Name a river."}]}]
 OTHER = "another_dialect"
+OBJECT = Raw(b'{"type": "object"}')
 
 
 def parse(body: dict[str, Any], model: str = "gemini-3-flash", *, streaming: bool = False, form: str = "") -> Call:
@@ -537,3 +538,23 @@ def test_an_answer_that_is_cut_behind_the_reason_is_no_end() -> None:
     passed = tee.feed(whole.rstrip())
     held, seen = tee.close()
     assert (passed + held, seen) == (whole.rstrip(), True)
+
+
+# -- the form of an answer, as the newer members tell it -------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "form"),
+    [
+        ({"mimeType": "APPLICATION_JSON", "schema": {"type": "object"}}, Format("json_schema", schema=OBJECT)),
+        ({"mime_type": "APPLICATION_JSON"}, Format("json")),
+        ({"mimeType": 2}, Format("text")),
+    ],
+)
+def test_the_form_of_an_answer_is_read_from_its_newer_members_too(text: dict[str, Any], form: Format) -> None:
+    image = {"aspectRatio": "ASPECT_RATIO_ONE_BY_ONE"}
+    for more, left in (({}, {}), ({"image": image}, {"responseFormat": {"image": image}})):
+        config = {"responseFormat": {"text": text, **more}}
+        request = CODEC.decode_request(parse({"contents": ASK, "generationConfig": config}))
+        assert request.format == form
+        assert json.loads(bytes(request.extras.get("generationConfig", b"{}"))) == left

@@ -8,6 +8,7 @@ import pytest
 from tests.laws.conversations import decode_in_pieces
 
 from penstock.dialects.base import Reading
+from penstock.dialects.codec import TargetFacts
 from penstock.dialects.openai_chat import ChatCompletions
 from penstock.dialects.openai_responses import Responses
 from penstock.dialects.refusals import refusal_as_told
@@ -522,3 +523,46 @@ def test_a_call_that_stands_in_no_list_is_one() -> None:
     more = {"index": 0, "id": "", "type": "function", "function": {"name": None, "arguments": ":1}"}}
     sent = stream(chunk({"tool_calls": call}), chunk({"tool_calls": more}), chunk({}, "tool_calls"))
     assert told(sent).choices[0].parts == (ToolCall("call_1", "f", '{"a":1}', origin="openai_chat"),)
+
+
+# -- Mistral's references ---------------------------------------------------------------------------------------------
+
+REFERRING = [
+    {"type": "text", "text": "It is "},
+    {"type": "reference", "reference_ids": [0, "lake"], "text": "42 m"},
+    {"type": "text", "text": " deep"},
+    {"type": "reference", "reference_ids": [1]},
+    {"type": "text", "text": "."},
+]
+
+
+def test_what_mistral_refers_to_is_cited_and_the_words_in_a_reference_are_the_answers() -> None:
+    answer = CODEC.decode_answer(plain({"content": REFERRING}))
+    sent = stream(*(chunk({"content": [part]}) for part in REFERRING), chunk({}, "stop"))
+    assert told(sent).choices[0].parts == answer.choices[0].parts
+    texts = [part for part in answer.choices[0].parts if isinstance(part, Text)]
+    assert [(text.text, [cited.title for cited in text.citations]) for text in texts] == [
+        ("It is ", []),
+        ("42 m", ["0, lake"]),
+        (" deep", ["1"]),
+        (".", []),
+    ]
+
+
+@pytest.mark.parametrize("listed", [None, 7, {}, [None], "x"])
+def test_a_reference_to_nothing_known_costs_nobody_the_answer(listed: Any) -> None:
+    content = [{"type": "reference", "reference_ids": listed, "text": "42 m"}]
+    (text,) = CODEC.decode_answer(plain({"content": content})).choices[0].parts
+    assert isinstance(text, Text)
+    assert text.text == "42 m"
+
+
+def test_references_that_are_sent_back_are_what_they_were() -> None:
+    said = {"role": "assistant", "content": REFERRING}
+    body = {"model": "m", "messages": [{"role": "user", "content": "How deep?"}, said]}
+    asked = CODEC.decode_request(CHAT.parse(json.dumps(body).encode()))
+    written = json.loads(CODEC.encode_request(asked, TargetFacts("m")).body)
+    assert written["messages"][1]["content"] == REFERRING
+    body["messages"] = [said := {"role": "assistant", "content": REFERRING[1:2]}]  # type: ignore[list-item]
+    asked = CODEC.decode_request(CHAT.parse(json.dumps(body).encode()))
+    assert json.loads(CODEC.encode_request(asked, TargetFacts("m")).body)["messages"] == [said]

@@ -13,7 +13,7 @@ from penstock.dialects.registry import CODECS, CONVERSATIONS, DIALECTS
 from penstock.domain.chat import Answer, Message, Opaque, Request, Text, ToolCall
 from penstock.domain.stream import collect
 from penstock.domain.usage import Usage
-from penstock.errors import UpstreamReset
+from penstock.errors import UpstreamMalformed, UpstreamReset
 
 REQUEST = Request("", "model-1", (Message("user", (Text("How deep?"),)),), streaming=True)
 
@@ -73,6 +73,21 @@ def test_a_message_that_was_whole_when_it_started_is_believed_and_one_that_goes_
     assert read("messages", sse(began, delta, DONE)).usage == Usage(9, 5)
     with pytest.raises(UpstreamReset):
         read("messages", sse(began))
+
+
+def test_a_message_that_is_begun_again_is_the_same_and_another_is_a_fault() -> None:
+    began = start(stop_reason=None, usage={"input_tokens": 9, "output_tokens": 1})
+    said = [
+        {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
+        {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "Hi"}},
+        {"type": "content_block_stop", "index": 0},
+    ]
+    delta = {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 5}}
+    answer = read("messages", sse(began, began, said[0], began, *said[1:], delta, DONE))
+    assert (answer.choices[0].parts, answer.usage) == ((Text("Hi"),), Usage(9, 5))
+    other = {**began, "message": {**began["message"], "id": "msg_2"}}
+    with pytest.raises(UpstreamMalformed, match="began twice"):
+        read("messages", sse(began, *said, other))
 
 
 # -- Bedrock ----------------------------------------------------------------------------------------------------------

@@ -4,7 +4,8 @@ Source: Anthropic API reference, "Streaming messages": message_start, then for e
 and content_block_stop, then message_delta (the stop reason, and usage that is cumulative) and message_stop; pings
 anywhere; an `error` event where it breaks. New types of events are passed over, as the reference asks. What was there
 before the model went on, such as the results of code that waited for a tool, may stand in message_start, and with it
-the stop reason, where there was nothing to go on with (langchain-ai/langchain issue 34406, vercel/ai).
+the stop reason, where there was nothing to go on with (langchain-ai/langchain issue 34406, vercel/ai). Servers that
+speak the dialect may tell the same message_start again (NVIDIA/NemoClaw issue 6289, MoonshotAI/Kimi-K2.5 issue 33).
 """
 
 from typing import Any
@@ -119,6 +120,7 @@ class Decoder:
     def __init__(self) -> None:
         self._splitter = sse.Splitter()
         self._begun = False
+        self._id = ""
         self._finished = False
         self._over = False
         self._open: dict[int, _Open] = {}
@@ -180,11 +182,13 @@ class Decoder:
             told.append(Failed(message or "The provider reported an error.", status, str(name or "")))
 
     def _begin(self, event: _Event, told: list[Event]) -> None:
-        if self._begun:
-            raise UpstreamMalformed("The provider's stream began twice.")
-        self._begun = True
         message = members(event.message)
         id_, model = _string(message.pop("id", None)), _string(message.pop("model", None))
+        if self._begun:
+            if id_ != self._id:
+                raise UpstreamMalformed("The provider's stream began twice.")
+            return
+        self._begun, self._id = True, id_
         self._reported = merge({}, msgspec.json.decode(message.pop("usage", NULL)))
         content = message.pop("content", NULL)
         self._at_start = _stop_decoder.decode(event.message)

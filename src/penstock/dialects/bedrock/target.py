@@ -43,6 +43,10 @@ _NOT_IN_AN_ID = re.compile(r"[^a-zA-Z0-9_-]")
 _MAX_ID = 64
 _NOT_IN_A_NAME = re.compile(r"[^a-zA-Z0-9\s()\[\]-]+")
 _SPACES = re.compile(r"\s+")
+_FAILED = "error"
+"""What a tool is told to have said that failed without a word: some models take no result without any content, and none
+takes such a failure (strands-agents/harness-sdk pull request 2123; AWS sample-multi-agent-orchestration issue 15)."""
+
 _FORMATS = {kind: {mime: form for form, mime in mimes.items()} for kind, mimes in MIMES.items()}
 _NAMES = {"audio": "input_audio"}
 _BUDGETS = {"minimal": 1024, "low": 4096, "medium": 12_288, "high": 24_576, "xhigh": 32_768, "max": 65_536}
@@ -206,6 +210,8 @@ class _Writer:
     def _tool_result(self, part: ToolResult) -> Any:
         self.extras(part.extras, "content")
         content = [block for inner in part.parts for block in self.blocks(inner)]
+        if not content and not self.is_own:
+            content = [{"text": _FAILED if part.is_error else ""}]
         told = {"toolUseId": self.id(part.call), "content": content, "status": "error" if part.is_error else "success"}
         return {"toolResult": told}
 

@@ -34,6 +34,8 @@ from penstock.domain.chat import (
 from penstock.errors import InvalidRequest
 
 _JSON = "application/json"
+_TEXT_FORMATS = {"APPLICATION_JSON": "json", "TEXT_PLAIN": "text", 1: "json", 2: "text"}
+"""Of `responseFormat.text`."""
 _TYPES = {1: "string", 2: "number", 3: "integer", 4: "boolean", 5: "array", 6: "object", 7: "null"}
 _NUMERAL = re.compile(r"^-?\d+$")
 
@@ -246,6 +248,9 @@ def _from_config(config: dict[str, Raw]) -> dict[str, Any]:
 
 
 def _format(config: dict[str, Raw]) -> Format | None:
+    """The form of what is said, in the older members or in `responseFormat.text`."""
+    if "responseFormat" in config and (told := _text_format(config)) is not None:
+        return told
     mime = msgspec.json.decode(config.get("responseMimeType", b'""'), type=str)
     if mime not in (_JSON, "text/plain"):
         return None
@@ -255,6 +260,23 @@ def _format(config: dict[str, Raw]) -> Format | None:
     if schema is None and written is not None:
         schema = json_schema(written)
     if mime == "text/plain":
+        return Format("text")
+    return Format("json") if schema is None else Format("json_schema", schema=schema)
+
+
+def _text_format(config: dict[str, Raw]) -> Format | None:
+    """Takes it out; what pictures and sounds are to be like stays."""
+    form = camel_members(bytes(config["responseFormat"]))
+    text = camel_members(bytes(form.get("text", Raw(b"{}"))))
+    mime, schema = msgspec.json.decode(text.pop("mimeType", b'""'), type=str | int), text.pop("schema", None)
+    if text or mime not in _TEXT_FORMATS:
+        return None
+    del form["text"]
+    if form:
+        config["responseFormat"] = Raw(encode_object(form))
+    else:
+        del config["responseFormat"]
+    if _TEXT_FORMATS[mime] == "text":
         return Format("text")
     return Format("json") if schema is None else Format("json_schema", schema=schema)
 

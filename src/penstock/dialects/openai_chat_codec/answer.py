@@ -210,8 +210,7 @@ def _parts(message: Members, unnamed: str, sources: list[Citation]) -> tuple[Par
     """The parts in the order in which the dialect streams them. `sources`: what the whole answer says that it read,
     which its text is cited with where it says nothing itself."""
     parts: list[Part] = [*thinking_of(message, bare)]
-    texts = [part for part in content_of(message) if part != Text("")]
-    parts += texts
+    parts += _said(content_of(message))
     if refusal := message.text("refusal"):
         parts.append(Refusal(refusal))
     cited = [found for one in message.objects("annotations") if (found := citation_of(one)) is not None]
@@ -228,13 +227,25 @@ def _parts(message: Members, unnamed: str, sources: list[Citation]) -> tuple[Par
     return tuple(parts)
 
 
+def _said(content: list[Part]) -> list[Part]:
+    """The content without what says nothing; a reference without words is one of the text before it."""
+    said: list[Part] = []
+    for part in content:
+        last = said[-1] if said else None
+        if isinstance(part, Text) and not part.text and part.citations and isinstance(last, Text):
+            said[-1] = structs.replace(last, citations=(*last.citations, *part.citations))
+        elif part != Text(""):
+            said.append(part)
+    return said
+
+
 def _cite(parts: list[Part], cited: list[Citation]) -> None:
     """Annotations are of the whole text: they go to the last part of it."""
     at = next((at for at in range(len(parts) - 1, -1, -1) if isinstance(parts[at], Text)), None)
     text = parts[at] if at is not None else Text("")
     if not cited or not isinstance(text, Text):
         return
-    text = structs.replace(text, citations=tuple(cited))
+    text = structs.replace(text, citations=(*text.citations, *cited))
     if at is None:
         parts.append(text)
     else:

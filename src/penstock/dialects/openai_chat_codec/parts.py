@@ -2,7 +2,8 @@
 
 Source: OpenAI API reference, "Create chat completion"; OpenRouter, "Reasoning tokens" (`reasoning_details`) and
 "Image generation" (`images`); Google, "OpenAI compatibility" and "Thought signatures" (`extra_content`); DeepSeek,
-"Thinking mode" (`reasoning_content`); Mistral, "Reasoning" (`thinking` parts); Databricks, "Query reasoning models"
+"Thinking mode" (`reasoning_content`); Mistral, "Reasoning" (`thinking` parts) and "Citations" (`reference` parts, which
+may have text: langchain-ai/langchain pull request 37008; read 2026-11); Databricks, "Query reasoning models"
 (`reasoning` parts); Perplexity, "Chat completions", and xAI, "Citations"; Azure, "Azure OpenAI On Your Data";
 Groq, "Compound".
 """
@@ -30,6 +31,8 @@ _FORMATS = {
     "openai_responses": "openai-responses-v1",
 }
 """OpenRouter's names for whose reasoning an entry of `reasoning_details` is."""
+
+REFERENCE = "reference"
 
 AUDIO_FORMATS = {"audio/wav": "wav", "audio/x-wav": "wav", "audio/mpeg": "mp3", "audio/mp3": "mp3"}
 AUDIO_TYPES = {"mp3": "audio/mpeg"}
@@ -65,6 +68,8 @@ def part_of(part: Members) -> list[Part]:
         return [Thinking("".join(piece.text("text") for piece in part.objects("thinking")), origin=NAME)]
     if kind == "reasoning":
         return [_summarised(part)]
+    if kind == REFERENCE:
+        return [_referring(part, whole)]
     if kind == "image_url":
         image = _url_object(part, "image_url")
         medium = linked(Media("image", detail=image.text("detail")), image.text("url"))
@@ -84,6 +89,19 @@ def part_of(part: Members) -> list[Part]:
         medium = linked(medium, file.text("file_data"))
         return [structs.replace(medium, cache=cache_of(part), extras=part.rest())]
     return [Opaque(NAME, kind, whole)]
+
+
+def _referring(part: Members, whole: Raw) -> Text:
+    """Mistral's reference to what a tool had found: by its numbers or names there, for the words in it or before it."""
+    listed = _decoded(part.raw("reference_ids") or Raw(b"[]"))
+    named = ", ".join(str(one) for one in listed) if isinstance(listed, list) else ""
+    return Text(part.text("text"), (Citation(title=named, origin=NAME, raw=whole),))
+
+
+def reference_in(text: Text) -> Raw | None:
+    """The reference that a text was; None where it was none."""
+    told = [one.raw for one in text.citations if one.origin == NAME and b'"reference_ids"' in bytes(one.raw)]
+    return told[0] if told else None
 
 
 def _summarised(part: Members) -> Thinking:

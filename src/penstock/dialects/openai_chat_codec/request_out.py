@@ -14,6 +14,7 @@ from penstock.dialects.openai_chat_codec.parts import (
     media_part,
     nested_format,
     reasoning_members,
+    reference_in,
     tool_call_object,
 )
 from penstock.dialects.tiers import ASKED_OF_OPENAI
@@ -156,14 +157,17 @@ class _Encoding:
         """A string where it says everything, else a list."""
         if not parts:
             return ""
-        if len(parts) == 1 and isinstance(parts[0], Text) and not (parts[0].cache or parts[0].extras):
-            self._drops.check(parts[0].citations, "citations")
-            return parts[0].text
+        only = parts[0] if len(parts) == 1 else None
+        if isinstance(only, Text) and not (only.cache or only.extras or (self._is_own and reference_in(only))):
+            self._drops.check(only.citations, "citations")
+            return only.text
         written = [self._part(part) for part in parts]
         return [part for part in written if part is not None]
 
     def _part(self, part: Part) -> Any:
         if isinstance(part, Text):
+            if self._is_own and (reference := reference_in(part)) is not None:
+                return reference
             self._drops.check(part.citations, "citations")
             own = self._own(part.extras, "content")
             return {"type": "text", "text": part.text, **self._cache(part.cache), **own}

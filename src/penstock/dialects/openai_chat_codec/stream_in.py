@@ -286,7 +286,13 @@ class ChatDecoder:
             out.append(PartMore(choice.number, choice.open_at, told.signature, told.sealed))
 
     def _say(self, part: Part, choice: _Choice, out: list[Event]) -> None:
-        if isinstance(part, Text):
+        if isinstance(part, Text) and part.citations:
+            if part.text:
+                choice.go_on(Text(""), part.text, out, anew=True)
+            for citation in part.citations:
+                self._cite(citation, choice, out)
+            choice.close_open(out)
+        elif isinstance(part, Text):
             if part.text:
                 choice.go_on(Text(""), part.text, out)
         elif isinstance(part, Thinking):

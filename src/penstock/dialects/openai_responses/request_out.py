@@ -123,10 +123,9 @@ class _Encoding:
 
     def _part(self, part: Part, is_assistant: bool) -> Any:
         if isinstance(part, Text):
-            self._drops.check(part.citations and not self._is_own, "citations")
             own = self._own(part.extras, "content")
             kind = "output_text" if is_assistant else "input_text"
-            return text_part(part, kind) | self._cache(part.cache) | own
+            return text_part(self._cited(part, is_assistant), kind) | self._cache(part.cache) | own
         if isinstance(part, Refusal):
             return {"type": "refusal", "refusal": part.text}
         if not isinstance(part, Media):
@@ -140,6 +139,14 @@ class _Encoding:
         written = media_part(part)
         self._drops.check(written is None, part.kind)
         return None if written is None else written | self._cache(part.cache) | self._own(part.extras, "content")
+
+    def _cited(self, text: Text, is_assistant: bool) -> Text:
+        """The text with the citations that there is a place for: what the model said may cite what has an address."""
+        if self._is_own or not text.citations:
+            return text
+        kept = tuple(citation for citation in text.citations if citation.url and is_assistant)
+        self._drops.check(len(kept) < len(text.citations), "citations")
+        return structs.replace(text, citations=kept)
 
     def _own(self, extras: Extras, where: str) -> Extras:
         return self._drops.nested(extras, where, is_own=self._is_own)
