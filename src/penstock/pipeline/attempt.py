@@ -45,9 +45,9 @@ _Read = TypeVar("_Read")
 UNUSED = Usage(requests=0)
 
 NOTHING_USED = Usage(requests=1)
+"""What a dispatched attempt that the provider refused is charged: the request itself."""
 _AS_STATUS = {529: 503}
 """Statuses of one vendor's, as clients of the others know them: they try again after 503 alone."""
-"""What a dispatched attempt that the provider refused is charged: the request itself."""
 
 
 def tell(exchange: Exchange, error: BaseException) -> None:
