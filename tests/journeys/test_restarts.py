@@ -81,7 +81,7 @@ def test_a_call_in_flight_survives_the_death_of_the_control_process(own: Lab) ->
         assert call.read_some()
         own.gateway.kill("control")
         assert call.read_all().endswith(b"data: [DONE]\n\n")
-    eventually(own.gateway.admin_is_up, 5)
+    eventually(own.gateway.admin_is_up, 20)
     eventually(lambda: own.gateway.settled("everything") == before + COST, 3, "the call is settled")
 
 
