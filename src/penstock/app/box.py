@@ -10,7 +10,6 @@ waits on the socket of a worker that died is not lost: the others look after it.
 import errno
 import socket
 from collections.abc import Sequence
-from typing import Any
 
 
 def node_name(number: int) -> str:
@@ -57,7 +56,7 @@ def read(argument: str) -> list[socket.socket]:
     return [socket.socket(fileno=int(number)) for number in argument.split(",")]
 
 
-def _addresses(host: str, port: int) -> Sequence[tuple[socket.AddressFamily, tuple[Any, ...]]]:
+def _addresses(host: str, port: int) -> Sequence[tuple[socket.AddressFamily, tuple[object, ...]]]:
     """Each once, without those of a family that this machine does not speak."""
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     distinct = dict.fromkeys((family, address) for family, _, _, _, address in found)

@@ -6,9 +6,11 @@ take turns with both on the processors.
 It is the parent that an operator's service manager knows. It binds the address of the data plane and does nothing else;
 it imports nothing but the standard library, and so stays at a few megabytes. Its children hold the read end of a pipe:
 when the supervisor is gone, however it went, they see its end and stop.
+
+The whole box waits until it has begun, so of the standard library it takes what is small: the words that it is started
+with are `cli`'s and in order, and its values are plain classes.
 """
 
-import argparse
 import contextlib
 import os
 import resource
@@ -18,7 +20,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from penstock.app import box
 
@@ -38,18 +39,18 @@ FATAL = {EXIT_CONFIG, EXIT_IN_USE}
 """Exit codes of a child that starting again cannot cure."""
 
 
-@dataclass
 class Child:
     """One process to keep alive. `pause_s` doubles while it dies young; at `due_at`, in monotonic seconds, one that has
     ended is started again. `descriptors`: what it inherits."""
 
-    name: str
-    command: list[str]
-    descriptors: tuple[int, ...]
-    process: subprocess.Popen[bytes] | None = None
-    started_at: float = 0.0
-    pause_s: float = FIRST_PAUSE_S
-    due_at: float = 0.0
+    def __init__(self, name: str, command: list[str], descriptors: tuple[int, ...]) -> None:
+        self.name = name
+        self.command = command
+        self.descriptors = descriptors
+        self.process: subprocess.Popen[bytes] | None = None
+        self.started_at = 0.0
+        self.pause_s = FIRST_PAUSE_S
+        self.due_at = 0.0
 
     def start_if_due(self) -> None:
         if self.process is not None or time.monotonic() < self.due_at:
@@ -79,15 +80,15 @@ class Child:
         self.pause_s = min(self.pause_s * 2, LONGEST_PAUSE_S)
 
 
-@dataclass
 class Supervisor:
     """`addresses`: the sockets that the workers listen on. `word`: the read end of a pipe, not blocking, into which the
     control process writes when it has a worker that serves."""
 
-    control: Child
-    workers: list[Child]
-    addresses: list[list[socket.socket]]
-    word: int
+    def __init__(self, control: Child, workers: list[Child], addresses: list[list[socket.socket]], word: int) -> None:
+        self.control = control
+        self.workers = workers
+        self.addresses = addresses
+        self.word = word
 
     def run(self) -> int:
         """Keeps the children alive until SIGTERM or SIGINT. Returns the exit code of the whole."""
@@ -168,40 +169,37 @@ def _allow_sockets() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def _supervisor(arguments: argparse.Namespace, addresses: list[list[socket.socket]]) -> Supervisor:
+def _supervisor(told: dict[str, str], addresses: list[list[socket.socket]]) -> Supervisor:
+    """`told`: the options that this process was started with."""
     read_end, _write_end = os.pipe()
     word, said = os.pipe()
     for end in (word, said):
         os.set_blocking(end, False)
     python = [sys.executable, "-P", "-m"]
-    everyone = ["--data", arguments.data, "--parent-fd", str(read_end)]
-    control = [*python, "penstock.app.control", "--config", arguments.config, "--workers", str(arguments.workers)]
+    everyone = ["--data", told["--data"], "--parent-fd", str(read_end)]
+    control = [*python, "penstock.app.control", "--config", told["--config"], "--workers", told["--workers"]]
     control += ["--word-fd", str(said), *everyone]
     listening = [each for sockets in addresses for each in ("--listen", box.written(sockets))]
     descriptors = (read_end, *(place.fileno() for sockets in addresses for place in sockets))
     workers = []
-    for number in range(arguments.workers):
+    for number in range(int(told["--workers"])):
         command = [*python, "penstock.app.worker", "--number", str(number), *listening, *everyone]
         workers.append(Child(f"worker-{number}", command, descriptors))
     return Supervisor(Child("control process", control, (read_end, said)), workers, addresses, word)
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="penstock.app.supervisor")
-    parser.add_argument("--config", required=True)
-    parser.add_argument("--data", required=True)
-    parser.add_argument("--listen", required=True, metavar="HOST:PORT")
-    parser.add_argument("--workers", required=True, type=int)
-    arguments = parser.parse_args()
-    host, _, port = arguments.listen.rpartition(":")
+    """Of `--config FILE --data DIR --listen HOST:PORT --workers N`."""
+    told = dict(zip(sys.argv[1::2], sys.argv[2::2], strict=True))
+    host, _, port = told["--listen"].rpartition(":")
     try:
-        addresses = box.bind(host.strip("[]"), int(port), arguments.workers)
+        addresses = box.bind(host.strip("[]"), int(port), int(told["--workers"]))
     except OSError as error:
-        _say(f"cannot listen on {arguments.listen}: {error.strerror}")
+        _say(f"cannot listen on {told['--listen']}: {error.strerror}")
         return 1
     _allow_sockets()
     signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)
-    return _supervisor(arguments, addresses).run()
+    return _supervisor(told, addresses).run()
 
 
 if __name__ == "__main__":

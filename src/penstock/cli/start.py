@@ -11,8 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
-from penstock.config.environment import Environment
-from penstock.config.place import Place, is_count_of_workers, place_in
+from penstock.config.place import Place, is_count_of_workers, named_config, named_data, place_in
 
 
 class Start(NamedTuple):
@@ -36,7 +35,7 @@ def plain_start(words: Sequence[str]) -> Start | None:
     given = dict(zip(words[::2], words[1::2], strict=True))
     named = given.pop("-c", None) or given.pop("--config", None)
     workers = given.pop("--workers", None)
-    config = Path(named) if named else Environment.read().config
+    config = Path(named) if named else named_config()
     if given or config is None:
         return None
     try:
@@ -57,7 +56,7 @@ def become_supervisor(start: Start) -> NoReturn:
     which an operator happens to stand is imported."""
     config, (listen, data, workers) = start
     words = ["-P", "-m", "penstock.app.supervisor", "--config", str(config)]
-    words += ["--data", str(Environment.read().data or Path(data)), "--listen", listen, "--workers", str(workers)]
+    words += ["--data", str(named_data() or Path(data)), "--listen", listen, "--workers", str(workers)]
     sys.stdout.flush()
     sys.stderr.flush()
     os.execv(sys.executable, [sys.executable, *words])  # noqa: S606 - our own interpreter and words

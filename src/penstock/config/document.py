@@ -6,9 +6,8 @@ are faults, anchors are fine; size, depth and the number of values (with anchors
 """
 
 import re
-from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -29,8 +28,7 @@ _PLAIN_TAGS = {_CORE + kind for kind in ("str", "int", "float", "bool", "null", 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
-@dataclass(frozen=True)
-class Fault:
+class Fault(NamedTuple):
     """What is wrong, where: `path` from the root of the document, `spot` None when the whole file is meant."""
 
     message: str
@@ -43,14 +41,14 @@ class Fault:
         return f"{place}: {dotted(self.path)}: {self.message}" if self.path else f"{place}: {self.message}"
 
 
-@dataclass
 class Document:
     """`data`: the values. `values` and `keys`: where the value of a path stands, and where its key does."""
 
-    data: Any = None
-    values: dict[Path, Spot] = field(default_factory=dict)
-    keys: dict[Path, Spot] = field(default_factory=dict)
-    faults: list[Fault] = field(default_factory=list)
+    def __init__(self, data: Any = None) -> None:
+        self.data = data
+        self.values: dict[Path, Spot] = {}
+        self.keys: dict[Path, Spot] = {}
+        self.faults: list[Fault] = []
 
     def fault(self, path: Path, message: str, *, at_key: bool = False) -> Fault:
         """A fault at `path`, placed at the nearest value around it that the file holds."""

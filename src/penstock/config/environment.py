@@ -1,4 +1,5 @@
-"""The environment and the secrets that it or a file holds. Nothing else in Penstock reads either."""
+"""The environment and the secrets that it or a file holds. Nothing else in Penstock reads either, but for the two paths
+that `place` reads, which a start takes."""
 
 import json
 import os
@@ -6,6 +7,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from penstock.config.place import named_config, named_data
 from penstock.domain.snapshot import Secret
 from penstock.errors import ConfigError
 
@@ -39,16 +41,15 @@ class Environment:
     @classmethod
     def read(cls) -> "Environment":
         """What the process's environment says now."""
-        config, data = os.environ.get("PENSTOCK_CONFIG"), os.environ.get("PENSTOCK_DATA")
         admin_ca = os.environ.get("PENSTOCK_ADMIN_CA")
         admin_key, secret = os.environ.get("PENSTOCK_ADMIN_KEY"), os.environ.get("PENSTOCK_SECRET")
         previous = os.environ.get("PENSTOCK_SECRET_PREVIOUS")
         return cls(
-            config=Path(config) if config else None,
+            config=named_config(),
             admin_key=Secret(admin_key) if admin_key else None,
             secret=Secret(secret) if secret else None,
             previous_secret=Secret(previous) if previous else None,
-            data=Path(data) if data else None,
+            data=named_data(),
             admin_url=os.environ.get("PENSTOCK_ADMIN_URL") or None,
             admin_ca=Path(admin_ca) if admin_ca else None,
         )
