@@ -37,8 +37,14 @@ async def agree(conn: AsyncConnection, root: Root, box: str = "") -> Agreed:
     """The pepper of this installation, which `root` gives where it is the first that this store sees. `box` is noted as
     one that has `root`. Raises ConfigError when the store is under another root secret."""
     ours = _verifier(root.value.reveal())
-    await conn.execute(_KEEP, {"name": _NAME, "value": ours})
-    kept, under = await _kept(conn, _NAME), root.value
+    # One question where all is as it was: calls wait for a start.
+    names = (_NAME, _PEPPER, _OF_BOX + box)
+    asked = select(installation.c.name, installation.c.value).where(installation.c.name.in_(names))
+    found: dict[str, str] = {row.name: row.value for row in await conn.execute(asked)}
+    kept, under = found.get(_NAME), root.value
+    if kept is None:
+        await conn.execute(_KEEP, {"name": _NAME, "value": ours})
+        kept = await _kept(conn, _NAME)
     if kept != ours:
         if root.previous is None or kept != _verifier(root.previous.reveal()):
             raise ConfigError(
@@ -47,9 +53,9 @@ async def agree(conn: AsyncConnection, root: Root, box: str = "") -> Agreed:
                 "had; where it was replaced, give the one before as PENSTOCK_SECRET_PREVIOUS"
             )
         under = root.previous
-    if box:
+    if box and found.get(_OF_BOX + box) != ours:
         await _put(conn, _OF_BOX + box, ours)
-    sealed = await _kept(conn, _PEPPER)
+    sealed = found.get(_PEPPER)
     if sealed is None:
         return Agreed(pepper(under.reveal()), kept == ours)
     return Agreed(envelope.unseal(vault_key(under.reveal()), bytes.fromhex(sealed), (_PEPPER,)), kept == ours)

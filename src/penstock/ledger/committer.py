@@ -81,12 +81,12 @@ class Watch(Struct, frozen=True):
 
 
 class Opened(Struct, frozen=True):
-    """What a new worker begins with: its epoch, the file that it opens, and what is settled in every open window, the
-    adjustments up to number `adjusted` included."""
+    """What a new worker begins with: its epoch, the file that it opens, and, for one that is alone, what is settled in
+    every open window, the adjustments up to number `adjusted` included."""
 
     epoch: int
     journal: str
-    balances: tuple[Charge, ...]
+    balances: tuple[Charge, ...] = ()
     adjusted: int = 0
 
 
@@ -134,11 +134,12 @@ class Committer:
         self._raise_alerts()
         return moved
 
-    async def open_epoch(self, starting: Collection[int] = ()) -> Opened:
+    async def open_epoch(self, starting: Collection[int] = (), *, is_sole: bool = True) -> Opened:
         """Finishes every journal whose process is dead, and makes the next one. `starting`: epochs of processes that
-        live and may not have locked their journals yet."""
+        live and may not have locked their journals yet. `is_sole`: whether its worker holds the whole of every balance
+        and is told what is settled; one that lives from leases has no use for it."""
         async with self._turn:
-            opened = await self._in_thread(lambda: self._open_epoch(starting))
+            opened = await self._in_thread(lambda: self._open_epoch(starting, is_sole))
         self._raise_alerts()
         return opened
 
@@ -366,7 +367,7 @@ class Committer:
                 none_lives = none_lives and dead
         return none_lives
 
-    def _open_epoch(self, starting: Collection[int]) -> Opened:
+    def _open_epoch(self, starting: Collection[int], is_sole: bool) -> Opened:
         self._finish_dead(starting)
         self._drain()
         with durably(self._engine) as connection:
@@ -375,6 +376,8 @@ class Committer:
             add_journal(connection, cursor, self._clock(), self._box)
         self._cursors[epoch] = cursor
         path = self._shelf.add(epoch)
+        if not is_sole:
+            return Opened(epoch, str(path))
         # One picture of both: an adjustment that is made between the two would count twice or not at all.
         with reading(self._engine).begin() as connection:
             balances = open_balances(connection, self._clock() // NS_PER_S)

@@ -58,7 +58,7 @@ _FORGET_REQUEST = "DELETE FROM lease_requests WHERE epoch = ?"
 _BOUND = "UPDATE leases SET until_s = ? WHERE epoch = ? AND per = ?"
 _DROP_UNBOUND = "DELETE FROM leases WHERE epoch = ? AND until_s IS NULL"
 _USED = "SELECT limit_id, value, SUM(settled) FROM shares WHERE per = ? AND window_start >= ? GROUP BY limit_id, value"
-_NEWEST = "SELECT MAX(window_start) FROM shares WHERE per = ?"
+_NEWEST = "SELECT per, MAX(window_start) FROM shares GROUP BY per"
 _SHARED = """
     SELECT limit_id, value, SUM(granted) FROM leases WHERE per = ? AND (until_s IS NULL OR until_s > ?)
     GROUP BY limit_id, value"""
@@ -154,10 +154,10 @@ def end(connection: Connection, epoch: int, now_s: int) -> None:
     had of shares may be used up in windows that are still open, and counts until they are over. The transaction began
     with `lock`."""
     asked = run(connection, _HAS_ASKED, (epoch,)).first() is not None
+    # A worker's clock that was put back stands still until it has caught up: its window may begin after `now_s`.
+    newest: dict[Span, int] = {row[0]: row[1] for row in run(connection, _NEWEST)}
     for span in sorted(SHORT):
-        # A worker's clock that was put back stands still until it has caught up: its window may begin after `now_s`.
-        newest = run(connection, _NEWEST, (span,)).scalar() or 0
-        until_s = last_counts_until(span, min(max(now_s, newest), now_s + KEPT_S))
+        until_s = last_counts_until(span, min(max(now_s, newest.get(span, 0)), now_s + KEPT_S))
         if asked:
             run(connection, _BOUND, (until_s, epoch, span))
         elif used := _used(connection, span, now_s):

@@ -118,7 +118,7 @@ class RemoteClaim(Claim):
     """Of a box's place in a PostgreSQL database, on a connection of its own."""
 
     def __init__(self, url: URL, box: Box) -> None:
-        self._engine = create_async_engine(postgresql_url(url), poolclass=NullPool)
+        self._engine = create_async_engine(postgresql_url(url), poolclass=NullPool, use_native_hstore=False)
         self._place = url.render_as_string(hide_password=True)
         self._box = box
         self._key = int.from_bytes(sha256(f"penstock box {box.id}".encode()).digest()[:8], "big", signed=True)

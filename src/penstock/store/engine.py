@@ -8,7 +8,8 @@ is still in the journal, at the offset that was cut with it.
 On SQLite a transaction takes the write lock when it begins, so that two writers wait for each other instead of failing
 half-way. `reading(engine)` gives the same engine with transactions that only read one snapshot and never wait.
 
-On PostgreSQL each commit is durable, and a connection that broke is noticed and replaced when it is next asked for.
+On PostgreSQL each commit is durable, and a connection that broke is noticed and replaced when it is next asked for. A
+new one does not ask for the type hstore, which no table has: that takes four questions of a start that is waited for.
 """
 
 import sqlite3
@@ -65,7 +66,7 @@ def control_engine(url: URL | str) -> AsyncEngine:
         engine = create_async_engine(url.set(drivername="sqlite+aiosqlite"))
         _prepare_sqlite(engine.sync_engine, "FULL")
         return engine
-    return create_async_engine(postgresql_url(url), pool_pre_ping=True)
+    return create_async_engine(postgresql_url(url), pool_pre_ping=True, use_native_hstore=False)
 
 
 def committer_engine(url: URL | str) -> Engine:
@@ -75,7 +76,7 @@ def committer_engine(url: URL | str) -> Engine:
         engine = create_engine(url.set(drivername="sqlite+pysqlite"), connect_args={"check_same_thread": False})
         _prepare_sqlite(engine, "NORMAL")
         return engine
-    return create_engine(postgresql_url(url), paramstyle="format", pool_pre_ping=True)
+    return create_engine(postgresql_url(url), paramstyle="format", pool_pre_ping=True, use_native_hstore=False)
 
 
 def reading(engine: _AnyEngine) -> _AnyEngine:

@@ -166,11 +166,16 @@ class Peers:
                 return None
             journal = self._parts.options.data / "journals" / journal_name(epoch, 0)
             return Welcome(epoch, str(journal), Snapshot(), pepper, sole=self._has_sole_worker)
-        opened = await self._parts.committer.open_epoch(starting)
-        welcome = Welcome(opened.epoch, opened.journal, Snapshot(), pepper, sole=self._has_sole_worker)
-        if not self._has_sole_worker:
-            return welcome
-        return msgspec.structs.replace(welcome, balances=opened.balances, adjusted=opened.adjusted)
+        opened = await self._parts.committer.open_epoch(starting, is_sole=self._has_sole_worker)
+        return Welcome(
+            opened.epoch,
+            opened.journal,
+            Snapshot(),
+            pepper,
+            opened.balances,
+            opened.adjusted,
+            self._has_sole_worker,
+        )
 
     async def _lease(self, epoch: int, request: LeaseRequest) -> tuple[Granted, ...]:
         self._parts.claim.require()
