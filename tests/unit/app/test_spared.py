@@ -48,3 +48,24 @@ with spared():
 print(sys.modules["genai_prices.update_prices"] is before, sys.modules["rich"] is rich)
 """
     assert _says(script) == "True True"
+
+
+def test_the_admin_surface_is_put_together_without_what_is_spared_and_tells_its_shapes_all_the_same() -> None:
+    script = """
+import sys
+from penstock.app.control.spared import spared, worked_out_late
+with spared(), worked_out_late():
+    import fastapi
+    from fastapi.openapi.models import OpenAPI
+    before = OpenAPI.__pydantic_complete__
+    application = fastapi.FastAPI()
+    @application.get("/number")
+    def number(of: int = 1) -> dict[str, int]: ...
+print(before, application.openapi()["paths"]["/number"]["get"]["parameters"][0]["schema"]["type"])
+print({"email_validator", "pydantic.v1"} & sys.modules.keys())
+from pydantic import BaseModel
+class Later(BaseModel):
+    number: int
+print(Later.__pydantic_complete__)
+"""
+    assert _says(script) == "False integer\nset()\nTrue"

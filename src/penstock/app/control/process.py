@@ -18,7 +18,7 @@ import os
 import signal
 import time
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
@@ -30,6 +30,7 @@ from penstock.app.control.chores import Chores
 from penstock.app.control.listener import Listener, Surface
 from penstock.app.control.parts import Parts
 from penstock.app.control.peers import Peers
+from penstock.app.control.spared import spared, worked_out_late
 from penstock.config.loading import load
 from penstock.control import declared
 from penstock.errors import PenstockError
@@ -85,8 +86,8 @@ class Control:
         if parts.options.workers:
             await self._peers.meet(FIRST_WORKER_WITHIN_S)
         _say_so(parts.options.word_fd)
-        self._administration = await self._administer()
-        surface.serve(self._administration.application())
+        self._administration, application = await asyncio.to_thread(self._administer)
+        surface.serve(application)
         # What is here now stays: the collector, which the module's entry turned off, need not look at it again.
         gc.freeze()
         gc.enable()
@@ -104,11 +105,12 @@ class Control:
         files = None if server.admin_tls is None else server.admin_tls.files()
         return Listener.start(surface, host.strip("[]"), int(port), files)
 
-    async def _administer(self) -> "Administration":
-        """Loaded in a thread, while the workers are given what they begin with."""
-        module = await asyncio.to_thread(import_module, "penstock.app.control.administration")
-        administration: Administration = module.Administration(self._parts, self._peers, self._chores)
-        return administration
+    def _administer(self) -> tuple["Administration", Any]:
+        """Loaded and put together in a thread: workers are given what they begin with, and ask, meanwhile."""
+        with spared(), worked_out_late():
+            module = import_module("penstock.app.control.administration")
+            administration: Administration = module.Administration(self._parts, self._peers, self._chores)
+            return administration, administration.application()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serves until `stop`. An error in what must run for ever ends the process: the supervisor starts it again."""

@@ -7,6 +7,8 @@ these it takes a fifth less.
 - SQLAlchemy's asyncio package brings its sessions, and with them the whole ORM.
 - genai-prices brings what fetches newer prices, and with it an HTTP client.
 - structlog looks for rich, to draw on a terminal.
+- FastAPI looks for a checker of mail addresses, and whether a model is of pydantic's first version, and loads both for
+  the question.
 """
 
 import sys
@@ -14,9 +16,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType
 
+from pydantic import BaseModel
+
 HOLLOW = ("sqlalchemy.ext.asyncio.scoping", "sqlalchemy.ext.asyncio.session", "genai_prices.update_prices")
 """Whoever imports a name from one of these gets None by that name."""
-ABSENT = ("rich",)
+ABSENT = ("email_validator", "pydantic.v1", "rich")
 
 
 @contextmanager
@@ -31,6 +35,17 @@ def spared() -> Iterator[None]:
         for name in (*HOLLOW, *ABSENT):
             if name not in kept:
                 del sys.modules[name]
+
+
+@contextmanager
+def worked_out_late() -> Iterator[None]:
+    """Models that are first made inside are worked out when they are first used: those of the OpenAPI document, of
+    which FastAPI has a hundred, by whoever asks for it."""
+    BaseModel.model_config["defer_build"] = True
+    try:
+        yield
+    finally:
+        del BaseModel.model_config["defer_build"]
 
 
 class _Hollow(ModuleType):
