@@ -17,7 +17,6 @@ gc.disable()
 from penstock.app.control.spared import spared  # noqa: E402
 
 with spared():
-    import genai_prices  # noqa: F401
     import sqlalchemy.ext.asyncio  # noqa: F401
     import structlog  # noqa: F401
 

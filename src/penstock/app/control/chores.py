@@ -1,6 +1,7 @@
 """What the control process does again and again beside its main work, and which of it is failing."""
 
 import asyncio
+import gc
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
@@ -26,6 +27,7 @@ PRUNE_S = 3600.0
 RAISES_S = 1.0
 GLASS_S = 1.0
 PRICES_S = 1.0
+CATALOGUE_S = 60.0
 VAULT_S = 1.0
 AGAIN_S = 5.0
 
@@ -48,6 +50,7 @@ class Chores:
             self._every(RAISES_S, "raises", parts.door.end_raises),
             self._every(GLASS_S, "break_glass", self._look_at_glass, 0.0),
             self._every(PRICES_S, "prices", parts.door.begin_prices),
+            self._every(CATALOGUE_S, "catalogue", self._keep_catalogue, 0.0),
             self._every(VAULT_S, "vault", parts.vault.tend),
             self._every(ROTATIONS_S, "rotations", parts.rotations.look),
             self._every(TOLD_EVERY_S, "sign_ins", tell_sign_ins),
@@ -80,6 +83,15 @@ class Chores:
         for fault in await self._parts.configuration.look_again():
             log.warning("a secret could not be resolved again; the old one stays", reason=fault)
             self._parts.metrics.failed("outside")
+
+    async def _keep_catalogue(self) -> None:
+        """Loads it, where the start did without, before a change has to wait for it; and keeps what it said for the
+        next start."""
+        prices = self._parts.prices
+        if not prices.is_loaded:
+            await asyncio.to_thread(prices.load)
+            gc.freeze()
+        await asyncio.to_thread(prices.keep)
 
     async def _look_at_glass(self) -> None:
         """Tells the audit log of the break-glass file, as soon as the store is there to be told."""

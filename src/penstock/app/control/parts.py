@@ -71,7 +71,10 @@ class Parts:
         self._declared = DeclaredCredentials(config.providers)
         opened = Values()
         self.signers = Signers(config.identity, self.transport, self._renew_trust)
-        sources = Sources(Prices().resolve, self._declared, opened, config.server_settings(), trust=self.signers.trust)
+        self.prices = Prices(file=self.options.data / "prices")
+        sources = Sources(
+            self.prices.resolve, self._declared, opened, config.server_settings(), trust=self.signers.trust
+        )
         self.publisher = Publisher(sources)
         self.door = Door(self.engine, self.publisher, require_store=self.claim.require)
         wrappers = wrappers_of(config.vault, root_wrapper(self.secrets.root))
