@@ -93,9 +93,17 @@ class Verdict(Struct, frozen=True):
 
 def events_since(gateway: Gateway, key: str, began: datetime) -> list[dict[str, Any]]:
     """The usage events of `key`, the newest first, back to a little before `began`."""
-    earliest = began - timedelta(seconds=5)
+    return _events(gateway, key, began - timedelta(seconds=5))
+
+
+def events_between(gateway: Gateway, key: str, began: datetime, before: datetime) -> list[dict[str, Any]]:
+    """The usage events of `key`, the newest first, from those that began before `before` back to `began`."""
+    # A cursor is the beginning of a call, in Unix nanoseconds, and its request id; "~" is behind every id.
+    return _events(gateway, key, began, f"&after={int(before.timestamp() * 1e9)}:~")
+
+
+def _events(gateway: Gateway, key: str, earliest: datetime, cursor: str = "") -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
-    cursor = ""
     while True:
         page = receipts(gateway, f"limit={PAGE}{cursor}")
         found += [item for item in page["items"] if item["key"] == key]

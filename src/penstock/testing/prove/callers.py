@@ -103,7 +103,7 @@ class Load:
         self.told: list[Told] = []
         self._stage = stage
         self._model = model
-        self._under_way: dict[int, str] = {}
+        self._under_way: dict[int, Told] = {}
         self._stopping = threading.Event()
         self._threads = [threading.Thread(target=self._run, args=(n, seed), daemon=True) for n in range(callers)]
 
@@ -117,9 +117,9 @@ class Load:
         for thread in self._threads:
             thread.join(PATIENCE_S)
 
-    def under_way(self) -> set[str]:
+    def under_way(self) -> list[Told]:
         """The calls that have begun and not ended."""
-        return set(self._under_way.copy().values())
+        return list(self._under_way.copy().values())
 
     def _run(self, number: int, seed: int) -> None:
         chance = draws(seed * 1_000 + number)
@@ -128,7 +128,7 @@ class Load:
             count += 1
             told = Told(f"call-{number}-{count}", chance.randint(1, 30), began_s=time.monotonic())
             self.told.append(told)
-            self._under_way[number] = told.call
+            self._under_way[number] = told
             try:
                 call(self._stage, self._model, told, stream=chance.random() < 0.5)
             except (OSError, http.client.HTTPException):

@@ -7,6 +7,7 @@ API is back, and all workers are, is measured and not judged.
 
 import http.client
 import time
+from datetime import timedelta
 from typing import Any
 
 from penstock.testing import oracles
@@ -20,6 +21,8 @@ from penstock.testing.wire import eventually
 NAME = "crashes"
 ROLES = ("worker", "control", "tree")
 READY_MS, ORPHANS_MS = 2_000, 5_000
+SLACK_S = 0.5
+"""By how much a worker tells the beginning of a call later than its caller, as a rule."""
 PATIENCE_S = 45.0
 """How long a gateway may take before the scenario gives up on it, however busy the machine is."""
 
@@ -95,6 +98,8 @@ class _Crash:
         self._box = box
         self._at = oracles.now()
         self._under_way = load.under_way()
+        oldest_s = max((time.monotonic() - told.began_s for told in self._under_way), default=0.0)
+        self._oldest = self._at - timedelta(seconds=oldest_s + SLACK_S)
         self._killed: list[int] = []
         if role == "tree":
             box.kill_tree()
@@ -127,18 +132,23 @@ class _Crash:
     def until_resolved_ms(self) -> float:
         """Until every call that was under way, and that the bank has seen, has a receipt. Raises TimeoutError."""
         statement = self._stage.scenes[NAME].bank.statement
-        sent = {line.call for line in statement if line.call in self._under_way}
+        under_way = {told.call for told in self._under_way}
+        sent = {line.call for line in statement if line.call in under_way}
         deadline_s = time.monotonic() + PATIENCE_S
-        while sent - {event["tags"]["call"] for event in self._events()}:
+        slack_s = SLACK_S
+        while sent - {event["tags"]["call"] for event in self._events(slack_s)}:
             if time.monotonic() > deadline_s:
                 raise TimeoutError(f"not within {PATIENCE_S} s: every call that was cut has a receipt")
             time.sleep(0.1)
+            slack_s = min(2 * slack_s, PATIENCE_S)
         return self._elapsed_ms()
 
-    def _events(self) -> list[dict[str, Any]]:
-        """As the box that was hit tells them, since it is the one that has something to find out."""
+    def _events(self, slack_s: float) -> list[dict[str, Any]]:
+        """As the box that was hit tells them, since it is the one that has something to find out. Of those that began
+        before the crash, or `slack_s` after it: a box that comes back has better to do than to list what the others
+        have done meanwhile."""
         try:
-            return oracles.events_since(self._box, NAME, self._at)
+            return oracles.events_between(self._box, NAME, self._oldest, self._at + timedelta(seconds=slack_s))
         except (OSError, RuntimeError, http.client.HTTPException):
             return []
 
