@@ -4,9 +4,14 @@ It imports neither FastAPI nor SQLAlchemy nor genai-prices, holds no state that 
 snapshot that the control process last sent: while that process is away, traffic goes on until `stop.freshness`.
 """
 
+import gc
+
+if __name__ == "__main__":
+    # What is imported stays: before `main` the collector would look through it again and again, and find nothing.
+    gc.disable()
+
 import argparse
 import asyncio
-import gc
 import importlib
 import itertools
 import logging
@@ -477,6 +482,7 @@ def main() -> int:
     # ever again at what the imports left.
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)
+    gc.enable()
 
     async def run() -> int:
         return await Worker(arguments.data, arguments.number, arguments.listen).run(arguments.parent_fd)

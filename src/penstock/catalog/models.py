@@ -5,7 +5,7 @@ Prices are not here (see `prices`); the file says for each fact which page it co
 
 import re
 import tomllib
-from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -51,7 +51,9 @@ class ModelFacts:
 
 def load() -> ModelFacts:
     """The facts that ship with the package."""
-    document: dict[str, Any] = tomllib.loads(files("penstock.catalog").joinpath("data/models.toml").read_text("utf-8"))
+    document: dict[str, Any] = tomllib.loads(
+        Path(__file__).with_name("data").joinpath("models.toml").read_text("utf-8")
+    )
     return ModelFacts(
         {
             table: {

@@ -1,7 +1,7 @@
 """The vendors and servers that speak OpenAI's dialect, as data: `vendors.toml` beside this file has an entry each."""
 
 import tomllib
-from importlib.resources import files
+from pathlib import Path
 from typing import Literal
 
 import msgspec
@@ -41,7 +41,7 @@ def load(text: str) -> dict[str, CompatibleVendor]:
     return {kind: msgspec.convert(entry, CompatibleVendor) for kind, entry in tomllib.loads(text).items()}
 
 
-COMPATIBLE: dict[str, CompatibleVendor] = load(files("penstock.domain").joinpath("vendors.toml").read_text("utf-8"))
+COMPATIBLE: dict[str, CompatibleVendor] = load(Path(__file__).with_name("vendors.toml").read_text("utf-8"))
 """By the kind that a provider of theirs has."""
 
 
