@@ -1,15 +1,18 @@
 """Of all tests: the two databases that the store can be in, and no hurry."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import psycopg
 import pytest
 from hypothesis import HealthCheck, settings
+from sqlalchemy import Engine
 from sqlalchemy.engine import URL
+from sqlalchemy.ext.asyncio import AsyncEngine
 
-from penstock.store.engine import committer_engine, database_url
+from penstock.store.engine import committer_engine, control_engine, database_url
 from penstock.store.migrate import newest_revision, upgrade_to
 from penstock.store.tables.schema import metadata
 from penstock.testing.postgres import CannotRun, Postgres
@@ -70,14 +73,20 @@ def migrate(url: URL) -> None:
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def whole_store_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[URL]:
+def whole_store_url(request: pytest.FixtureRequest) -> Iterator[URL]:
     """The URL of a database at the newest revision, without a row; a test that uses it runs once on each kind."""
-    if request.param == "sqlite":
-        url = database_url("sqlite", tmp_path)
-        shutil.copyfile(request.getfixturevalue("whole_sqlite"), str(url.database))
-        yield url
-        return
-    yield request.getfixturevalue("emptied_postgres")
+    yield request.getfixturevalue("emptied_sqlite" if request.param == "sqlite" else "emptied_postgres")
+
+
+@pytest.fixture
+def emptied_sqlite(whole_sqlite: Path) -> URL:
+    """That of this test process: always at the same place, so that engines can be kept, see `whole_store`."""
+    place = whole_sqlite.with_name("emptied")
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir()
+    url = database_url("sqlite", place)
+    shutil.copyfile(whole_sqlite, str(url.database))
+    return url
 
 
 @pytest.fixture
@@ -86,6 +95,36 @@ def emptied_postgres(whole_postgres: tuple[URL, psycopg.Connection]) -> Iterator
     url, connection = whole_postgres
     yield url
     connection.execute(EMPTYING)
+
+
+@pytest.fixture(scope="session")
+def kept_control_engine() -> Callable[[URL], AsyncEngine]:
+    """A test process keeps one engine of each kind, with the statements that it has compiled: they cost more than most
+    tests. Connections are those of one test."""
+    return cache(control_engine)
+
+
+@pytest.fixture(scope="session")
+def kept_committer_engine() -> Callable[[URL], Engine]:
+    return cache(committer_engine)
+
+
+@pytest.fixture
+async def whole_store(
+    whole_store_url: URL, kept_control_engine: Callable[[URL], AsyncEngine]
+) -> AsyncIterator[AsyncEngine]:
+    """What the control process has of `whole_store_url`."""
+    engine = kept_control_engine(whole_store_url)
+    yield engine
+    await engine.dispose()
+
+
+@pytest.fixture
+def whole_ledger(whole_store_url: URL, kept_committer_engine: Callable[[URL], Engine]) -> Iterator[Engine]:
+    """What a committer has of it."""
+    engine = kept_committer_engine(whole_store_url)
+    yield engine
+    engine.dispose()
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -1,18 +1,15 @@
 """Which Idempotency-Keys are in use, on both databases."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 from sqlalchemy import insert
-from sqlalchemy.engine import URL
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from penstock.admission import key_uses
 from penstock.domain.idempotency import KeyUse
 from penstock.store import chunks
-from penstock.store.engine import control_engine
 from penstock.store.tables.ledger import entries, journals
 
 NOW = 1_790_000_000_000_000_000
@@ -21,10 +18,8 @@ FIRST, AGAIN = KeyUse("key_1", "n", "body", "req_1"), KeyUse("key_1", "n", "body
 
 
 @pytest.fixture
-async def engine(whole_store_url: URL) -> AsyncIterator[AsyncEngine]:
-    engine = control_engine(whole_store_url)
-    yield engine
-    await engine.dispose()
+def engine(whole_store: AsyncEngine) -> AsyncEngine:
+    return whole_store
 
 
 async def _take(engine: AsyncEngine, use: KeyUse, now_ns: int = NOW, epoch: int = 1) -> KeyUse:

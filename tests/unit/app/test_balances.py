@@ -5,13 +5,11 @@ from typing import Any
 
 import pytest
 from sqlalchemy import insert
-from sqlalchemy.engine import URL
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from penstock.app.control import balances as subject
 from penstock.app.control.balances import Amounts
 from penstock.domain.policy import Limit
-from penstock.store.engine import control_engine
 from penstock.store.tables.ledger import balances, leases, shares
 
 NOW_S = 1_795_200_000 + 20
@@ -30,11 +28,9 @@ LIMITS = {
 
 
 @pytest.fixture
-async def conn(whole_store_url: URL) -> AsyncIterator[AsyncConnection]:
-    engine = control_engine(whole_store_url)
-    async with engine.begin() as conn:
+async def conn(whole_store: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+    async with whole_store.begin() as conn:
         yield conn
-    await engine.dispose()
 
 
 async def lease(conn: AsyncConnection, limit: str, per: str, amounts: tuple[int, int], **fields: Any) -> None:

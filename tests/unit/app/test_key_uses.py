@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator
 
 import pytest
 from sqlalchemy import text
-from sqlalchemy.engine import URL
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from penstock.app import key_uses as worker
@@ -13,7 +12,6 @@ from penstock.app.control import key_uses as control
 from penstock.domain.idempotency import KeyUse
 from penstock.errors import StoreDown, StoreUnavailable
 from penstock.store.claim import Claim
-from penstock.store.engine import control_engine
 
 
 class Presence(Claim):
@@ -48,15 +46,13 @@ class Link:
 
 
 @pytest.fixture
-async def link(whole_store_url: URL, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Link]:
+async def link(whole_store: AsyncEngine, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Link]:
     monkeypatch.setattr(worker, "AGAIN_S", 0.01)
-    engine = control_engine(whole_store_url)
-    link = Link(engine)
+    link = Link(whole_store)
     keeping = asyncio.ensure_future(link.worker.keep_releasing())
     yield link
     keeping.cancel()
     await asyncio.gather(keeping, return_exceptions=True)
-    await engine.dispose()
 
 
 def _use(number: int, name: str = "n") -> KeyUse:

@@ -1,11 +1,10 @@
 """A control plane over a real database, without workers: what is published is collected."""
 
-from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from sqlalchemy.engine import URL
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from penstock.control import models, projects, providers, teams, users
 from penstock.control.door import Door
@@ -13,7 +12,6 @@ from penstock.control.publisher import Publisher, Sources
 from penstock.domain.money import NANO, PriceOverride, Rate, RateCard
 from penstock.domain.snapshot import Change, Credential, Deployment, Provider, Secret
 from penstock.identity.secret import pepper
-from penstock.store.engine import control_engine
 
 LAB_URL = "http://127.0.0.1:9001/v1"
 PEPPER = pepper("a root secret for tests")
@@ -65,8 +63,7 @@ class Plane:
 
 
 @pytest.fixture
-async def plane(whole_store_url: URL) -> AsyncIterator[Plane]:
-    engine = control_engine(whole_store_url)
+async def plane(whole_store: AsyncEngine) -> Plane:
     clock = Clock()
 
     def resolve(provider: Provider, model: str, price: PriceOverride | None, max_output: int | None) -> Deployment:
@@ -76,8 +73,7 @@ async def plane(whole_store_url: URL) -> AsyncIterator[Plane]:
         return whole.credentials(name, base_url)
 
     publisher = Publisher(Sources(resolve, credentials), clock)
-    whole = Plane(Door(engine, publisher, clock), clock)
+    whole = Plane(Door(whole_store, publisher, clock), clock)
     publisher.subscribe(whole.changes.append)
     await whole.door.load()
-    yield whole
-    await engine.dispose()
+    return whole

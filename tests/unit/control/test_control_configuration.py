@@ -1,12 +1,11 @@
 """The declared configuration of a running gateway: planned, changed, rolled back, and never with another's secrets."""
 
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import select, text
-from sqlalchemy.engine import URL
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from penstock.config.loading import load
 from penstock.control import declared, keys, limits, models
@@ -18,7 +17,6 @@ from penstock.control.publisher import Publisher, Sources
 from penstock.domain.snapshot import Change, Deployment, Snapshot
 from penstock.errors import Conflict, InvalidFile, NotFoundNoun
 from penstock.identity import virtual_keys
-from penstock.store.engine import control_engine
 from penstock.store.migrate import upgrade
 from penstock.store.tables.control import audit, config_versions
 
@@ -41,14 +39,14 @@ limits: [{name: monthly, match: {team: growth}, unit: usd, amount: 100, per: mon
 class Box:
     """A box that serves from a file, and an administrator who may bring another."""
 
-    def __init__(self, url: URL, directory: Path) -> None:
+    def __init__(self, engine: AsyncEngine, directory: Path) -> None:
         self.path = directory / "penstock.yaml"
         self.credential, self.secret = directory / "credential", directory / "secret"
         self.credential.write_text("sk-first")
         self.secret.write_text(FIRST_SECRET)
         self.write(FILE)
         config = load(self.path, require_secrets=True)
-        self.engine = control_engine(url)
+        self.engine = engine
         self.credentials = DeclaredCredentials(config.providers)
         self.config = config
         self.door = Door(self.engine, Publisher(Sources(lambda *_: Deployment("", ""), self.credentials)))
@@ -89,11 +87,10 @@ class Box:
 
 
 @pytest.fixture
-async def box(whole_store_url: URL, tmp_path: Path) -> AsyncIterator[Box]:
-    box = Box(whole_store_url, tmp_path)
+async def box(whole_store: AsyncEngine, tmp_path: Path) -> Box:
+    box = Box(whole_store, tmp_path)
     await box.serve()
-    yield box
-    await box.engine.dispose()
+    return box
 
 
 def steps_of(outcome: Outcome) -> list[tuple[str, str, str]]:

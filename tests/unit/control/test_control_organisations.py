@@ -1,5 +1,6 @@
 """Roles for one of several organisations, and rights that are taken away while somebody is under way."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -257,10 +258,22 @@ async def test_what_is_taken_away_while_a_request_is_under_way_does_not_let_it_t
         await make("without-token")
 
 
-async def test_rights_that_nobody_touched_are_not_looked_up_again(tenants: Any) -> None:
+@pytest.fixture
+def asked(tenants: Any) -> Iterator[list[str]]:
+    """The statements that the database is sent."""
+    engine, statements = tenants.door.engine.sync_engine, []
+
+    def note(*about: Any) -> None:
+        statements.append(about[2])
+
+    event.listen(engine, "before_cursor_execute", note)
+    yield statements
+    event.remove(engine, "before_cursor_execute", note)
+
+
+async def test_rights_that_nobody_touched_are_not_looked_up_again(tenants: Any, asked: list[str]) -> None:
     asker = (await bound(tenants, "developer", {"project": "roadrunner-web"})).asking_for("key.write")
-    asked: list[str] = []
-    event.listen(tenants.door.engine.sync_engine, "before_cursor_execute", lambda *about: asked.append(about[2]))
+    asked.clear()
     await tenants.door.change(asker, keys.revoke, "roadrunner-key")
     assert not [statement for statement in asked if "bindings" in statement]
 
@@ -272,7 +285,9 @@ class Seconds:
         return self.now
 
 
-async def test_many_strangers_cost_one_look_up_a_second_and_nobody_with_a_token_is_one(tenants: Any) -> None:
+async def test_many_strangers_cost_one_look_up_a_second_and_nobody_with_a_token_is_one(
+    tenants: Any, asked: list[str]
+) -> None:
     clock, pepper = Seconds(), tenants.pepper
     strangers = Strangers(tenants.door, clock)
     await bound(tenants, "viewer", ACME)
@@ -280,8 +295,7 @@ async def test_many_strangers_cost_one_look_up_a_second_and_nobody_with_a_token_
     for _ in range(FREE):
         assert not await strangers.has("stranger")
         strangers.failed()
-    asked: list[str] = []
-    event.listen(tenants.door.engine.sync_engine, "before_cursor_execute", lambda *about: asked.append(about[2]))
+    asked.clear()
     for number in range(50):
         assert await strangers.has(f"stranger-{number}")
         assert not await strangers.has(known)

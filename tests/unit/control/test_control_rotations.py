@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import text
-from sqlalchemy.engine import URL
+from sqlalchemy.ext.asyncio import AsyncEngine
 from tests.unit.control.vaults import Box
 
 from penstock.config.settings import RotationSettings
@@ -23,9 +23,9 @@ def by_command(code: str) -> RotationSettings:
 
 
 @pytest.fixture
-async def box(whole_store_url: URL) -> AsyncIterator[Box]:
+async def box(whole_store: AsyncEngine) -> AsyncIterator[Box]:
     """With an entry that is in use and old enough."""
-    box = await Box(whole_store_url).start()
+    box = await Box(whole_store).start()
     await box.use()
     await age(box)
     yield box

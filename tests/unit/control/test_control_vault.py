@@ -1,12 +1,11 @@
 """The vault: values go in and never out, serve where they are meant to, and every opening is on record."""
 
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import select, text
-from sqlalchemy.engine import URL
+from sqlalchemy.ext.asyncio import AsyncEngine
 from tests.unit.control.vaults import KEY, LAB, NEW, URL_OF_LAB, USING, Box, Down
 
 from penstock.control import audit, installation, providers, teams, vault_entries
@@ -23,17 +22,13 @@ from penstock.vault.wrappers import RootWrapper
 
 
 @pytest.fixture
-async def box(whole_store_url: URL) -> AsyncIterator[Box]:
-    box = await Box(whole_store_url).start()
-    yield box
-    await box.engine.dispose()
+async def box(whole_store: AsyncEngine) -> Box:
+    return await Box(whole_store).start()
 
 
 @pytest.fixture
-async def other(whole_store_url: URL, box: Box) -> AsyncIterator[Box]:
-    other = await Box(whole_store_url, "other").start()
-    yield other
-    await other.engine.dispose()
+async def other(whole_store: AsyncEngine, box: Box) -> Box:
+    return await Box(whole_store, "other").start()
 
 
 async def test_a_credential_is_sealed_and_its_value_is_in_no_answer_and_no_row(box: Box) -> None:
@@ -113,11 +108,10 @@ async def test_a_row_that_was_changed_behind_the_gateways_back_sends_no_credenti
     assert box.sent() == []
     async with box.engine.begin() as conn:
         await conn.execute(text("UPDATE credentials SET address = 'http://203.0.113.9:80'"))
-    fresh = await Box(box.engine.url).start()
+    fresh = await Box(box.engine).start()
     assert fresh.sent() == []
     assert "does not open" in fresh.vault.faults["lab-key"]
     assert fresh.door.publisher.snapshot.providers["lab"].needs_credential
-    await fresh.engine.dispose()
 
 
 async def test_a_rotated_credential_serves_at_once_and_what_it_replaced_is_gone(box: Box) -> None:
@@ -196,7 +190,7 @@ async def test_each_tenant_has_a_data_key_of_its_own(box: Box) -> None:
 
 async def test_a_start_opens_everything_and_says_so_in_the_audit_log(box: Box) -> None:
     await box.use()
-    again = await Box(box.engine.url, "again").start()
+    again = await Box(box.engine, "again").start()
     assert again.sent() == ["sk-canary-1"]
     assert (await again.records())[-1] == ("open", "lab-key", "vault")
     async with again.door.read() as conn:
@@ -204,12 +198,11 @@ async def test_a_start_opens_everything_and_says_so_in_the_audit_log(box: Box) -
     assert newest["after"] == {"version": 1, "node": "again"}
     await again.vault.open_new()
     assert [action for action, *_ in await again.records()].count("open") == 1
-    await again.engine.dispose()
 
 
 async def test_without_an_audit_record_nothing_is_opened(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
     await box.use()
-    again = Box(box.engine.url, "again")
+    again = Box(box.engine, "again")
     await again.door.load()
 
     async def fail(*_: Any) -> None:
@@ -220,7 +213,6 @@ async def test_without_an_audit_record_nothing_is_opened(box: Box, monkeypatch: 
         await again.vault.open_new()
     await again.door.refresh()
     assert again.sent() == []
-    await again.engine.dispose()
 
 
 async def test_another_box_sends_the_value_before_until_it_has_opened_the_new_one(box: Box, other: Box) -> None:
@@ -251,7 +243,7 @@ async def test_while_the_keeper_of_the_wrapping_key_is_away_nothing_is_made_and_
     box.wrapper.is_down = True
     await box.vault.rotate("ana", "lab-key", {"value": "sk-canary-2"})
     assert box.sent() == ["sk-canary-2"]
-    again = Box(box.engine.url, "again")
+    again = Box(box.engine, "again")
     again.wrapper.is_down = True
     await again.start()
     assert again.sent() == []
@@ -261,28 +253,25 @@ async def test_while_the_keeper_of_the_wrapping_key_is_away_nothing_is_made_and_
     await again.vault.open_new()
     assert again.sent() == ["sk-canary-2"]
     assert again.vault.faults == {}
-    await again.engine.dispose()
 
 
 async def test_a_data_key_of_a_wrapper_that_is_no_longer_configured_says_what_to_keep(box: Box) -> None:
     await box.use()
     async with box.engine.begin() as conn:
         await conn.execute(text("UPDATE data_keys SET wrapper = 'kms', wrapping_key = 'alias/penstock'"))
-    again = await Box(box.engine.url).start()
+    again = await Box(box.engine).start()
     assert "keep the settings vault.kms" in again.vault.faults["lab-key"]
-    await again.engine.dispose()
 
 
 async def test_a_backup_of_the_rows_is_enough_with_the_root_secret_and_useless_without(
     box: Box, tmp_path: Path
 ) -> None:
     await box.use()
-    stranger = Box(box.engine.url)
+    stranger = Box(box.engine)
     stranger.vault = Vault(stranger.door, Values(), {"root": RootWrapper(b"x" * 32, "other")}, "root")
     await stranger.start()
     assert stranger.sent() == []
     assert "another root secret" in stranger.vault.faults["lab-key"]
-    await stranger.engine.dispose()
 
 
 # -- wrapping again ----------------------------------------------------------------------------------------------------
@@ -305,13 +294,12 @@ async def test_data_keys_move_to_another_wrapper_and_values_stay_as_they_are(box
     (key,) = (await moving.shown())["data_keys"]
     assert (key["scope"], key["wrapper"], key["wrapping_key"]) == ("organisation:default", "kms", "alias/penstock")
     assert "wrapped" not in key
-    alone = Box(box.engine.url)
+    alone = Box(box.engine)
     values = Values()
     alone.door = Door(alone.engine, Publisher(Sources(lambda *_: Deployment("", ""), lambda *_: (), values)))
     alone.vault = Vault(alone.door, values, {"root": RootWrapper(b"x" * 32, "x"), "kms": other}, "kms")
     await alone.start()
     assert alone.sent() == ["sk-canary-1"]
-    await alone.engine.dispose()
 
 
 async def test_a_rewrap_that_fails_changes_nothing(box: Box) -> None:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from sqlalchemy import func, select, text
-from sqlalchemy.engine import URL
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from penstock.control import audit, providers
 from penstock.control.door import Door
@@ -12,7 +12,6 @@ from penstock.control.publisher import Publisher, Sources
 from penstock.control.vault import Values, Vault
 from penstock.domain.snapshot import Deployment
 from penstock.errors import VaultUnavailable
-from penstock.store.engine import control_engine
 from penstock.store.migrate import upgrade
 from penstock.vault.wrappers import RootWrapper
 
@@ -44,8 +43,8 @@ class Down(RootWrapper):
 
 
 class Box:
-    def __init__(self, url: URL, node: str = "box") -> None:
-        self.engine = control_engine(url)
+    def __init__(self, engine: AsyncEngine, node: str = "box") -> None:
+        self.engine = engine
         self.wrapper = Down(KEY, "fingerprint")
         values = Values()
         self.door = Door(self.engine, Publisher(Sources(lambda *_: Deployment("", ""), lambda *_: (), values)))

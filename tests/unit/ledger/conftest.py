@@ -1,15 +1,13 @@
 """A worker's ledger on a real journal, a committer on a real database, and events to tell them apart by."""
 
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
 import pytest
 from sqlalchemy import Connection, Engine
-from sqlalchemy.engine import URL
 
 from penstock.domain.events import AttemptRecord, UsageEvent
 from penstock.ledger.committer import Committer
-from penstock.store.engine import committer_engine
 
 NOW_NS = 1_795_200_000 * 1_000_000_000
 
@@ -43,10 +41,8 @@ def event() -> Callable[..., UsageEvent]:
 
 
 @pytest.fixture
-def engine(whole_store_url: URL) -> Iterator[Engine]:
-    engine = committer_engine(whole_store_url)
-    yield engine
-    engine.dispose()
+def engine(whole_ledger: Engine) -> Engine:
+    return whole_ledger
 
 
 @pytest.fixture

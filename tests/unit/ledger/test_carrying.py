@@ -1,12 +1,11 @@
 """Old entries become sums, and the ledger agrees with itself before and after."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import Engine, text
-from sqlalchemy.engine import URL
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from penstock.domain.events import UsageEvent
@@ -18,7 +17,6 @@ from penstock.ledger.committer import Committer
 from penstock.ledger.journal import Journal
 from penstock.ledger.ledger import Admission, Ask, Ledger
 from penstock.ledger.verify import verify
-from penstock.store.engine import control_engine
 from penstock.testing.at_once import at_once
 
 MONEY = Limit("usd", "growth", "usd", 1_000)
@@ -29,10 +27,8 @@ DAYS = 400
 
 
 @pytest.fixture
-async def control(whole_store_url: URL) -> AsyncIterator[AsyncEngine]:
-    engine = control_engine(whole_store_url)
-    yield engine
-    await engine.dispose()
+def control(whole_store: AsyncEngine) -> AsyncEngine:
+    return whole_store
 
 
 class Calls:

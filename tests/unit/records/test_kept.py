@@ -1,10 +1,8 @@
 """What providers keep: whose it is, on both databases, and for how long that is known."""
 
 import time
-from collections.abc import AsyncIterator
 
 import pytest
-from sqlalchemy.engine import URL
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from penstock.app.control import kept as control
@@ -17,16 +15,13 @@ from penstock.domain.snapshot import Deployment
 from penstock.domain.tenancy import Principal
 from penstock.errors import StoreDown
 from penstock.records import kept, retention
-from penstock.store.engine import control_engine
 
 NOW = 1_795_200_000 * 1_000_000_000
 
 
 @pytest.fixture
-async def engine(whole_store_url: URL) -> AsyncIterator[AsyncEngine]:
-    engine = control_engine(whole_store_url)
-    yield engine
-    await engine.dispose()
+def engine(whole_store: AsyncEngine) -> AsyncEngine:
+    return whole_store
 
 
 def _event(owner: str, *ids: str, provider: str = "open", at: int = NOW) -> UsageEvent:

@@ -1,14 +1,13 @@
 """Usage events in the store, roll-ups, usage by any dimension, receipts, retention."""
 
 import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
 import msgspec
 import pytest
 from sqlalchemy import Engine
-from sqlalchemy.engine import URL
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from penstock.domain.access import Reach
@@ -21,7 +20,6 @@ from penstock.records.receipts import own_receipt, public, receipt, rfc3339
 from penstock.records.recent import recent
 from penstock.records.retention import prune
 from penstock.records.usage import usage
-from penstock.store.engine import committer_engine, control_engine
 from penstock.store.tables.control import keys
 from penstock.store.tables.records import rollups
 
@@ -45,12 +43,8 @@ class Store:
 
 
 @pytest.fixture
-async def store(whole_store_url: URL) -> AsyncIterator[Store]:
-    control = control_engine(whole_store_url)
-    committer = committer_engine(whole_store_url)
-    yield Store(committer, control)
-    committer.dispose()
-    await control.dispose()
+def store(whole_ledger: Engine, whole_store: AsyncEngine) -> Store:
+    return Store(whole_ledger, whole_store)
 
 
 def event(n: int, **fields: Any) -> UsageEvent:
