@@ -1,5 +1,6 @@
 """Of all tests: the two databases that the store can be in, and no hurry."""
 
+import gc
 import shutil
 from collections.abc import AsyncIterator, Callable, Iterator
 from functools import cache
@@ -20,6 +21,18 @@ from penstock.testing.postgres import CannotRun, Postgres
 # A law says nothing of time, and a machine that is busy must not break it.
 settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("unhurried")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection() -> None:
+    """What is imported stays to the end: to look through it for garbage, again and again, is a tenth of collecting."""
+    gc.disable()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")

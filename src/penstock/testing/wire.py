@@ -21,6 +21,8 @@ import uvloop
 from penstock.domain.http import Headers, header
 
 WAIT_STEP_S = 0.005
+LONGEST_WAIT_STEP_S = 0.1
+"""`eventually` looks less often the longer it has waited: to look costs those who are waited for as well."""
 
 
 class Received:
@@ -274,11 +276,12 @@ def reset(transport: asyncio.WriteTransport) -> None:
 
 def eventually(holds: Callable[[], Any], within_s: float = 5.0, what: str = "") -> Any:
     """The first truthy value of `holds()`; `TimeoutError` when there is none within `within_s`."""
-    deadline = time.monotonic() + within_s
+    began = time.monotonic()
     while True:
         value = holds()
         if value:
             return value
-        if time.monotonic() > deadline:
+        waited_s = time.monotonic() - began
+        if waited_s > within_s:
             raise TimeoutError(f"not within {within_s} s: {what or holds}")
-        time.sleep(WAIT_STEP_S)
+        time.sleep(min(max(WAIT_STEP_S, waited_s / 16), LONGEST_WAIT_STEP_S))
