@@ -6,6 +6,7 @@ empty list. Texts are marks, by which they are found again.
 """
 
 import json
+import random
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -118,6 +119,20 @@ def _kind(schema: Schema) -> str | None:
     if isinstance(kind, list):
         kind = next((one for one in kind if one != "null"), None)
     return "object" if kind is None and "properties" in schema else kind
+
+
+ODD = (7, 1.5, True, None, "", "odd", [], {}, [7], [[]], {"a": 1}, "\ud800")
+
+
+def altered(value: Any, dice: random.Random) -> Any:
+    """The value with something odd in one place, or instead of it."""
+    if not isinstance(value, dict | list) or not value or dice.random() < 0.1:
+        return dice.choice(ODD)
+    if isinstance(value, list):
+        at = dice.randrange(len(value))
+        return [*value[:at], altered(value[at], dice), *value[at + 1 :]]
+    name = dice.choice(list(value))
+    return {**value, name: altered(value[name], dice)}
 
 
 def marks_of(value: Any, place: str = "") -> Iterator[tuple[str, str]]:

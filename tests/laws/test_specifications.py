@@ -2,12 +2,14 @@
 nothing of a request is lost in silence."""
 
 import json
+import random
 import re
+from contextlib import suppress
 from typing import Any
 
 import pytest
 from tests.conformance.stage import MATERIAL
-from tests.laws.specifications import Walk, marks_of, schemas
+from tests.laws.specifications import Walk, altered, marks_of, schemas
 
 from penstock.dialects.base import NO_ADDRESS, Address
 from penstock.dialects.codec import Heading, TargetFacts
@@ -58,6 +60,24 @@ def _told(surface: str, answer: Answer) -> None:
         collect([*decoder.feed(b"".join(map(encoder.encode, events_of(answer)))), *decoder.close()])
     except GatewayError:
         return
+
+
+@needs_specs
+@pytest.mark.parametrize(("surface", "file", "schema", "step"), ANSWERS, ids=lambda value: str(value))
+def test_an_answer_with_something_odd_in_it_is_told_or_its_vendors_fault(
+    surface: str, file: str, schema: str, step: int
+) -> None:
+    dice = random.Random(step)
+    for number, (_, value) in enumerate(Walk(schemas(file)).values(schema)):
+        if number % (2 * step):
+            continue
+        body = json.dumps(altered(_answer(surface, value), dice)).encode()
+        with suppress(GatewayError):
+            DIALECTS[surface].read(body)
+        with suppress(GatewayError):
+            answer = CODECS[surface].decode_answer(body)
+            for caller in CONVERSATIONS:
+                _told(caller, answer)
 
 
 @needs_specs
@@ -114,6 +134,18 @@ def _lost(surface: str, body: dict[str, Any], target: str) -> list[str]:
     if passage.dropped:
         return []
     return [place for place, mark in marks_of(body) if mark not in sent and not SAYS_NOTHING.search(place)]
+
+
+@needs_specs
+@pytest.mark.parametrize(("surface", "file", "schema", "step"), REQUESTS, ids=lambda value: str(value))
+def test_a_request_with_something_odd_in_it_is_told_or_refused(surface: str, file: str, schema: str, step: int) -> None:
+    dice = random.Random(step)
+    for number, (_, value) in enumerate(Walk(schemas(file)).values(schema)):
+        if number % (2 * step) == 0:
+            body = altered(_whole(surface, value), dice)
+            for target in CONVERSATIONS:
+                if target != surface and isinstance(body, dict):
+                    _lost(surface, body, target)  # raises nothing
 
 
 @needs_specs

@@ -75,10 +75,13 @@ class Members:
     def text(self, name: str) -> str:
         return "" if name not in self._members else self.take(name, str) or ""
 
+    def word(self, name: str) -> str:
+        """A text that no answer hangs on; empty for anything else."""
+        return _text_in(self._members.pop(name, NULL))
+
     def peek(self, name: str) -> str:
         """The text there, which is not taken; empty for anything else."""
-        raw = self._members.get(name)
-        return _string(raw) if raw is not None and is_string(raw) else ""
+        return _text_in(self._members.get(name, NULL))
 
     def json_text(self, name: str) -> str:
         """A string; anything else as its JSON text."""
@@ -154,6 +157,10 @@ def as_raw(value: Any) -> Raw:
 def is_set(raw: Raw | None) -> bool:
     """Whether a `Raw` of the domain holds something."""
     return raw is not None and raw != NULL
+
+
+def _text_in(raw: Raw) -> str:
+    return _string(raw) if is_string(raw) else ""
 
 
 def is_string(raw: Raw) -> bool:

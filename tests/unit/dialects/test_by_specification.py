@@ -1,6 +1,7 @@
 """What the vendors' specifications allow and their samples seldom show."""
 
 import json
+from typing import Any
 
 import botocore.session
 import pytest
@@ -9,8 +10,9 @@ from penstock.dialects.bedrock.blocks import MIMES
 from penstock.dialects.codec import Heading
 from penstock.dialects.gemini import GeminiCodec
 from penstock.dialects.openai_responses import Responses
-from penstock.dialects.registry import CODECS, CONVERSATIONS
+from penstock.dialects.registry import CODECS, CONVERSATIONS, DIALECTS
 from penstock.domain.chat import Message, Request, Text
+from penstock.domain.usage import Usage
 from penstock.errors import UnsupportedByTarget
 
 HEADING = Heading("model-1", True, Request("", "model-1", (Message("user", (Text("Hi."),)),)), 1_700_000_000, "id-1")
@@ -46,3 +48,51 @@ def test_cohere_may_leave_out_the_text_of_a_log_probability() -> None:
     told = {"id": "a", "message": message, "finish_reason": "COMPLETE", "logprobs": [{"text": None, "token_ids": [5]}]}
     (choice,) = CODECS["cohere.chat"].decode_answer(json.dumps(told).encode()).choices
     assert choice.parts == (Text("Hi"),)
+
+
+# -- what no specification allows -------------------------------------------------------------------------------------
+
+ODD = [7, True, "x", [], [[]], {"a": 1}]
+ANSWERED = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "Hi"}}
+SAID = {"type": "output_text", "text": "Hi", "annotations": []}
+
+
+def told_by(surface: str, answer: dict[str, Any]) -> list[str]:
+    """The answer of a target at this surface, as callers of every dialect get it."""
+    found = CODECS[surface].decode_answer(json.dumps(answer).encode())
+    assert DIALECTS[surface].read(json.dumps(answer).encode()).error is None
+    return [CODECS[caller].encode_answer(found, HEADING).decode() for caller in CONVERSATIONS]
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_log_probabilities_of_another_form_cost_nobody_the_answer(odd: Any) -> None:
+    sound = {"token": "Hi", "logprob": -0.5, "bytes": None, "top_logprobs": []}
+    listed = [odd, {"token": odd}, {"token": "Hi", "top_logprobs": [odd]}, sound]
+    chat = {"id": "a", "choices": [{**ANSWERED, "logprobs": {"content": listed, "refusal": None}}]}
+    message = {"type": "message", "role": "assistant", "content": [{**SAID, "logprobs": listed}]}
+    for surface, answer in (("chat.completions", chat), ("responses", {"id": "a", "output": [message]})):
+        told = told_by(surface, answer)
+        assert all("Hi" in one for one in told)
+        assert "-0.5" in told[0]
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_members_that_no_answer_hangs_on_cost_nobody_the_answer(odd: Any) -> None:
+    counted = {"input_tokens": 9, "output_tokens": 2}
+    message = {"id": "m", "type": "message", "role": "assistant", "stop_reason": "end_turn"}
+    message |= {"content": [{"type": "text", "text": "Hi"}], "usage": {**counted, "iterations": [{"type": odd}]}}
+    said = {"role": "assistant", "content": [{"type": "text", "text": "Hi"}]}
+    cohere = {"id": "c", "finish_reason": "COMPLETE", "message": said}
+    cohere |= {"usage": {"billed_units": counted, "tokens": odd}}
+    cited = {"content": [{"text": "Hi"}], "citations": [{"title": "T", "sourceContent": odd}]}
+    converse = {"output": {"message": {"role": "assistant", "content": [{"citationsContent": cited}]}}}
+    for surface, answer in (
+        ("chat.completions", {"id": "a", "choices": [ANSWERED], "service_tier": odd}),
+        ("messages", message),
+        ("cohere.chat", cohere),
+        ("converse", {**converse, "stopReason": "end_turn"}),
+    ):
+        assert all("Hi" in one for one in told_by(surface, answer)), surface
+    for surface, answer in (("messages", message), ("cohere.chat", cohere)):
+        reading = DIALECTS[surface].read(json.dumps(answer).encode())
+        assert (reading.usage, reading.hostile) == (Usage(9, 2), False)

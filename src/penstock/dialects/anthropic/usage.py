@@ -37,7 +37,7 @@ def normalise(reported: dict[str, Any]) -> Usage | None:
     if usage is None or not isinstance(iterations, list):
         return usage
     for iteration in iterations:
-        if isinstance(iteration, dict) and iteration.get("type") in _ADDED:
+        if isinstance(iteration, dict) and str(iteration.get("type")) in _ADDED:
             more = _count(iteration)
             if more is None:
                 return None

@@ -187,5 +187,6 @@ def decode_citation(raw: Raw) -> Citation:
     web = location.get("web") if isinstance(location, dict) else None
     url = web.get("url") if isinstance(web, dict) else cited.get("source")
     quoted = cited.get("sourceContent")
-    quotes = [str(part.get("text") or "") for part in quoted or () if isinstance(part, dict)]
+    listed = quoted if isinstance(quoted, list) else ()
+    quotes = [str(part.get("text") or "") for part in listed if isinstance(part, dict)]
     return Citation(str(url or ""), str(cited.get("title") or ""), "".join(quotes), origin=NAME, raw=raw)

@@ -408,11 +408,11 @@ def _grown(part: Part, text: str) -> dict[str, Any]:
     return {"text": text}
 
 
-def _in_two(kind: str, told: dict[str, Any]) -> tuple[dict[str, Any], Any]:
+def _in_two(kind: str, told: Any) -> tuple[dict[str, Any], Any]:
     """A whole block as what starts it and what a delta brings. Empty where a stream has no such block."""
-    told = dict(told)
+    told = dict(told) if isinstance(told, dict) else {}
     if kind == "image":
-        return {"format": told["format"]}, {"source": told.get("source")}
+        return {"format": told.get("format")}, {"source": told.get("source")}
     if kind == "toolUse":
         given = told.pop("input", {})
         return told, {"input": msgspec.json.encode(given).decode()}

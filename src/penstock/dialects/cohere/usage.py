@@ -6,6 +6,7 @@ fewer than the tokens that went through the model.
 
 from typing import Any
 
+import msgspec
 from msgspec import Struct
 
 from penstock.dialects.base import as_whole, believed
@@ -20,14 +21,25 @@ class Units(Struct):
 
 
 class Reported(Struct):
-    billed_units: Units | None = None
-    tokens: Units | None = None
+    """Each `Units`, where it is an object."""
+
+    billed_units: Any = None
+    tokens: Any = None
+
+
+def reported_of(told: Any) -> Reported | None:
+    """A report as it came; one that is no object tells nothing."""
+    return None if told is None else msgspec.convert(told if isinstance(told, dict) else {}, Reported)
+
+
+def units_of(told: Any) -> Units:
+    return msgspec.convert(told if isinstance(told, dict) else {}, Units)
 
 
 def normalise(reported: Reported) -> Usage | None:
     """What is billed, or where that is not told, what went through the model; None when it cannot be true. The counts
     of billed units are whole numbers, which may be written with a fraction of zero."""
-    units, tokens = reported.billed_units or Units(), reported.tokens or Units()
+    units, tokens = units_of(reported.billed_units), units_of(reported.tokens)
     into = tokens.input_tokens if units.input_tokens is None else units.input_tokens
     out = tokens.output_tokens if units.output_tokens is None else units.output_tokens
     counts = [as_whole(count) for count in (into, out, tokens.reasoning_tokens)]
@@ -39,7 +51,7 @@ def normalise(reported: Reported) -> Usage | None:
 
 def tells_half(reported: Reported) -> bool:
     """Whether nothing is told of what came out."""
-    return all(units is None or units.output_tokens is None for units in (reported.billed_units, reported.tokens))
+    return all(units_of(told).output_tokens is None for told in (reported.billed_units, reported.tokens))
 
 
 def report(usage: Usage) -> dict[str, Any]:

@@ -29,7 +29,7 @@ from penstock.dialects.base import (
     read_object,
 )
 from penstock.dialects.cohere.codec import ChatCodec
-from penstock.dialects.cohere.usage import Reported, Units, normalise, tells_half
+from penstock.dialects.cohere.usage import Reported, normalise, reported_of, tells_half, units_of
 from penstock.dialects.passed import Passed
 from penstock.domain.usage import Usage
 from penstock.errors import GatewayError, InvalidRequest
@@ -96,7 +96,7 @@ def rebuild(call: Call, demand: Demand) -> bytes:
 
 class _Reply(Struct):
     finish_reason: Any = None
-    usage: Reported | None = None
+    usage: Any = None
     message: Any = None
     error: Any = None
 
@@ -112,7 +112,8 @@ def read(body: bytes) -> Reading:
     return _reading(reply.usage, reply.finish_reason)
 
 
-def _reading(reported: Reported | None, finish: Any) -> Reading:
+def _reading(told: Any, finish: Any) -> Reading:
+    reported = reported_of(told)
     usage = normalise(reported) if reported is not None else None
     hostile = reported is not None and (usage is None or tells_half(reported))
     return Reading(usage, finish if isinstance(finish, str) else "", hostile=hostile)
@@ -258,8 +259,8 @@ class CohereChat:
 
 
 class _Ranked(Struct):
-    meta: Reported | None = None
-    tokens: Units | None = None
+    meta: Any = None
+    tokens: Any = None
     usage: Any = None
     message: Any = None
 
@@ -299,11 +300,11 @@ class Rerank:
         reply = decode_reply(_ranked_decoder, body)
         if isinstance(reply.message, str):
             return Reading(error=reply.message[:1000])
-        units = reply.meta.billed_units if reply.meta is not None else None
-        searches = as_whole(units.search_units) if units is not None else None
+        meta = reported_of(reply.meta) or Reported()
+        searches = as_whole(units_of(meta.billed_units).search_units)
         tokens = reply.usage.get("total_tokens") if isinstance(reply.usage, dict) else None
         if searches is None and tokens is None:
-            through = reply.tokens or (reply.meta.tokens if reply.meta is not None else None)
+            through = reply.tokens or meta.tokens
             usage = None if through is None else normalise(Reported(tokens=through))
             return Reading(usage, hostile=through is not None and usage is None)
         if not believed(searches, tokens):

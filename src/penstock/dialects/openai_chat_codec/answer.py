@@ -10,6 +10,7 @@ from penstock.dialects.base import encode_object
 from penstock.dialects.codec import Heading
 from penstock.dialects.custom_tools import is_unknown, restored, wrapped
 from penstock.dialects.endings import fault_told, is_fault, refused_in_words, stop_met
+from penstock.dialects.logprobs import of_the_form
 from penstock.dialects.members import Members, as_raw, reply_members
 from penstock.dialects.openai_chat_codec import functions
 from penstock.dialects.openai_chat_codec.parts import (
@@ -143,7 +144,7 @@ def decode_answer(body: bytes) -> Answer:
     id, model, created = members.json_text("id"), members.json_text("model"), members.moment("created")
     read = sorted((_choice(one, number, id, sources) for number, one in enumerate(choices)), key=lambda found: found[0])
     members.drop("object")
-    tier = members.text("service_tier")
+    tier = members.word("service_tier")
     return Answer(NAME, id, model, tuple(choice for _, choice in read), created, usage, tier, members.rest())
 
 
@@ -203,7 +204,7 @@ def logprobs_of(choice: Members) -> tuple[tuple[Raw, ...], tuple[Raw, ...]]:
     content, refusal = logprobs.take("content", list[Raw]), logprobs.take("refusal", list[Raw])
     if content is None and logprobs.has("tokens"):
         content = _in_columns(raw)
-    return tuple(content or ()), tuple(refusal or ())
+    return of_the_form(content or ()), of_the_form(refusal or ())
 
 
 def _parts(message: Members, unnamed: str, sources: list[Citation]) -> tuple[Part, ...]:

@@ -218,7 +218,7 @@ class ChatDecoder:
         self._sources = sources_of(chunk) or self._sources
         if not self._begun and (choices or chunk.peek("id")):  # Azure opens with a chunk that has neither
             self._begin(chunk, out)
-        tier = chunk.text("service_tier")
+        tier = chunk.word("service_tier")
         for position, one in enumerate(choices):
             index = one.take("index", int)
             self._read_choice(one, self._choice(position if index is None else index), out)

@@ -10,6 +10,7 @@ from penstock.dialects.base import encode_object
 from penstock.dialects.codec import Heading, TargetFacts
 from penstock.dialects.custom_tools import restored
 from penstock.dialects.endings import refused_in_words
+from penstock.dialects.logprobs import of_the_form
 from penstock.dialects.members import Members, reply_members
 from penstock.dialects.openai_responses.items import (
     NAME,
@@ -111,7 +112,7 @@ def decode_answer(body: bytes) -> Answer:
     for item in items:
         parts += item_parts(item, logprobs)
     id, model, created = response.json_text("id"), response.json_text("model"), response.moment("created_at")
-    usage, tier = usage_of(response), response.text("service_tier")
+    usage, tier = usage_of(response), response.word("service_tier")
     end = end_of(response, any(isinstance(part, ToolCall) for part in parts))
     choice = Choice(tuple(parts), end.finish, end.native, logprobs=tuple(logprobs))
     return Answer(NAME, id, model, (choice,), created, usage, tier, response.rest())
@@ -122,7 +123,7 @@ def item_parts(item: Members, logprobs: list[Raw]) -> Iterator[Part]:
     kind = raw_kind(item)
     if kind == "message":
         for part in item.objects("content"):
-            logprobs += part.take("logprobs", list[Raw]) or []
+            logprobs += of_the_form(part.take("logprobs", list[Raw]) or ())
             yield part_of(part)
     elif kind == "reasoning":
         found = thoughts_of(item, bare)

@@ -11,6 +11,7 @@ from msgspec import Raw, Struct, structs
 
 from penstock.dialects import sse
 from penstock.dialects.base import decode_reply
+from penstock.dialects.logprobs import of_the_form
 from penstock.dialects.members import Members, reply_members
 from penstock.dialects.openai_errors import status_of
 from penstock.dialects.openai_responses.answer import bare, decode_answer, end_of, item_parts, usage_of
@@ -185,8 +186,8 @@ class ResponsesDecoder:
         part = self._open.get(key)
         if part is None or not part.told:
             self._say(key, Text(""), text, out)
-        if logprobs := event.take("logprobs", list[Raw]):
-            out.append(Logprobs(0, tuple(logprobs)))
+        if logprobs := of_the_form(event.take("logprobs", list[Raw]) or ()):
+            out.append(Logprobs(0, logprobs))
 
     def _refusal_done(self, event: Members, out: list[Event]) -> None:
         key, text = self._key(event, content=True), event.text("refusal")
@@ -296,7 +297,7 @@ class ResponsesDecoder:
     def _end(self, kind: str, response: Members, out: list[Event]) -> None:
         self._begin(response, out)
         self._over = True
-        usage, tier = usage_of(response), response.text("service_tier")
+        usage, tier = usage_of(response), response.word("service_tier")
         if usage is not None:
             out.append(Reported(usage, tier))
         if kind == "response.failed":
