@@ -37,7 +37,7 @@ def override_card(override: PriceOverride) -> RateCard:
     request_nanousd = 0 if override.request is None else _nanousd("request", override.request)
     prices = [(meter, rate.base) for meter, rate in sorted(rates.items())]
     digest = sha256(repr((prices, request_nanousd)).encode()).hexdigest()[:8]
-    return RateCard(rates, f"override:{digest}", request_nanousd)
+    return RateCard(rates, f"override:{digest}", request_nanousd, is_own=True)
 
 
 def _rate(field: str, usd: Decimal | None, fallback: Rate) -> Rate:

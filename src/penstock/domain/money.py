@@ -42,7 +42,8 @@ class Rate(Struct, frozen=True, array_like=True):
 
 class RateCard(Struct, frozen=True, dict=True):
     """The price of one deployment: meter -> rate. Meters are those of `usage.METERS`, and `cache_write` for the
-    lifetimes that have no rate of their own; an absent meter is free.
+    lifetimes that have no rate of their own; an absent meter costs nothing, which is meant where the card is the
+    operator's own (`is_own`), and elsewhere is a price that is not known.
 
     `version` says where the card came from (catalogue release or operator override), and is shown on receipts.
     `request_nanousd`: a flat charge per call in any service tier, zero for most models.
@@ -54,6 +55,7 @@ class RateCard(Struct, frozen=True, dict=True):
     version: str
     request_nanousd: int = 0
     variants: dict[str, dict[str, Rate]] = field(default_factory=dict)
+    is_own: bool = False
 
     @cached_property
     def steps(self) -> tuple[int, ...]:

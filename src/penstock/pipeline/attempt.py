@@ -17,7 +17,7 @@ from penstock.domain.events import AttemptRecord, CostBasis, UsageEvent
 from penstock.domain.exchange import Admitted, Exchange
 from penstock.domain.http import header
 from penstock.domain.kept import Kept, owner_of
-from penstock.domain.money import usd
+from penstock.domain.money import RateCard, usd
 from penstock.domain.policy import QUANTUM_TOKENS
 from penstock.domain.usage import Usage
 from penstock.errors import (
@@ -119,10 +119,12 @@ def at_least(reported: Usage | None, counted: Usage, ask: Ask) -> Usage:
     return _no_less(reported, counted.output)
 
 
-def basis_of(reading: Reading, exchange: Exchange) -> CostBasis:
+def basis_of(reading: Reading, price: RateCard | None, exchange: Exchange) -> CostBasis:
     """What the charge for a believable report rests on. One without all that the vendor charges is no more than an
     estimate, and an operator is told."""
-    if not reading.is_more_owed:
+    searched = reading.usage is not None and reading.usage.web_searches > 0
+    is_unpriced = searched and price is not None and not price.is_own and "web_searches" not in price.rates
+    if not reading.is_more_owed and not is_unpriced:
         return "computed"
     exchange.flags.add("charged_apart")
     return "estimated"
@@ -383,7 +385,7 @@ class Attempt:
         if reading.error is not None:
             exchange.cause, exchange.error_code = "failed", "upstream_error"
         if reading.usage is not None and not reading.hostile:
-            self._settle(reading.usage, basis_of(reading, exchange))
+            self._settle(reading.usage, basis_of(reading, self._plan.target.price, exchange))
             return
         exchange.flags.add("hostile_usage" if reading.hostile else "usage_missing")
         counted = counted_output if isinstance(counted_output, int) else counted_output()

@@ -155,7 +155,7 @@ class Several(Attempt):
         self._exchange.finish_reason = reading.finish_reason
         tier = reading.service_tier or self._tier
         if reading.usage is not None and not reading.hostile:
-            voice.owes = Share(reading.usage, basis_of(reading, self._exchange), tier)
+            voice.owes = Share(reading.usage, basis_of(reading, self._plan.target.price, self._exchange), tier)
             return
         self._exchange.flags.add("hostile_usage" if reading.hostile else "usage_missing")
         said = self._passage.said(voice.number)

@@ -5,13 +5,17 @@ import json
 from typing import Any
 
 import pytest
+from msgspec import structs
 
-from penstock.dialects.base import Address
+from penstock.dialects.base import Address, Reading
 from penstock.dialects.gemini import GeminiCodec, GenerateContent
 from penstock.dialects.openai_responses import Responses
 from penstock.dialects.openai_responses.wire import PICTURE_TOKENS
+from penstock.domain.exchange import Exchange
+from penstock.domain.money import Rate, RateCard
 from penstock.domain.stream import collect
 from penstock.domain.usage import Usage
+from penstock.pipeline.attempt import basis_of
 
 DIALECT, CODEC = GenerateContent(), GeminiCodec()
 RESPONSES = Responses()
@@ -146,3 +150,40 @@ def test_tools_that_no_rate_card_prices_are_told(kind: str, is_more_owed: bool) 
 def test_pictures_are_held_before_the_call(more: dict[str, Any], pictures: int) -> None:
     asked = {"model": "m", "input": "Draw.", "tools": [{"type": "image_generation"}], **more}
     assert RESPONSES.parse(json.dumps(asked).encode()).predicted == pictures * PICTURE_TOKENS
+
+
+def test_xai_says_how_often_it_searched_the_web_and_x() -> None:
+    """Its items are pages that it opened, too."""
+    ran = {"web_search_calls": 1, "x_search_calls": 2, "code_interpreter_calls": 0}
+    body = json.loads(response(*[{"type": "web_search_call", "id": "a", "action": {"type": "search"}}] * 5))
+    for told, searches in ((ran, 3), ({"web_search_calls": -1}, 0), ([], 5)):
+        body["usage"]["server_side_tool_usage_details"] = told
+        usage = RESPONSES.read(json.dumps(body).encode()).usage
+        assert usage is not None
+        assert usage.web_searches == searches
+
+
+# -- what the charge rests on -----------------------------------------------------------------------------------------
+
+LISTED = RateCard({"input": Rate(1), "output": Rate(1)}, "list")
+PRICED = RateCard({**LISTED.rates, "web_searches": Rate(1)}, "list")
+SEARCHED = Reading(Usage(5, 2, web_searches=1))
+
+
+@pytest.mark.parametrize(
+    ("reading", "card", "basis"),
+    [
+        (SEARCHED, PRICED, "computed"),
+        (SEARCHED, LISTED, "estimated"),
+        (SEARCHED, structs.replace(LISTED, is_own=True), "computed"),
+        (SEARCHED, None, "computed"),
+        (Reading(Usage(5, 2)), LISTED, "computed"),
+        (Reading(Usage(5, 2), is_more_owed=True), PRICED, "estimated"),
+    ],
+)
+def test_a_charge_without_all_that_is_owed_is_an_estimate_and_an_operator_is_told(
+    reading: Reading, card: RateCard | None, basis: str
+) -> None:
+    exchange = Exchange("r1", "n1", "responses", {}, 0)
+    assert basis_of(reading, card, exchange) == basis
+    assert exchange.flags == ({"charged_apart"} if basis == "estimated" else set())

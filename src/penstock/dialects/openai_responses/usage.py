@@ -1,8 +1,8 @@
 """The usage object of a response, read into disjoint classes and written from them.
 
 Source: OpenAI API reference, "The response object"; guides "Web search" (only the action `search` is charged) and
-"Image generation". It counts as a chat completion's does, under other names. What a tool's own model used is reported
-beside it, in `tool_usage` (Wei-Shaw/sub2api issue 4644).
+"Image generation"; xAI, "Tools pricing". It counts as a chat completion's does, under other names. What a tool's own
+model used is reported beside it, in `tool_usage` (Wei-Shaw/sub2api issue 4644).
 """
 
 from typing import Any
@@ -36,6 +36,7 @@ class ResponseUsage(Struct):
     input_tokens_details: Any = None
     output_tokens_details: Any = None
     tool_calls_details: Any = None  # Perplexity
+    server_side_tool_usage_details: Any = None  # xAI
 
 
 def tells_half(reported: ResponseUsage) -> bool:
@@ -59,13 +60,23 @@ def normalise(reported: ResponseUsage) -> Usage | None:
                 cache_creation_input_tokens=into.cache_creation_input_tokens,
             ),
             openai_usage.Details(audio_tokens=out.audio_tokens, reasoning_tokens=out.reasoning_tokens),
-            num_search_queries=_searches(reported.tool_calls_details),
+            num_search_queries=_searches(reported),
         )
     )
 
 
-def _searches(calls: Any) -> Any:
-    """How often Perplexity searched the web: its tool `web_search` is told as `search_web`."""
+def tells_searches(reported: ResponseUsage) -> bool:
+    """Whether the vendor says how often it searched, so that its items need not be counted."""
+    return isinstance(reported.server_side_tool_usage_details, dict)
+
+
+def _searches(reported: ResponseUsage) -> Any:
+    """How often the vendor searched: xAI the web and X, which have one price; Perplexity the web, with its tool
+    `web_search`, which is told as `search_web`."""
+    if isinstance(ran := reported.server_side_tool_usage_details, dict):
+        counts = [ran.get(name) or 0 for name in ("web_search_calls", "x_search_calls")]
+        return sum(counts) if believed(*counts) else None
+    calls = reported.tool_calls_details
     told = [calls.get(name) for name in ("search_web", "web_search")] if isinstance(calls, dict) else []
     return next((one["invocation"] for one in told if isinstance(one, dict) and one.get("invocation")), None)
 

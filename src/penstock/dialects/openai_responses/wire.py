@@ -49,6 +49,7 @@ from penstock.dialects.openai_responses.usage import (
     normalise,
     searches_in,
     tells_half,
+    tells_searches,
     with_pictures,
 )
 from penstock.dialects.passed import Passed
@@ -285,8 +286,8 @@ def _reading(response: _Response) -> Reading:
         reported = decode_reply(_usage_decoder, bytes(response.usage))
         usage = normalise(reported) if reported is not None else None
         hostile = reported is not None and (usage is None or tells_half(reported))
-        if usage is not None and (searches := searches_in(response.output)):
-            usage = structs.replace(usage, web_searches=searches)
+        if usage is not None and reported is not None and not tells_searches(reported):
+            usage = structs.replace(usage, web_searches=searches_in(response.output) or usage.web_searches)
         if usage is not None and response.tool_usage is not None:
             usage = with_pictures(usage, response.tool_usage)
     except UpstreamMalformed:
