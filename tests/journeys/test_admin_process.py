@@ -7,6 +7,7 @@ import os
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -454,8 +455,8 @@ async def test_sigterm_brings_everything_into_the_store_and_ends_well(
 async def test_the_end_of_the_supervisors_pipe_ends_the_process(tmp_path: Path) -> None:
     control = ControlProcess(tmp_path, CONFIG, ENVIRONMENT)
     reading, writing = os.pipe()
-    with control:
-        control.stop()
+    with ExitStack() as stack:
+        stack.push(control)
         await asyncio.to_thread(control.start, parent_fd=reading)
         os.close(reading)
         os.close(writing)

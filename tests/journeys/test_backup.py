@@ -137,28 +137,32 @@ def everything(gateway: Gateway) -> dict[str, Any]:
     return shown
 
 
+def changed(gateway: Gateway, path: str, body: dict[str, Any]) -> dict[str, Any]:
+    answer = gateway.admin("POST", f"/admin/v1/{path}", body)
+    assert answer.status in (201, 202), answer.body
+    shown: dict[str, Any] = answer.json()
+    return shown
+
+
 @pytest.mark.parametrize(("kind", "kind_after"), [("sqlite", "postgresql"), ("postgresql", "sqlite")])
 def test_a_gateway_that_moves_to_the_other_kind_of_store_takes_everything_along(
     own_lab: Callable[..., Lab], new_store: MakeStore, tmp_path: Path, kind: str, kind_after: str
 ) -> None:
-    lab = own_lab(KEYS | {"stopped": {"team": "other"}}, COUNTED, 2, store=new_store(kind))
+    lab = own_lab(KEYS | {"stopped": {"team": "other"}}, COUNTED, store=new_store(kind))
     gateway = lab.gateway
-    made = gateway.run("key", "create", "made", "--team", "growth", "--tag", "feature=s\u00e9arch", "--json")
-    assert made.returncode == 0, made.stderr
-    caller = gateway.caller(json.loads(made.stdout)["secret"])
-    each = ("--match", "team=growth", "--each", "customer", "--unit", "requests", "--amount", "5", "--per", "day")
-    assert gateway.run("limit", "create", *each).returncode == 0
+    made = changed(gateway, "keys", {"name": "made", "team": "growth", "tags": {"feature": "s\u00e9arch"}})
+    caller = gateway.caller(made["secret"])
+    each = {"match": {"team": "growth"}, "each": "customer", "unit": "requests", "amount": 5, "per": "day"}
+    changed(gateway, "limits", each)
     body = {"model": "lab-model", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 20}
     headers = {"x-penstock-tags": "customer=acme"}
     for _ in range(3):
         assert caller.post("/v1/chat/completions", body, headers).status == 200
         assert lab.chat("ci").status == 200
-    assert gateway.run("kill", "--key", "ci", "--reason", "first").returncode == 0
-    assert gateway.run("kill", "lift", "1", "--reason", "was a drill").returncode == 0
-    assert gateway.run("kill", "--key", "stopped", "--reason", "leaked").returncode == 0
+    changed(gateway, "kill", {"scope": {"key": "ci"}, "reason": "first"})
+    assert gateway.admin("DELETE", "/admin/v1/kill/1", {"reason": "was a drill"}).status == 200
+    changed(gateway, "kill", {"scope": {"key": "stopped"}, "reason": "leaked"})
     eventually(lambda: gateway.held() == 0 and len(everything(gateway)["receipts"]) == 6, 10, "all is in the store")
-    assert gateway.stop() == 0
-    gateway.start()
     before, audited = everything(gateway), gateway.admin("GET", "/admin/v1/audit").json()["items"]
     assert gateway.stop() == 0
     back_up(gateway, tmp_path / "backup")
@@ -176,9 +180,8 @@ def test_a_gateway_that_moves_to_the_other_kind_of_store_takes_everything_along(
     assert lab.chat("stopped").status == 403
     for status in (200, 200, 429):
         assert caller.post("/v1/chat/completions", body, headers).status == status
-    raised = gateway.admin("POST", "/admin/v1/kill", {"scope": {"key": "ci"}, "reason": "again"})
-    assert raised.json()["generation"] == 3
-    assert gateway.run("key", "create", "later", "--team", "growth").returncode == 0
+    assert changed(gateway, "kill", {"scope": {"key": "ci"}, "reason": "again"})["generation"] == 3
+    changed(gateway, "keys", {"name": "later", "team": "growth"})
 
 
 def test_a_restore_says_why_it_changes_nothing_in_a_store_that_it_does_not_take(
