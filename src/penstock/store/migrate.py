@@ -10,7 +10,7 @@ Alembic is loaded when there is something to migrate: it takes a tenth of a star
 from importlib import import_module
 from pathlib import Path
 
-from sqlalchemy import Column, Connection, MetaData, PrimaryKeyConstraint, String, Table, inspect, text
+from sqlalchemy import Column, Connection, MetaData, PrimaryKeyConstraint, String, Table, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from penstock.errors import StoreTooNew
@@ -30,6 +30,11 @@ _version = Table(
     PrimaryKeyConstraint("version_num", name="alembic_version_pkc"),
 )
 """Alembic's own table, as Alembic makes it."""
+_IS_THERE = {
+    "postgresql": "SELECT CAST(to_regclass('alembic_version') AS text)",
+    "sqlite": "SELECT name FROM sqlite_master WHERE type = 'table' AND name = 'alembic_version'",
+}
+"""Its name where it is there. SQLAlchemy's own way to ask takes more of a start than all else that is asked here."""
 
 
 async def upgrade(engine: AsyncEngine) -> str:
@@ -83,7 +88,7 @@ def _revisions() -> list[str]:
 
 
 def _present(connection: Connection) -> str | None:
-    if not inspect(connection).has_table(_version.name):
+    if connection.scalar(text(_IS_THERE[connection.dialect.name])) is None:
         return None
     found: str | None = connection.scalar(_version.select())
     return found

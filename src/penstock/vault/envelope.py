@@ -4,14 +4,16 @@ What is sealed is a format byte, a random nonce of 96 bits, and the ciphertext w
 authenticated and not kept: what was sealed for one name, address and version does not open for another, whoever moved
 its bytes there. A data key seals the secrets of one tenant, so it stays far below the 2^32 seals that a random nonce is
 good for.
+
+The library is loaded with the first secret: a start that has none to open is not kept waiting for it.
 """
 
 import os
 from collections.abc import Sequence
+from importlib import import_module
+from typing import Any
 
 import msgspec
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from penstock.errors import SealBroken
 
@@ -22,13 +24,14 @@ _NONCE_BYTES = 12
 
 def new_key() -> bytes:
     """A data key: 256 random bits."""
-    return AESGCM.generate_key(bit_length=KEY_BYTES * 8)
+    return os.urandom(KEY_BYTES)
 
 
 def seal(key: bytes, secret: bytes, context: Sequence[str]) -> bytes:
     """`secret` under `key`, for `context` alone."""
     nonce = os.urandom(_NONCE_BYTES)
-    return _FORMAT + nonce + AESGCM(key).encrypt(nonce, secret, _bound(context))
+    sealed: bytes = _cipher(key).encrypt(nonce, secret, _bound(context))
+    return _FORMAT + nonce + sealed
 
 
 def unseal(key: bytes, sealed: bytes, context: Sequence[str]) -> bytes:
@@ -36,10 +39,16 @@ def unseal(key: bytes, sealed: bytes, context: Sequence[str]) -> bytes:
     head, nonce, content = sealed[:1], sealed[1 : 1 + _NONCE_BYTES], sealed[1 + _NONCE_BYTES :]
     if head != _FORMAT:
         raise SealBroken("what is sealed is of a format that this release does not know")
+    invalid_tag = import_module("cryptography.exceptions").InvalidTag
     try:
-        return AESGCM(key).decrypt(nonce, content, _bound(context))
-    except (InvalidTag, ValueError):
+        opened: bytes = _cipher(key).decrypt(nonce, content, _bound(context))
+    except (invalid_tag, ValueError):
         raise SealBroken("what is sealed does not open: it was changed, or sealed under another key") from None
+    return opened
+
+
+def _cipher(key: bytes) -> Any:
+    return import_module("cryptography.hazmat.primitives.ciphers.aead").AESGCM(key)
 
 
 def _bound(context: Sequence[str]) -> bytes:

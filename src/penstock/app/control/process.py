@@ -26,7 +26,6 @@ from sqlalchemy.exc import SQLAlchemyError
 from penstock import __version__
 from penstock.app import tls
 from penstock.app.control.bootstrap import Options, lock_directory, prepare_directory, secrets_of
-from penstock.app.control.chores import Chores
 from penstock.app.control.listener import Listener, Surface
 from penstock.app.control.parts import Parts
 from penstock.app.control.peers import Peers
@@ -40,6 +39,7 @@ from penstock.store.migrate import upgrade
 
 if TYPE_CHECKING:
     from penstock.app.control.administration import Administration
+    from penstock.app.control.chores import Chores
 
 FIRST_WORKER_WITHIN_S = 0.5
 """For how long all else waits until a worker serves calls."""
@@ -52,11 +52,11 @@ class Control:
 
     # Made in `start`, when the store has said under which root secret it is.
     _administration: "Administration"
+    _chores: "Chores"
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._peers = Peers(parts)
-        self._chores = Chores(parts)
         self._keeping: asyncio.Task[None] | None = None
         self._listener: Listener | None = None
 
@@ -108,6 +108,7 @@ class Control:
     def _administer(self) -> tuple["Administration", Any]:
         """Loaded and put together in a thread: workers are given what they begin with, and ask, meanwhile."""
         with spared(), worked_out_late():
+            self._chores = import_module("penstock.app.control.chores").Chores(self._parts)
             module = import_module("penstock.app.control.administration")
             administration: Administration = module.Administration(self._parts, self._peers, self._chores)
             return administration, administration.application()
