@@ -73,14 +73,15 @@ class Peers:
             lost_after_s = config.server.box_lost_after_ms / 1000
             self.neighbours = Neighbours(parts.door, self.fleet, parts.claim, own, lost_after_s)
 
-    async def listen(self) -> None:
-        """Tells workers from now on what is published, and welcomes them. Raises OSError."""
+    async def listen(self, *, is_alone: bool) -> None:
+        """Tells workers from now on what is published, and welcomes them. `is_alone`: none is there from before. Raises
+        OSError."""
         parts = self._parts
         parts.publisher.subscribe(self._on_change)
         async with parts.door.read() as conn:
             self.fleet.adjusted = await conn.run_sync(adjustments.newest)
         if self.neighbours is not None:
-            await self.neighbours.begin(is_alone=not parts.committer.any_live())
+            await self.neighbours.begin(is_alone=is_alone)
         await self.fleet.listen(parts.options.data / "control.sock")
 
     async def meet(self, within_s: float) -> None:

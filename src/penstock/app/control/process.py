@@ -58,6 +58,7 @@ class Control:
         self._parts = parts
         self._peers = Peers(parts)
         self._keeping: asyncio.Task[None] | None = None
+        self._settling: asyncio.Task[None] | None = None
         self._listener: Listener | None = None
 
     async def start(self) -> None:
@@ -71,18 +72,20 @@ class Control:
         await parts.committer.own_journals()
         await parts.claim.register(__version__)
         await parts.door.load()
+        self._measure_snapshot()
+        # Settling takes the locks by which the living are known. It has its turn before any worker can be welcomed.
+        is_alone = not parts.committer.any_live()
+        self._settling = asyncio.ensure_future(self._settle_dead())
         await parts.vault.open_new()
         applied = await parts.door.change(
             declared.ACTOR, declared.apply, parts.agreed.pepper, parts.config, parts.box.node
         )
-        snapshot = parts.publisher.snapshot
-        parts.metrics.generation, parts.metrics.version = snapshot.generation, snapshot.version
-        parts.metrics.declare_aliases(snapshot.aliases)
+        self._measure_snapshot()
         if (data_plane := parts.config.server.tls) is not None:
             tls.server_context(data_plane.files())  # a fault of the workers' files is said before they start
         surface = Surface()
         self._listener = self._listen(surface)
-        await self._peers.listen()
+        await self._peers.listen(is_alone=is_alone)
         if parts.options.workers:
             await self._peers.meet(FIRST_WORKER_WITHIN_S)
         _say_so(parts.options.word_fd)
@@ -98,6 +101,19 @@ class Control:
             changes=len(applied.steps),
             boot_ms=(time.time_ns() - parts.started_at) // 1_000_000,
         )
+
+    def _measure_snapshot(self) -> None:
+        metrics, snapshot = self._parts.metrics, self._parts.publisher.snapshot
+        metrics.generation, metrics.version = snapshot.generation, snapshot.version
+        metrics.declare_aliases(snapshot.aliases)
+
+    async def _settle_dead(self) -> None:
+        """Settles the journals of workers that died, beside what else a start asks the store: the first worker has to
+        wait for it. What fails is tried again then."""
+        try:
+            await self._parts.committer.finish_dead()
+        except (SQLAlchemyError, PenstockError) as error:
+            log.warning("the journals of dead workers are not settled yet", reason=reason(error))
 
     def _listen(self, surface: Surface) -> Listener:
         server = self._parts.config.server
