@@ -13,6 +13,8 @@ from pathlib import Path
 # Starting makes a great many objects that stay: looking for garbage among them is a tenth of the way to being ready.
 # The process turns it on again when it is.
 gc.disable()
+# pydantic would look through everything that is installed for plugins, which have no business here.
+os.environ["PYDANTIC_DISABLE_PLUGINS"] = "__all__"
 
 from penstock.app.control.spared import spared  # noqa: E402
 
