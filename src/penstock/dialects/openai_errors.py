@@ -20,8 +20,9 @@ def read_error(error: Any) -> tuple[str | None, int]:
         return None, 0
     if not isinstance(error, dict):
         return (error if isinstance(error, str) else "The provider reported an error.")[:1000], 0
-    codes = (error.get(name) for name in ("code", "status_code", "status"))  # Groq and Cerebras; Azure
+    codes = [error.get(name) for name in ("code", "status_code", "status")]  # Groq and Cerebras; Azure
     status = next((found for code in codes if (found := status_of(code))), 0)
+    status = status or status_in_words(error.get("code")) or status_in_words(error.get("type"))
     return str(error.get("message") or "The provider reported an error.")[:1000], status
 
 
@@ -29,6 +30,30 @@ def status_of(code: Any) -> int:
     """The status that a code is, also where it is written in quotes; 0 for any other code."""
     code = int(code) if isinstance(code, str) and len(code) == 3 and code.isascii() and code.isdecimal() else code
     return code if isinstance(code, int) and 400 <= code <= 599 else 0
+
+
+_IN_WORDS = {
+    **dict.fromkeys(("rate_limit_exceeded", "rate_limit_error", "insufficient_quota"), 429),
+    **dict.fromkeys(("invalid_request_error", "context_length_exceeded"), 400),
+    **dict.fromkeys(("server_error", "vector_store_timeout"), 500),
+    "overloaded_error": 503,
+    **dict.fromkeys(
+        (
+            *("invalid_prompt", "data_residency_mismatch", "bio_policy", "invalid_image", "invalid_image_format"),
+            *("invalid_base64_image", "invalid_image_url", "image_too_large", "image_too_small", "image_parse_error"),
+            *("image_content_policy_violation", "invalid_image_mode", "image_file_too_large", "empty_image_file"),
+            *("unsupported_image_media_type", "failed_to_download_image", "image_file_not_found"),
+        ),
+        400,
+    ),
+}
+"""What errors that come with a success status say in words: the types of all surfaces, and the codes of a response
+(`ResponseErrorCode`)."""
+
+
+def status_in_words(word: Any) -> int:
+    """The status that a code or a type of an error stands for; 0 for any other."""
+    return _IN_WORDS.get(word, 0) if isinstance(word, str) else 0
 
 
 class _Fault(Struct):

@@ -12,6 +12,7 @@ from penstock.dialects.gemini import GeminiCodec
 from penstock.dialects.openai_responses import Responses
 from penstock.dialects.registry import CODECS, CONVERSATIONS, DIALECTS
 from penstock.domain.chat import Message, Request, Text
+from penstock.domain.stream import Failed
 from penstock.domain.usage import Usage
 from penstock.errors import UnsupportedByTarget
 
@@ -48,6 +49,52 @@ def test_cohere_may_leave_out_the_text_of_a_log_probability() -> None:
     told = {"id": "a", "message": message, "finish_reason": "COMPLETE", "logprobs": [{"text": None, "token_ids": [5]}]}
     (choice,) = CODECS["cohere.chat"].decode_answer(json.dumps(told).encode()).choices
     assert choice.parts == (Text("Hi"),)
+
+
+# -- errors that come with a success status ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("word", "status"),
+    [
+        ("rate_limit_exceeded", 429),
+        ("server_error", 500),
+        ("vector_store_timeout", 500),
+        ("invalid_prompt", 400),
+        ("image_content_policy_violation", 400),
+        ("bio_policy", 400),
+        ("never_seen", 0),
+    ],
+)
+def test_a_response_that_failed_has_the_status_that_its_code_stands_for(word: str, status: int) -> None:
+    """So what a retry cannot cure is not tried again elsewhere."""
+    dialect, error = DIALECTS["responses"], {"code": word, "message": "No."}
+    failed = {"id": "resp_1", "status": "failed", "output": [], "error": error}
+    tee = dialect.tee(dialect.parse(b'{"model":"m","input":"Hi","stream":true}'), False)
+    told = json.dumps({"type": "response.failed", "response": failed, "sequence_number": 0}).encode()
+    stream = b'data: {"type":"response.created","response":{"id":"resp_1"}}\n\ndata: ' + told + b"\n\n"
+    tee.feed(stream)
+    for reading in (dialect.read(json.dumps(failed).encode()), tee.reading):
+        assert (reading.error, reading.error_status) == ("No.", status)
+    (failure,) = [event for event in CODECS["responses"].decoder().feed(stream) if isinstance(event, Failed)]
+    assert (failure.status, failure.kind) == (status, word)
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        ({"type": "rate_limit_error"}, 429),
+        ({"type": "invalid_request_error", "code": "context_length_exceeded"}, 400),
+        ({"type": "invalid_request_error", "code": 503}, 503),
+        ({"type": "server_error", "code": None}, 500),
+        ({"type": "api_error"}, 0),
+    ],
+)
+def test_an_error_of_a_chat_has_the_status_of_its_number_or_else_of_its_words(
+    error: dict[str, Any], status: int
+) -> None:
+    body = json.dumps({"error": {"message": "No.", **error}}).encode()
+    assert DIALECTS["chat.completions"].read(body).error_status == status
 
 
 # -- what no specification allows -------------------------------------------------------------------------------------

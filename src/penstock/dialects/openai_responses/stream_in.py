@@ -13,7 +13,7 @@ from penstock.dialects import sse
 from penstock.dialects.base import decode_reply
 from penstock.dialects.logprobs import of_the_form
 from penstock.dialects.members import Members, reply_members
-from penstock.dialects.openai_errors import status_of
+from penstock.dialects.openai_errors import status_in_words, status_of
 from penstock.dialects.openai_responses.answer import bare, decode_answer, end_of, item_parts, usage_of
 from penstock.dialects.openai_responses.items import (
     NAME,
@@ -133,7 +133,7 @@ class ResponsesDecoder:
     def _fail(self, error: Members, out: list[Event]) -> None:
         self._over = True
         kind = error.json_text("code") or error.text("type")
-        status = {"rate_limit_exceeded": 429, "server_error": 500}.get(kind, 0) or status_of(kind)
+        status = status_of(kind) or status_in_words(kind)
         out.append(Failed(error.text("message") or "The provider reported an error.", status, kind))
 
     # -- parts --------------------------------------------------------------------------------------------------------

@@ -32,7 +32,7 @@ from penstock.dialects.base import (
     read_object,
 )
 from penstock.dialects.openai_chat import OVERHEAD_PER_REQUEST, OVERHEAD_WITH_TOOLS, audio_tokens, document_pages
-from penstock.dialects.openai_errors import envelope, error_body, status_of
+from penstock.dialects.openai_errors import envelope, error_body, status_in_words, status_of
 from penstock.dialects.openai_responses.codec import ResponsesCodec
 from penstock.dialects.openai_responses.references import (
     NULL,
@@ -273,7 +273,6 @@ class _Response(Struct):
 
 _response_decoder = msgspec.json.Decoder(_Response)
 _usage_decoder = msgspec.json.Decoder(ResponseUsage | None)
-_STATUSES = {"rate_limit_exceeded": 429, "server_error": 500, "invalid_prompt": 400}
 
 
 def read(body: bytes) -> Reading:
@@ -309,7 +308,7 @@ def read_response_error(error: Any) -> tuple[str | None, int]:
     if error.get("error"):
         return read_response_error(error["error"])
     code = error.get("code")
-    status = status_of(code) or _STATUSES.get(str(code), 0)
+    status = status_of(code) or status_in_words(code) or status_in_words(error.get("type"))
     return str(error.get("message") or "The provider reported an error.")[:1000], status
 
 
