@@ -143,7 +143,8 @@ def test_a_report_of_the_tools_that_says_nothing_leaves_the_models_own(told: Any
 )
 def test_tools_that_no_rate_card_prices_are_told(kind: str, is_more_owed: bool) -> None:
     said = {"type": "message", "content": [{"type": "output_text", "text": "file_search_call"}]}
-    assert RESPONSES.read(response(said, {"type": kind, "id": "a"})).is_more_owed is is_more_owed
+    odd = {"type": {"a": 1}, "id": "b"}
+    assert RESPONSES.read(response(said, odd, {"type": kind, "id": "a"})).is_more_owed is is_more_owed
 
 
 @pytest.mark.parametrize(("more", "pictures"), [({}, 4), ({"max_tool_calls": 1}, 1), ({"tools": []}, 0)])

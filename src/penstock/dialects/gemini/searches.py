@@ -16,6 +16,9 @@ from penstock.domain.usage import Usage
 MAX_SEARCHES = 10
 """That a call is taken to make. Nothing caps them."""
 
+_MOST_KNOWN = 10_000
+"""Queries of one answer that are told apart."""
+
 _QUERIES = ("webSearchQueries", "imageSearchQueries")
 
 
@@ -26,14 +29,14 @@ class Searches:
     def __init__(self) -> None:
         self.model = ""
         self.on_maps = False
-        self._queries: set[str] = set()
+        self._queries: set[int] = set()
 
     def take(self, grounding: Any) -> None:
         """One more `groundingMetadata`; a piece may tell again what an earlier one told."""
         if not isinstance(grounding, dict):
             return
-        for name in _QUERIES:
-            self._queries |= {one for one in _listed(grounding.get(name)) if isinstance(one, str) and one}
+        for name in _QUERIES if len(self._queries) < _MOST_KNOWN else ():
+            self._queries |= {hash(one) for one in _listed(grounding.get(name)) if isinstance(one, str) and one}
         found = _listed(grounding.get("groundingChunks"))
         self.on_maps = self.on_maps or any(isinstance(one, dict) and "maps" in one for one in found)
 

@@ -81,7 +81,7 @@ def _searches(reported: ResponseUsage) -> Any:
     return next((one["invocation"] for one in told if isinstance(one, dict) and one.get("invocation")), None)
 
 
-_CHARGED_APART = (b"image_generation_call", b"file_search_call", b"code_interpreter_call")
+_CHARGED_APART = ("image_generation_call", "file_search_call", "code_interpreter_call")
 """Items of tools that the vendor charges by the picture, the search or the container."""
 
 
@@ -116,10 +116,9 @@ def with_pictures(usage: Usage, tool_usage: Any) -> Usage:
 def is_more_owed(output: Raw) -> bool:
     """Whether a tool put something out that no rate card has a price of."""
     told = bytes(output)
-    return any(kind in told for kind in _CHARGED_APART) and any(item.type in _KINDS_APART for item in _made(told))
-
-
-_KINDS_APART = frozenset(kind.decode() for kind in _CHARGED_APART)
+    if not any(kind.encode() in told for kind in _CHARGED_APART):
+        return False
+    return any(item.type in _CHARGED_APART for item in _made(told))
 
 
 class _Action(Struct):
