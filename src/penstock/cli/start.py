@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
-from penstock.config.place import Place, is_count_of_workers, named_config, named_data, place_in
+from penstock.config.paths import named_config, named_data
+from penstock.config.place import Place, is_count_of_workers, place_in
 
 
 class Start(NamedTuple):

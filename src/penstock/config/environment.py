@@ -1,5 +1,5 @@
 """The environment and the secrets that it or a file holds. Nothing else in Penstock reads either, but for the two paths
-that `place` reads, which a start takes."""
+of `paths`, which a start takes."""
 
 import json
 import os
@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from penstock.config.place import named_config, named_data
+from penstock.config.paths import named_config, named_data
 from penstock.domain.snapshot import Secret
 from penstock.errors import ConfigError
 

@@ -1,12 +1,9 @@
-"""Where a gateway stands: what it takes of the environment and the file to start the processes of a box, read without
-the rest.
+"""Where a gateway stands: what it takes of the file to start the processes of a box, read without the rest.
 
 The control process checks the whole file when it starts. Whoever starts it does not have to wait for that twice.
 """
 
-import os
 import re
-from pathlib import Path
 from typing import NamedTuple
 
 from penstock.config.document import read
@@ -24,21 +21,6 @@ class Place(NamedTuple):
 
 
 DEFAULT_PLACE = Place()
-
-
-def named_config() -> Path | None:
-    """The configuration file that `PENSTOCK_CONFIG` names, where `-c` names none."""
-    return _named("PENSTOCK_CONFIG")
-
-
-def named_data() -> Path | None:
-    """The data directory that `PENSTOCK_DATA` names, over the file's."""
-    return _named("PENSTOCK_DATA")
-
-
-def _named(variable: str) -> Path | None:
-    path = os.environ.get(variable)
-    return Path(path) if path else None
 
 
 def place_in(content: bytes) -> Place | None:
