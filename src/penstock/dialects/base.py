@@ -6,7 +6,7 @@
 
 from collections.abc import Iterable, Mapping
 from itertools import accumulate
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import msgspec
 from msgspec import Raw, Struct
@@ -264,6 +264,21 @@ def decode_reply(decoder: "msgspec.json.Decoder[_T]", body: bytes) -> _T:
         raise UpstreamMalformed("The provider's answer is not what its API allows.") from None
 
 
+class Forgiving(Generic[_T]):
+    """A provider's JSON as a type, with whole numbers that are written with a fraction of zero, or in quotes. Raises
+    `msgspec.DecodeError`."""
+
+    def __init__(self, kind: type[_T]) -> None:
+        self._strict = msgspec.json.Decoder(kind)
+        self._lax = msgspec.json.Decoder(kind, strict=False)
+
+    def decode(self, data: bytes) -> _T:
+        try:
+            return self._strict.decode(data)
+        except msgspec.ValidationError:
+            return self._lax.decode(data)
+
+
 MAX_BELIEVED_TOKENS = 10**9
 
 
@@ -282,7 +297,7 @@ def as_whole(count: Any) -> Any:
 
 def first_count(*counts: object) -> int:
     """The first count that is there and not zero; 0 when there is none."""
-    for count in counts:
+    for count in map(as_whole, counts):
         if count and isinstance(count, int):
             return count
     return 0

@@ -15,7 +15,16 @@ Fault = Callable[[str], GatewayError]
 """What is raised about the member at a place (`messages[2].content`)."""
 
 NULL = Raw(b"null")
-_QUOTE = ord('"')
+_QUOTE, _BRACE = b'"{'
+
+NEEDED = frozenset(
+    (
+        *("choices", "message", "delta", "content", "text", "tool_calls", "function", "name", "custom", "input"),
+        *("output", "item", "part", "response", "thinking", "data", "transcript", "error"),
+    )
+)
+"""Members of an answer that are the answer, or say that it is none: of another type than the reference has, they are
+the provider's fault. All others lose nothing but themselves."""
 _T = TypeVar("_T")
 
 
@@ -33,6 +42,26 @@ def decoder_of(kind: Any) -> "msgspec.json.Decoder[Any]":
     return msgspec.json.Decoder(kind)
 
 
+@lru_cache(maxsize=64)
+def _lax_decoder_of(kind: Any) -> "msgspec.json.Decoder[Any]":
+    return msgspec.json.Decoder(kind, strict=False)
+
+
+def _nearly(raw: Raw, kind: Any) -> Any:
+    """What a value of another type says all the same: a whole number in quotes or with a fraction of zero, a number for
+    a text, the objects in a list that has others; None for the rest."""
+    if kind is str:
+        return bytes(raw).decode() if memoryview(raw)[0] in b"-0123456789" else None
+    try:
+        if kind == list[dict[str, Raw]]:
+            return [_object(one) for one in _list(raw) if memoryview(one)[0] == _BRACE]
+        return None if kind is bool else _lax_decoder_of(kind).decode(raw)
+    except (msgspec.DecodeError, RecursionError):
+        return None
+
+
+_object = msgspec.json.Decoder(dict[str, Raw]).decode
+_list = msgspec.json.Decoder(list[Raw]).decode
 _string = msgspec.json.Decoder(str).decode
 _number = msgspec.json.Decoder(float).decode
 
@@ -57,7 +86,7 @@ class Members:
         self._place = place
 
     def take(self, name: str, kind: type[_T]) -> _T | None:
-        """The value, which must be of this type where it is there."""
+        """The value, which must be of this type where it is there; in an answer only where the answer hangs on it."""
         raw = self._members.pop(name, None)  # most members are absent, and a call less for each is felt
         if raw is None or raw == NULL:
             return None
@@ -65,7 +94,10 @@ class Members:
             found: _T = decoder_of(kind).decode(raw)  # type: ignore[arg-type]  # every type can be hashed
             return found
         except (msgspec.DecodeError, RecursionError):
-            raise self._fault(self._place + name) from None
+            if self._fault is not providers_fault or name in NEEDED:
+                raise self._fault(self._place + name) from None
+        nearly: _T | None = _nearly(raw, kind)
+        return nearly
 
     def raw(self, name: str) -> Raw | None:
         """The value as JSON text."""

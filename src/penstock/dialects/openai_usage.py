@@ -74,13 +74,14 @@ def normalise(reported: ChatUsage) -> Usage | None:
     out = details(reported.completion_tokens_details, Details)
     told = (reported.prompt_tokens, reported.completion_tokens, reported.total_tokens)
     prompt, completion, total = map(as_whole, told)
+    citations, thought = as_whole(reported.citation_tokens), as_whole(reported.reasoning_tokens)
     cached = first_count(
         *(into.cached_tokens, reported.prompt_cache_hit_tokens, reported.num_cached_tokens, reported.cached_tokens),
         reported.cache_read_input_tokens,
     )
     written, searches = _written(into, reported), _searches(reported)
     counts = (
-        *(prompt, completion, total, cached, reported.citation_tokens, reported.reasoning_tokens),
+        *(prompt, completion, total, cached, citations, thought),
         *(into.audio_tokens, out.audio_tokens, out.reasoning_tokens, *written.values(), searches),
         *(into.image_tokens, into.video_tokens, out.image_tokens, out.video_tokens),
     )
@@ -89,7 +90,7 @@ def normalise(reported: ChatUsage) -> Usage | None:
     prompt = prompt if prompt is not None else total - (completion or 0)
     if prompt < 0:
         return None
-    completion, reasoning = completion or 0, out.reasoning_tokens or reported.reasoning_tokens or 0
+    completion, reasoning = completion or 0, out.reasoning_tokens or thought or 0
     hidden, heard = max((total or 0) - prompt - completion, 0), into.audio_tokens or 0
     if hidden and isinstance(reported.prompt_audio_seconds, int | float):
         prompt, heard, hidden = prompt + hidden, hidden, 0
@@ -97,9 +98,9 @@ def normalise(reported: ChatUsage) -> Usage | None:
     if beside > prompt or 0 < beside <= hidden:
         prompt, hidden = prompt + beside, max(hidden - beside, 0)
     output = completion + hidden
-    if reasoning > output or reported.citation_tokens is not None:
+    if reasoning > output or citations is not None:
         output = completion + reasoning
-    prompt += reported.citation_tokens or 0
+    prompt += citations or 0
     cached = min(cached, prompt)
     left = prompt - cached
     for lifetime in written:
@@ -128,7 +129,8 @@ def normalise(reported: ChatUsage) -> Usage | None:
 def _searches(reported: ChatUsage) -> Any:
     """How often the vendor searched the web, as it was reported."""
     tools = reported.server_tool_use_details
-    return reported.num_search_queries or (tools.get("web_search_requests") if isinstance(tools, dict) else None) or 0
+    searches = tools.get("web_search_requests") if isinstance(tools, dict) else None
+    return as_whole(reported.num_search_queries or searches or 0)
 
 
 def _beside(reported: ChatUsage) -> int:

@@ -6,6 +6,8 @@ and is left inside its line. Sans-I/O: any split of the bytes gives the same eve
 
 from penstock.errors import UpstreamMalformed
 
+_MARK = "\ufeff".encode()
+"""The byte order mark, which a stream may begin with."""
 MAX_EVENT_BYTES = 16 * 1024 * 1024
 
 
@@ -58,6 +60,7 @@ def data_of(event: bytes) -> bytes:
     if event.startswith(b"data: ") and event.find(b"\n", 0, -2) < 0:
         return event[6:-2].rstrip(b"\r")
     lines = []
+    event = event.removeprefix(_MARK)
     for line in event.splitlines():
         if line.startswith(b"data:"):
             value = line[5:]

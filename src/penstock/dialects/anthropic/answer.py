@@ -11,12 +11,11 @@ from msgspec import Raw, Struct, structs
 
 from penstock.dialects.anthropic.blocks import NAME, NULL, decode_blocks, members, rest
 from penstock.dialects.anthropic.target import arguments, cache_control
-from penstock.dialects.anthropic.usage import normalise, report, served_tier
+from penstock.dialects.anthropic.usage import merge, normalise, report, served_tier
 from penstock.dialects.codec import Heading, seal
 from penstock.dialects.custom_tools import wrapped
 from penstock.dialects.endings import fault_told, is_fault, stop_met
 from penstock.dialects.in_turn import in_words
-from penstock.dialects.members import pop
 from penstock.dialects.proofs import packed, proof_of
 from penstock.dialects.tiers import in_openais_words
 from penstock.domain.chat import (
@@ -74,14 +73,14 @@ def decode_answer(body: bytes) -> Answer:
 class _Message(Struct):
     """The members that every answer has."""
 
-    type: str | None = None
+    type: Any = None
     role: Any = None
-    id: str | None = None
-    model: str | None = None
+    id: Any = None
+    model: Any = None
     content: Raw = NULL
-    stop_reason: str | None = None
-    stop_sequence: str | None = None
-    usage: dict[str, Any] | None = None
+    stop_reason: Any = None
+    stop_sequence: Any = None
+    usage: Any = None
 
 
 _message_decoder = msgspec.json.Decoder(_Message)
@@ -95,23 +94,29 @@ def _decode(body: bytes) -> Answer:
         raise UpstreamMalformed("The provider's answer is not a message.")
     fields = members(body)
     parts = decode_blocks(told.content, sealed=False)
-    native, reported = told.stop_reason or "", told.usage or {}
+    native, reported = text_in(told.stop_reason), merge({}, told.usage)
     others = fields if fields.keys() - _KNOWN else {}
     at_end = {name: others[name] for name in OF_THE_END if name in others}
     finish = FINISHES.get(native, "stop")
-    choice = Choice(parts, finish, native, told.stop_sequence or "")
+    choice = Choice(parts, finish, native, text_in(told.stop_sequence))
     if at_end:
         choice = structs.replace(choice, extras=rest(at_end), explanation=explanation_of(at_end))
     usage = normalise(reported) if reported else None
     tier = in_openais_words(served_tier(reported))
     extras = {name: value for name, value in others.items() if name not in _KNOWN_OR_AT_END and value != NULL}
-    return Answer(NAME, told.id or "", told.model or "", (choice,), 0, usage, tier, extras)
+    return Answer(NAME, text_in(told.id), text_in(told.model), (choice,), 0, usage, tier, extras)
 
 
 def explanation_of(at_end: dict[str, Raw]) -> str:
     """What `stop_details` says in words; they stay where they are."""
     raw = at_end.get("stop_details", NULL)
-    return "" if raw == NULL else pop(members(raw), "explanation", str, "")
+    told = msgspec.json.decode(raw)
+    return text_in(told.get("explanation")) if isinstance(told, dict) else ""
+
+
+def text_in(told: Any) -> str:
+    """A text that no answer hangs on; empty for anything else."""
+    return told if isinstance(told, str) else ""
 
 
 def encode_answer(answer: Answer, heading: Heading) -> bytes:

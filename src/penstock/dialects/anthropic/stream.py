@@ -23,6 +23,7 @@ from penstock.dialects.anthropic.answer import (
     explanation_of,
     proof_block,
     stop_of,
+    text_in,
 )
 from penstock.dialects.anthropic.blocks import (
     NAME,
@@ -35,6 +36,7 @@ from penstock.dialects.anthropic.blocks import (
 )
 from penstock.dialects.anthropic.target import arguments
 from penstock.dialects.anthropic.usage import merge, normalise, report, served_tier
+from penstock.dialects.base import Forgiving
 from penstock.dialects.codec import Heading
 from penstock.dialects.endings import fault_told, is_fault
 from penstock.dialects.in_turn import InTurn
@@ -71,8 +73,8 @@ MAX_WHOLE_BLOCK_BYTES = 32 * 1024 * 1024
 class _Stop(Struct):
     """Why it ended, in a delta or in a message that is told whole."""
 
-    stop_reason: str | None = None
-    stop_sequence: str | None = None
+    stop_reason: Any = None
+    stop_sequence: Any = None
     stop_details: Raw = NULL
     container: Raw = NULL
 
@@ -99,7 +101,7 @@ class _Event(Struct):
     error: Any = None
 
 
-_event_decoder = msgspec.json.Decoder(_Event)
+_event_decoder = Forgiving(_Event)
 _stop_decoder = msgspec.json.Decoder(_Stop)
 
 
@@ -284,13 +286,13 @@ class Decoder:
         self._report(told)
 
     def _stop_message(self, stop: _Stop, context_management: Raw, told: list[Event]) -> None:
-        if stop.stop_reason is None:
+        reason, sequence = text_in(stop.stop_reason), text_in(stop.stop_sequence)
+        if not reason:
             return
         self._finished = True
         at_end = {"stop_details": stop.stop_details, "container": stop.container}
         at_end["context_management"] = context_management
-        finish = FINISHES.get(stop.stop_reason, "stop")
-        end = Finished(0, finish, stop.stop_reason, stop.stop_sequence or "", rest(at_end))
+        end = Finished(0, FINISHES.get(reason, "stop"), reason, sequence, rest(at_end))
         told.append(structs.replace(end, explanation=explanation_of(at_end)))
 
     def _report(self, told: list[Event]) -> None:
@@ -309,7 +311,7 @@ class Decoder:
 
 
 def _string(raw: Raw | None) -> str:
-    return "" if raw is None or raw == NULL else msgspec.json.decode(raw, type=str)
+    return "" if raw is None else text_in(msgspec.json.decode(raw))
 
 
 def _whole(block: _Open) -> Raw:

@@ -11,7 +11,7 @@ from typing import Any
 
 from msgspec import structs
 
-from penstock.dialects.base import believed
+from penstock.dialects.base import as_whole, believed
 from penstock.dialects.tiers import TOLD_BY_ANTHROPIC, in_others_words
 from penstock.domain.usage import Usage
 
@@ -46,12 +46,12 @@ def normalise(reported: dict[str, Any]) -> Usage | None:
 
 
 def _count(counts: dict[str, Any]) -> Usage | None:
-    written, read = counts.get("cache_creation_input_tokens"), counts.get("cache_read_input_tokens")
-    into, out = counts.get("input_tokens"), counts.get("output_tokens")
+    written, read = as_whole(counts.get("cache_creation_input_tokens")), as_whole(counts.get("cache_read_input_tokens"))
+    into, out = as_whole(counts.get("input_tokens")), as_whole(counts.get("output_tokens"))
     details = counts.get("output_tokens_details")
-    thought = details.get("thinking_tokens") if isinstance(details, dict) else None
+    thought = as_whole(details.get("thinking_tokens")) if isinstance(details, dict) else None
     ran = counts.get("server_tool_use")
-    searches = ran.get("web_search_requests") if isinstance(ran, dict) else None
+    searches = as_whole(ran.get("web_search_requests")) if isinstance(ran, dict) else None
     by_lifetime = _written(counts.get("cache_creation"))
     if by_lifetime is None or (into is None and out is None):
         return None
@@ -71,7 +71,10 @@ def _written(creation: Any) -> dict[str, int] | None:
     if not isinstance(creation, dict):
         return {}
     written: dict[str, int] = {}
-    for name, count in creation.items():
+    for name, told in creation.items():
+        count = as_whole(told)
+        if name not in _LIFETIMES and not isinstance(count, int | float):
+            continue  # something else that is told of them
         if not believed(count):
             return None
         if count:

@@ -390,7 +390,8 @@ class MessagesTee:
             self._take(started.usage, started.stop_reason)
         elif event.type == "message_delta":
             if event.usage is not None:
-                self._is_counted = isinstance(event.usage, dict) and event.usage.get("output_tokens") is not None
+                told = event.usage if isinstance(event.usage, dict) else {}
+                self._is_counted = self._is_counted or told.get("output_tokens") is not None
             self._take(event.usage, event.delta.stop_reason if event.delta else None)
         elif event.error:
             message, status = errors.read_error(event.error)

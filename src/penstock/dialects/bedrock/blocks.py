@@ -34,6 +34,8 @@ _T = TypeVar("_T")
 members = msgspec.json.Decoder(dict[str, Raw]).decode
 raw_list = msgspec.json.Decoder(list[Raw]).decode
 
+_KINDS = frozenset(("text", "toolUse", "toolResult", "reasoningContent", "citationsContent", "image"))
+"""What an answer's block is, whatever else is told beside it."""
 MIMES = {
     "image": {name: f"image/{name}" for name in ("png", "jpeg", "gif", "webp")},
     "document": {
@@ -69,13 +71,14 @@ def decode_blocks(content: Iterable[Raw], *, sealed: bool) -> tuple[Part, ...]:
     parts: list[Part] = []
     for raw in content:
         block = {name: value for name, value in members(raw).items() if value != NULL}
-        if len(block) != 1:
+        if len(block) != 1 and (sealed or not block):
             raise msgspec.ValidationError("a block has one member")
-        ((kind, value),) = block.items()
+        kind, value = next((known for known in block.items() if known[0] in _KINDS), next(iter(block.items())))
         if kind == "cachePoint":
             _mark(parts, raw, members(value))
         else:
-            parts.append(_decode(kind, value, raw, sealed))
+            alone = raw if len(block) == 1 else Raw(msgspec.json.encode({kind: value}))
+            parts.append(_decode(kind, value, alone, sealed))
     return with_proofs(tuple(parts)) if sealed else tuple(parts)
 
 

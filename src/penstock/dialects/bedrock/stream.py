@@ -13,6 +13,7 @@ from msgspec import Raw, Struct
 
 from penstock.dialects import eventstream
 from penstock.dialects.anthropic.target import arguments
+from penstock.dialects.base import Forgiving
 from penstock.dialects.bedrock import errors
 from penstock.dialects.bedrock.answer import (
     FINISHES,
@@ -96,7 +97,7 @@ class _Event(Struct):
     serviceTier: Any = None  # noqa: N815  the wire's name
 
 
-_event_decoder = msgspec.json.Decoder(_Event)
+_event_decoder = Forgiving(_Event)
 _named_decoder = msgspec.json.Decoder(_Named)
 
 

@@ -9,18 +9,18 @@ is right, so it is charged as it is, which is never too little.
 
 from typing import Any
 
-from penstock.dialects.base import believed
+from penstock.dialects.base import as_whole, believed
 from penstock.domain.usage import Usage
 
 DEFAULT_LIFETIME = "5m"
+_COUNTS = ("inputTokens", "outputTokens", "totalTokens", "cacheReadInputTokens", "cacheWriteInputTokens")
 
 
 def normalise(told: Any) -> Usage | None:
     """The report in disjoint classes; None when it cannot be true."""
     if not isinstance(told, dict):
         return None
-    into, out, total = told.get("inputTokens"), told.get("outputTokens"), told.get("totalTokens")
-    read, written = told.get("cacheReadInputTokens"), told.get("cacheWriteInputTokens")
+    into, out, total, read, written = [as_whole(told.get(name)) for name in _COUNTS]
     by_lifetime = _written(told.get("cacheDetails"))
     if by_lifetime is None or not believed(into, out, total, read, written) or into is None:
         return None
@@ -41,7 +41,7 @@ def _written(details: Any) -> dict[str, int] | None:
     for detail in details if isinstance(details, list) else ():
         if not isinstance(detail, dict):
             return None
-        count, lifetime = detail.get("inputTokens"), detail.get("ttl")
+        count, lifetime = as_whole(detail.get("inputTokens")), detail.get("ttl")
         if not believed(count) or not isinstance(lifetime, str):
             return None
         if count:

@@ -51,6 +51,9 @@ from penstock.errors import UpstreamMalformed, UpstreamReset
 
 # -- from a target ----------------------------------------------------------------------------------------------------
 
+_TELLING = ("content-", "tool-", "citation-", "message-end")
+"""How the types of the events begin that tell something of an answer."""
+
 _Key = tuple[str, int]
 """The kind of a part (`text`, `thinking`, `plan`, `call`) and its index among those of its family."""
 
@@ -100,7 +103,8 @@ class Decoder:
         elif kind == "debug":
             return
         elif kind and not self._begun:
-            raise UpstreamMalformed("The provider's stream goes on before it began.")
+            if kind.startswith(_TELLING):
+                raise UpstreamMalformed("The provider's stream goes on before it began.")
         elif not kind and event.has("message"):  # a plain answer all the same
             told.extend(events_of(decode_answer(data)))
             self._over = True

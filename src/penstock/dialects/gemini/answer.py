@@ -12,10 +12,10 @@ from typing import Any
 import msgspec
 from msgspec import Raw, structs
 
-from penstock.dialects.base import encode_object, members_of
+from penstock.dialects.base import Forgiving, encode_object, members_of
 from penstock.dialects.codec import json_text
 from penstock.dialects.gemini.errors import read_error
-from penstock.dialects.gemini.names import FINISH_REASONS, NAME, NULL, elements, in_camel, pop, word
+from penstock.dialects.gemini.names import FINISH_REASONS, NAME, NULL, elements, in_camel, pop, text_in, word
 from penstock.dialects.gemini.partial import PartialCall, is_partial
 from penstock.dialects.gemini.parts import decode_part, is_bare_proof, made_id
 from penstock.dialects.gemini.searches import Searches
@@ -52,6 +52,7 @@ MAX_CITED_CHARACTERS = 4_000_000
 
 _members_decoder = msgspec.json.Decoder(dict[str, Raw])
 _metadata_decoder = msgspec.json.Decoder(Metadata)
+_index_decoder = Forgiving(int)
 
 
 def finish_of(native: str, *, has_calls: bool) -> Finish:
@@ -191,10 +192,10 @@ class _Told:
 
     def _find_citations(self, candidate: dict[str, Raw]) -> None:
         if "groundingMetadata" in candidate:
-            grounding = msgspec.json.decode(candidate["groundingMetadata"], type=dict[str, Any])
+            grounding = _object(candidate["groundingMetadata"])
             self._searches.take(grounding)
             self._find_sources(grounding)
-        told = msgspec.json.decode(candidate.get("citationMetadata", b"{}"), type=dict[str, Any])
+        told = _object(candidate.get("citationMetadata", Raw(b"{}")))
         for source in told.get("citationSources") or told.get("citations") or ():
             self._cite(source, source, source)
 
@@ -286,6 +287,12 @@ def _are_lists(old: Any, new: Any) -> bool:
     return isinstance(old, list) and isinstance(new, list)
 
 
+def _object(raw: Raw) -> dict[str, Any]:
+    """What is told beside the answer; nothing where it is no object."""
+    told = msgspec.json.decode(raw)
+    return told if isinstance(told, dict) else {}
+
+
 def _source(chunk: Any) -> dict[str, Any]:
     """Where something was found, in the web, in files or on a map."""
     told = chunk.values() if isinstance(chunk, dict) else ()
@@ -368,18 +375,19 @@ class Teller:
             told_of = in_camel(_members_decoder.decode(feedback))
             self._block = word(msgspec.json.decode(told_of.get("blockReason", NULL)), {}) or self._block
             self._why_blocked = pop(told_of, "blockReasonMessage", str, "") or self._why_blocked
-        self._scope = self._scope or msgspec.json.decode(reply.get("responseId", b'""'), type=str)
+        self._scope = self._scope or text_in(reply, "responseId")
         events: list[Event] = [] if self._begun else [self._begin(reply)]
         for raw in candidates:
             candidate = in_camel(_members_decoder.decode(raw))
-            number = msgspec.json.decode(candidate.get("index", b"0"), type=int)
+            number = _index_decoder.decode(candidate.get("index", b"0"))
             told = self._told.setdefault(number, _Told(number, self._scope, self._searches))
             events += told.take(candidate)
         return events
 
     def _begin(self, reply: dict[str, Raw]) -> Event:
         self._begun = True
-        id_, model = pop(reply, "responseId", str, ""), pop(reply, "modelVersion", str, "")
+        id_, model = text_in(reply, "responseId"), text_in(reply, "modelVersion")
+        reply = {name: value for name, value in reply.items() if name not in ("responseId", "modelVersion")}
         self._searches.model = model
         return Begin(NAME, id_, model, extras=reply)
 

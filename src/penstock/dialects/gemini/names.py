@@ -63,6 +63,12 @@ def pop(members: dict[str, Raw], name: str, kind: type[_T], default: _T) -> _T:
     return default if raw is None else msgspec.json.decode(raw, type=kind)
 
 
+def text_in(members: Mapping[str, Raw], name: str) -> str:
+    """A text that no answer hangs on; empty for anything else."""
+    raw = members.get(name)
+    return msgspec.json.decode(raw) if raw is not None and bytes(raw).startswith(b'"') else ""
+
+
 def maybe(members: dict[str, Raw], name: str, kind: type[_T]) -> _T | None:
     """Takes a member out; None where it is absent. Raises `msgspec.DecodeError`."""
     raw = members.pop(name, None)

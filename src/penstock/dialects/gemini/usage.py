@@ -10,7 +10,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from penstock.dialects.base import believed
+from penstock.dialects.base import as_whole, believed
 from penstock.dialects.gemini.names import MODALITIES, word
 from penstock.domain.usage import Usage
 
@@ -51,7 +51,7 @@ class Metadata(Struct, rename="camel"):
 
 def normalise(reported: Metadata) -> Usage | None:
     """The vendor's counts in disjoint classes; None when they cannot be true."""
-    given = (
+    counts = (
         reported.prompt_token_count,
         reported.cached_content_token_count,
         reported.candidates_token_count,
@@ -59,6 +59,7 @@ def normalise(reported: Metadata) -> Usage | None:
         reported.tool_use_prompt_token_count,
         reported.total_token_count,
     )
+    given = tuple(map(as_whole, counts))
     asked = _by_modality(reported.prompt_tokens_details)
     kept = _by_modality(reported.cache_tokens_details)
     made = _by_modality(reported.candidates_tokens_details)
@@ -99,7 +100,7 @@ def _by_modality(details: Any) -> Counter[str] | None:
     where they cannot be true."""
     counts: Counter[str] = Counter()
     for one in details if isinstance(details, list) else ():
-        count = one.get("tokenCount") if isinstance(one, dict) else None
+        count = as_whole(one.get("tokenCount")) if isinstance(one, dict) else None
         if not believed(count):
             return None
         if count:

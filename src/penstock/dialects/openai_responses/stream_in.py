@@ -10,7 +10,6 @@ import msgspec
 from msgspec import Raw, Struct, structs
 
 from penstock.dialects import sse
-from penstock.dialects.base import decode_reply
 from penstock.dialects.logprobs import of_the_form
 from penstock.dialects.members import Members, reply_members
 from penstock.dialects.openai_errors import status_in_words, status_of
@@ -108,9 +107,13 @@ class ResponsesDecoder:
         if self._over or not data or data.strip() == b"[DONE]":
             return
         if self._begun and data.startswith(_TEXT_DELTA):
-            delta = decode_reply(_delta_decoder, data)
-            self._say((delta.output_index, delta.content_index), Text(""), delta.delta, out)
-            return
+            try:
+                delta = _delta_decoder.decode(data)
+            except (msgspec.DecodeError, UnicodeDecodeError):
+                pass
+            else:
+                self._say((delta.output_index, delta.content_index), Text(""), delta.delta, out)
+                return
         event = reply_members(data)
         kind = event.text("type")
         if kind == "error" or (not kind and event.has("error")):  # servers that raise an error name no type

@@ -254,10 +254,6 @@ def rebuild(call: Call, demand: Demand) -> bytes:
 # -- the answer -------------------------------------------------------------------------------------------------------
 
 
-class _Incomplete(Struct):
-    reason: Any = None
-
-
 class _Response(Struct):
     id: Any = None
     store: Any = None
@@ -267,7 +263,7 @@ class _Response(Struct):
     usage: Raw = NULL
     tool_usage: Any = None
     error: Any = None
-    incomplete_details: _Incomplete | None = None
+    incomplete_details: Any = None
     service_tier: Any = None
 
 
@@ -291,7 +287,7 @@ def _reading(response: _Response) -> Reading:
             usage = with_pictures(usage, response.tool_usage)
     except UpstreamMalformed:
         usage, hostile = None, True
-    reason = response.incomplete_details.reason if response.incomplete_details else None
+    reason = response.incomplete_details.get("reason") if isinstance(response.incomplete_details, dict) else None
     finish = reason if isinstance(reason, str) else response.status if isinstance(response.status, str) else ""
     message, status = read_response_error(response.error)
     tier = response.service_tier if isinstance(response.service_tier, str) else ""
