@@ -108,7 +108,7 @@ class _Head(Struct):
     the member at fault."""
 
     messages: list[_Message]
-    model: str = ""
+    model: str | None = None
     stream: bool | None = None
     stream_options: _StreamOptions | None = None
     max_completion_tokens: int | None = None
@@ -132,7 +132,7 @@ def parse(body: bytes, address: Address = NO_ADDRESS) -> Call:
     text_bytes = sum([len(bytes(value)) for name, value in fields.items() if name not in _NO_TEXT])
     call = Call(
         fields=fields,
-        model=checked_model(address.model or head.model),
+        model=checked_model(address.model or head.model or ""),
         streaming=head.stream or False,
         max_output=_cap(head),
         cap_name="max_completion_tokens" if head.max_tokens is None else "max_tokens",

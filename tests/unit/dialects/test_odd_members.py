@@ -1,4 +1,5 @@
-"""Members of answers that are not what the reference says cost nobody the answer, nor what it used."""
+"""Members of answers that are not what the reference says cost nobody the answer, nor what it used; those of requests
+are named where a target cannot be told."""
 
 import json
 from typing import Any
@@ -7,9 +8,11 @@ import pytest
 
 from penstock.dialects.anthropic import Messages
 from penstock.dialects.base import Address, Call
+from penstock.dialects.codec import TargetFacts
 from penstock.dialects.cohere import CohereChat
 from penstock.dialects.members import Members, callers_fault, reply_members
 from penstock.dialects.registry import CODECS, DIALECTS
+from penstock.dialects.translation import Passages
 from penstock.domain.chat import Opaque, Text, ToolCall
 from penstock.domain.stream import Event, collect
 from penstock.domain.usage import Usage
@@ -167,3 +170,30 @@ def test_an_odd_head_or_end_of_an_answer_costs_nobody_the_answer(odd: Any) -> No
     assert (choice.parts, choice.finish) == ((Text("Hi"),), "stop")
     response = {"id": "r", "status": "completed", "incomplete_details": odd, "usage": usage, "output": []}
     assert DIALECTS["responses"].read(json.dumps(response).encode()).usage == Usage(9, 2)
+
+
+# -- requests ---------------------------------------------------------------------------------------------------------
+
+
+def test_what_a_target_cannot_be_told_of_a_converse_request_is_named_at_every_level() -> None:
+    tool = {"toolSpec": {"name": "f", "inputSchema": {"json": {"type": "object"}}, "newOfTool": 1}}
+    body = {
+        "messages": [{"role": "user", "content": [{"text": "Hi"}], "newOfMessage": 1}],
+        "inferenceConfig": {"maxTokens": 9, "temperature": 1, "newOfInference": 1, "topP": None},
+        "toolConfig": {"tools": [tool]},
+    }
+    converse = DIALECTS["converse"]
+    call = converse.parse(json.dumps(body).encode(), Address("m"))
+    passage = Passages(converse, call, 5, "ours").to(("messages",), TargetFacts("m"))
+    assert set(passage.dropped) == {"messages.newOfMessage", "tools.newOfTool", "inferenceConfig"}
+    del body["inferenceConfig"]["newOfInference"]  # type: ignore[attr-defined]
+    call = converse.parse(json.dumps(body).encode(), Address("m"))
+    assert "inferenceConfig" not in Passages(converse, call, 5, "ours").to(("messages",), TargetFacts("m")).dropped
+
+
+def test_a_model_that_is_null_in_the_body_may_be_in_the_address() -> None:
+    body = {"model": None, "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 9}
+    for surface in ("chat.completions", "messages"):
+        assert DIALECTS[surface].parse(json.dumps(body).encode(), Address("gpt")).model == "gpt"
+        with pytest.raises(InvalidRequest, match="'model' is required"):
+            DIALECTS[surface].parse(json.dumps(body).encode())

@@ -93,7 +93,7 @@ class _Tool(Struct):
 class _Head(Struct):
     """The members that decide what a call may cost, typed."""
 
-    model: str = ""
+    model: str | None = None
     messages: list[_Message] = []
     max_tokens: int | None = None
     stream: bool | None = None
@@ -164,7 +164,7 @@ def _head_of(fields: dict[str, Raw], body: bytes) -> _Head:
 
 def _bounded(fields: dict[str, Raw], head: _Head, address: Address) -> Call:
     """The call with its bounds on what goes in."""
-    call = Call(fields=fields, model=checked_model(address.model or head.model))
+    call = Call(fields=fields, model=checked_model(address.model or head.model or ""))
     media = _read_blocks(call, fields.get("system"), "system")
     for message in head.messages:
         media += _read_blocks(call, message.content, "messages")

@@ -14,6 +14,7 @@ from penstock.dialects.bedrock.blocks import NAME, NULL, decode_blocks, members,
 from penstock.dialects.members import pop
 from penstock.domain.chat import (
     Cache,
+    Extras,
     Format,
     Message,
     Reasoning,
@@ -44,6 +45,9 @@ def decode_request(call: Call) -> Request:
     tier = _checked(fields, "serviceTier", lambda raw: pop(members(raw), "type", str, ""), "")
     if bytes(fields.get("performanceConfig", b"")).replace(b" ", b"") == _USUAL_LATENCY:
         del fields["performanceConfig"]
+    sampling = _sampling(inference, top_k)
+    if left := _rest(inference, "maxTokens"):
+        fields["inferenceConfig"] = Raw(msgspec.json.encode(left))
     if effort:
         reasoning = structs.replace(reasoning or Reasoning(), effort=effort)
     return Request(
@@ -53,12 +57,7 @@ def decode_request(call: Call) -> Request:
         tools=tools,
         tool_choice=choice,
         max_output=call.max_output,
-        sampling=Sampling(
-            temperature=_checked(inference, "temperature", lambda raw: msgspec.json.decode(raw, type=float), None),
-            top_p=_checked(inference, "topP", lambda raw: msgspec.json.decode(raw, type=float), None),
-            top_k=top_k,
-            stop=tuple(_checked(inference, "stopSequences", lambda raw: msgspec.json.decode(raw, type=list[str]), ())),
-        ),
+        sampling=sampling,
         format=format_,
         reasoning=reasoning,
         streaming=call.streaming,
@@ -66,6 +65,20 @@ def decode_request(call: Call) -> Request:
         service_tier=tier,
         extras=fields,
     )
+
+
+def _sampling(inference: dict[str, Raw], top_k: int | None) -> Sampling:
+    return Sampling(
+        temperature=_checked(inference, "temperature", lambda raw: msgspec.json.decode(raw, type=float), None),
+        top_p=_checked(inference, "topP", lambda raw: msgspec.json.decode(raw, type=float), None),
+        top_k=top_k,
+        stop=tuple(_checked(inference, "stopSequences", lambda raw: msgspec.json.decode(raw, type=list[str]), ())),
+    )
+
+
+def _rest(fields: dict[str, Raw], *known: str) -> Extras:
+    """What nobody took; a null says nothing."""
+    return {name: value for name, value in fields.items() if value != NULL and name not in known}
 
 
 def _checked(fields: dict[str, Raw], name: str, decode: Any, default: Any) -> Any:
@@ -84,7 +97,8 @@ def _message(raw: Raw) -> Message:
     role = pop(message, "role", str, "")
     if role not in _ROLES:
         raise InvalidRequest("A message's 'role' must be 'user', 'assistant' or 'system'.", param="messages")
-    return Message(_ROLES[role], decode_blocks(raw_list(message.get("content", Raw(b"[]"))), sealed=True))
+    parts = decode_blocks(raw_list(message.pop("content", Raw(b"[]"))), sealed=True)
+    return Message(_ROLES[role], parts, extras=_rest(message))
 
 
 def _tools(raw: Raw) -> tuple[tuple[Tool | ServerTool, ...], ToolChoice | None]:
@@ -105,7 +119,7 @@ def _tools(raw: Raw) -> tuple[tuple[Tool | ServerTool, ...], ToolChoice | None]:
 def _tool(spec: dict[str, Raw]) -> Tool:
     schema = members(spec.pop("inputSchema", Raw(b"{}"))).get("json", NULL)
     strict = pop(spec, "strict", bool, None)
-    return Tool(pop(spec, "name", str, ""), pop(spec, "description", str, ""), schema, strict)
+    return Tool(pop(spec, "name", str, ""), pop(spec, "description", str, ""), schema, strict, extras=_rest(spec))
 
 
 def _choice(choice: dict[str, Raw]) -> ToolChoice | None:
