@@ -11,6 +11,7 @@ from penstock.domain.events import UsageEvent
 from penstock.domain.tenancy import SURFACES
 from penstock.errors import ControlError, GatewayError, UpstreamError, UpstreamRefused
 from penstock.ledger.ledger import Ask
+from penstock.records.families import families
 from penstock.records.log import exchange_fields
 from penstock.records.metrics import Metrics
 from penstock.records.receipts import public
@@ -81,7 +82,7 @@ def test_the_page_names_no_error_that_does_not_exist() -> None:
 def test_every_metric_is_on_the_page_with_its_type_and_labels() -> None:
     listed = {row[0].strip("`"): row[1:3] for row in rows(METRICS) if row[0].startswith("`penstock_")}
     metrics = {}
-    for family in Metrics().collect():
+    for family in families(Metrics()):
         name = f"{family.name}_total" if family.type == "counter" else family.name
         labels = ", ".join(f"`{label}`" for label in getattr(family, "_labelnames", ())) or "none"
         metrics[name] = [family.type, labels]

@@ -13,7 +13,8 @@ from typing import Any
 from fastapi import HTTPException, Request, Response
 
 from penstock.domain.snapshot import Secret
-from penstock.records.metrics import CONTENT_TYPE, Metrics
+from penstock.records.families import CONTENT_TYPE, exposition
+from penstock.records.metrics import Metrics
 from penstock.surfaces.admin.answers import Health
 from penstock.surfaces.admin.documents import answer_of
 from penstock.surfaces.admin.paths import Paths
@@ -47,7 +48,7 @@ def add(paths: Paths, operations: Operations) -> None:
         if operations.token is not None and not _brings(request, operations.token):
             raise HTTPException(401, "send the token of server.metrics_token as Authorization: Bearer ...", _ASK)
         await operations.refresh()
-        return Response(operations.metrics.exposition(), media_type=CONTENT_TYPE)
+        return Response(exposition(operations.metrics), media_type=CONTENT_TYPE)
 
     @router.get(
         "/healthz",

@@ -15,6 +15,7 @@ from penstock.domain.lease import Granted, Place, Want
 from penstock.domain.policy import Limit
 from penstock.domain.snapshot import Change, Kill, Snapshot, applied
 from penstock.errors import PenstockError, StoreDown
+from penstock.records.families import exposition
 from penstock.records.metrics import Metrics
 from penstock.store.claim import Box
 from penstock.testing.worker import FakeWorker
@@ -181,7 +182,7 @@ async def test_a_node_that_is_gone_is_unreachable_for_what_it_has_not_confirmed(
     await eventually(lambda: world.fleet.status()[0]["state"] == "unreachable")
     assert world.fleet.kill_status(1)[0]["state"] == "confirmed"
     assert world.fleet.kill_status(2)[0]["state"] == "unreachable"
-    assert b'penstock_worker_up{node="box/worker-0"} 0.0' in world.metrics.exposition()
+    assert b'penstock_worker_up{node="box/worker-0"} 0.0' in exposition(world.metrics)
 
 
 async def test_what_other_boxes_may_know_of_the_workers_is_reported_as_it_changes(world: World, tmp_path: Path) -> None:
@@ -239,9 +240,9 @@ async def test_a_beat_shows_in_status_and_metrics_with_limits_by_name(world: Wor
     worker.beat(in_flight=4, streams=2, held={"lim_1": 55, "lim_gone": 1}, loop_lag_ms=1.5)
     await eventually(lambda: world.fleet.status()[0]["in_flight"] == 4)
     assert world.fleet.held() == {"lim_1": 55, "lim_gone": 1}
-    exposition = world.metrics.exposition()
-    assert b'penstock_held{limit="monthly"} 55.0' in exposition
-    assert b'penstock_streams{node="box/worker-0"} 2.0' in exposition
+    told = exposition(world.metrics)
+    assert b'penstock_held{limit="monthly"} 55.0' in told
+    assert b'penstock_streams{node="box/worker-0"} 2.0' in told
     await worker.close()
     await eventually(lambda: world.fleet.held() == {})
 
@@ -257,7 +258,7 @@ async def test_questions_are_answered_and_what_cannot_be_answered_is_not_answere
     for kind in ("broken", "unheard_of"):
         worker.say(Question(99, kind, ()))
     assert await worker.ask("receipt", "req_2", "key_1") is not None
-    await eventually(lambda: b'penstock_control_errors_total{task="question"} 2.0' in world.metrics.exposition())
+    await eventually(lambda: b'penstock_control_errors_total{task="question"} 2.0' in exposition(world.metrics))
     await worker.close()
 
 
@@ -340,7 +341,7 @@ async def test_a_node_that_should_be_there_is_missed_before_it_has_come(tmp_path
         ("connected", False),
         ("unreachable", True),
     ]
-    assert b'penstock_worker_up{node="box/worker-1"} 0.0' in world.metrics.exposition()
+    assert b'penstock_worker_up{node="box/worker-1"} 0.0' in exposition(world.metrics)
     await worker.close()
     await world.fleet.close()
 
@@ -407,7 +408,7 @@ async def test_a_worker_whose_leases_could_not_be_granted_is_told_to_ask_again(
     worker = await FakeWorker(tmp_path).connect()
     world.lease_fault = fault
     assert await worker.lease(LeaseRequest(4)) == LeaseAnswer(4, None)
-    assert b'penstock_control_errors_total{task="lease"} 1.0' in world.metrics.exposition()
+    assert b'penstock_control_errors_total{task="lease"} 1.0' in exposition(world.metrics)
     world.lease_fault = None
     assert await worker.lease(LeaseRequest(4)) == LeaseAnswer(4, ())
     await worker.close()

@@ -69,3 +69,9 @@ class Later(BaseModel):
 print(Later.__pydantic_complete__)
 """
     assert _says(script) == "False integer\nset()\nTrue"
+
+
+def test_what_only_administrators_need_is_not_loaded_before_calls_are_admitted() -> None:
+    later = {"alembic", "argon2", "cryptography", "fastapi", "genai_prices", "prometheus_client", "sqlalchemy.orm"}
+    script = f"import sys, penstock.app.control.__main__; print({later!r} & sys.modules.keys())"
+    assert _says(script) == "set()"

@@ -7,6 +7,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from penstock.domain.events import UsageEvent
 from penstock.domain.usage import Usage
 from penstock.records import metrics as subject
+from penstock.records.families import exposition
 from penstock.records.metrics import Metrics, WorkerGauges
 
 
@@ -33,7 +34,7 @@ def event(**more: object) -> UsageEvent:
 def samples(metrics: Metrics) -> dict[str, float]:
     """`name{label="value",...}` -> value, labels in alphabetical order."""
     found = {}
-    for family in text_string_to_metric_families(metrics.exposition().decode()):
+    for family in text_string_to_metric_families(exposition(metrics).decode()):
         for sample in family.samples:
             labels = ",".join(f"{name}={value}" for name, value in sorted(sample.labels.items()))
             found[f"{sample.name}{{{labels}}}"] = sample.value
@@ -145,7 +146,7 @@ def test_hostile_names_cannot_break_the_format() -> None:
     metrics = Metrics()
     metrics.declare_aliases(['a"b\\c\nd'])
     metrics.observe([event(alias='a"b\\c\nd', team='x"} 1\npenstock_fake 1')])
-    families = {family.name for family in text_string_to_metric_families(metrics.exposition().decode())}
+    families = {family.name for family in text_string_to_metric_families(exposition(metrics).decode())}
     assert not any("fake" in name for name in families)
 
 
