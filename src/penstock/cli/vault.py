@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from penstock.app.control.bootstrap import PREVIOUS, keep_secret
+from penstock.app.control.files import PREVIOUS, keep_secret
 from penstock.cli.admin_client import AdminClient
 from penstock.cli.options import Json
 from penstock.cli.output import CommandFailed, print_fields, print_json, print_line, print_table

@@ -2,6 +2,7 @@
 
 import time
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from penstock.domain.events import UsageEvent
@@ -91,7 +92,8 @@ def test_calls_of_a_deprecated_alias_are_counted_by_who_makes_them() -> None:
     assert samples(metrics)["penstock_deprecated_calls_total{alias=old,replaced_by=new,team=growth}"] == 2
 
 
-def test_label_sets_are_bounded() -> None:
+def test_label_sets_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subject, "MAX_SERIES", 200)
     metrics = declared()
     metrics.observe([event(team=f"team-{number}", status=200) for number in range(subject.MAX_SERIES + 50)])
     found = samples(metrics)

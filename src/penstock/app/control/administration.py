@@ -15,8 +15,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from penstock import __version__
 from penstock.app import break_glass
 from penstock.app.control import balances
-from penstock.app.control.bootstrap import PREVIOUS
 from penstock.app.control.chores import Chores
+from penstock.app.control.files import PREVIOUS
 from penstock.app.control.parts import Parts
 from penstock.app.control.peers import Peers
 from penstock.app.link import Adjusted

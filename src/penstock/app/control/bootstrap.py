@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from penstock.app.control.files import PREVIOUS, keep_secret
 from penstock.config.environment import Environment
 from penstock.domain.snapshot import Secret
 from penstock.errors import ConfigError, PenstockError
@@ -21,8 +22,6 @@ from penstock.records.log import Level
 from penstock.store.claim import Box
 from penstock.vault.wrappers import RootWrapper
 
-PREVIOUS = "secret_previous"
-"""The file with the root secret before, until the vault is rewrapped."""
 LOCK_WAIT_S = 3.0
 """How long a predecessor may take to stop: a service manager may start the next one at once."""
 _POLL_S = 0.02
@@ -160,24 +159,3 @@ def _read(path: Path) -> Secret:
     if not text:
         raise ConfigError(f"{path} is empty")
     return Secret(text)
-
-
-def keep_secret(path: Path, value: str) -> None:
-    """Puts `value` into the file `path` for its owner alone. A half-written secret would lock everybody out after a
-    crash. Raises ConfigError when the file cannot be written."""
-    try:
-        replace_file(path, f"{value}\n".encode())
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be written: {error.strerror}") from error
-
-
-def replace_file(path: Path, content: bytes) -> None:
-    """Puts `content` into the file `path` for its owner alone, complete or not at all. Raises OSError."""
-    draft = path.with_name(f"{path.name}.new")
-    draft.unlink(missing_ok=True)
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.rename(path)

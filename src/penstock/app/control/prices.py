@@ -17,7 +17,7 @@ import msgspec
 import structlog
 from msgspec import Struct
 
-from penstock.app.control.bootstrap import replace_file
+from penstock.app.control.files import replace_file
 from penstock.app.control.spared import spared
 from penstock.catalog.edition import edition
 from penstock.domain.money import PriceOverride
