@@ -119,15 +119,13 @@ def at_least(reported: Usage | None, counted: Usage, ask: Ask) -> Usage:
     return _no_less(reported, counted.output)
 
 
-def basis_of(reading: Reading, price: RateCard | None, exchange: Exchange) -> CostBasis:
-    """What the charge for a believable report rests on. One without all that the vendor charges is no more than an
-    estimate, and an operator is told."""
+def tell_of_more(reading: Reading, price: RateCard | None, exchange: Exchange) -> None:
+    """Flags a call for which the vendor will charge more than its report and the price list say. What these say is
+    computed all the same."""
     searched = reading.usage is not None and reading.usage.web_searches > 0
     is_unpriced = searched and price is not None and not price.is_own and "web_searches" not in price.rates
-    if not reading.is_more_owed and not is_unpriced:
-        return "computed"
-    exchange.flags.add("charged_apart")
-    return "estimated"
+    if reading.is_more_owed or is_unpriced:
+        exchange.flags.add("charged_apart")
 
 
 BESIDE_BYTES = 256 * 1024
@@ -385,7 +383,8 @@ class Attempt:
         if reading.error is not None:
             exchange.cause, exchange.error_code = "failed", "upstream_error"
         if reading.usage is not None and not reading.hostile:
-            self._settle(reading.usage, basis_of(reading, self._plan.target.price, exchange))
+            tell_of_more(reading, self._plan.target.price, exchange)
+            self._settle(reading.usage, "computed")
             return
         exchange.flags.add("hostile_usage" if reading.hostile else "usage_missing")
         counted = counted_output if isinstance(counted_output, int) else counted_output()

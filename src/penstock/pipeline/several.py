@@ -26,11 +26,11 @@ from penstock.pipeline.attempt import (
     Progress,
     Share,
     at_least,
-    basis_of,
     beside,
     cut_usage,
     estimate,
     tell,
+    tell_of_more,
 )
 from penstock.pipeline.gateway import Gateway, Reply
 from penstock.pipeline.reserve import Plan
@@ -155,7 +155,8 @@ class Several(Attempt):
         self._exchange.finish_reason = reading.finish_reason
         tier = reading.service_tier or self._tier
         if reading.usage is not None and not reading.hostile:
-            voice.owes = Share(reading.usage, basis_of(reading, self._plan.target.price, self._exchange), tier)
+            tell_of_more(reading, self._plan.target.price, self._exchange)
+            voice.owes = Share(reading.usage, "computed", tier)
             return
         self._exchange.flags.add("hostile_usage" if reading.hostile else "usage_missing")
         said = self._passage.said(voice.number)

@@ -15,7 +15,7 @@ from penstock.domain.exchange import Exchange
 from penstock.domain.money import Rate, RateCard
 from penstock.domain.stream import collect
 from penstock.domain.usage import Usage
-from penstock.pipeline.attempt import basis_of
+from penstock.pipeline.attempt import tell_of_more
 
 DIALECT, CODEC = GenerateContent(), GeminiCodec()
 RESPONSES = Responses()
@@ -172,19 +172,19 @@ SEARCHED = Reading(Usage(5, 2, web_searches=1))
 
 
 @pytest.mark.parametrize(
-    ("reading", "card", "basis"),
+    ("reading", "card", "is_flagged"),
     [
-        (SEARCHED, PRICED, "computed"),
-        (SEARCHED, LISTED, "estimated"),
-        (SEARCHED, structs.replace(LISTED, is_own=True), "computed"),
-        (SEARCHED, None, "computed"),
-        (Reading(Usage(5, 2)), LISTED, "computed"),
-        (Reading(Usage(5, 2), is_more_owed=True), PRICED, "estimated"),
+        (SEARCHED, PRICED, False),
+        (SEARCHED, LISTED, True),
+        (SEARCHED, structs.replace(LISTED, is_own=True), False),
+        (SEARCHED, None, False),
+        (Reading(Usage(5, 2)), LISTED, False),
+        (Reading(Usage(5, 2), is_more_owed=True), PRICED, True),
     ],
 )
-def test_a_charge_without_all_that_is_owed_is_an_estimate_and_an_operator_is_told(
-    reading: Reading, card: RateCard | None, basis: str
+def test_an_operator_is_told_of_a_charge_without_all_that_is_owed(
+    reading: Reading, card: RateCard | None, is_flagged: bool
 ) -> None:
     exchange = Exchange("r1", "n1", "responses", {}, 0)
-    assert basis_of(reading, card, exchange) == basis
-    assert exchange.flags == ({"charged_apart"} if basis == "estimated" else set())
+    tell_of_more(reading, card, exchange)
+    assert exchange.flags == ({"charged_apart"} if is_flagged else set())
