@@ -129,6 +129,21 @@ def test_a_report_without_what_came_out_is_still_not_believed() -> None:
     assert tee.reading.hostile
 
 
+def test_a_zero_takes_nothing_back_of_what_was_counted() -> None:
+    tee, zeros = Messages.tee(Call({}, "m"), False), {"input_tokens": 0, "cache_read_input_tokens": 0}
+    stream = sse(STARTED, {**STOPPED, "usage": {**zeros, "output_tokens": 2}}, {"type": "message_stop"})
+    tee.feed(stream)
+    assert tee.reading.usage == Usage(9, 2)
+    assert collect(told("messages", stream)).usage == Usage(9, 2)
+
+
+def test_the_tier_that_a_stream_told_holds_for_its_last_report() -> None:
+    said = {"id": "c", "choices": [{"index": 0, "delta": {"content": "Hi"}, "finish_reason": "stop"}]}
+    report = {"id": "c", "choices": [], "usage": {"prompt_tokens": 9, "completion_tokens": 2, "total_tokens": 11}}
+    answer = collect(told("chat.completions", sse({**said, "service_tier": "flex"}, report)))
+    assert (answer.service_tier, answer.usage) == ("flex", Usage(9, 2))
+
+
 def test_events_of_a_new_kind_may_come_before_an_answer_begins() -> None:
     said = {"type": "content-delta", "index": 0, "delta": {"message": {"content": {"text": "Hi"}}}}
     begun = {"type": "message-start", "id": "c", "delta": {"message": {"role": "assistant"}}}

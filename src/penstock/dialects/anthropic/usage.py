@@ -4,7 +4,7 @@ Source: Anthropic API reference, `Usage` and `MessageDeltaUsage`; "Prompt cachin
 (the members at the top leave out what compaction used, which stands in `iterations`).
 
 `input_tokens` excludes what was read from and written to the cache. Counts are cumulative: a member that comes again
-replaces the earlier one, and one that is null or absent leaves it as it was.
+replaces the earlier one, and one that is null, absent, or zero, where it was more, leaves it as it was.
 """
 
 from typing import Any
@@ -27,7 +27,8 @@ def merge(known: dict[str, Any], told: Any) -> dict[str, Any]:
     """The report so far with a later one over it."""
     if not isinstance(told, dict):
         return known
-    return {**known, **{name: value for name, value in told.items() if value is not None}}
+    newer = {name: value for name, value in told.items() if value is not None and (value != 0 or not known.get(name))}
+    return {**known, **newer}
 
 
 def normalise(reported: dict[str, Any]) -> Usage | None:

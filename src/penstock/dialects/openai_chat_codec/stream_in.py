@@ -154,6 +154,7 @@ class ChatDecoder:
         self._begun = False
         self._over = False
         self._id = ""
+        self._tier = ""
         self._sources: list[Citation] = []
 
     def feed(self, data: bytes) -> list[Event]:
@@ -218,12 +219,12 @@ class ChatDecoder:
         self._sources = sources_of(chunk) or self._sources
         if not self._begun and (choices or chunk.peek("id")):  # Azure opens with a chunk that has neither
             self._begin(chunk, out)
-        tier = chunk.word("service_tier")
+        self._tier = chunk.word("service_tier") or self._tier
         for position, one in enumerate(choices):
             index = one.take("index", int)
             self._read_choice(one, self._choice(position if index is None else index), out)
         if usage is not None:
-            out.append(Reported(usage, tier))
+            out.append(Reported(usage, self._tier))
         if fault.message is not None:
             out.append(Failed(fault.message, fault.status, fault.kind))
             self._over = True
