@@ -50,6 +50,17 @@ print(sys.modules["genai_prices.update_prices"] is before, sys.modules["rich"] i
     assert _says(script) == "True True"
 
 
+def test_what_is_not_named_is_there_meanwhile() -> None:
+    script = """
+from penstock.app.control.spared import PRICE_UPDATES, spared
+with spared([PRICE_UPDATES]):
+    import email_validator, genai_prices, rich, sys
+    print(PRICE_UPDATES in sys.modules, "httpx" in sys.modules)
+print(PRICE_UPDATES in sys.modules)
+"""
+    assert _says(script) == "True False\nFalse"
+
+
 def test_the_admin_surface_is_put_together_without_what_is_spared_and_tells_its_shapes_all_the_same() -> None:
     script = """
 import sys

@@ -18,7 +18,7 @@ import structlog
 from msgspec import Struct
 
 from penstock.app.control.files import replace_file
-from penstock.app.control.spared import spared
+from penstock.app.control.spared import PRICE_UPDATES, spared
 from penstock.catalog.edition import edition
 from penstock.domain.money import PriceOverride
 from penstock.domain.snapshot import Deployment, Provider
@@ -88,7 +88,7 @@ class Prices:
         """The catalogue itself, which takes a moment the first time; in any thread."""
         with self._loading:
             if self._loaded is None:
-                with spared():
+                with spared([PRICE_UPDATES]):
                     self._loaded = import_module("penstock.catalog.prices").Catalog()
             return self._loaded
 
