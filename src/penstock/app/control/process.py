@@ -91,6 +91,7 @@ class Control:
         _say_so(parts.options.word_fd)
         self._administration, application = await asyncio.to_thread(self._administer)
         surface.serve(application)
+        await asyncio.to_thread(parts.prices.keep)
         # What is here now stays: the collector, which the module's entry turned off, need not look at it again.
         gc.freeze()
         gc.enable()
