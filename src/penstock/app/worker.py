@@ -28,7 +28,7 @@ import msgspec
 import uvloop
 from msgspec import structs
 
-from penstock.app import box, break_glass, large_pages, tls
+from penstock.app import box, break_glass, tls
 from penstock.app.arrival import Arrival, Keys
 from penstock.app.key_uses import KeyUses
 from penstock.app.link import (
@@ -72,9 +72,6 @@ RECONNECT_S = 0.05
 ANSWER_TIMEOUT_S = 5.0
 BEAT_S = 1.0
 GIVE_BACK_S = 1.0
-WARM_S = 5.0
-"""When a worker that has begun to listen has in memory what it will go on to use, and no start waits for the processor.
-"""
 EXIT_IN_USE = 3
 """The address of the data plane is taken; the supervisor stops the whole."""
 
@@ -421,9 +418,6 @@ class Worker:
             _log.error("cannot listen on %s:%d: %s", settings.listen_host, settings.listen_port, error.strerror)
             self._exit_code = EXIT_IN_USE
             self._stop.set()
-            return
-        await asyncio.sleep(WARM_S)
-        await asyncio.to_thread(large_pages.gather)
 
     async def _drain(self) -> None:
         """Admits nothing more, lets live calls end within the drain timeout, cuts the rest, closes."""
