@@ -73,22 +73,27 @@ def part_of(part: Members) -> list[Part]:
     if kind == "image_url":
         image = _url_object(part, "image_url")
         medium = linked(Media("image", detail=image.text("detail")), image.text("url"))
-        return [structs.replace(medium, cache=cache_of(part), extras=part.rest())]
+        return [_with_rest(medium, part, image)]
     if kind == "video_url":
-        medium = linked(Media("video"), _url_object(part, "video_url").text("url"))
-        return [structs.replace(medium, cache=cache_of(part), extras=part.rest())]
+        video = _url_object(part, "video_url")
+        return [_with_rest(linked(Media("video"), video.text("url")), part, video)]
     if kind == "input_audio":
         audio = part.object("input_audio")
         data, form = audio.text("data"), audio.text("format")
         mime = AUDIO_TYPES.get(form, f"audio/{form}" if form else "")
         medium = Media("audio", mime, url=data) if is_link(data) else Media("audio", mime, data)
-        return [structs.replace(medium, cache=cache_of(part), extras=part.rest())]
+        return [_with_rest(medium, part, audio)]
     if kind == "file":
         file = part.object("file")
         medium = Media("document", file=file.text("file_id"), name=file.text("filename"))
         medium = linked(medium, file.text("file_data"))
-        return [structs.replace(medium, cache=cache_of(part), extras=part.rest())]
+        return [_with_rest(medium, part, file)]
     return [Opaque(NAME, kind, whole)]
+
+
+def _with_rest(medium: Media, part: Members, inner: Members) -> Media:
+    """The medium with what nobody knows of its part: of either level, so that none of it is lost in silence."""
+    return structs.replace(medium, cache=cache_of(part), extras={**inner.rest(), **part.rest()})
 
 
 def _referring(part: Members, whole: Raw) -> Text:

@@ -183,7 +183,7 @@ def _tool(one: Members) -> Tool | ServerTool:
             function.raw("parameters") or Raw(b"null"),
             function.take("strict", bool),
             cache=cache or cache_of(function),
-            extras=function.rest(),
+            extras={**one.rest(), **function.rest()},
         )
     if kind == "custom":
         custom = one.object("custom")
