@@ -88,6 +88,8 @@ class Translated:
         if is_foreign and request.format is not None:
             lacks = lacks | forms_lacked(request, target.surface, facts.model)
         request, left_out = narrowed(request, lacks)
+        if is_foreign and heading.request.format is not None:
+            left_out += tuple([f"response_format.{name}" for name in heading.request.format.extras])
         self._is_answered_by_tool = is_answered_by_tool(request)
         self._names: dict[str, str] = {}
         if is_foreign:

@@ -184,6 +184,7 @@ class Format(Struct, frozen=True):
     description: str = ""
     schema: Raw = Raw(b"null")
     strict: bool | None = None
+    extras: Extras = field(default_factory=dict)
 
 
 class Reasoning(Struct, frozen=True):

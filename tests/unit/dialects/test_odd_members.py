@@ -214,12 +214,15 @@ def test_a_model_that_is_null_in_the_body_may_be_in_the_address() -> None:
             DIALECTS[surface].parse(json.dumps(body).encode())
 
 
-def test_what_nobody_knows_of_a_chat_requests_tools_and_pictures_is_named() -> None:
+def test_what_nobody_knows_of_a_chat_requests_tools_pictures_and_form_is_named() -> None:
     chat = DIALECTS["chat.completions"]
     picture = {"type": "image_url", "newOfPart": 1, "image_url": {"url": "https://a.example/b.png", "newOfPicture": 1}}
     tool = {"type": "function", "newOfTool": 1, "function": {"name": "f", "newOfFunction": 1}}
-    asked = {"model": "m", "messages": [{"role": "user", "content": [picture]}], "tools": [tool]}
+    form = {"type": "json_schema", "json_schema": {"name": "a", "schema": {"type": "object"}, "newOfForm": 1}}
+    said = [{"role": "user", "content": [picture]}]
+    asked = {"model": "m", "messages": said, "tools": [tool], "response_format": form}
     call = chat.parse(json.dumps(asked).encode())
     passage = Passages(chat, call, 5, "ours").to(("messages",), TargetFacts("m"))
     named = {"content.newOfPart", "content.newOfPicture", "tools.newOfTool", "tools.newOfFunction"}
+    named.add("response_format.newOfForm")
     assert named <= set(passage.dropped)

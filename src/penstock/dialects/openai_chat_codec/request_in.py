@@ -266,6 +266,7 @@ def _format(members: Members) -> Format | None:
         schema.text("description"),
         schema.raw("schema") or Raw(b"null"),
         schema.take("strict", bool),
+        {**form.rest(), **schema.rest()},
     )
 
 

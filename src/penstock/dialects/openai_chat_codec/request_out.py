@@ -323,4 +323,4 @@ def _format(form: Format) -> dict[str, Any]:
         schema["schema"] = form.schema
     if form.strict is not None:
         schema["strict"] = form.strict
-    return {"type": "json_schema", "json_schema": schema}
+    return {"type": "json_schema", "json_schema": {**schema, **form.extras}}
