@@ -121,21 +121,22 @@ class Caller:
     ) -> Answer:
         """One call and its whole answer."""
         began = time.monotonic()
-        with OpenCall(self.connect(timeout_s)) as call:
-            call.socket.sendall(self.request_bytes(method, path, body, headers))
+        with self.say(self.request_bytes(method, path, body, headers), timeout_s) as call:
             content = call.read_all()
             return Answer(call.status, call.headers, content, (time.monotonic() - began) * 1000)
 
     def open(self, path: str, body: Any, headers: Mapping[str, str] | None = None, timeout_s: float = 30.0) -> OpenCall:
         """Sends a POST and leaves the answer to be read."""
-        call = OpenCall(self.connect(timeout_s))
-        call.socket.sendall(self.request_bytes("POST", path, _encoded(body), headers))
-        return call
+        return self.say(self.request_bytes("POST", path, _encoded(body), headers), timeout_s)
 
     def say(self, data: bytes, timeout_s: float = 30.0) -> OpenCall:
         """Sends raw bytes, whatever they are, and leaves the answer to be read."""
         call = OpenCall(self.connect(timeout_s))
-        call.socket.sendall(data)
+        try:
+            call.socket.sendall(data)
+        except OSError:
+            call.hang_up()
+            raise
         return call
 
     def request_bytes(self, method: str, path: str, body: bytes | None, headers: Mapping[str, str] | None) -> bytes:
