@@ -2,7 +2,7 @@
 
 from sqlalchemy import BigInteger, Column, Index, Integer, Table, Text
 
-from penstock.store.tables.schema import metadata
+from penstock.store.tables.schema import WITHOUT_ROWID, metadata
 
 _Int64 = Integer().with_variant(BigInteger, "postgresql")
 
@@ -16,5 +16,5 @@ idempotency_keys = Table(
     Column("epoch", _Int64, nullable=False, doc="of the worker that serves the call"),
     Column("taken_at", _Int64, nullable=False, doc="Unix nanoseconds"),
     Index("ix_idempotency_keys_taken_at", "taken_at"),
-    sqlite_with_rowid=False,
+    info=WITHOUT_ROWID,
 )

@@ -7,7 +7,7 @@ are names, and what the vault keeps of them lies sealed in its own tables.
 
 from sqlalchemy import JSON, BigInteger, Column, Index, Integer, String, Table, Text
 
-from penstock.store.tables.schema import metadata
+from penstock.store.tables.schema import AUTOINCREMENT, metadata
 
 NAME = String(256)
 
@@ -184,7 +184,7 @@ kills = Table(
     Column("lifted_at", BigInteger),
     Column("lifted_by", String(128)),
     Column("lift_reason", Text),
-    sqlite_autoincrement=True,
+    info=AUTOINCREMENT,
 )
 Index("ix_kills_in_force", kills.c.lifted_at)
 
@@ -200,7 +200,7 @@ config_versions = Table(
     Column("by", String(128), nullable=False, server_default=""),
     Column("restores", Integer, doc="the version that this one went back to"),
     Column("content", Text, doc="JSON: what the file declared; of a version of an older release there is none"),
-    sqlite_autoincrement=True,
+    info=AUTOINCREMENT,
 )
 
 prices = Table(
@@ -214,7 +214,7 @@ prices = Table(
     Column("note", Text, nullable=False),
     Column("created_at", BigInteger, nullable=False),
     Column("created_by", String(128), nullable=False),
-    sqlite_autoincrement=True,
+    info=AUTOINCREMENT,
 )
 """The price book. Rows are added and never changed: what a receipt names stays to be looked up."""
 Index("ix_prices_of_a_model", prices.c.provider, prices.c.model, prices.c.effective_from)
@@ -236,7 +236,7 @@ audit = Table(
     Column("team", NAME, nullable=False, server_default="", doc="whose object it is about; empty: the organisation's"),
     Column("project", NAME, nullable=False, server_default=""),
     Column("organisation", NAME, nullable=False, server_default="", doc="whose object it is, where it is no team's"),
-    sqlite_autoincrement=True,
+    info=AUTOINCREMENT,
 )
 Index("ix_audit_object", audit.c.kind, audit.c.name)
 Index("ix_audit_tenant", audit.c.team, audit.c.project)

@@ -18,7 +18,7 @@ from sqlalchemy import (
     Text,
 )
 
-from penstock.store.tables.schema import metadata
+from penstock.store.tables.schema import WITHOUT_ROWID, metadata
 
 _Int64 = Integer().with_variant(BigInteger, "postgresql")
 _Int16 = Integer().with_variant(SmallInteger, "postgresql")
@@ -36,7 +36,7 @@ entries = Table(
     Column("charges", LargeBinary, nullable=False, doc="msgpack: Charges; of an adjustment, tuple[Charge, ...]"),
     Column("cause", Text, nullable=False, server_default="", doc="why it was voided; the basis of what was posted"),
     Column("actor", Text, nullable=True, doc="who adjusted"),
-    sqlite_with_rowid=False,
+    info=WITHOUT_ROWID,
 )
 """That a hold is resolved at most once is the primary key's doing: there is one step 1 per attempt."""
 
@@ -51,7 +51,7 @@ balances = Table(
     # Value by value, so that one value's windows are found without those of the others.
     PrimaryKeyConstraint("limit_id", "value", "window_start"),
     Index("ix_balances_per_window_start", "per", "window_start"),
-    sqlite_with_rowid=False,
+    info=WITHOUT_ROWID,
 )
 """What is settled per limit and window of an hour or longer, for a sliding one per bucket: the sum of the entries, kept
 as they are added."""
@@ -67,7 +67,7 @@ carried = Table(
     Column("settled", _Int64, nullable=False),
     Column("exceeded", _Int16, nullable=False, doc="1: a bill among them was over its hold"),
     PrimaryKeyConstraint("limit_id", "value", "window_start", "epoch"),
-    sqlite_with_rowid=False,
+    info=WITHOUT_ROWID,
 )
 """The sums of entries that are too old to be kept one by one, per balance."""
 
@@ -79,7 +79,7 @@ shares = Table(
     Column("window_start", _Int64, primary_key=True),
     Column("per", Text, nullable=False),
     Column("settled", _Int64, nullable=False),
-    sqlite_with_rowid=False,
+    info=WITHOUT_ROWID,
 )
 """As `balances`, for windows under an hour: kept until they are over, so that a restart forgets nothing."""
 
@@ -89,7 +89,7 @@ open_holds = Table(
     Column("attempt_id", Text, primary_key=True),
     Column("epoch", _Int64, nullable=False, index=True),
     Column("record", LargeBinary, nullable=False, doc="msgpack: the journal's Hold, or its last Extend"),
-    sqlite_with_rowid=False,
+    info=WITHOUT_ROWID,
 )
 """The holds that no record read so far resolves."""
 
@@ -118,7 +118,7 @@ leases = Table(
     Column("since", _Int64, nullable=False, doc="of a share: others may use it from this window or bucket on"),
     Column("until_s", _Int64, nullable=True, doc="of a dead worker's share: it counts until then, Unix seconds"),
     Index("ix_leases_epoch", "epoch"),
-    sqlite_with_rowid=False,
+    info=WITHOUT_ROWID,
 )
 """What workers may spend without asking. Of each, granted less posted is out of everybody else's reach."""
 

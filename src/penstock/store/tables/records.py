@@ -5,7 +5,7 @@ Amounts are whole numbers. Times are Unix nanoseconds, hours are the Unix second
 
 from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, Table, Text
 
-from penstock.store.tables.schema import metadata
+from penstock.store.tables.schema import WITHOUT_ROWID, metadata
 
 _Int64 = Integer().with_variant(BigInteger, "postgresql")
 
@@ -61,7 +61,7 @@ rollups = Table(
     Column("hour", _Int64, primary_key=True, autoincrement=False),
     *(Column(name, Text, primary_key=True) for name in DIMENSIONS),
     *(Column(name, _Int64, nullable=False) for name in SUMS),
-    sqlite_with_rowid=False,
+    info=WITHOUT_ROWID,
 )
 """A dimension that a call does not have is the empty string."""
 
@@ -77,6 +77,6 @@ kept = Table(
     Column("request_id", Text, nullable=False),
     Column("made_at", _Int64, nullable=False, doc="Unix nanoseconds"),
     Index("ix_kept_made_at", "made_at"),
-    sqlite_with_rowid=False,
+    info=WITHOUT_ROWID,
 )
 """What providers keep for callers."""

@@ -1,6 +1,15 @@
-"""The one `MetaData` that every table hangs on."""
+"""The one `MetaData` that every table hangs on.
 
-from sqlalchemy import MetaData
+What a table wants of SQLite alone it says as `info=WITHOUT_ROWID` or `info=AUTOINCREMENT`. As an option of the table it
+would have SQLAlchemy load its SQLite dialect with this module, for a start on PostgreSQL as well.
+"""
+
+from typing import Any
+
+from sqlalchemy import Connection, MetaData, event
+
+WITHOUT_ROWID = {"sqlite_with_rowid": False}
+AUTOINCREMENT = {"sqlite_autoincrement": True}
 
 metadata = MetaData(
     naming_convention={
@@ -11,3 +20,10 @@ metadata = MetaData(
         "pk": "pk_%(table_name)s",
     }
 )
+
+
+@event.listens_for(metadata, "before_create")
+def _want_of_sqlite(target: MetaData, connection: Connection, **_: Any) -> None:
+    if connection.dialect.name == "sqlite":
+        for table in target.tables.values():
+            table.dialect_kwargs.update(table.info)
