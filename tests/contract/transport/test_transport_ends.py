@@ -41,6 +41,17 @@ class Stream:
             self.closed_at_s = time.monotonic()
 
 
+async def read_that_waits(response) -> asyncio.Task[bytes]:
+    """One that finds nothing, once what has come has been read."""
+    reading = asyncio.create_task(response.read())
+    await asyncio.sleep(0)
+    while reading.done():
+        assert reading.result()
+        reading = asyncio.create_task(response.read())
+        await asyncio.sleep(0)
+    return reading
+
+
 async def closed_within(stream: Stream, begun_s: float) -> float:
     while not stream.closed_at_s and time.monotonic() < begun_s + 2:
         await asyncio.sleep(0.005)
@@ -62,8 +73,7 @@ async def test_the_server_sees_the_end_of_an_abandoned_stream_within_250_ms(
         response.abort()
         response.abort()
     else:
-        reading = asyncio.create_task(response.read())
-        await asyncio.sleep(0)
+        reading = await read_that_waits(response)
         reading.cancel()
         with pytest.raises(asyncio.CancelledError):
             await reading
