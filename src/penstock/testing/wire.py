@@ -274,8 +274,11 @@ def reset(transport: asyncio.WriteTransport) -> None:
     transport.abort()
 
 
-def eventually(holds: Callable[[], Any], within_s: float = 5.0, what: str = "") -> Any:
-    """The first truthy value of `holds()`; `TimeoutError` when there is none within `within_s`."""
+def eventually(
+    holds: Callable[[], Any], within_s: float = 5.0, what: str = "", longest_step_s: float = LONGEST_WAIT_STEP_S
+) -> Any:
+    """The first truthy value of `holds()`; `TimeoutError` when there is none within `within_s`. `longest_step_s`: by
+    how much it may be told too late."""
     began = time.monotonic()
     while True:
         value = holds()
@@ -284,4 +287,4 @@ def eventually(holds: Callable[[], Any], within_s: float = 5.0, what: str = "") 
         waited_s = time.monotonic() - began
         if waited_s > within_s:
             raise TimeoutError(f"not within {within_s} s: {what or holds}")
-        time.sleep(min(max(WAIT_STEP_S, waited_s / 16), LONGEST_WAIT_STEP_S))
+        time.sleep(min(max(WAIT_STEP_S, waited_s / 16), longest_step_s))

@@ -23,6 +23,8 @@ ROLES = ("worker", "control", "tree")
 READY_MS, ORPHANS_MS = 2_000, 5_000
 SLACK_S = 0.5
 """By how much a worker tells the beginning of a call later than its caller, as a rule."""
+LOOK_S = 0.02
+"""How exact the times are."""
 PATIENCE_S = 45.0
 """How long a gateway may take before the scenario gives up on it, however busy the machine is."""
 
@@ -113,14 +115,14 @@ class _Crash:
 
     def until_ready_ms(self) -> float:
         """Raises TimeoutError."""
-        eventually(self._box.admits, PATIENCE_S, "ready")
+        eventually(self._box.admits, PATIENCE_S, "ready", LOOK_S)
         return self._elapsed_ms()
 
     def until_whole_ms(self) -> float:
         """Until every worker is there, and none of them is a dead one that is not missed yet. Raises TimeoutError, and
         RuntimeError when the gateway ended instead."""
         gone = set(self._killed)
-        eventually(lambda: gone.isdisjoint(node["pid"] for node in self._box.nodes()), PATIENCE_S, "missed")
+        eventually(lambda: gone.isdisjoint(node["pid"] for node in self._box.nodes()), PATIENCE_S, "missed", LOOK_S)
         self._box.wait_until_ready(PATIENCE_S)
         return self._elapsed_ms()
 
