@@ -68,7 +68,7 @@ from penstock.upstream.call import Upstream
 from penstock.upstream.credentials import Credentials
 from penstock.upstream.http1 import Http1Transport, TransportSettings
 
-RECONNECT_S = 0.05
+RECONNECT_S = 0.02
 ANSWER_TIMEOUT_S = 5.0
 BEAT_S = 1.0
 GIVE_BACK_S = 1.0

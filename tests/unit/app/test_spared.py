@@ -39,6 +39,36 @@ print(UpdatePrices.__name__, AsyncSession.__name__, rich.__name__)
     assert _says(script) == "UpdatePrices AsyncSession rich"
 
 
+def test_what_is_late_is_there_for_whoever_uses_it() -> None:
+    script = """
+import sys
+from penstock.app.control.spared import spared
+with spared():
+    import sqlalchemy.dialects.postgresql as dialects
+    import psycopg
+late = {"importlib.metadata", "sqlalchemy.dialects.postgresql.asyncpg"}
+print(late & sys.modules.keys())
+import importlib, sqlalchemy.util.compat
+print(len(sqlalchemy.util.compat.importlib_metadata_get("console_scripts")) > 0)
+print(dialects.asyncpg.dialect.driver)
+print(importlib.metadata.version("psycopg") == psycopg.__version__, len(late & sys.modules.keys()))
+"""
+    assert _says(script) == "set()\nTrue\nasyncpg\nTrue 2"
+
+
+def test_a_package_that_no_folder_names_is_looked_up_in_full() -> None:
+    script = """
+from penstock.app.control.spared import spared
+with spared():
+    from importlib import metadata
+    try:
+        metadata.version("nobody-has-this")
+    except metadata.PackageNotFoundError as error:
+        print(error.name)
+"""
+    assert _says(script) == "nobody-has-this"
+
+
 def test_what_is_loaded_already_stays_as_it_is() -> None:
     script = """
 import rich, genai_prices.update_prices as before, sys
@@ -83,6 +113,7 @@ print(Later.__pydantic_complete__)
 
 
 def test_what_only_administrators_need_is_not_loaded_before_calls_are_admitted() -> None:
-    later = {"alembic", "argon2", "cryptography", "fastapi", "genai_prices", "prometheus_client", "sqlalchemy.orm"}
+    later = {"alembic", "argon2", "cryptography", "fastapi", "genai_prices", "prometheus_client"}
+    later |= {"importlib.metadata", "sqlalchemy.dialects.sqlite", "sqlalchemy.orm", "structlog.dev"}
     script = f"import sys, penstock.app.control.__main__; print({later!r} & sys.modules.keys())"
     assert _says(script) == "set()"

@@ -19,24 +19,21 @@ os.environ["PYDANTIC_DISABLE_PLUGINS"] = "__all__"
 from penstock.app.control.spared import spared  # noqa: E402
 
 with spared():
-    import sqlalchemy.ext.asyncio  # noqa: F401
-    import structlog  # noqa: F401
+    import uvloop
+    from sqlalchemy.exc import SQLAlchemyError
 
-import uvloop  # noqa: E402
-from sqlalchemy.exc import SQLAlchemyError  # noqa: E402
-
-from penstock.app.control.bootstrap import DataInUse, Options  # noqa: E402
-from penstock.app.control.listener import AddressInUse  # noqa: E402
-from penstock.app.control.process import serve  # noqa: E402
-from penstock.errors import (  # noqa: E402
-    ConfigError,
-    ConfigFaults,
-    ControlError,
-    PenstockError,
-    StoreInUse,
-    StoreTooNew,
-)
-from penstock.store.claim import reason  # noqa: E402
+    from penstock.app.control.bootstrap import DataInUse, Options
+    from penstock.app.control.listener import AddressInUse
+    from penstock.app.control.process import serve
+    from penstock.errors import (
+        ConfigError,
+        ConfigFaults,
+        ControlError,
+        PenstockError,
+        StoreInUse,
+        StoreTooNew,
+    )
+    from penstock.store.claim import reason
 
 EXIT_FAILED = 1
 EXIT_CONFIG = 2

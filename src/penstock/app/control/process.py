@@ -173,7 +173,8 @@ class Control:
 
 async def serve(options: Options) -> None:
     """The whole life of the process. Raises PenstockError when it cannot begin."""
-    config = load(options.config, require_secrets=True)
+    with spared():
+        config = load(options.config, require_secrets=True)
     prepare_directory(options.data)
     lock = lock_directory(options.data)
     secrets = secrets_of(options.data)
@@ -185,7 +186,8 @@ async def serve(options: Options) -> None:
         loop.add_signal_handler(signum, stop.set)
     if options.parent_fd is not None:
         _watch_parent(loop, options.parent_fd, stop)
-    control = Control(Parts(options, config, secrets, lines))
+    with spared():
+        control = Control(Parts(options, config, secrets, lines))
     try:
         await control.start()
         await control.run(stop)
