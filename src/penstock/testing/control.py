@@ -13,7 +13,7 @@ import msgspec
 import yaml
 
 from penstock.testing.caller import Answer, Caller
-from penstock.testing.gateway import free_ports
+from penstock.testing.ports import free_ports
 from penstock.testing.wire import eventually
 
 START_TIMEOUT_S = 30.0

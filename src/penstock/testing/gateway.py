@@ -9,7 +9,6 @@ import os
 import re
 import secrets
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,6 +19,7 @@ import msgspec
 import yaml
 
 from penstock.testing.caller import Answer, Caller
+from penstock.testing.ports import free_ports
 from penstock.testing.wire import eventually
 
 ROLE = re.compile(rb"penstock\.app\.(\w+)")
@@ -27,15 +27,6 @@ MARK = "GATEWAY_UNDER_TEST"
 """The variable by which the processes of one gateway are told from all others."""
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 15.0
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports of 127.0.0.1 that nobody listens on at this moment."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [place.getsockname()[1] for place in sockets]
-    for place in sockets:
-        place.close()
-    return ports
 
 
 def new_secret() -> str:

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from penstock.testing.caller import Answer, Caller
-from penstock.testing.gateway import Gateway, free_ports, new_secret, usd_price
+from penstock.testing.gateway import Gateway, new_secret, usd_price
+from penstock.testing.ports import free_ports
 from penstock.testing.scripted import ScriptedProvider
 
 INPUT_NANOUSD = 1_000

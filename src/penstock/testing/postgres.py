@@ -16,7 +16,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Self
 
-from penstock.testing.gateway import free_ports
+from penstock.testing.ports import free_ports
 from penstock.testing.wire import eventually
 
 START_TIMEOUT_S = 30.0

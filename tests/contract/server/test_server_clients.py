@@ -2,7 +2,6 @@
 
 import asyncio
 import shutil
-import socket
 import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -17,6 +16,7 @@ from penstock.app.box import bind
 from penstock.surfaces.http1.protocol import ServerLimits
 from penstock.surfaces.http1.request import Request
 from penstock.surfaces.http1.server import HttpServer
+from penstock.testing.ports import free_ports
 
 JSON = [(b"content-type", b"application/json"), (b"x-request-id", b"req_1")]
 CHUNK = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m"}
@@ -112,9 +112,7 @@ async def test_nginx_in_front_passes_calls_and_streams_on(serve: Any, tmp_path: 
     if nginx is None:
         pytest.skip("nginx is not installed")
     served = await serve(_complete)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    (port,) = free_ports(1)
     (tmp_path / "nginx.conf").write_text(NGINX.format(behind=served.port, port=port))
     process = await asyncio.create_subprocess_exec(
         nginx, "-p", str(tmp_path), "-c", "nginx.conf", stderr=subprocess.DEVNULL

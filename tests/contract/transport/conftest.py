@@ -18,6 +18,7 @@ import trustme
 import uvloop
 
 from penstock.domain.http import HttpRequest, Origin, Timeouts
+from penstock.testing.ports import free_ports
 from penstock.upstream.http1 import Http1Transport, TransportSettings
 
 
@@ -178,12 +179,6 @@ def server_tls(authority: trustme.CA, tls_of: Callable[[trustme.LeafCert], ssl.S
     return tls_of(authority.issue_cert("localhost", "127.0.0.1"))
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def started(command: list[str], port: int, folder: Path) -> Iterator[int]:
     """Runs a server until the tests are over; `port` once it accepts."""
     with (folder / "log").open("wb") as log:
@@ -231,7 +226,7 @@ def nginx(authority: trustme.CA, tmp_path_factory: pytest.TempPathFactory) -> It
     authority.issue_cert("127.0.0.1", "localhost").private_key_and_cert_chain_pem.write_to_path(folder / "chain.pem")
     (folder / "text").write_bytes(b"a long text " * 10_000)
     (folder / "large").write_bytes(os.urandom(1024) * 5 * 1024)
-    port, tls_port = free_port(), free_port()
+    port, tls_port = free_ports(2)
     user = "user root;" if os.geteuid() == 0 else ""
     (folder / "conf").write_text(user + NGINX.format(folder=folder, port=port, tls_port=tls_port))
     command = [binary, "-p", str(folder), "-c", str(folder / "conf"), "-e", str(folder / "error.log")]
@@ -264,7 +259,7 @@ def granian(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Origin]:
     """A real Granian: echoes, streams on `/stream`, refuses on `/early` before the body is there."""
     folder = tmp_path_factory.mktemp("granian")
     (folder / "echoing.py").write_text(GRANIAN_APP)
-    port = free_port()
+    (port,) = free_ports(1)
     command = [sys.executable, "-m", "granian", "--interface", "asgi", "--port", str(port), "echoing:app"]
     for _ in started(command, port, folder):
         yield Origin("http", "127.0.0.1", port)

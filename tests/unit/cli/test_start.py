@@ -8,7 +8,8 @@ import pytest
 
 from penstock.cli.start import Start, plain_start
 from penstock.config.place import Place
-from penstock.testing.gateway import command, free_ports
+from penstock.testing.gateway import command
+from penstock.testing.ports import free_ports
 
 PLAIN = "server: {listen: '127.0.0.1:9000', data: here}\n"
 

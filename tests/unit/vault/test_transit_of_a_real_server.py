@@ -13,7 +13,7 @@ import pytest
 
 from penstock.config.settings import TransitSettings
 from penstock.errors import SealBroken, VaultUnavailable
-from penstock.testing.gateway import free_ports
+from penstock.testing.ports import free_ports
 from penstock.testing.wire import eventually
 from penstock.vault import envelope
 from penstock.vault.transit import TransitWrapper

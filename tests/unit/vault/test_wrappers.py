@@ -11,7 +11,7 @@ import pytest
 
 from penstock.config.settings import KmsSettings, TransitSettings, VaultSettings
 from penstock.errors import SealBroken, VaultUnavailable
-from penstock.testing.gateway import free_ports
+from penstock.testing.ports import free_ports
 from penstock.testing.transit import TransitServer
 from penstock.testing.wire import eventually
 from penstock.vault import envelope

@@ -10,7 +10,6 @@ with one worker, their default settings and a master key as the only key: no lim
 import json
 import secrets
 import shutil
-import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +18,7 @@ from msgspec import Struct, structs
 
 from penstock.testing.bench.processes import Launch
 from penstock.testing.bench.traffic import ALIASES, TRANSLATED
+from penstock.testing.ports import free_ports
 
 DIRECT = "direct"
 NGINX = "nginx"
@@ -124,7 +124,7 @@ def make(name: str, folder: Path, upstream_port: int) -> Contender:
 
 
 def _nginx(binary: str, folder: Path, upstream_port: int) -> Contender:
-    port = _free_port()
+    (port,) = free_ports(1)
     config = folder / "nginx.conf"
     config.write_text(_NGINX_CONFIG.format(folder=folder, port=port, upstream_port=upstream_port))
     command = (binary, "-p", str(folder), "-c", str(config), "-e", "stderr")
@@ -133,7 +133,7 @@ def _nginx(binary: str, folder: Path, upstream_port: int) -> Contender:
 
 def _penstock(binary: str, folder: Path, upstream_port: int, shape: Shape | None = None) -> Contender:
     shape = shape or Shape(FOUR_LIMITS)
-    port, admin_port = _free_port(), _free_port()
+    port, admin_port = free_ports(2)
     key = f"pk-{secrets.token_hex(32)}"
     config = {
         "server": {
@@ -178,7 +178,7 @@ def _penstock(binary: str, folder: Path, upstream_port: int, shape: Shape | None
 
 
 def _litellm(binary: str, folder: Path, upstream_port: int) -> Contender:
-    port = _free_port()
+    (port,) = free_ports(1)
     base = f"http://127.0.0.1:{upstream_port}/v1"
     models = [
         {"model_name": a, "litellm_params": {"model": f"openai/{a}", "api_base": base, "api_key": "sk-lab-bench"}}
@@ -194,13 +194,6 @@ def _litellm(binary: str, folder: Path, upstream_port: int) -> Contender:
     environment = {"PATH": PATH, "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
     launch = Launch(command, environment, folder, folder / "log")
     return Contender("litellm", port, key, launch, "/health/readiness")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 PEERS = ("litellm",)
