@@ -176,7 +176,7 @@ def _ledger(status: dict[str, Any]) -> Finding:
     check = status.get("ledger") or {}
     at, faults = check.get("checked_at"), check.get("faults") or []
     if at is None:
-        return Finding("ledger", "ok", "its first check is under way")
+        return Finding("ledger", "ok", "its first check comes a minute after the start")
     if faults:
         detail = f"{check['fault_count']} faults at {at}, the first: {faults[0]['kind']}: {faults[0]['detail']}"
         return Finding("ledger", "fail", detail, "keep the data directory as it is; penstock ledger verify says more")

@@ -50,7 +50,7 @@ class Chores:
             self._every(RAISES_S, "raises", parts.door.end_raises),
             self._every(GLASS_S, "break_glass", self._look_at_glass, 0.0),
             self._every(PRICES_S, "prices", parts.door.begin_prices),
-            self._every(CATALOGUE_S, "catalogue", self._keep_catalogue, AFTER_START_S),
+            self._every(CATALOGUE_S, "catalogue", self._keep_catalogue),
             self._every(VAULT_S, "vault", parts.vault.tend),
             self._every(ROTATIONS_S, "rotations", parts.rotations.look),
             self._every(TOLD_EVERY_S, "sign_ins", tell_sign_ins),

@@ -1,4 +1,4 @@
-"""The self-check: the ledger verified at the start and every hour, while the gateway works.
+"""The self-check: the ledger verified soon after the start and every hour, while the gateway works.
 
 It runs in a thread, with rests, and not longer than `WITHIN_S`; what a larger ledger holds beyond that is for
 `penstock ledger verify`, which takes the time that it needs. Faults are logged, counted and kept until a check that
@@ -19,7 +19,9 @@ from penstock.records.metrics import Metrics
 from penstock.records.receipts import rfc3339
 
 EVERY_S = 3600.0
-AFTER_START_S = 2.0
+AFTER_START_S = 60.0
+"""It reads the whole ledger. A process that dies again and again does not begin with that, and one that has just come
+back has what was left undone to see to."""
 WITHIN_S = 60.0
 MAX_LOGGED = 10
 HISTORY = "journal_damaged"
