@@ -13,7 +13,7 @@ from penstock.testing.prove import report
 from penstock.testing.prove.__main__ import plan_of, read_arguments
 from penstock.testing.prove.report import Report
 from penstock.testing.prove.run import NAMES, Plan, _performed
-from penstock.testing.prove.stage import Outcome
+from penstock.testing.prove.stage import Outcome, Times
 
 
 def outcome(name: str, *faults: str) -> Outcome:
@@ -119,3 +119,13 @@ def test_what_makes_no_sense_is_a_usage_error(words: list[str], capsys: pytest.C
         read_arguments(["money", *words])
     assert ended.value.code == 2
     assert "penstock prove: error:" in capsys.readouterr().err
+
+
+def test_measured_times_are_told_by_their_worst_and_their_median() -> None:
+    times = Times()
+    assert not times
+    times.add(900.4)
+    assert (str(times), times.worst_ms) == ("900 ms", 900.4)
+    for ms in (2_767.0, 1_020.0):
+        times.add(ms)
+    assert (str(times), times.worst_ms) == ("2,767 ms (median of 3: 1,020)", 2_767.0)

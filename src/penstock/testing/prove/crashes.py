@@ -15,7 +15,7 @@ from penstock.testing.bank import Bank
 from penstock.testing.gateway import Gateway
 from penstock.testing.oracles import Books, Verdict, Watch
 from penstock.testing.prove.callers import Load
-from penstock.testing.prove.stage import Outcome, Scene, Stage, Tick, Worst, draws
+from penstock.testing.prove.stage import Outcome, Scene, Stage, Tick, Times, draws
 from penstock.testing.wire import eventually
 
 NAME = "crashes"
@@ -38,8 +38,8 @@ def run(stage: Stage, cycles: int, judge_times: bool, tick: Tick) -> Outcome:
     began = oracles.now()
     began_s = time.monotonic()
     faults: list[str] = []
-    ready, whole, administered = ({role: Worst() for role in ROLES} for _ in range(3))
-    orphaned = Worst()
+    ready, whole, administered = ({role: Times() for role in ROLES} for _ in range(3))
+    orphaned = Times()
     with Watch(stage.boxes) as watch, Load(stage, NAME, cycles) as load:
         for cycle in range(cycles):
             time.sleep(chance.uniform(0.2, 0.9))
@@ -62,9 +62,9 @@ def run(stage: Stage, cycles: int, judge_times: bool, tick: Tick) -> Outcome:
         faults.append(f"there was hardly any load: {answered} answers in {cycles} cycles")
     faults += _request_faults(books)
     if judge_times:
-        faults += [f"{role}: ready after {worst}" for role, worst in ready.items() if worst.ms > READY_MS]
-        faults += [f"a new worker after {whole['worker']}"] if whole["worker"].ms > READY_MS else []
-        faults += [f"resolved after {orphaned}"] if orphaned.ms > ORPHANS_MS else []
+        faults += [f"{role}: ready after {times}" for role, times in ready.items() if times.worst_ms > READY_MS]
+        faults += [f"a new worker after {whole['worker']}"] if whole["worker"].worst_ms > READY_MS else []
+        faults += [f"resolved after {orphaned}"] if orphaned.worst_ms > ORPHANS_MS else []
     figures = {
         "answered": f"{answered}, {answered / seconds:,.0f} a second, crashes included",
         "cut": str(len(books.statement) - answered),
@@ -78,8 +78,8 @@ def run(stage: Stage, cycles: int, judge_times: bool, tick: Tick) -> Outcome:
     return Outcome(NAME, len(books.statement), verdicts, Verdict("promise", cycles, tuple(faults)), figures)
 
 
-def _by_role(worst: dict[str, Worst]) -> str:
-    return ", ".join(f"{role} {worst[role]} ({worst[role].count} times)" for role in ROLES if worst[role].count)
+def _by_role(times: dict[str, Times]) -> str:
+    return ", ".join(f"{role} {times[role]}" for role in ROLES if times[role])
 
 
 def _request_faults(books: Books) -> list[str]:

@@ -14,7 +14,7 @@ from penstock.testing.bank import Bank
 from penstock.testing.gateway import Gateway
 from penstock.testing.oracles import Books, Told, Verdict, Watch
 from penstock.testing.prove.callers import PATH, body_of, saw, tags_of
-from penstock.testing.prove.stage import OUTPUT_NANOUSD, Outcome, Scene, Stage, Tick, Worst, draws
+from penstock.testing.prove.stage import OUTPUT_NANOUSD, Outcome, Scene, Stage, Tick, Times, draws
 
 NAME = "disconnects"
 CHUNK_MS = 20
@@ -32,14 +32,14 @@ def run(stage: Stage, count: int, judge_times: bool, tick: Tick) -> Outcome:
     began = oracles.now()
     chance = draws(count)
     leavings = [_leaving(chance, n) for n in range(count)]
-    settled, faults = Worst(), []
+    settled, faults = Times(), []
     told = []
     with Watch(stage.boxes) as watch, ThreadPoolExecutor(AT_ONCE) as callers:
         for one, fault in callers.map(lambda leaving: _call_and_leave(stage, leaving, settled), leavings):
             told.append(one)
             faults += fault
             tick(f"{one.call} left")
-    if judge_times and settled.ms > SETTLED_MS:
+    if judge_times and settled.worst_ms > SETTLED_MS:
         faults.append(f"settled after {settled}")
     end = stage.judge_the_end(watch)
     books = stage.books(NAME, told, began)
@@ -71,7 +71,7 @@ def _leaving(chance: random.Random, number: int) -> tuple[str, bool, float]:
     return f"gone-{number}", stream, chance.uniform(0, CHUNK_MS * chunks / 1_000)
 
 
-def _call_and_leave(stage: Stage, leaving: tuple[str, bool, float], settled: Worst) -> tuple[Told, list[str]]:
+def _call_and_leave(stage: Stage, leaving: tuple[str, bool, float], settled: Times) -> tuple[Told, list[str]]:
     """What the caller saw, and what is wrong with how it was settled."""
     name, stream, after_s = leaving
     told = Told(name, MAX_TOKENS)

@@ -14,7 +14,7 @@ from penstock.testing.bank import Bank
 from penstock.testing.oracles import Told, Verdict, Watch
 from penstock.testing.postgres import Postgres
 from penstock.testing.prove.callers import CALLERS, Load
-from penstock.testing.prove.stage import Outcome, Scene, Stage, Tick, Worst
+from penstock.testing.prove.stage import Outcome, Scene, Stage, Tick, Times
 from penstock.testing.wire import eventually
 
 NAME = "outages"
@@ -45,7 +45,7 @@ def run(
     """`server`: the one of the stage's store. `away_s`: for how long it is stopped, and hangs."""
     began = oracles.now()
     faults: list[str] = []
-    ready, drained = Worst(), Worst()
+    ready, drained = Times(), Times()
     outages: list[Outage] = []
     with Watch(stage.boxes) as watch, Load(stage, NAME, len(KINDS), callers) as load:
         for kind in KINDS:
@@ -66,7 +66,7 @@ def run(
     fresh_s = freshness_s(away_s)
     faults += [fault for outage in outages for fault in outage.faults(load.told, fresh_s, judge_times)]
     faults += _refusal_faults(load.told)
-    if judge_times and drained.ms > DRAINED_MS:
+    if judge_times and drained.worst_ms > DRAINED_MS:
         faults.append(f"drained after {drained}")
     figures = {
         "answered while it was away": ", ".join(f"{each.kind} {each.count(load.told, 200)}" for each in outages),

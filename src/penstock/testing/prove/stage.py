@@ -3,11 +3,11 @@
 import itertools
 import random
 import secrets
-import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
+from statistics import median
 from typing import Any, Self
 
 from msgspec import Struct, field
@@ -205,18 +205,24 @@ def _limits(scene: Scene) -> list[dict[str, Any]]:
     ]
 
 
-class Worst:
-    """The worst of many measured times, from several threads."""
+class Times:
+    """Measured times, in milliseconds, from several threads. What a promise is held against is the worst."""
 
     def __init__(self) -> None:
-        self.ms = 0.0
-        self.count = 0
-        self._lock = threading.Lock()
+        self._all: list[float] = []
 
     def add(self, ms: float) -> None:
-        with self._lock:
-            self.ms = max(self.ms, ms)
-            self.count += 1
+        self._all.append(ms)
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+    @property
+    def worst_ms(self) -> float:
+        return max(self._all, default=0.0)
 
     def __str__(self) -> str:
-        return f"{self.ms:,.0f} ms"
+        """`1,204 ms (median of 71: 1,020)`"""
+        if len(self) < 2:
+            return f"{self.worst_ms:,.0f} ms"
+        return f"{self.worst_ms:,.0f} ms (median of {len(self)}: {median(self._all):,.0f})"
