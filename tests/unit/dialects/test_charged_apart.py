@@ -164,6 +164,46 @@ def test_xai_says_how_often_it_searched_the_web_and_x() -> None:
         assert usage.web_searches == searches
 
 
+def streamed(*done: Any, output: Any) -> Reading:
+    """The reading of a stream that tells these items as they are done, and this output at its end."""
+    ending = {**json.loads(response()), "output": output}
+    events = [
+        *({"type": "response.output_item.done", "output_index": at, "item": item} for at, item in enumerate(done)),
+        {"type": "response.completed", "response": ending},
+    ]
+    tee = RESPONSES.tee(RESPONSES.parse(b'{"model":"m","input":"Who won?","stream":true}'), False)
+    for event in events:
+        tee.feed(b"data: " + json.dumps(event).encode() + b"\n\n")
+    return tee.reading
+
+
+SEARCHES = [
+    {"type": "web_search_call", "id": "ws_1", "action": {"type": "search", "query": "cup final"}},
+    {"type": "web_search_call", "id": "ws_2", "action": {"type": "open_page", "url": "https://a.example"}},
+    {"type": "web_search_call", "action": {"type": "search", "query": "cup winner"}},
+]
+
+
+@pytest.mark.parametrize("output", [[], None, SEARCHES])
+def test_searches_are_charged_once_whether_the_end_of_a_stream_lists_them_or_not(output: Any) -> None:
+    reading = streamed(*SEARCHES, SEARCHES[0], output=output)
+    assert reading.usage == Usage(input=10, output=5, web_searches=2)
+    assert (reading.is_more_owed, reading.hostile) == (False, False)
+
+
+def test_what_the_end_of_a_stream_does_not_list_is_kept_and_owed_for_all_the_same() -> None:
+    ran = {"type": "code_interpreter_call", "id": "ci_1", "container_id": "cntr_1", "code": "1 + 1"}
+    reading = streamed(ran, "no item", {"type": "message", "id": "msg_1", "content": []}, output=[])
+    assert (reading.is_more_owed, reading.kept) == (True, ("resp_1", "ci_1", "cntr_1", "msg_1"))
+
+
+def test_a_stream_that_ends_within_an_item_is_cut() -> None:
+    event = b'data: {"type":"response.output_item.done","item":' + json.dumps(SEARCHES[0]).encode()
+    tee = RESPONSES.tee(RESPONSES.parse(b'{"model":"m","input":"Who won?","stream":true}'), False)
+    assert tee.feed(event) == b""
+    assert tee.close() == (event, False)
+
+
 # -- what the charge rests on -----------------------------------------------------------------------------------------
 
 LISTED = RateCard({"input": Rate(1), "output": Rate(1)}, "list")

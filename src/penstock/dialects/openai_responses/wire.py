@@ -53,6 +53,7 @@ from penstock.dialects.openai_responses.usage import (
     with_pictures,
 )
 from penstock.dialects.passed import Passed
+from penstock.domain.kept import is_id
 from penstock.domain.usage import Usage
 from penstock.errors import GatewayError, InvalidRequest, UpstreamMalformed
 
@@ -312,7 +313,8 @@ def read_response_error(error: Any) -> tuple[str | None, int]:
 
 ENDINGS = frozenset({"response.completed", "response.incomplete", "response.failed", "response.cancelled"})
 _TELLING = re.compile(
-    rb'"type"\s*:\s*"(?:response\.(?:completed|incomplete|failed|cancelled)|error)"|"error"\s*:\s*[{"]'
+    rb'"type"\s*:\s*"(?:response\.(?:completed|incomplete|failed|cancelled|output_item\.done)|error)"'
+    rb'|"error"\s*:\s*[{"]'
 )
 _PREAMBLE = re.compile(rb'"type"\s*:\s*"response\.(?:created|in_progress|queued)"')
 _NUMBER = re.compile(rb'"sequence_number"\s*:\s*(\d+)')
@@ -321,6 +323,7 @@ _NUMBER = re.compile(rb'"sequence_number"\s*:\s*(\d+)')
 class _Event(Struct):
     type: str = ""
     response: _Response | None = None
+    item: Raw = NULL
     error: Any = None
 
 
@@ -331,6 +334,43 @@ class _Delta(Struct):
 _event_decoder = msgspec.json.Decoder(_Event)
 _delta_decoder = msgspec.json.Decoder(_Delta)
 _any_decoder = msgspec.json.Decoder(dict[str, Any])
+
+
+class _Item(Struct, omit_defaults=True):
+    """What of an item says what it cost and what of it is kept."""
+
+    type: Any = None
+    id: Any = None
+    action: Any = None
+    container_id: Any = None
+    environment: Any = None
+
+
+_item_decoder = msgspec.json.Decoder(_Item)
+
+_MOST_ITEMS = 10_000
+"""Items of one answer that are told apart."""
+
+
+class _Items:
+    """The items that a stream told as they were done. Some vendors leave them out of the response that ends it."""
+
+    def __init__(self) -> None:
+        self._done: dict[Any, _Item] = {}
+
+    def take(self, told: Raw) -> None:
+        """One more, or one that was told before; nothing is known of what is no item."""
+        if len(self._done) >= _MOST_ITEMS:
+            return
+        try:
+            item = _item_decoder.decode(told)
+        except (msgspec.DecodeError, RecursionError):
+            return
+        self._done[item.id if is_id(item.id) else len(self._done)] = item
+
+    def output(self, listed: Raw) -> Raw:
+        """The output as the response lists it; where it lists none, what was told of it."""
+        return listed if bytes(listed) not in (b"null", b"[]") else Raw(msgspec.json.encode(list(self._done.values())))
 
 
 class _Passed(Passed):
@@ -355,7 +395,7 @@ class _Passed(Passed):
 
 
 class ResponsesTee:
-    """Reads a stream of typed events while it passes. Only the last one is parsed."""
+    """Reads a stream of typed events while it passes. Only the last one is parsed, and those of items that are done."""
 
     def __init__(self) -> None:
         self.begun = False
@@ -363,6 +403,7 @@ class ResponsesTee:
         self.reading = Reading()
         self._splitter = sse.Splitter()
         self._passed = _Passed()
+        self._items = _Items()
 
     def feed(self, data: bytes) -> bytes:
         run = self._splitter.feed(data)
@@ -371,9 +412,13 @@ class ResponsesTee:
         return run
 
     def close(self) -> tuple[bytes, bool]:
-        if (rest := self._splitter.rest()).strip():
-            self._observe(rest + b"\n\n")
-        return self._splitter.rest(), self.ended
+        rest = self._splitter.rest()
+        try:
+            if rest.strip():
+                self._observe(rest + b"\n\n")
+        except UpstreamMalformed:  # cut off inside of an event
+            return rest, False
+        return rest, self.ended
 
     def counted_output(self) -> int:
         return self._passed.tokens()
@@ -398,7 +443,10 @@ class ResponsesTee:
 
     def _learn(self, data: bytes) -> None:
         event = decode_reply(_event_decoder, data)
-        if event.type in ENDINGS and event.response is not None:
+        if event.type == "response.output_item.done":
+            self._items.take(event.item)
+        elif event.type in ENDINGS and event.response is not None:
+            event.response.output = self._items.output(event.response.output)
             new, known = _reading(event.response), self.reading
             self.reading = new if new.usage is not None else structs.replace(new, usage=known.usage)
             if event.type == "response.failed" and self.reading.error is None:
