@@ -166,6 +166,25 @@ def test_an_error_event_inside_a_200_stream_passes_and_is_recorded(lab: Lab) -> 
     _nothing_held(lab)
 
 
+@pytest.mark.parametrize("fault", [{"message": "Overloaded."}, {"detail": [{"msg": "Overloaded."}]}])
+def test_an_error_event_that_is_nothing_but_its_words_is_raised_by_the_sdk(
+    lab: Lab, sdk: Sdk, fault: dict[str, Any]
+) -> None:
+    lab.provider.on("lab-upstream", pieces(*FIRST, event(fault)))
+    request_id, error, _ = _streamed_error(lab)
+    assert "Overloaded." in error["message"]
+    assert lab.gateway.receipt(request_id)["cause"] == "failed"
+    with (
+        pytest.raises(openai.APIError, match="Overloaded"),
+        sdk(lab).chat.completions.create(**chat(stream=True)) as stream,
+    ):
+        list(stream)
+    lab.provider.on("lab-upstream", pieces(event({**fault, "code": 503})))
+    answer = lab.chat("ci", stream=True)
+    assert (answer.status, "Overloaded." in answer.error["message"]) == (503, True)
+    _nothing_held(lab)
+
+
 @pytest.mark.parametrize("size", [10_000, 7])
 @pytest.mark.parametrize("asked", [False, True])
 def test_an_error_event_at_the_start_of_a_200_stream_is_answered_as_an_error(lab: Lab, size: int, asked: bool) -> None:

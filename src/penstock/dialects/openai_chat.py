@@ -324,7 +324,9 @@ def _finish(choices: Sequence[_Choice | _BareChoice] | None) -> str:
 
 _TELLING = re.compile(
     rb'"usage"\s*:\s*\{|"finish_reason"\s*:\s*"|"error"\s*:\s*[{"]|"object"\s*:\s*"error"|"base_resp"\s*:\s*\{'
+    rb'|"(?:message|detail)"\s*:\s*["\[]'
 )
+_FAULTY = re.compile(rb'"(?:error"|base_resp"|message"\s*:\s*["\[]|detail"\s*:\s*["\[])')
 _NO_USAGE_YET = re.compile(rb'"usage"\s*:\s*null')
 _NULL_USAGE = b',"usage":null'
 _LAST_NULL_USAGE = re.compile(rb',"usage":null((?:,"obfuscation":"[^"\\]*")?\}\r?\n)')
@@ -433,7 +435,8 @@ class _Passed(Passed):
 class ChatTee:
     """Reads a stream of chat completion chunks while it passes.
 
-    Only chunks that tell something (usage, a finish reason, an error) are parsed.
+    Only chunks that tell something (usage, a finish reason, an error) are parsed. An error that no client would see is
+    told in the dialect's own form.
     `choices`: how many were asked for. Some vendors end without `[DONE]`; then each of them must have finished, and the
     report must have come that `usage: null` on earlier chunks says is to come.
     """
@@ -452,7 +455,9 @@ class ChatTee:
     def feed(self, data: bytes) -> bytes:
         run = self._splitter.feed(data)
         if run:
+            known = self.reading.error
             self._observe(run)
+            run = run if self.reading.error is known else _in_own_form(run)
         return self._stripped(run) if self._strips else run
 
     def close(self) -> tuple[bytes, bool]:
@@ -461,10 +466,14 @@ class ChatTee:
             is_broken = False
             self._passed.keep(rest)
             self._learn(rest)
+            rest = _in_own_form(rest)
         elif is_broken := bool(rest.strip()) and _is_broken(rest):
             self._passed.keep(rest)
         elif rest.strip():
-            self._observe(rest + b"\n\n")
+            closed = rest + b"\n\n"
+            self._observe(closed)
+            told = _in_own_form(closed) if self.reading.error is not None else closed
+            rest = rest if told == closed else told
         has_finished = bool(self.reading.finish_reason) and len(self._finished) >= self._choices
         is_cut = is_broken or (self._is_usage_to_come and self.reading.usage is None and not self.reading.hostile)
         seen = self.ended or (has_finished and not is_cut)  # some report usage all along
@@ -516,6 +525,18 @@ class ChatTee:
         return b"".join(map(_without_usage, sse.events(run))) if b'"usage"' in run else run
 
 
+def _in_own_form(run: bytes) -> bytes:
+    """A run, or an answer that is no stream, with what only its words say to be an error told as one."""
+    return b"".join(map(_as_error, sse.events(run)))
+
+
+def _as_error(event: bytes) -> bytes:
+    data = sse.data_of(event) or event
+    if not data.lstrip().startswith(b"{") or not (fault := fault_of(data)).is_bare:
+        return event
+    return b"data: " + envelope(data, fault.status) + b"\n\n"
+
+
 def _is_broken(rest: bytes) -> bool:
     """Whether a stream ends within an event, and not just before the empty line that closes it."""
     data = sse.data_of(rest + b"\n\n")
@@ -538,8 +559,7 @@ def _may_tell(run: bytes) -> bool:
     return (
         run.count(b'"finish_reason"') != run.count(b'"finish_reason":null')
         or run.count(b'"usage"') != run.count(b'"usage":null')
-        or b'"error"' in run
-        or b'"base_resp"' in run
+        or _FAULTY.search(run) is not None
     )
 
 

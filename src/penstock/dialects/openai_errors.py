@@ -65,16 +65,22 @@ class _Fault(Struct):
     type: Any = None
     code: Any = None
     status_code: Any = None
+    status: Any = None
+    detail: Any = None
+    id: Any = None
+    usage: Any = None
     base_resp: Any = None
     x_groq: Any = None
 
 
 class Fault(NamedTuple):
-    """What a reply says of the error that it is. `message` None: it is none."""
+    """What a reply says of the error that it is. `message` None: it is none. `is_bare`: nothing but its words says so,
+    and clients take it for one more chunk."""
 
     message: str | None = None
     status: int = 0
     kind: str = ""
+    is_bare: bool = False
 
 
 _fault_decoder = msgspec.json.Decoder(_Fault)
@@ -87,8 +93,9 @@ _MINIMAX_STATUSES = {
 def fault_of(reply: bytes) -> Fault:
     """The error that a reply with a success status is, or a chunk of a stream. It is in `error`, of Groq's in `x_groq`
     where a stream stops early; Mistral and older servers of vLLM send the error itself; MiniMax tells it in
-    `base_resp`, where 0 is none."""
-    if b'"error"' not in reply and b'"base_resp"' not in reply:
+    `base_resp`, where 0 is none. FastAPI and what is built on it have nothing but a `detail`, or a `message`."""
+    may_be_bare = b'"choices"' not in reply and (b'"message"' in reply or b'"detail"' in reply)
+    if not may_be_bare and b'"error"' not in reply and b'"base_resp"' not in reply:
         return Fault()
     told = decode_reply(_fault_decoder, reply)
     error = told.error
@@ -104,7 +111,19 @@ def fault_of(reply: bytes) -> Fault:
     if code := base.get("status_code"):
         said = str(base.get("status_msg") or "The provider reported an error.")[:1000]
         return Fault(said, _MINIMAX_STATUSES.get(code, 0) if isinstance(code, int) else 0, "")
-    return Fault()
+    return _bare(told, reply) if may_be_bare else Fault()
+
+
+def _bare(told: _Fault, reply: bytes) -> Fault:
+    """The error in a reply that has a message, or a list of them, and nothing that a chunk has."""
+    is_chunk = any(member is not None for member in (told.id, told.object, told.usage))
+    said = next((one for one in (told.message, told.detail) if one is not None), None)
+    words = message_in(reply) if isinstance(said, str | list) and not is_chunk else ""
+    if not words:
+        return Fault()
+    error = {"message": words, "code": told.code, "status_code": told.status_code, "status": told.status}
+    message, status = read_error({**error, "type": told.type})
+    return Fault(message, status, told.type if isinstance(told.type, str) else "", is_bare=True)
 
 
 def error_object(error: GatewayError) -> dict[str, Any]:

@@ -257,6 +257,77 @@ def test_an_error_in_a_vendors_own_form_is_one(fault: dict[str, Any], status: in
     assert refusal_as_told(body, 502).message == "x"
 
 
+BARE_FAULTS = [
+    ({"message": "x", "request_id": "r-1"}, 0, ""),  # Mistral
+    ({"message": "x", "type": "t", "param": None, "code": "429"}, 429, "t"),
+    ({"detail": "x"}, 0, ""),  # FastAPI
+    ({"detail": [{"loc": ["body"], "msg": "x"}], "status": 503}, 503, ""),
+    ({"message": ["x"], "type": "rate_limit_error", "usage": None}, 429, "rate_limit_error"),
+]
+
+
+@pytest.mark.parametrize(("fault", "status", "kind"), BARE_FAULTS)
+def test_an_error_that_is_nothing_but_its_words_is_one(fault: dict[str, Any], status: int, kind: str) -> None:
+    body = json.dumps(fault).encode()
+    reading = CHAT.read(body)
+    assert (reading.error, reading.error_status) == ("x", status)
+    with pytest.raises(UpstreamMalformed, match="x"):
+        CODEC.decode_answer(body)
+    sent = stream(chunk({"content": "a"}), fault, done=False)
+    assert decode_in_pieces(CODEC.decoder(), sent, 1)[-1] == Failed("x", status, kind)
+
+
+@pytest.mark.parametrize("fault", [fault for fault, _, _ in BARE_FAULTS])
+@pytest.mark.parametrize("ending", ["data: [DONE]\n\n", "", None])
+def test_a_caller_is_told_of_it_as_an_error_of_its_own_dialect(fault: dict[str, Any], ending: str | None) -> None:
+    """Clients look for `error`, and take anything else for one more chunk."""
+    before = stream(chunk({"content": "a"}), done=False)
+    event = stream(fault, done=False)
+    tee = CHAT.tee(CHAT.parse(ASKED), False)
+    passed = tee.feed(before + (event[:-2] if ending is None else event + ending.encode()))
+    told, is_whole = (passed + tee.close()[0], tee.close()[1])
+    assert (tee.reading.error, is_whole) == ("x", bool(ending))
+    assert told.startswith(before)
+    first, *rest = told.removeprefix(before).split(b"\n\n", 1)
+    error = json.loads(first.removeprefix(b"data: "))["error"]
+    assert (error["upstream"], rest) == (fault, [(ending or "").encode()])
+    assert "x" in error["message"]
+
+
+def test_an_error_that_clients_see_passes_as_it_came() -> None:
+    for sent in (stream({"error": {"message": "x"}}), stream({"error": "x"}, done=False), b'data: {"error":"x"}'):
+        tee = tee_of(sent)
+        passed = CHAT.tee(CHAT.parse(ASKED), False).feed(sent)
+        assert (passed + tee.close()[0], tee.reading.error) == (sent, "x")
+
+
+def test_so_is_one_that_comes_as_plain_json_where_a_stream_was_asked_for() -> None:
+    tee = CHAT.tee(CHAT.parse(ASKED), False)
+    assert tee.feed(b'{"detail":"x"}') == b""
+    told, is_whole = tee.close()
+    assert json.loads(told.removeprefix(b"data: "))["error"]["message"] == "x"
+    assert (tee.reading.error, is_whole) == ("x", False)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"choices": []},
+        {"usage": USAGE},
+        {"id": "c-1"},
+        {"object": "chat.completion.chunk"},
+        {"message": {"role": "assistant", "content": "a"}},
+        {"message": ""},
+        {"message": None},
+        {"message": [5]},
+    ],
+)
+def test_what_may_be_a_chunk_is_no_error_whatever_it_says(more: dict[str, Any]) -> None:
+    sent = stream(chunk({"content": "a"}, "stop"), {"message": "x", **more})
+    tee = tee_of(sent)
+    assert (tee.reading.error, tee.reading.finish_reason, tee.ended) == (None, "stop", True)
+
+
 def test_no_error_of_minimax_is_none() -> None:
     base = {"base_resp": {"status_code": 0, "status_msg": ""}}
     assert CHAT.read(plain({"content": "a"}, **base)).error is None
