@@ -215,6 +215,56 @@ def test_a_report_without_a_count_is_none() -> None:
     assert (reading.usage, reading.hostile) == (None, False)
 
 
+SNAKED = {
+    "prompt_token_count": 100,
+    "cached_content_token_count": 40,
+    "candidates_token_count": 30,
+    "thoughts_token_count": 20,
+    "total_token_count": 150,
+    "prompt_tokens_details": [{"modality": "AUDIO", "token_count": 30}],
+    "service_tier": "priority",
+}
+SNAKED_PIECES = [
+    {"candidates": [{"content": {"parts": [{"text": "Sp"}]}}], "usage_metadata": {"prompt_token_count": 100}},
+    {"candidates": [{"grounding_metadata": {"web_search_queries": ["cup final"]}}], "model_version": "gemini-3"},
+    {
+        "candidates": [{"content": {"parts": [{"text": "ain"}]}, "finish_reason": "MAX_TOKENS"}],
+        "usage_metadata": SNAKED,
+    },
+]
+CALLS = ("functionCall", "function_call")
+COUNTED = Usage(input=30, output=50, cache_read=40, reasoning=20, audio_in=30, web_searches=1)
+
+
+@pytest.mark.parametrize("choices", [1, 2])
+@pytest.mark.parametrize("form", ["sse", ""])
+def test_an_answer_in_snake_case_is_counted_as_one_in_camel_case(form: str, choices: int) -> None:
+    """ProtoJSON allows either."""
+    listed = json.dumps(SNAKED_PIECES).encode()
+    sent = b"".join(b"data: " + json.dumps(one).encode() + b"\r\n\r\n" for one in SNAKED_PIECES) if form else listed
+    asked = {"contents": ASK, "generationConfig": {"candidateCount": choices}}
+    tee = DIALECT.tee(parse(asked, streaming=True, form=form), False)
+    assert tee.feed(sent) + tee.close()[0] == sent
+    for reading in (tee.reading, DIALECT.read(listed)):
+        assert (reading.usage, reading.finish_reason, reading.hostile) == (COUNTED, "MAX_TOKENS", False)
+        assert reading.service_tier == "priority"
+    assert tee.close()[1]
+    told = CODEC.decode_answer(json.dumps(SNAKED_PIECES[-1]).encode())
+    assert told.usage == Usage(input=30, output=50, cache_read=40, reasoning=20, audio_in=30)
+
+
+def test_a_block_and_a_call_in_snake_case_are_seen() -> None:
+    body = {"prompt_feedback": {"block_reason": "SAFETY"}, "usage_metadata": {"prompt_token_count": 4}}
+    assert DIALECT.read(json.dumps(body).encode()).finish_reason == "SAFETY"
+    call = {"name": "f", "args": {"some_place": "a" * 200}}
+    cut = [{"candidates": [{"content": {"parts": [{name: call}]}}], "usage_metadata": {}} for name in CALLS]
+    tees = [DIALECT.tee(parse({"contents": ASK}), False) for _ in cut]
+    for tee, one in zip(tees, cut, strict=True):
+        tee.feed(b"data: " + json.dumps(one).encode() + b"\r\n\r\n")
+    assert abs(tees[0].counted_output() - tees[1].counted_output()) <= 1
+    assert tees[1].counted_output() > 50
+
+
 def test_a_blocked_prompt_is_a_choice_that_a_filter_ended() -> None:
     body = (
         b'{"promptFeedback": {"blockReason": "SAFETY"}, "usageMetadata": {"promptTokenCount": 4, "totalTokenCount": 4}}'

@@ -15,7 +15,17 @@ from msgspec import Raw, structs
 from penstock.dialects.base import Forgiving, encode_object, members_of
 from penstock.dialects.codec import json_text
 from penstock.dialects.gemini.errors import read_error
-from penstock.dialects.gemini.names import FINISH_REASONS, NAME, NULL, elements, in_camel, pop, text_in, word
+from penstock.dialects.gemini.names import (
+    FINISH_REASONS,
+    NAME,
+    NULL,
+    all_in_camel,
+    elements,
+    in_camel,
+    pop,
+    text_in,
+    word,
+)
 from penstock.dialects.gemini.partial import PartialCall, is_partial
 from penstock.dialects.gemini.parts import decode_part, is_bare_proof, made_id
 from penstock.dialects.gemini.searches import Searches
@@ -392,8 +402,9 @@ class Teller:
         return Begin(NAME, id_, model, extras=reply)
 
     def _report(self, raw: Raw) -> None:
+        told = bytes(raw)
         try:
-            metadata = _metadata_decoder.decode(raw)
+            metadata = _metadata_decoder.decode(all_in_camel(told) if b"_count" in told else told)
         except msgspec.DecodeError:
             return
         if metadata.is_told() and (usage := normalise(metadata)) is not None:

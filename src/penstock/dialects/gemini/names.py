@@ -24,6 +24,10 @@ BEFORE_3 = re.compile(r"(?:.*/)?gemini-(?:1|2)[.-]")
 _T = TypeVar("_T")
 _SNAKE = re.compile(r"_([a-z0-9])")
 
+_SNAKE_NAME = re.compile(rb'"[a-z]+(?:_[a-z0-9]+)+"(?=\s*:)')
+"""Text has no such thing in it: its quotes are written as `\\"`."""
+_SNAKE_MARKS = (b'_metadata"', b'"finish_reason"', b'"prompt_feedback"')
+
 _members_decoder = msgspec.json.Decoder(dict[str, Raw])
 _list_decoder = msgspec.json.Decoder(list[Raw])
 
@@ -50,6 +54,16 @@ def in_camel(members: Mapping[str, Raw]) -> dict[str, Raw]:
         twice = next(name for name in members if camel(name) != name and camel(name) in members)
         raise InvalidRequest(f"'{camel(twice)}' is given twice, as '{twice}' too.", param=camel(twice))
     return {name: value for name, value in named.items() if value != NULL}
+
+
+def all_in_camel(body: bytes) -> bytes:
+    """JSON with all names as the reference has them, also those that are not its own: only to be counted."""
+    return _SNAKE_NAME.sub(lambda match: camel(match[0].decode()).encode(), body)
+
+
+def answer_in_camel(body: bytes) -> bytes:
+    """An answer as `all_in_camel` has it. A few of its names tell whether it needs to be, so that most cost a look."""
+    return all_in_camel(body) if any(mark in body for mark in _SNAKE_MARKS) else body
 
 
 def elements(raw: bytes) -> list[Raw]:

@@ -34,7 +34,15 @@ from penstock.dialects.base import (
 from penstock.dialects.gemini import errors
 from penstock.dialects.gemini.codec import GeminiCodec
 from penstock.dialects.gemini.frames import Frames
-from penstock.dialects.gemini.names import FINISH_REASONS, NAME, camel_members, elements, in_camel, word
+from penstock.dialects.gemini.names import (
+    FINISH_REASONS,
+    NAME,
+    answer_in_camel,
+    camel_members,
+    elements,
+    in_camel,
+    word,
+)
 from penstock.dialects.gemini.searches import MAX_SEARCHES, Searches, charged
 from penstock.dialects.gemini.usage import Metadata, normalise
 from penstock.dialects.passed import Passed, whole
@@ -273,7 +281,7 @@ _list_decoder = msgspec.json.Decoder(list[Raw])
 
 def read(body: bytes) -> Reading:
     """What a plain answer says about itself. An error may come in a list of one."""
-    searches = Searches()
+    searches, body = Searches(), answer_in_camel(body)
     pieces: list[Raw] = decode_reply(_list_decoder, body) if body.lstrip()[:1] == b"[" else [Raw(body)]
     return _searched(reduce(after, [_read_one(piece, searches) for piece in pieces], Reading()), searches)
 
@@ -324,7 +332,7 @@ def _read_one(body: bytes, searches: Searches) -> Reading:
 
 # -- the stream -------------------------------------------------------------------------------------------------------
 
-_TELLING = (b"inishReason", b"inish_reason", b"lockReason", b"lock_reason", b"earchQueries", b'"maps"', b'"error"')
+_TELLING = (b"inishReason", b"inish_reason", b"lockReason", b"lock_reason", b'"grounding', b'"error"')
 
 
 class _Part(Struct, rename="camel"):
@@ -386,7 +394,8 @@ def _index(candidate: _Candidate | _Counted) -> int:
 
 class _Passed(Passed):
     def count(self, piece: bytes) -> int:
-        return estimate_tokens(_text_sizes(piece))
+        sizes = _text_sizes(piece)
+        return estimate_tokens(sizes if any(sizes) else _text_sizes(answer_in_camel(piece)))
 
 
 class GeminiTee:
@@ -419,7 +428,7 @@ class GeminiTee:
     def reading(self) -> Reading:
         if self._unread:
             unread, self._unread = self._unread, b""
-            self._reading = after(self._reading, _read_one(unread, self._searches))
+            self._reading = after(self._reading, _read_one(answer_in_camel(unread), self._searches))
         return _searched(self._reading, self._searches)
 
     def feed(self, data: bytes) -> bytes:
@@ -455,7 +464,7 @@ class GeminiTee:
         self.begun = True
         self._passed.keep(found)
         if self._choices > 1 or self._finished or any(name in found for name in _TELLING):
-            known = self.reading
+            known, found = self.reading, answer_in_camel(found)
             self._reading = after(known, _read_one(found, self._searches))
             self._look_for_the_end(found)
         elif b"sage" in found:
