@@ -141,3 +141,35 @@ def test_what_is_only_a_name_or_the_usual_is_not_named() -> None:
             assert _encoded("messages", _messages(call, {**RESULT, "content": [found]}), target).dropped == (
                 "content.source",
             )
+
+
+CALL = {"id": "call_1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+CUSTOM = {"id": "call_1", "type": "custom", "custom": {"name": "f", "input": "x"}}
+
+
+def _chat(**called: Any) -> Any:
+    tools = [{"type": "custom", "custom": {"name": "f"}} if "custom" in str(called) else {**CALL, "function": FUNCTION}]
+    said = {"role": "assistant", "content": None, **called}
+    result = {"role": "tool", "tool_call_id": "call_1", "content": "Rain."}
+    return {"model": "m", "tools": tools, "messages": [{"role": "user", "content": "Weather?"}, said, result]}
+
+
+@pytest.mark.parametrize("target", [target for target in CONVERSATIONS if target != "chat.completions"])
+@pytest.mark.parametrize(
+    ("called", "name"),
+    [
+        ({"tool_calls": [{**CALL, "function": {**CALL["function"], "note": 1}}]}, "content.function.note"),
+        ({"tool_calls": [{**CUSTOM, "custom": {**CUSTOM["custom"], "id": "a"}}]}, "content.custom.id"),
+        ({"function_call": {"name": "f", "arguments": "{}", "note": None, "mark": "a"}}, "content.function.mark"),
+    ],
+)
+def test_what_nobody_knows_inside_of_a_calls_function_is_named(called: Any, name: str, target: str) -> None:
+    encoded = _encoded("chat.completions", _chat(**called), target)
+    assert [dropped for dropped in encoded.dropped if dropped.startswith("content.")] == [name]
+
+
+def test_it_goes_back_to_its_place_in_the_dialect_that_has_it() -> None:
+    call = {**CALL, "function": {**CALL["function"], "id": "a", "note": {"b": 1}}, "mark": "c"}
+    encoded = _encoded("chat.completions", _chat(tool_calls=[call]), "chat.completions")
+    assert json.loads(encoded.body)["messages"][1]["tool_calls"] == [call]
+    assert encoded.dropped == ()

@@ -9,6 +9,7 @@ from typing import Any
 from msgspec import Raw
 
 from penstock.dialects.members import Members
+from penstock.dialects.openai_chat_codec.parts import rest_inside
 from penstock.domain.chat import Tool, ToolCall, ToolChoice
 
 FORM = "functions"
@@ -38,7 +39,10 @@ def choice(members: Members) -> ToolChoice | None:
 def called(one: Members, id: str) -> list[ToolCall]:
     """The call of an assistant's message, whose result will be known by the function's name."""
     call = one.object("function_call")
-    return [] if call.is_empty() else [ToolCall(id, call.text("name"), call.text("arguments"))]
+    if call.is_empty():
+        return []
+    name, arguments = call.text("name"), call.text("arguments")
+    return [ToolCall(id, name, arguments, extras=rest_inside("function", call))]
 
 
 def told(delta: dict[str, Any]) -> dict[str, Any] | None:

@@ -307,8 +307,13 @@ def tool_call_of(call: Members, opened: Opened, unnamed: str) -> ToolCall:
         signature,
         origin,
         cache=cache_of(call),
-        extras=call.rest(),
+        extras=call.rest() | rest_inside(kind, body),
     )
+
+
+def rest_inside(kind: str, body: Members) -> Extras:
+    """What nobody knows of a call's `function` or `custom`, under names that say where it stands."""
+    return {f"{kind}.{name}": value for name, value in body.rest().items()}
 
 
 def signature_of(call: Members, opened: Opened) -> tuple[str, str]:
@@ -326,8 +331,11 @@ def signature_of(call: Members, opened: Opened) -> tuple[str, str]:
 
 def tool_call_object(call: ToolCall) -> dict[str, Any]:
     kind = "custom" if call.custom else "function"
-    body = {"name": call.name, "input" if call.custom else "arguments": call.arguments}
-    own = dict(call.extras)
+    body: dict[str, Any] = {"name": call.name, "input" if call.custom else "arguments": call.arguments}
+    own: Extras = {}
+    for name, value in call.extras.items():
+        inside = name.removeprefix("function.").removeprefix("custom.")  # the one may be told as the other
+        (own if inside == name else body)[inside] = value
     if call.signature:
         own |= signature_member(call)
     return {"id": call.id, "type": kind, kind: body, **own}
