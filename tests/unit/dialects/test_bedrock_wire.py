@@ -97,6 +97,10 @@ def test_the_tier_that_is_asked_for_is_held() -> None:
             {"inputTokens": 1009, "outputTokens": 5, "totalTokens": 1014, "cacheReadInputTokens": 1000},
             Usage(9, 5, 1000),
         ),
+        (  # as a stream of OpenAI's told it, whose prompt had 4,995 tokens
+            {"inputTokens": 4995, "outputTokens": 19, "totalTokens": 10007, "cacheWriteInputTokens": 4993},
+            Usage(4995, 19, 0, {"5m": 4993}),
+        ),
         ({"inputTokens": -1, "outputTokens": 5, "totalTokens": 4}, None),
         ({"inputTokens": 1, "outputTokens": 10**18, "totalTokens": 4}, None),
         ({"inputTokens": 1, "outputTokens": 1, "cacheDetails": [{"ttl": 5, "inputTokens": 1}]}, None),

@@ -4,7 +4,8 @@ Source: Amazon Bedrock API reference, `TokenUsage` and `CacheDetail`. `inputToke
 written to the cache, and `totalTokens` has all of it; of models whose total has no room for the cache beside the input,
 the cache is a part of the input. Streams of OpenAI's models are said to count the cache in the input as well as beside
 it, and in the total twice (maximhq/bifrost pull request 6942, 2026-09): such a report is not to be told from one that
-is right, so it is charged as it is, which is never too little.
+is right, so it is charged as it is, which is never too little. By one account it is not too much either: the invoice
+charges those tokens twice, too (anomalyco/opencode issue 47296, 2026-09).
 """
 
 from typing import Any
